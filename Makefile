@@ -1,0 +1,50 @@
+# make install: the environment .venv | make demo: the main job on embedded data | make test: all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DETECTRON2_HOME ?= $(HOME)/detectron2
+HAS_DETECTRON2 := $(wildcard $(DETECTRON2_HOME)/detectron2/__init__.py)
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
+ifneq ($(HAS_DETECTRON2),)
+export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
+EXTRAS := dev,jpeg,detectron2
+REQUIRED_ENGINES := detectron2,torchvision
+else
+EXTRAS := dev,jpeg
+REQUIRED_ENGINES := torchvision
+endif
+# Small models on CPUs are fastest with one thread a process.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: install demo test quick lint types clean
+
+install: $(VENV)/installed-$(EXTRAS)
+
+$(VENV)/installed-$(EXTRAS): setup.py
+	@start=$$(date +%s); \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")' && \
+	{ [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); } && \
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools && \
+	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]' && \
+	touch $@ && \
+	echo "environment ready: downloads and installation took $$(( $$(date +%s) - start )) s"
+
+demo: install
+	$(BIN)/python tools/train_net.py --config-file configs/demo/sim.yaml --resume
+
+test: install lint types
+	SIMFRCNN_REQUIRE_ENGINES=$(REQUIRED_ENGINES) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+quick: install
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,69 @@
+"""Packaging of simfrcnn. Tool settings (ruff, mypy, pytest, coverage) live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec((HERE / "simfrcnn" / "version.py").read_text(), VERSION)
+
+# What Detectron2 itself imports. Detectron2 is not on the package index: put its checkout on
+# PYTHONPATH.
+DETECTRON2_NEEDS = [
+    "cloudpickle",
+    "hydra-core>=1.1",
+    "iopath>=0.1.7,<0.1.10",
+    "omegaconf>=2.1,<2.4",
+    "packaging",
+    "tabulate",
+    "termcolor>=1.1",
+    "black",
+]
+DEVELOPMENT_NEEDS = [
+    "hypothesis",
+    "mypy>=1.10",
+    "pytest>=8",
+    "pytest-cov",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff>=0.6",
+    "types-PyYAML",
+]
+
+setup(
+    name="simfrcnn",
+    version=VERSION["__version__"],
+    description="Breast cancer detection in mammograms that learns from unannotated normal images: "
+    "simFaster R-CNN for Detectron2 and torchvision",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["simfrcnn", "simfrcnn.*"]),
+    package_data={"simfrcnn": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "fvcore>=0.1.5,<0.1.6",
+        "matplotlib>=3.7",
+        "numpy>=1.24",
+        "opencv-python>=4.8",
+        "Pillow>=9.1",
+        "psutil",
+        "pycocotools>=2.0.7",
+        "pydicom>=3.0",
+        "PyYAML>=5.1",
+        "scikit-learn>=1.3",
+        "tensorboard",
+        # 2.13.0 as a CPU-only build exists without a torchvision that fits it.
+        "torch>=2.6,!=2.13.0",
+        "torchvision>=0.21",
+        "tqdm>=4.29",
+        "yacs>=0.1.8",
+    ],
+    extras_require={
+        "detectron2": DETECTRON2_NEEDS,
+        "jpeg": ["pylibjpeg", "pylibjpeg-openjpeg"],
+        "dev": DEVELOPMENT_NEEDS,
+    },
+    entry_points={"console_scripts": ["simfrcnn=simfrcnn.cli.main:main"]},
+)

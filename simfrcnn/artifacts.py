@@ -1,0 +1,318 @@
+"""What a model found, on disk: written by prediction, read by evaluation and pseudo-labelling.
+
+Two files side by side. ``<stem>.json`` is a COCO results list (``image_id``, ``category_id``,
+``bbox`` as XYWH in pixels of the stored image, ``score``), which every COCO tool reads.
+``<stem>.meta.json`` says what such a list cannot: which images were run (an image without
+detections is known to have been looked at), what the category numbers mean, and where the numbers
+come from.
+
+Shapes: D detections of one image; boxes (D, 4) XYXY float64, half open, origin top left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.errors import ArtifactError
+from simfrcnn.files import sha256_of, write_json
+
+DETECTIONS_SCHEMA_VERSION = 1
+_KIND = "simfrcnn-detections"
+_ENTRY_KEYS = ("image_id", "category_id", "bbox", "score")
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """What was found in one image, in no particular order.
+
+    ``boxes`` (D, 4) in original pixels, ``scores`` (D,) in [0, 1], ``categories`` D class names.
+    """
+
+    image_id: int
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    categories: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that would spoil a figure silently.
+
+        Raises:
+            ArtifactError: A score that is NaN or outside [0, 1], a box that is not finite or has a
+                negative side, or arrays of different lengths.
+        """
+        n = len(self.scores)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or len(self.categories) != n:
+            raise ArtifactError(
+                f"image {self.image_id}: boxes {self.boxes.shape}, scores {self.scores.shape} and "
+                f"{len(self.categories)} categories do not belong together; (D, 4), (D,) and D are "
+                "legal"
+            )
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        is_fine = np.isfinite(self.boxes).all(axis=1) & (sides >= 0).all(axis=1)
+        is_fine &= (self.scores >= 0) & (self.scores <= 1)
+        for index in np.flatnonzero(~is_fine):
+            _check_numbers(
+                self.boxes[index].tolist(),
+                float(self.scores[index]),
+                f"image {self.image_id}, detection {index}",
+            )
+
+
+@dataclass(frozen=True)
+class DetectionFile:
+    """The detections of a set of images.
+
+    ``images`` holds one entry per image that was run, also where nothing was found. ``categories``
+    are the model's classes by COCO id. ``is_coverage_stated`` is False for a list by another tool,
+    without a sidecar: there, every image of the annotation file is taken to have been run.
+    """
+
+    images: Mapping[int, ImageDetections]
+    categories: Mapping[int, str]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    is_coverage_stated: bool = True
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return str(self.path) if self.path else "the detections"
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the facts about a list stand: ``detections.json`` -> ``detections.meta.json``."""
+    return path.with_name(f"{path.stem}.meta.json")
+
+
+def write_detections(
+    path: Path,
+    images: Iterable[ImageDetections],
+    *,
+    categories: Mapping[int, str],
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a COCO results list and its sidecar.
+
+    The sidecar holds the list's hash, so that a list and a sidecar of two different runs are never
+    taken for one (for instance after a kill between the two writes).
+
+    Args:
+        path: The results list; its name must not end in ``.meta.json``.
+        images: One entry for every image that was run, in any order.
+        categories: COCO id -> class name, for every class the model knows.
+        provenance: Facts about the run, JSON types only: ``annotations_sha256``, ``engine``,
+            ``checkpoint_sha256`` ...
+
+    Raises:
+        ArtifactError: An image given twice, or a detection of a class that ``categories`` lacks.
+        OutputError: The files cannot be written.
+    """
+    path = Path(path)
+    by_id: dict[int, ImageDetections] = {}
+    for image in images:
+        if image.image_id in by_id:
+            raise ArtifactError(f"image {image.image_id} was given twice for {path}; once is legal")
+        by_id[image.image_id] = image
+    ids = {name: number for number, name in categories.items()}
+    entries: list[dict[str, Any]] = []
+    for image_id in sorted(by_id):
+        entries.extend(_entries(by_id[image_id], ids, path))
+    write_json(path, entries, indent=None)
+    write_json(
+        sidecar_of(path),
+        {
+            "kind": _KIND,
+            "schema_version": DETECTIONS_SCHEMA_VERSION,
+            "detections_sha256": sha256_of(path),
+            "categories": {str(number): name for number, name in sorted(categories.items())},
+            "image_ids": sorted(by_id),
+            "provenance": dict(provenance or {}),
+        },
+    )
+
+
+def read_detections(
+    path: Path,
+    *,
+    image_ids: Collection[int] | None = None,
+    categories: Mapping[int, str] | None = None,
+) -> DetectionFile:
+    """Read a COCO results list, with its sidecar or, from another tool, without.
+
+    Args:
+        path: The results list.
+        image_ids: The images of the annotation file; used only where there is no sidecar, and then
+            all of them count as run.
+        categories: The annotation file's COCO id -> class name; used only where there is no
+            sidecar.
+
+    Raises:
+        ArtifactError: The file is missing, not a results list, of another schema version, does not
+            belong to its sidecar, or has an entry with an unknown image or category, a score that
+            is NaN or outside [0, 1], or a box with a negative side.
+    """
+    path = Path(path)
+    entries = _load_json(path, "a COCO results list")
+    if not isinstance(entries, list):
+        raise ArtifactError(
+            f"{path} holds a JSON {type(entries).__name__}; a COCO results list is legal: "
+            '[{"image_id", "category_id", "bbox", "score"}, ...]'
+        )
+    meta = _read_sidecar(path)
+    is_coverage_stated = meta is not None
+    if meta is None:
+        if image_ids is None or categories is None:
+            raise ArtifactError(
+                f"{path} has no sidecar {sidecar_of(path).name}, so the images that were run and "
+                "the names of the categories are unknown; give the annotation file it was made on"
+            )
+        meta = (dict(categories), set(image_ids), {})
+    names, covered, provenance = meta
+    return DetectionFile(
+        images=_by_image(entries, covered, names, path),
+        categories=names,
+        provenance=provenance,
+        path=path,
+        is_coverage_stated=is_coverage_stated,
+    )
+
+
+def _entries(image: ImageDetections, ids: Mapping[str, int], path: Path) -> list[dict[str, Any]]:
+    unknown = sorted(set(image.categories) - set(ids))
+    if unknown:
+        raise ArtifactError(
+            f"image {image.image_id} has a detection of class {unknown[0]!r}, which the "
+            f"categories for {path} lack; legal: {sorted(ids)}"
+        )
+    entries = []
+    for box, score, category in zip(image.boxes, image.scores, image.categories, strict=True):
+        x1, y1, x2, y2 = (float(value) for value in box)
+        entries.append(
+            {
+                "image_id": image.image_id,
+                "category_id": ids[category],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": float(score),
+            }
+        )
+    return entries
+
+
+def _read_sidecar(path: Path) -> tuple[dict[int, str], set[int], dict[str, Any]] | None:
+    """Category names, image ids and provenance; None where there is no sidecar."""
+    sidecar = sidecar_of(path)
+    if not sidecar.exists():
+        return None
+    meta = _load_json(sidecar, "the sidecar of a detections file")
+    if not isinstance(meta, dict) or meta.get("kind") != _KIND:
+        raise ArtifactError(
+            f"{sidecar} is not the sidecar of a detections file (its 'kind' must be {_KIND!r})"
+        )
+    if meta.get("schema_version") != DETECTIONS_SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{sidecar} has schema version {meta.get('schema_version')!r}; this program reads "
+            f"{DETECTIONS_SCHEMA_VERSION}: run the prediction again with this version"
+        )
+    if meta.get("detections_sha256") != sha256_of(path):
+        raise ArtifactError(
+            f"{sidecar.name} belongs to another version of {path} (the hash differs): run the "
+            "prediction again, or delete the sidecar to read the list as another tool's"
+        )
+    try:
+        names = {int(number): str(name) for number, name in meta["categories"].items()}
+        covered = {int(image_id) for image_id in meta["image_ids"]}
+        provenance = dict(meta["provenance"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{sidecar} is damaged ({type(error).__name__}: {error}): it must hold 'categories', "
+            "'image_ids' and 'provenance'; run the prediction again"
+        ) from error
+    return names, covered, provenance
+
+
+def _by_image(
+    entries: list[Any], covered: set[int], names: Mapping[int, str], path: Path
+) -> dict[int, ImageDetections]:
+    boxes: dict[int, list[list[float]]] = {image_id: [] for image_id in sorted(covered)}
+    scores: dict[int, list[float]] = {image_id: [] for image_id in covered}
+    categories: dict[int, list[str]] = {image_id: [] for image_id in covered}
+    for index, entry in enumerate(entries):
+        where = f"{path}, entry {index}"
+        image_id, category_id, (x, y, width, height), score = _fields(entry, where)
+        if image_id not in covered:
+            raise ArtifactError(
+                f"{where}: unknown image id {image_id}; the detections must be of the images in "
+                "the sidecar or the annotation file"
+            )
+        if category_id not in names:
+            raise ArtifactError(
+                f"{where}: unknown category id {category_id}; legal: "
+                + ", ".join(f"{number} ({name})" for number, name in sorted(names.items()))
+            )
+        box = [x, y, x + width, y + height]
+        _check_numbers(box, score, where)
+        boxes[image_id].append(box)
+        scores[image_id].append(score)
+        categories[image_id].append(names[category_id])
+    return {
+        image_id: ImageDetections(
+            image_id=image_id,
+            boxes=np.asarray(boxes[image_id], dtype=np.float64).reshape(-1, 4),
+            scores=np.asarray(scores[image_id], dtype=np.float64),
+            categories=tuple(categories[image_id]),
+        )
+        for image_id in boxes
+    }
+
+
+def _fields(entry: Any, where: str) -> tuple[int, int, list[float], float]:
+    if not isinstance(entry, dict) or not set(_ENTRY_KEYS) <= set(entry):
+        raise ArtifactError(f"{where}: an object with the keys {', '.join(_ENTRY_KEYS)} is legal")
+    image_id, category_id, bbox, score = (entry[key] for key in _ENTRY_KEYS)
+    for key, value in (("image_id", image_id), ("category_id", category_id)):
+        if type(value) is not int:
+            raise ArtifactError(f"{where}: {key} is {value!r}; an integer is legal")
+    is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
+    if not is_box:
+        raise ArtifactError(f"{where}: bbox is {bbox!r}; [x, y, width, height] is legal")
+    if not _is_number(score):
+        raise ArtifactError(f"{where}: score is {score!r}; a number in [0, 1] is legal")
+    return image_id, category_id, [float(side) for side in bbox], float(score)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_numbers(box: list[float], score: float, where: str) -> None:
+    """``where`` begins the message: it names the file and entry, or the image and detection."""
+    if not 0.0 <= score <= 1.0:  # false for NaN as well
+        raise ArtifactError(
+            f"{where}: score {score} is not in [0, 1]; scores are probabilities, not logits or "
+            "percent"
+        )
+    if not all(math.isfinite(side) for side in box):
+        raise ArtifactError(f"{where}: the box {box} is not finite")
+    if box[2] < box[0] or box[3] < box[1]:
+        raise ArtifactError(
+            f"{where}: the box has a negative size ({box[2] - box[0]} x {box[3] - box[1]} pixels)"
+        )
+
+
+def _load_json(path: Path, what: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} does not exist; {what} was expected there") from error
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path} is a folder; {what} was expected there") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} is not {what}: it is not valid JSON ({error})") from error

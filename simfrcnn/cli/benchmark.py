@@ -1,0 +1,179 @@
+"""Measure what simFaster R-CNN costs over Faster R-CNN, and whether loading keeps up.
+
+Both detectors take the same batches in one process, step by step in turn; figures are medians. The
+loader is measured alone and compared with what a training step consumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simfrcnn.cli import common
+from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.contract import Engine
+from simfrcnn.errors import ConfigError
+from simfrcnn.files import write_text
+from simfrcnn.structures import Sample
+from simfrcnn.training import recipe
+
+MINIMUM_REPEATS = 20
+BASELINE = (
+    ("MODEL.SIMFRCNN.RPN_NORMALS", "ordinary"),
+    ("MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING", "random"),
+    ("MODEL.SIMFRCNN.SIMILARITY.LOSS", "none"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    common.add_engine_argument(parser)
+    parser.add_argument("--repeats", type=int, default=40, help="steps of each, at least 20")
+    parser.add_argument("--output", type=Path, help="write the table to this Markdown file too")
+    common.add_config_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print a table."""
+    if arguments.repeats < MINIMUM_REPEATS:
+        raise ConfigError(f"--repeats is {arguments.repeats}; at least {MINIMUM_REPEATS}")
+    engine = common.start_engine(arguments.engine)
+    cfg = common.config_from(engine, arguments)
+    check_device(cfg)
+    common.make_missing_phantoms(cfg)
+    table = "\n".join(
+        [
+            *_heading(engine, cfg, arguments),
+            *_rows(_measure(engine, cfg, arguments.repeats)),
+            "",
+        ]
+    )
+    print(table)
+    if arguments.output:
+        write_text(arguments.output, table)
+    return 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians, in seconds per step or images per second."""
+
+    baseline_step: float
+    simfrcnn_step: float
+    step_ratio: float
+    images_per_step: int
+    loader_images_per_second: float
+
+    @property
+    def loader_ratio(self) -> float:
+        """Images that the loader gives for one that the model consumes."""
+        return self.loader_images_per_second * self.simfrcnn_step / self.images_per_step
+
+
+def _measure(engine: Engine, cfg: Any, n_repeats: int) -> Measured:
+    batches = _batches(cfg)
+    baseline, ours = _stepper(engine, _baseline_of(cfg)), _stepper(engine, cfg)
+    pairs = []
+    for repeat in range(n_repeats + 3):  # the first three warm up
+        batch = next(batches)
+        # Whoever goes second finds warm caches: take turns.
+        first, second = (baseline, ours) if repeat % 2 else (ours, baseline)
+        times = {first: first(batch), second: second(batch)}
+        pairs.append((times[baseline], times[ours]))
+    pairs = pairs[3:]
+    return Measured(
+        baseline_step=statistics.median(pair[0] for pair in pairs),
+        simfrcnn_step=statistics.median(pair[1] for pair in pairs),
+        step_ratio=statistics.median(pair[1] / pair[0] for pair in pairs),
+        images_per_step=cfg.SOLVER.IMS_PER_BATCH,
+        loader_images_per_second=_loader_rate(cfg, n_repeats),
+    )
+
+
+def _stepper(engine: Engine, cfg: Any) -> Callable[[Sequence[Sample]], float]:
+    torch.manual_seed(cfg.SEED)
+    model = engine.build_model(cfg)
+    optimizer = recipe.build_optimizer(cfg, model)
+
+    def step(batch: Sequence[Sample]) -> float:
+        recipe.seed_step(cfg.SEED, 0)
+        _wait(model)
+        start = time.perf_counter()
+        loss = torch.stack(list(engine.training_losses(model, batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        _wait(model)
+        return time.perf_counter() - start
+
+    return step
+
+
+def _wait(model: nn.Module) -> None:
+    if next(model.parameters()).is_cuda:
+        torch.cuda.synchronize()
+
+
+def _baseline_of(cfg: Any) -> Any:
+    baseline = cfg.clone()
+    baseline.defrost()
+    baseline.merge_from_list([word for pair in BASELINE for word in pair])
+    baseline.freeze()
+    return baseline
+
+
+def _batches(cfg: Any) -> Iterator[list[Sample]]:
+    return iter(recipe.training_loader(cfg))
+
+
+def _loader_rate(cfg: Any, n_repeats: int) -> float:
+    batches = _batches(cfg)
+    next(batches)  # starting the workers is not counted
+    times = []
+    for _ in range(n_repeats):
+        start = time.perf_counter()
+        next(batches)
+        times.append(time.perf_counter() - start)
+    # The mean: with workers ahead, single fetches are either instant or waits.
+    return float(cfg.SOLVER.IMS_PER_BATCH / statistics.mean(times))
+
+
+def _heading(engine: Engine, cfg: Any, arguments: argparse.Namespace) -> list[str]:
+    device = (
+        torch.cuda.get_device_name()
+        if str(cfg.MODEL.DEVICE).startswith("cuda")
+        else f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    )
+    size = " x ".join(str(side) for side in cfg.INPUT.MAMMO.SIZE)
+    return [
+        f"## {engine.NAME}, {arguments.config_file}",
+        "",
+        f"{device}; torch {torch.__version__}; input {size} px, {cfg.SOLVER.IMS_PER_BATCH} images "
+        f"a step, {cfg.DATALOADER.NUM_WORKERS} loading process(es); medians of "
+        f"{arguments.repeats} steps, in turn in one process.",
+        "",
+    ]
+
+
+def _rows(measured: Measured) -> list[str]:
+    consumed = measured.images_per_step / measured.simfrcnn_step
+    return [
+        "| what | measured |",
+        "|---|---|",
+        f"| Faster R-CNN, one step | {measured.baseline_step:.3f} s |",
+        f"| simFaster R-CNN, one step | {measured.simfrcnn_step:.3f} s |",
+        f"| ratio of the two | {measured.step_ratio:.3f} |",
+        f"| images the model consumes | {consumed:.1f} / s |",
+        f"| images the loader gives | {measured.loader_images_per_second:.1f} / s |",
+        f"| loader : model | {measured.loader_ratio:.1f} |",
+    ]

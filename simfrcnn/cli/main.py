@@ -1,0 +1,80 @@
+"""The console command ``simfrcnn`` and the scripts in ``tools/``: the same verbs, run the same way.
+
+An error that the user can act on is one line on standard error and exit code 2, without a
+traceback; Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from simfrcnn.errors import SimFrcnnError
+from simfrcnn.version import __version__
+
+VERBS = ("train_net", "evaluate", "predict", "prepare_data", "make_phantoms", "benchmark")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``simfrcnn VERB ...`` and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="simfrcnn",
+        description="Breast cancer detection in mammograms. For research; not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"simfrcnn {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        module = _module(verb)
+        _add_verb(
+            subparsers.add_parser(
+                verb.replace("_", "-"),
+                help=_first_line(module),
+                description=module.__doc__,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            ),
+            module,
+        )
+    return _run(parser.parse_args(arguments))
+
+
+def run_tool(verb: str) -> NoReturn:
+    """What ``tools/<verb>.py`` calls: the verb as a program of its own."""
+    module = _module(verb)
+    parser = argparse.ArgumentParser(
+        description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _add_verb(parser, module)
+    sys.exit(_run(parser.parse_args()))
+
+
+def _module(verb: str) -> Any:
+    return importlib.import_module(f"simfrcnn.cli.{verb}")
+
+
+def _first_line(module: Any) -> str:
+    return str(module.__doc__).splitlines()[0]
+
+
+def _add_verb(parser: argparse.ArgumentParser, module: Any) -> None:
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        return int(arguments.run(arguments))
+    except SimFrcnnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

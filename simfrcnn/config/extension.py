@@ -1,0 +1,68 @@
+"""Which keys does simfrcnn add?
+
+The nodes are made with ``type(cfg)()``: the same function extends Detectron2's tree and fvcore's,
+and imports neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def add_simfrcnn_config(cfg: Any) -> None:
+    """Add simfrcnn's keys and their defaults to a config tree, in place.
+
+    Args:
+        cfg: ``detectron2.config.get_cfg()`` or :func:`~simfrcnn.config.portable.portable_defaults`.
+    """
+    new_node = type(cfg)
+
+    # -- the method (thesis sections 5.3-5.4) --------------------------------------------------
+    cfg.MODEL.SIMFRCNN = new_node()
+    # Loss of normal images in the RPN: top_likelihood | ordinary (the baseline) | none.
+    cfg.MODEL.SIMFRCNN.RPN_NORMALS = "top_likelihood"
+    cfg.MODEL.SIMFRCNN.TOP_LIKELIHOOD = new_node()
+    cfg.MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT = 1.0  # lambda2
+    cfg.MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K = 256
+    # ROI batch of a normal image: top (its most likely proposals) | random (as libraries do).
+    cfg.MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING = "top"
+    cfg.MODEL.SIMFRCNN.SIMILARITY = new_node()
+    cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS = "cosine"  # cosine | none
+    cfg.MODEL.SIMFRCNN.SIMILARITY.WEIGHT = 1.0  # lambda4
+    cfg.MODEL.SIMFRCNN.SIMILARITY.MARGIN = 0.0
+    # Which proposals of the normal partner: suspected (highest objectness) | hardest (highest
+    # malignant score) | random | all (every foreground region with every proposal).
+    cfg.MODEL.SIMFRCNN.SIMILARITY.PARTNERS = "suspected"
+
+    # -- input -----------------------------------------------------------------------------------
+    cfg.INPUT = cfg.get("INPUT", new_node())
+    cfg.INPUT.MAMMO = new_node()
+    cfg.INPUT.MAMMO.SIZE = (512, 512)  # height, width of the network's input in pixels
+    cfg.INPUT.MAMMO.CROP_TO_BREAST = True
+    cfg.INPUT.MAMMO.KEEP_ASPECT = True  # one scale factor and padding; False stretches
+    cfg.INPUT.MAMMO.HORIZONTAL_FLIP = 0.5  # probabilities, training only
+    cfg.INPUT.MAMMO.VERTICAL_FLIP = 0.5
+
+    # -- data ------------------------------------------------------------------------------------
+    cfg.DATASETS.VAL = ()  # chooses the best checkpoint; TEST is read once, at the end
+    cfg.DATASETS.FILES = ()  # "NAME=path/to/coco.json" entries
+    cfg.DATASETS.CLASSES = ("malignant",)  # foreground classes, in the order of their labels
+    cfg.DATASETS.TARGET_CLASSES = ("malignant",)  # what makes an image positive, and is evaluated
+    # One item of a batch: pairs (one positive, one normal image) | positives (two positives).
+    cfg.DATASETS.BATCHES = "pairs"
+    # Views without boxes of patients who have cancer: exclude | normal (as the thesis does).
+    cfg.DATASETS.UNBOXED_VIEWS = "exclude"
+
+    # -- recipe ----------------------------------------------------------------------------------
+    cfg.SOLVER.OPTIMIZER = "adam"  # adam | sgd
+
+    # -- evaluation ------------------------------------------------------------------------------
+    cfg.EVAL = new_node()
+    cfg.EVAL.SCORE_THRESHOLD = 0.5  # accuracy, sensitivity and specificity only
+    cfg.EVAL.IOU_THRESHOLD = 0.5
+    cfg.EVAL.POOLING = "max"  # images -> breast and case: max | mean | noisy_or
+    cfg.EVAL.CASE_BY = "exam"  # exam | patient
+    cfg.EVAL.UNKNOWN_IMAGES = "exclude"  # exclude | normal (as the thesis does)
+    cfg.EVAL.COUNT_REPEATS = False  # a second hit on a found lesion counts as a false positive
+    cfg.EVAL.BOOTSTRAP_REPLICATES = 2000
+    cfg.EVAL.BOOTSTRAP_SEED = 0

@@ -1,0 +1,346 @@
+"""How does a YAML file with overrides become a config, and a config the core's settings?
+
+This is the only place (with the recipe and the engines) that reads config keys. An error names the
+key or the file, what is legal, and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from simfrcnn import settings
+from simfrcnn.errors import ConfigError
+
+BASE_KEY = "_BASE_"
+
+
+def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[str] = ()) -> Any:
+    """Merge a YAML file and KEY VALUE overrides into ``cfg`` and check it.
+
+    Args:
+        cfg: A tree with every key that the engine honours; it is changed and returned frozen.
+        config_file: YAML, with ``_BASE_`` relative to itself; None takes the defaults.
+        overrides: Alternating keys and values, as on the command line.
+
+    Raises:
+        ConfigError: A missing or malformed file, an unknown key (with the nearest known one), a
+            value of another type, or a combination that :func:`check_config` refuses.
+    """
+    if config_file is not None:
+        for path, tree in _read_with_bases(Path(config_file), ()):
+            _merge(cfg, tree, str(path))
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"overrides come as KEY VALUE pairs; found {len(overrides)} words, the last is "
+            f"{overrides[-1]!r}"
+        )
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        _merge(cfg, _nested(key, _value(text)), "the command line")
+    check_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def check_config(cfg: Any) -> None:
+    """Refuse values and combinations that cannot be honoured, naming the key and the remedy.
+
+    Raises:
+        ConfigError: See the message.
+    """
+    method_settings(cfg)
+    input_settings(cfg)
+    augmentation_settings(cfg)
+    data_settings(cfg)
+    evaluation_settings(cfg)
+    _choice(cfg.SOLVER.OPTIMIZER, "SOLVER.OPTIMIZER", ("adam", "sgd"))
+    _require(
+        cfg.SEED >= 0,
+        "SEED",
+        cfg.SEED,
+        "an integer >= 0: pairs, augmentation and resuming are functions of it",
+    )
+    _require(
+        cfg.SOLVER.IMS_PER_BATCH >= 2 and cfg.SOLVER.IMS_PER_BATCH % 2 == 0,
+        "SOLVER.IMS_PER_BATCH",
+        cfg.SOLVER.IMS_PER_BATCH,
+        "an even number >= 2 (twice the number of pairs)",
+    )
+    _require(cfg.SOLVER.MAX_ITER >= 1, "SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, "at least 1")
+    _require(
+        cfg.SOLVER.CHECKPOINT_PERIOD >= 1,
+        "SOLVER.CHECKPOINT_PERIOD",
+        cfg.SOLVER.CHECKPOINT_PERIOD,
+        "at least 1",
+    )
+    _require(
+        len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        f"{len(cfg.DATASETS.CLASSES)}, as many as DATASETS.CLASSES {tuple(cfg.DATASETS.CLASSES)}",
+    )
+    _check_loader_keys(cfg)
+    if cfg.MODEL.RESNETS.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            "MODEL.RESNETS.NORM is FrozenBN but MODEL.WEIGHTS is empty: frozen statistics of a "
+            "random network make nonsense. Give ImageNet weights (MODEL.WEIGHTS FILE), or train "
+            "from scratch with MODEL.RESNETS.NORM GN and MODEL.BACKBONE.FREEZE_AT 0."
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+        raise ConfigError(
+            "SOLVER.AMP.ENABLED is True but MODEL.DEVICE is cpu: mixed precision needs a GPU. Set "
+            "SOLVER.AMP.ENABLED False or MODEL.DEVICE cuda."
+        )
+
+
+def method_settings(cfg: Any) -> settings.MethodSettings:
+    """What differs from Faster R-CNN (``MODEL.SIMFRCNN``)."""
+    node = cfg.MODEL.SIMFRCNN
+    likelihood = node.TOP_LIKELIHOOD
+    similarity = node.SIMILARITY
+    prefix = "MODEL.SIMFRCNN"
+    _at_least(likelihood.WEIGHT, f"{prefix}.TOP_LIKELIHOOD.WEIGHT", 0)
+    _at_least(likelihood.TOP_K, f"{prefix}.TOP_LIKELIHOOD.TOP_K", 1)
+    _at_least(similarity.WEIGHT, f"{prefix}.SIMILARITY.WEIGHT", 0)
+    _require(
+        -1 <= similarity.MARGIN < 1,
+        f"{prefix}.SIMILARITY.MARGIN",
+        similarity.MARGIN,
+        "a cosine in [-1, 1)",
+    )
+    return settings.MethodSettings(
+        rpn_normals=_choice(
+            node.RPN_NORMALS, f"{prefix}.RPN_NORMALS", get_args(settings.RpnNormals)
+        ),
+        top_likelihood=settings.TopLikelihoodSettings(
+            weight=float(likelihood.WEIGHT), top_k=int(likelihood.TOP_K)
+        ),
+        similarity=settings.SimilaritySettings(
+            kind=_choice(
+                similarity.LOSS, f"{prefix}.SIMILARITY.LOSS", get_args(settings.SimilarityKind)
+            ),
+            weight=float(similarity.WEIGHT),
+            margin=float(similarity.MARGIN),
+            partners=_choice(
+                similarity.PARTNERS, f"{prefix}.SIMILARITY.PARTNERS", get_args(settings.Partners)
+            ),
+        ),
+        roi_normal_sampling=_choice(
+            node.ROI_NORMAL_SAMPLING,
+            f"{prefix}.ROI_NORMAL_SAMPLING",
+            get_args(settings.RoiNormalSampling),
+        ),
+    )
+
+
+def input_settings(cfg: Any) -> settings.InputSettings:
+    """How a stored image becomes the network's input (``INPUT.MAMMO``)."""
+    node = cfg.INPUT.MAMMO
+    size = tuple(node.SIZE)
+    legal = len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
+    _require(legal, "INPUT.MAMMO.SIZE", size, "(height, width) in pixels, each at least 32")
+    return settings.InputSettings(
+        size_px=(size[0], size[1]),
+        crop_to_breast=bool(node.CROP_TO_BREAST),
+        keep_aspect=bool(node.KEEP_ASPECT),
+    )
+
+
+def augmentation_settings(cfg: Any) -> settings.AugmentationSettings:
+    """Flip probabilities (``INPUT.MAMMO``)."""
+    node = cfg.INPUT.MAMMO
+    for key in ("HORIZONTAL_FLIP", "VERTICAL_FLIP"):
+        _require(0 <= node[key] <= 1, f"INPUT.MAMMO.{key}", node[key], "a probability in [0, 1]")
+    return settings.AugmentationSettings(float(node.HORIZONTAL_FLIP), float(node.VERTICAL_FLIP))
+
+
+def data_settings(cfg: Any) -> settings.DataSettings:
+    """Classes, and what enters training (``DATASETS``)."""
+    node = cfg.DATASETS
+    classes, targets = tuple(node.CLASSES), tuple(node.TARGET_CLASSES)
+    _require(
+        len(classes) > 0 and len(set(classes)) == len(classes),
+        "DATASETS.CLASSES",
+        classes,
+        "at least one class name, each once",
+    )
+    _require(
+        len(targets) > 0 and set(targets) <= set(classes),
+        "DATASETS.TARGET_CLASSES",
+        targets,
+        f"one or more of DATASETS.CLASSES {classes}",
+    )
+    return settings.DataSettings(
+        classes=classes,
+        target_classes=targets,
+        batch_kind=_choice(node.BATCHES, "DATASETS.BATCHES", get_args(settings.BatchKind)),
+        unboxed_views=_choice(
+            node.UNBOXED_VIEWS, "DATASETS.UNBOXED_VIEWS", get_args(settings.UnboxedViews)
+        ),
+    )
+
+
+def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
+    """The rules of the report (``EVAL``, and the target classes)."""
+    node = cfg.EVAL
+    for key in ("SCORE_THRESHOLD", "IOU_THRESHOLD"):
+        _require(0 < node[key] <= 1, f"EVAL.{key}", node[key], "a number in (0, 1]")
+    _at_least(node.BOOTSTRAP_REPLICATES, "EVAL.BOOTSTRAP_REPLICATES", 0)
+    return settings.EvaluationSettings(
+        target_classes=tuple(cfg.DATASETS.TARGET_CLASSES),
+        score_threshold=float(node.SCORE_THRESHOLD),
+        iou_threshold=float(node.IOU_THRESHOLD),
+        pooling=_choice(node.POOLING, "EVAL.POOLING", get_args(settings.Pooling)),
+        case_by=_choice(node.CASE_BY, "EVAL.CASE_BY", get_args(settings.CaseBy)),
+        unknown_images=_choice(
+            node.UNKNOWN_IMAGES, "EVAL.UNKNOWN_IMAGES", get_args(settings.UnknownImages)
+        ),
+        count_repeats_as_false_positives=bool(node.COUNT_REPEATS),
+        bootstrap_replicates=int(node.BOOTSTRAP_REPLICATES),
+        bootstrap_seed=int(node.BOOTSTRAP_SEED),
+    )
+
+
+def _check_loader_keys(cfg: Any) -> None:
+    reasons = {
+        "FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
+        "ASPECT_RATIO_GROUPING": "it would break the pairs",
+    }
+    for key, reason in reasons.items():
+        if cfg.DATALOADER[key]:
+            raise ConfigError(f"DATALOADER.{key} is True: {reason}. Set it to False.")
+
+
+def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases as (path, tree), bases first: an error can name the right file."""
+    resolved = path.expanduser()
+    if resolved in seen:
+        raise ConfigError(f"{path}: {BASE_KEY} leads back to this file")
+    tree = _read_yaml(resolved)
+    bases = tree.pop(BASE_KEY, [])
+    trees: list[tuple[Path, dict[str, Any]]] = []
+    for base in [bases] if isinstance(bases, str) else bases:
+        base_path = Path(os.path.normpath(resolved.parent / Path(base).expanduser()))
+        trees.extend(_read_with_bases(base_path, (*seen, resolved)))
+    return [*trees, (resolved, tree)]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not plain YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"config file {path} must hold a mapping of keys, not {type(tree).__name__}"
+        )
+    return tree
+
+
+def _merge(cfg: Any, tree: dict[str, Any], where: str) -> None:
+    for key, value in _flattened(tree):
+        _set(cfg, key, value, where)
+
+
+def _flattened(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        leaves += _flattened(value, f"{dotted}.") if isinstance(value, dict) else [(dotted, value)]
+    return leaves
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    tree: Any = value
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return dict(tree)
+
+
+def _value(text: str) -> Any:
+    """A command-line word as YAML reads it, with Python tuples such as (512,512) as well."""
+    if text.startswith("(") and text.endswith(")"):
+        text = f"[{text[1:-1].rstrip(',')}]"
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _set(cfg: Any, dotted: str, value: Any, where: str) -> None:
+    node, parts = cfg, dotted.split(".")
+    for depth, part in enumerate(parts[:-1]):
+        if part not in node or not isinstance(node[part], dict):
+            raise _unknown(cfg, ".".join(parts[: depth + 1]), dotted, where)
+        node = node[part]
+    if parts[-1] not in node:
+        raise _unknown(cfg, dotted, dotted, where)
+    old = node[parts[-1]]
+    if isinstance(old, dict):
+        raise ConfigError(f"{dotted} in {where} is a group of keys; set one of {sorted(old)}")
+    node[parts[-1]] = _converted(value, old, dotted, where)
+
+
+def _converted(value: Any, old: Any, key: str, where: str) -> Any:
+    """Take the value if it is of the default's kind: int for float, list for tuple, and back."""
+    if value is None and isinstance(old, str):
+        return ""
+    if isinstance(old, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(old, bool) or isinstance(value, bool):
+        legal = isinstance(old, bool) and isinstance(value, bool)
+    elif isinstance(old, float):
+        value, legal = _as_float(value)
+    elif isinstance(old, (tuple, list)):
+        if isinstance(value, str):
+            value = (value,)
+        legal = isinstance(value, (tuple, list))
+        value = type(old)(value) if legal else value
+    else:
+        legal = isinstance(value, type(old))
+    if not legal:
+        raise ConfigError(
+            f"{key} in {where} is {value!r} ({type(value).__name__}); legal is a "
+            f"{type(old).__name__}, such as {old!r}"
+        )
+    return value
+
+
+def _as_float(value: Any) -> tuple[Any, bool]:
+    """YAML reads 1e-4 as text; a number is meant."""
+    try:
+        return float(value), not isinstance(value, (list, tuple, dict)) and value is not None
+    except (TypeError, ValueError):
+        return value, False
+
+
+def _unknown(cfg: Any, found: str, dotted: str, where: str) -> ConfigError:
+    known = [key for key, _ in _flattened(cfg)]
+    near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
+    leaf = dotted.rsplit(".", 1)[-1]
+    near = near or [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return ConfigError(f"unknown config key {found} in {where}.{hint}")
+
+
+def _choice(value: Any, key: str, legal: tuple[str, ...]) -> Any:
+    _require(value in legal, key, value, " | ".join(legal))
+    return value
+
+
+def _at_least(value: float, key: str, smallest: float) -> None:
+    _require(value >= smallest, key, value, f"at least {smallest}")
+
+
+def _require(fulfilled: bool, key: str, value: Any, legal: str) -> None:
+    if not fulfilled:
+        raise ConfigError(f"{key} is {value!r}; legal is {legal}")

@@ -1,0 +1,1 @@
+"""From a stored mammogram to a training sample: files, records, lists, pixels."""

@@ -1,0 +1,89 @@
+"""How does a stored image become the network's input, and where does each pixel go?
+
+Shapes: H x W the stored image, h x w the input (`InputSettings.size_px`). Boxes half open, XYXY.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.data.breast import breast_box
+from simfrcnn.records import Box
+from simfrcnn.settings import InputSettings
+from simfrcnn.structures import Frame
+
+
+def to_input(
+    pixels: NDArray[np.uint8], settings: InputSettings, *, keep: Sequence[Box] = ()
+) -> tuple[NDArray[np.uint8], Frame]:
+    """Crop to the breast, resize, pad; and the exact map of coordinates.
+
+    The scale of the map is the ratio of whole pixel counts that was really used, not the factor
+    that was asked for, so boxes are exact however the sizes round.
+
+    Args:
+        pixels: (H, W) uint8.
+        settings: Size, whether to crop, whether to keep the aspect (and pad right and below with 0)
+            or to stretch.
+        keep: Boxes, in original pixels, that the crop must contain. In training these are the
+            findings, so that none is cut; at test time there are none, because nothing is known.
+
+    Returns:
+        The input (h, w) uint8 and the map from original to input pixels.
+    """
+    height, width = pixels.shape
+    x1, y1, x2, y2 = _crop(pixels, keep) if settings.crop_to_breast else (0, 0, width, height)
+    out_height, out_width = settings.size_px
+    inner_width, inner_height = out_width, out_height
+    if settings.keep_aspect:
+        factor = min(out_width / (x2 - x1), out_height / (y2 - y1))
+        inner_width = min(out_width, max(1, round((x2 - x1) * factor)))
+        inner_height = min(out_height, max(1, round((y2 - y1) * factor)))
+    canvas = _resize(pixels[y1:y2, x1:x2], inner_width, inner_height)
+    if (inner_height, inner_width) != (out_height, out_width):
+        canvas = cv2.copyMakeBorder(
+            canvas,
+            0,
+            out_height - inner_height,
+            0,
+            out_width - inner_width,
+            cv2.BORDER_CONSTANT,
+            value=0,
+        )
+    scale_x, scale_y = inner_width / (x2 - x1), inner_height / (y2 - y1)
+    frame = Frame(
+        scale_x=scale_x,
+        offset_x=-x1 * scale_x,
+        scale_y=scale_y,
+        offset_y=-y1 * scale_y,
+        original_height=height,
+        original_width=width,
+    )
+    return canvas, frame
+
+
+def _crop(pixels: NDArray[np.uint8], keep: Sequence[Box]) -> tuple[int, int, int, int]:
+    """The breast box joined with the boxes to keep: whole pixels, inside the image."""
+    height, width = pixels.shape
+    x1, y1, x2, y2 = zip(breast_box(pixels), *keep, strict=True)
+    return (
+        max(0, math.floor(min(x1))),
+        max(0, math.floor(min(y1))),
+        min(width, math.ceil(max(x2))),
+        min(height, math.ceil(max(y2))),
+    )
+
+
+def _resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Shrink by area average, then enlarge linearly: each axis by the method that suits it."""
+    shrunk = (min(width, pixels.shape[1]), min(height, pixels.shape[0]))
+    if shrunk != pixels.shape[::-1]:
+        pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
+    if (width, height) != pixels.shape[::-1]:
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return pixels

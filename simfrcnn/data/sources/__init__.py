@@ -1,0 +1,1 @@
+"""One reader per public data set: its own files -> records."""

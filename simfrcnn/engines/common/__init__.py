@@ -1,0 +1,1 @@
+"""What both engines share: checkpoints, ImageNet weights, the run folder, inference, failures."""

@@ -1,0 +1,62 @@
+"""What does the user get when a loss is no longer finite?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
+from simfrcnn.errors import TrainingError
+from simfrcnn.structures import Sample
+
+
+def not_finite(losses: Mapping[str, Tensor]) -> list[str]:
+    """The names of the losses that are NaN or infinite."""
+    return [name for name, loss in losses.items() if not bool(torch.isfinite(loss).all())]
+
+
+def report_divergence(
+    *,
+    cause: str,
+    step: int,
+    samples: Sequence[Sample],
+    losses: Mapping[str, float],
+    model: nn.Module,
+    identity: Identity,
+    folder: Path,
+) -> TrainingError:
+    """Save what is needed to look into a diverged step, and make the error that names it.
+
+    Args:
+        cause: What was not finite, such as ``loss_cls``.
+        step: The step, counted from 0.
+        samples: The batch.
+        losses: What is known of the losses of this step.
+        model: The weights before the step was taken are saved.
+        identity: Of the model.
+        folder: The run folder.
+
+    Returns:
+        The error to raise.
+    """
+    path = folder / f"diverged_step{step:07d}.pth"
+    images = [sample.record.file_name for sample in samples]
+    evidence: dict[str, Any] = {
+        "step": step,
+        "cause": cause,
+        "losses": {name: float(value) for name, value in losses.items()},
+        "images": images,
+        "inputs": [sample.image for sample in samples],
+        "boxes": [sample.targets.boxes if sample.targets else None for sample in samples],
+    }
+    save_checkpoint(path, model, identity, evidence)
+    return TrainingError(
+        f"step {step}: {cause} is not finite (NaN or infinite). Images of the step: "
+        f"{', '.join(images)}. Weights, inputs and losses of the step are in {path}. Lower "
+        "SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS; the last checkpoint is unharmed, --resume "
+        "goes on from it."
+    )

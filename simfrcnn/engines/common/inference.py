@@ -1,0 +1,65 @@
+"""How are all images of a data set run through a model?
+
+Used by the command line for either engine; Detectron2's own evaluation loop uses our evaluator
+hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from simfrcnn import config
+from simfrcnn.data.loading import RecordDataset
+from simfrcnn.records import ImageRecord
+from simfrcnn.structures import Detections, Sample
+from simfrcnn.training.recipe import one_thread
+
+Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
+
+
+def detect_records(
+    cfg: Any,
+    model: nn.Module,
+    detect: Detect,
+    records: Sequence[ImageRecord],
+    *,
+    title: str,
+    images_per_batch: int = 1,
+) -> list[Detections]:
+    """Run ``detect`` over all records, in order, with progress and an estimate of what is left.
+
+    Args:
+        cfg: For the input settings and the number of loading processes.
+        model: The detector.
+        detect: The engine's ``detect``.
+        records: The images.
+        title: What the progress bar says.
+        images_per_batch: The result does not depend on it.
+
+    Returns:
+        One :class:`~simfrcnn.structures.Detections` per record, in order.
+    """
+    found: list[Detections] = []
+    with tqdm(total=len(records), desc=title, unit="image", mininterval=1.0) as progress:
+        for samples in _batches(cfg, records, images_per_batch):
+            found += detect(model, samples)
+            progress.update(len(samples))
+    return found
+
+
+def _batches(
+    cfg: Any, records: Sequence[ImageRecord], images_per_batch: int
+) -> Iterable[list[Sample]]:
+    loader: DataLoader[Any] = DataLoader(
+        RecordDataset(records, config.input_settings(cfg)),
+        batch_size=images_per_batch,
+        collate_fn=list,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        worker_init_fn=one_thread,
+    )
+    return loader

@@ -1,0 +1,127 @@
+"""How do ImageNet weights of a ResNet get into either engine's backbone?
+
+Names are brought to one spelling, torchvision's: ``conv1.weight``, ``bn1.running_mean``,
+``layer3.0.conv2.weight``, ``layer4.0.downsample.1.bias``. Files: torchvision's ``.pth`` and
+Detectron2's converted ``.pkl`` (``stem.conv1.norm.weight``, ``res4.0.shortcut.weight`` ...).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simfrcnn.engines.common.checkpoints import (
+    is_simfrcnn_checkpoint,
+    read_pickled_arrays,
+    read_torch_file,
+)
+from simfrcnn.errors import CheckpointError
+
+_DETECTRON2_NAME = re.compile(
+    r"(?:res(?P<stage>[2-5])\.(?P<block>\d+)\.|stem\.)"
+    r"(?P<layer>conv[1-3]|shortcut)\.(?P<rest>norm\.\w+|weight|bias)"
+)
+_CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|linear)\w*\.(?:weight|bias)$|^stem\.fc\.")
+
+
+def torchvision_name(detectron2_name: str) -> str | None:
+    """torchvision's name of a ResNet tensor that Detectron2 calls ``detectron2_name``.
+
+    None if the name is not one of a ResNet's body.
+    """
+    match = _DETECTRON2_NAME.fullmatch(detectron2_name)
+    if match is None:
+        return None
+    layer, rest = match["layer"], match["rest"]
+    prefix = f"layer{int(match['stage']) - 1}.{match['block']}." if match["stage"] else ""
+    if layer == "shortcut":
+        name = f"downsample.1.{rest[5:]}" if rest.startswith("norm.") else f"downsample.0.{rest}"
+    elif rest.startswith("norm."):
+        name = f"bn{layer[-1]}.{rest[5:]}"
+    else:
+        name = f"{layer}.{rest}"
+    return prefix + name
+
+
+def read_imagenet_weights(path: Path) -> dict[str, Tensor]:
+    """Read a ResNet trained on ImageNet; names are torchvision's, the classifier is left out.
+
+    Args:
+        path: torchvision's ``.pth`` (a state dict), or Detectron2's ``.pkl``.
+
+    Raises:
+        CheckpointError: Missing, damaged, unsafe, a checkpoint of simfrcnn, or not a ResNet.
+    """
+    if path.suffix == ".pkl":
+        content = read_pickled_arrays(path)
+    else:
+        content = read_torch_file(path)
+        if is_simfrcnn_checkpoint(content):
+            raise CheckpointError(f"{path} is a whole detector, not an ImageNet backbone")
+    state = content.get("model", content) if isinstance(content, dict) else {}
+    weights = {
+        torchvision_name(name) or name: torch.as_tensor(value)
+        for name, value in state.items()
+        if _is_weight(name, value)
+    }
+    if "conv1.weight" not in weights:
+        raise CheckpointError(
+            f"{path} holds no ResNet: no conv1.weight (torchvision) or stem.conv1.weight "
+            f"(Detectron2); found {sorted(state)[:4]}"
+        )
+    return weights
+
+
+def backbone_weights(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """Pick every tensor that the backbone needs; refuse a file that leaves one unfilled.
+
+    Args:
+        weights: From :func:`read_imagenet_weights`.
+        wanted: torchvision name -> the model's own tensor, for the whole backbone and, in a C4
+            model, for the stage that serves as box head.
+        path: For the message.
+
+    Raises:
+        CheckpointError: Lists what is missing or of another shape. A file with batch statistics is
+            refused by a model without them (GroupNorm): its scales would mean something else.
+    """
+    wanted = {name: value for name, value in wanted.items() if not _is_counter(name)}
+    problems = [f"missing: {name}" for name in wanted if name not in weights]
+    problems += [
+        f"{name}: {tuple(weights[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in wanted.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if "bn1.running_mean" in weights and "bn1.running_mean" not in wanted:
+        problems.append(
+            "the file was trained with batch normalisation, the model has other norm layers; set "
+            "MODEL.RESNETS.NORM to FrozenBN or BN"
+        )
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"{path} does not fill the backbone: {'; '.join(problems[:5])}{more}. Check "
+            "MODEL.RESNETS.DEPTH and MODEL.RESNETS.NORM"
+        )
+    return {name: weights[name] for name in wanted}
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    is_array = isinstance(value, Tensor) or hasattr(value, "__array__")
+    return (
+        isinstance(name, str)
+        and is_array
+        and not _CLASSIFIER.search(name)
+        and not _is_counter(name)
+    )
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")

@@ -1,0 +1,136 @@
+"""How do samples reach Detectron2, and data sets its catalogues?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
+from torch.utils.data import DataLoader
+
+from simfrcnn import config
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.data.loading import RecordDataset
+from simfrcnn.records import Finding, ImageRecord
+from simfrcnn.structures import Sample
+from simfrcnn.training import recipe
+
+
+def to_dicts(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """A batch as Detectron2's models take it."""
+    return [to_dict(sample) for sample in samples]
+
+
+def to_dict(sample: Sample) -> dict[str, Any]:
+    """One image as Detectron2's models take it.
+
+    ``height`` and ``width`` are those of the stored image; ``frame`` maps detections there; ``sample`` is
+    what this was made of.
+    """
+    record, frame, targets = sample.record, sample.frame, sample.targets
+    entry: dict[str, Any] = {
+        "image": sample.image,
+        "image_id": record.image_id,
+        "file_name": str(record.path),
+        "height": frame.original_height,
+        "width": frame.original_width,
+        "frame": frame,
+        "sample": sample,
+    }
+    if targets is not None:
+        height, width = sample.image.shape[-2:]
+        entry["is_normal"] = targets.is_normal
+        entry["instances"] = Instances(
+            (height, width), gt_boxes=Boxes(targets.boxes), gt_classes=targets.labels - 1
+        )
+    return entry
+
+
+def build_train_loader(cfg: Any) -> DataLoader[list[dict[str, Any]]]:
+    """The recipe's batches of pairs for this process, as Detectron2's models take them."""
+    return recipe.training_loader(
+        cfg, convert=to_dicts, rank=comm.get_rank(), world_size=comm.get_world_size()
+    )
+
+
+def build_test_loader(cfg: Any, dataset_name: str) -> DataLoader[list[dict[str, Any]]]:
+    """All images of a data set, shared among the processes, one a batch."""
+    (annotated,) = recipe.load_sets(cfg, [dataset_name])
+    return build_detection_test_loader(
+        RecordDataset(annotated.records, config.input_settings(cfg)),
+        mapper=to_dict,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def register_datasets(cfg: Any) -> None:
+    """Enter the data sets of TRAIN, VAL and TEST into Detectron2's catalogues.
+
+    Our own loaders read records and do not need this; Detectron2's tools (its visualiser, its COCO
+    evaluator) do. A name that is registered already is registered anew.
+
+    Raises:
+        DataError: A data set is not there or malformed.
+    """
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
+    for name in dict.fromkeys(names):
+        (annotated,) = recipe.load_sets(cfg, [name])
+        _register(name, annotated, tuple(cfg.DATASETS.CLASSES))
+
+
+def _register(name: str, annotated: AnnotatedSet, classes: tuple[str, ...]) -> None:
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, _standard_dicts(annotated, classes))
+    MetadataCatalog.get(name).set(
+        thing_classes=list(classes),
+        thing_dataset_id_to_contiguous_id={
+            number: classes.index(category)
+            for number, category in annotated.categories.items()
+            if category in classes
+        },
+        json_file=str(annotated.path),
+        evaluator_type="simfrcnn",
+    )
+
+
+def _standard_dicts(
+    annotated: AnnotatedSet, classes: tuple[str, ...]
+) -> Callable[[], list[dict[str, Any]]]:
+    return lambda: [_standard_dict(record, classes) for record in annotated.records]
+
+
+def _standard_dict(record: ImageRecord, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "file_name": str(record.path),
+        "image_id": record.image_id,
+        "height": record.height,
+        "width": record.width,
+        "patient_id": record.patient_id,
+        "exam_id": record.exam_id,
+        "laterality": record.laterality.value if record.laterality else None,
+        "view_position": record.view_position.value if record.view_position else None,
+        "pixel_spacing_mm": record.pixel_spacing_mm,
+        "pathology": record.pathology.value if record.pathology else None,
+        "supervision": record.supervision.value,
+        "split": record.split,
+        "annotations": [
+            _standard_annotation(finding, classes) for finding in record.findings_of(classes)
+        ],
+    }
+
+
+def _standard_annotation(finding: Finding, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "bbox": list(finding.box),
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": classes.index(finding.category),
+        "iscrowd": int(finding.iscrowd),
+        "pathology": finding.pathology.value if finding.pathology else None,
+        "lesion_id": finding.lesion_id,
+        "source": finding.source.value,
+        "score": finding.score,
+    }

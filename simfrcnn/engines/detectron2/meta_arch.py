@@ -1,0 +1,111 @@
+"""Which detector is trained, and in which pixels are its detections?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import get_event_storage
+from torch import Tensor
+
+from simfrcnn.engines.contract import LOSS_KEYS
+from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
+from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
+from simfrcnn.errors import ConfigError
+from simfrcnn.structures import Frame
+
+_MUST_BE_FALSE = {
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
+    "DATALOADER.ASPECT_RATIO_GROUPING": "it would break the pairs",
+    "MODEL.MASK_ON": "mammograms come with boxes",
+    "MODEL.KEYPOINT_ON": "mammograms come with boxes",
+    "MODEL.LOAD_PROPOSALS": "the top likelihood loss trains the network's own proposals",
+}
+
+
+@META_ARCH_REGISTRY.register()
+class SimFasterRCNN(GeneralizedRCNN):
+    """Detectron2's R-CNN, trained on positive and normal images; inference is the library's.
+
+    Inputs are dicts as :func:`simfrcnn.engines.detectron2.data.to_dicts` makes them: the library's keys,
+    ``is_normal`` in training, and ``frame``, which takes detections back to the stored image's pixels.
+    """
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Build the parts, and refuse what would silently spoil a training of pairs.
+
+        Raises:
+            ConfigError: A key that must be off, or an RPN or head that does not know normal images.
+        """
+        for key, reason in _MUST_BE_FALSE.items():
+            group, name = key.split(".")
+            if cfg[group][name]:
+                raise ConfigError(f"{key} is True: {reason}. Set it to False.")
+        parts: dict[str, Any] = super().from_config(cfg)
+        _require(cfg, "PROPOSAL_GENERATOR", parts["proposal_generator"], TopLikelihoodRPN)
+        _require(cfg, "ROI_HEADS", parts["roi_heads"], SimROIHeads)
+        return parts
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses by :data:`~simfrcnn.engines.contract.LOSS_KEYS` in training, else detections."""
+        if not self.training:
+            return self.inference(batched_inputs)
+        is_normal = [_is_normal(entry) for entry in batched_inputs]
+        images = self.preprocess_image(batched_inputs)
+        targets = [entry["instances"].to(self.device) for entry in batched_inputs]
+        features = self.backbone(images.tensor)
+        proposals, rpn_losses = self.proposal_generator(
+            images, features, targets, is_normal=is_normal
+        )
+        _, roi_losses = self.roi_heads(images, features, proposals, targets, is_normal=is_normal)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
+        losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
+        return {key: losses[key] for key in LOSS_KEYS}
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> Any:
+        """The library's inference; an input's ``frame`` decides the pixels of its detections."""
+        raw = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+        if not do_postprocess:
+            return raw
+        return [
+            {"instances": _in_original_pixels(instances, entry["frame"])}
+            if "frame" in entry
+            else GeneralizedRCNN._postprocess([instances], [entry], [instances.image_size])[0]
+            for instances, entry in zip(raw, batched_inputs, strict=True)
+        ]
+
+
+def _in_original_pixels(instances: Instances, frame: Frame) -> Instances:
+    """Map the boxes back; those that lie in the padding alone are dropped, as the library does."""
+    boxes = Boxes(frame.to_original(instances.pred_boxes.tensor))
+    size = (frame.original_height, frame.original_width)
+    mapped = Instances(size, **{**instances.get_fields(), "pred_boxes": boxes})
+    return mapped[boxes.nonempty()]
+
+
+def _is_normal(entry: dict[str, Any]) -> bool:
+    image = entry.get("file_name", "an input without file_name")
+    if "is_normal" not in entry:
+        raise ValueError(
+            f"{image}: 'is_normal' is missing; SimFasterRCNN trains on what build_train_loader gives"
+        )
+    if entry["is_normal"] and len(entry["instances"]):
+        raise ValueError(f"{image}: a normal image carries training boxes; is_normal must be False")
+    return bool(entry["is_normal"])
+
+
+def _require(cfg: Any, group: str, part: Any, kind: type) -> None:
+    if not isinstance(part, kind):
+        legal = "SimRes5ROIHeads, SimStandardROIHeads" if kind is SimROIHeads else kind.__name__
+        raise ConfigError(
+            f"MODEL.{group}.NAME is {cfg.MODEL[group].NAME!r}, which does not know normal images; "
+            f"legal with SimFasterRCNN: {legal}"
+        )

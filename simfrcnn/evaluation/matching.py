@@ -1,0 +1,135 @@
+"""Which detection hits which finding, in one image?
+
+Shapes: D detections, G findings; boxes (D, 4) and (G, 4) XYXY in pixels, half open; ``overlap``
+    (D, G).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+FALSE_POSITIVE = -1
+"""The detection meets no finding."""
+REPEAT = -2
+"""The detection meets only findings that a higher one found already."""
+IGNORED = -3
+"""The detection meets no finding but a crowd region: neither hit nor false positive."""
+
+
+@dataclass(frozen=True)
+class HitCriterion:
+    """When a detection counts as having met a finding.
+
+    ``meets(detections, findings, overlap)`` gives (D, G) booleans.
+    """
+
+    name: str
+    description: str
+    meets: Callable[[FloatArray, FloatArray, FloatArray], BoolArray]
+
+
+def _iou_at_least(
+    iou_threshold: float,
+) -> Callable[[FloatArray, FloatArray, FloatArray], BoolArray]:
+    def meets(detections: FloatArray, findings: FloatArray, overlap: FloatArray) -> BoolArray:
+        return overlap >= iou_threshold
+
+    return meets
+
+
+def _centre_in_box(detections: FloatArray, findings: FloatArray, overlap: FloatArray) -> BoolArray:
+    centre = (detections[:, :2] + detections[:, 2:]) / 2
+    return np.asarray(
+        (centre[:, None] >= findings[None, :, :2]).all(axis=2)
+        & (centre[:, None] < findings[None, :, 2:]).all(axis=2)
+    )
+
+
+HIT_CRITERIA = (
+    HitCriterion("iou_0.1", "IoU with the finding is at least 0.1", _iou_at_least(0.1)),
+    HitCriterion("iou_0.5", "IoU with the finding is at least 0.5", _iou_at_least(0.5)),
+    HitCriterion("centre", "the detection's centre lies in the finding's box", _centre_in_box),
+)
+
+
+def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Intersection over union of every box of ``first`` (D, 4) with every one of ``second`` (G, 4).
+
+    Two boxes without area have IoU 0.
+    """
+    intersection = _intersection(first, second)
+    union = _area(first)[:, None] + _area(second)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def falling_order(boxes: FloatArray, scores: FloatArray) -> IntArray:
+    """The order in which the detections of one image are matched: by falling score.
+
+    Equal scores go by the box's coordinates, so that no figure depends on the order in a file.
+    """
+    return np.lexsort((boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], -scores))
+
+
+def match_image(
+    detections: FloatArray,
+    findings: FloatArray,
+    criterion: HitCriterion,
+    crowds: FloatArray | None = None,
+) -> IntArray:
+    """Give each detection of one image the finding that it hits, or say why it hits none.
+
+    Detections are taken in the order given. Each takes, of the findings that it meets and that are
+    not yet found, the one with the highest IoU (also where the criterion is the centre).
+
+    Args:
+        detections: (D, 4), by falling score (see :func:`falling_order`).
+        findings: (G, 4).
+        criterion: What meeting means.
+        crowds: (C, 4) regions that hold an unknown number of findings; what lies in one
+            (intersection over the detection's own area, as COCO has it, in place of IoU) is
+            ignored.
+
+    Returns:
+        (D,) index of the finding hit, or ``FALSE_POSITIVE``, ``REPEAT`` or ``IGNORED``.
+    """
+    overlap = box_iou(detections, findings)
+    meets = criterion.meets(detections, findings, overlap)
+    outcome = np.full(len(detections), FALSE_POSITIVE, dtype=np.intp)
+    outcome[meets.any(axis=1)] = REPEAT
+    is_found = np.zeros(len(findings), dtype=bool)
+    for index in np.flatnonzero(outcome == REPEAT):
+        open_findings = meets[index] & ~is_found
+        if open_findings.any():
+            best = int(np.argmax(np.where(open_findings, overlap[index], -1.0)))
+            outcome[index] = best
+            is_found[best] = True
+    if crowds is not None and len(crowds):
+        covered = _covered_by(detections, crowds)
+        in_crowd = criterion.meets(detections, crowds, covered).any(axis=1)
+        outcome[in_crowd & (outcome == FALSE_POSITIVE)] = IGNORED
+    return outcome
+
+
+def _intersection(first: FloatArray, second: FloatArray) -> FloatArray:
+    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.prod(np.clip(bottom_right - top_left, 0, None), axis=2))
+
+
+def _area(boxes: FloatArray) -> FloatArray:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def _covered_by(detections: FloatArray, crowds: FloatArray) -> FloatArray:
+    """(D, C): the part of each detection's area that lies in each crowd region."""
+    intersection = _intersection(detections, crowds)
+    area = np.broadcast_to(_area(detections)[:, None], intersection.shape)
+    return np.divide(intersection, area, out=np.zeros_like(intersection), where=area > 0)

@@ -1,0 +1,134 @@
+"""What is true of an image, a breast and a case, and what was found in it?
+
+Shapes: D detections of target classes in an image, G findings of target classes, C crowd regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.artifacts import ImageDetections
+from simfrcnn.evaluation.matching import falling_order
+from simfrcnn.records import Finding, ImageRecord
+from simfrcnn.settings import EvaluationSettings
+
+FloatArray = NDArray[np.float64]
+
+
+class Truth(IntEnum):
+    """What is known of an image, breast or case. The numbers are the bootstrap's strata."""
+
+    UNKNOWN = -1
+    NORMAL = 0
+    POSITIVE = 1
+
+    @property
+    def label(self) -> str:
+        """The word for it in a report."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class View:
+    """One image as the evaluation sees it: target classes only, detections by falling score.
+
+    ``patient`` numbers the patients from 0. ``boxes`` (D, 4), ``scores`` (D,), ``finding_boxes``
+    (G, 4), ``crowd_boxes`` (C, 4), in original pixels. ``findings`` are without crowd regions, in
+    the order of ``finding_boxes``.
+    """
+
+    record: ImageRecord
+    patient: int
+    truth: Truth
+    boxes: FloatArray
+    scores: FloatArray
+    findings: tuple[Finding, ...]
+    finding_boxes: FloatArray
+    crowd_boxes: FloatArray
+
+    @property
+    def score(self) -> float:
+        """The image's score: its highest detection, 0 if there is none (thesis eq. 3.1)."""
+        return float(self.scores[0]) if len(self.scores) else 0.0
+
+
+def views_of(
+    records: Sequence[ImageRecord],
+    detections: Mapping[int, ImageDetections],
+    settings: EvaluationSettings,
+) -> tuple[list[View], list[str]]:
+    """Join records and detections.
+
+    Everything is put in an order of its own (images by id, detections by score, findings by
+    place), so that no figure depends on the order of a file.
+
+    Returns:
+        The views by image id, and the patients' ids in the order of their numbers.
+    """
+    patient_ids = sorted({record.patient_id for record in records})
+    numbers = {patient_id: number for number, patient_id in enumerate(patient_ids)}
+    views = [
+        _view(record, numbers[record.patient_id], detections[record.image_id], settings)
+        for record in sorted(records, key=lambda record: record.image_id)
+    ]
+    return views, patient_ids
+
+
+def image_truth(record: ImageRecord, settings: EvaluationSettings) -> Truth:
+    """Positive if it has a target box, normal if known normal, else unknown.
+
+    With ``unknown_images = "normal"`` an unknown image counts as normal (as in the thesis).
+    """
+    if record.is_positive(settings.target_classes):
+        return Truth.POSITIVE
+    if record.is_known_normal(settings.target_classes) or settings.unknown_images == "normal":
+        return Truth.NORMAL
+    return Truth.UNKNOWN
+
+
+def unit_truth(views: Sequence[View], settings: EvaluationSettings) -> Truth:
+    """The truth of a breast, case or patient, from all its views.
+
+    Positive if any view is, or if any record's pathology is a target class (a malignant breast can
+    have a view, or two, in which nobody could draw the cancer). Normal if every view is. Else
+    unknown.
+    """
+    if any(view.truth is Truth.POSITIVE for view in views) or any(
+        view.record.pathology is not None and view.record.pathology.value in settings.target_classes
+        for view in views
+    ):
+        return Truth.POSITIVE
+    if all(view.truth is Truth.NORMAL for view in views):
+        return Truth.NORMAL
+    return Truth.UNKNOWN
+
+
+def _view(
+    record: ImageRecord, patient: int, found: ImageDetections, settings: EvaluationSettings
+) -> View:
+    is_target = np.array([name in settings.target_classes for name in found.categories], dtype=bool)
+    boxes, scores = found.boxes[is_target], found.scores[is_target]
+    order = falling_order(boxes, scores)
+    targets = sorted(
+        record.findings_of(settings.target_classes), key=lambda f: (f.box, f.finding_id)
+    )
+    findings = tuple(finding for finding in targets if not finding.iscrowd)
+    return View(
+        record=record,
+        patient=patient,
+        truth=image_truth(record, settings),
+        boxes=boxes[order],
+        scores=scores[order],
+        findings=findings,
+        finding_boxes=_boxes(findings),
+        crowd_boxes=_boxes(tuple(finding for finding in targets if finding.iscrowd)),
+    )
+
+
+def _boxes(findings: tuple[Finding, ...]) -> FloatArray:
+    return np.array([finding.box for finding in findings], dtype=np.float64).reshape(-1, 4)

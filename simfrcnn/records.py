@@ -1,0 +1,130 @@
+"""What is known about a mammogram before any pixel is read.
+
+Words (SPEC of the field, used everywhere): *patient*; *exam*, one study, usually four views;
+*breast*, exam + laterality; *view* = *image*; *finding*, an annotated region in one view; *lesion*,
+the physical thing behind one or more findings; *case*, the unit of evaluation.
+
+Boxes are XYXY, in pixels of the stored image, half open, origin top left: a box that covers the
+single pixel (x, y) is (x, y, x + 1, y + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+
+Box = tuple[float, float, float, float]
+
+
+class Laterality(str, Enum):
+    """Image Laterality (0020,0062)."""
+
+    LEFT = "L"
+    RIGHT = "R"
+
+
+class ViewPosition(str, Enum):
+    """View Position (0018,5101): the two screening views, and ``other`` for ML, LM, XCCL ..."""
+
+    CC = "CC"
+    MLO = "MLO"
+    OTHER = "other"
+
+
+class Supervision(str, Enum):
+    """What the labels of one image mean. A record without it is an error."""
+
+    BOXES = "boxes"
+    """Every target finding is boxed."""
+    NORMAL = "normal"
+    """Known to hold no target finding; nobody need have drawn anything."""
+    IMAGE_LABEL = "image_label"
+    """Malignant or benign is known for the image or its breast, but there are no boxes."""
+    UNLABELLED = "unlabelled"
+    """Nothing is known, for instance the other breast of a malignant patient."""
+
+
+class Pathology(str, Enum):
+    """What pathology (or follow-up) says; None where it says nothing."""
+
+    MALIGNANT = "malignant"
+    BENIGN = "benign"
+    NORMAL = "normal"
+
+
+class FindingSource(str, Enum):
+    """Who drew a box."""
+
+    RADIOLOGIST = "radiologist"
+    PSEUDO = "pseudo"
+    """Proposed by a model on an image known to be normal (weakFaster R-CNN)."""
+    ORACLE = "oracle"
+    """Known from the making of a phantom; never available for real data."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One annotated region in one view.
+
+    ``category`` is the class name in the annotation file (``malignant``, ``benign``, ``suspected``
+    ...); ``lesion_id`` joins the findings of one lesion over views; ``score`` is set for
+    pseudo-boxes only.
+    """
+
+    box: Box
+    category: str
+    finding_id: int
+    pathology: Pathology | None = None
+    lesion_id: str | None = None
+    source: FindingSource = FindingSource.RADIOLOGIST
+    score: float | None = None
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One view: the file, its size, whose it is, and what is known about it.
+
+    ``path`` is absolute; ``file_name`` is as written in the COCO file, relative to that file's
+    folder. ``pixel_spacing_mm`` is (row, column) spacing, at the detector. ``pathology`` is that of
+    the breast as far as it is known for this view. ``attributes`` are further facts for subgroups
+    (density, vendor ...).
+    """
+
+    image_id: int
+    file_name: str
+    path: Path
+    height: int
+    width: int
+    patient_id: str
+    exam_id: str
+    supervision: Supervision
+    laterality: Laterality | None = None
+    view_position: ViewPosition | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    pathology: Pathology | None = None
+    split: str | None = None
+    findings: tuple[Finding, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def breast_id(self) -> str:
+        """Exam + laterality; the exam alone where laterality is unknown."""
+        return f"{self.exam_id}/{self.laterality.value}" if self.laterality else self.exam_id
+
+    def findings_of(self, classes: tuple[str, ...]) -> tuple[Finding, ...]:
+        """The findings whose category is one of ``classes``, in file order."""
+        return tuple(finding for finding in self.findings if finding.category in classes)
+
+    def is_positive(self, target_classes: tuple[str, ...]) -> bool:
+        """Whether the image has at least one box of a target class."""
+        return any(finding.category in target_classes for finding in self.findings)
+
+    def is_known_normal(self, target_classes: tuple[str, ...]) -> bool:
+        """Whether the image is stated normal, or its boxes are complete and none is a target's."""
+        stated = self.supervision is Supervision.NORMAL
+        complete = self.supervision is Supervision.BOXES
+        return (stated or complete) and not self.is_positive(target_classes)

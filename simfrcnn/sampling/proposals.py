@@ -1,0 +1,64 @@
+"""Which proposals of a normal image are trained on, and which meet a malignant region?
+
+Shapes: P proposals of a normal image, F foreground regions of its positive partner.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from simfrcnn.settings import Partners
+
+
+def top_proposals(objectness: Tensor, n_regions: int) -> Tensor:
+    """The most likely proposals of a normal image: what the network itself suspects.
+
+    Args:
+        objectness: (P,) any monotone measure of objectness.
+        n_regions: How many to take; clipped to P.
+
+    Returns:
+        Indices (min(P, n_regions),) by falling objectness; equal values keep their order.
+
+    Reference:
+        The MICCAI 2019 abstract of the method speaks of a sampling procedure that selects suspected
+        targets; that it is this one is our decision.
+    """
+    return torch.argsort(objectness, descending=True, stable=True)[:n_regions]
+
+
+def choose_partners(
+    *, n_foreground: int, objectness: Tensor, target_scores: Tensor, partners: Partners
+) -> tuple[Tensor, Tensor]:
+    """Match the foreground regions of a positive image with proposals of its normal partner.
+
+    The source takes K of them without saying which. ``suspected`` takes those with the highest
+    objectness, ``hardest`` those with the highest target score of the box head, ``random`` draws
+    from torch's global generator; the i-th foreground region meets the i-th chosen proposal.
+    ``all`` compares every region with every proposal.
+
+    Args:
+        n_foreground: F.
+        objectness: (P,) objectness of the normal image's sampled proposals.
+        target_scores: (P,) target score of the same proposals in [0, 1], without gradient.
+        partners: Which to choose.
+
+    Returns:
+        Two index vectors of equal length: into the F foreground regions, and into the P proposals.
+        If P < F only the first P foreground regions take part (K shrinks).
+    """
+    n_candidates = len(objectness)
+    device = objectness.device
+    if partners == "all":
+        left = torch.arange(n_foreground, device=device).repeat_interleave(n_candidates)
+        right = torch.arange(n_candidates, device=device).repeat(n_foreground)
+        return left, right
+    n_pairs = min(n_foreground, n_candidates)
+    if partners == "suspected":
+        right = top_proposals(objectness, n_pairs)
+    elif partners == "hardest":
+        right = top_proposals(target_scores, n_pairs)
+    else:
+        right = torch.randperm(n_candidates, device=device)[:n_pairs]
+    return torch.arange(n_pairs, device=device), right

@@ -1,0 +1,98 @@
+"""Typed, frozen settings that the core takes; `simfrcnn.config.loading` makes them from a config.
+
+The core never sees a config node: each function names what it needs by one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RpnNormals = Literal["top_likelihood", "ordinary", "none"]
+SimilarityKind = Literal["cosine", "none"]
+Partners = Literal["suspected", "hardest", "random", "all"]
+RoiNormalSampling = Literal["top", "random"]
+BatchKind = Literal["pairs", "positives"]
+UnboxedViews = Literal["exclude", "normal"]
+UnknownImages = Literal["exclude", "normal"]
+Pooling = Literal["max", "mean", "noisy_or"]
+CaseBy = Literal["exam", "patient"]
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How a stored image becomes the network's input.
+
+    ``size_px`` is (height, width). ``crop_to_breast`` cuts the largest connected bright region;
+    ``keep_aspect`` resizes by one factor and pads right and below with 0, else the image is
+    stretched.
+    """
+
+    size_px: tuple[int, int] = (512, 512)
+    crop_to_breast: bool = True
+    keep_aspect: bool = True
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """Probabilities of the two flips of the thesis."""
+
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which boxes are trained, which classes are the target, and what enters training.
+
+    ``classes`` are the K foreground classes in order (label i + 1 is ``classes[i]``);
+    ``target_classes`` decide which images are positive and what is evaluated.
+    """
+
+    classes: tuple[str, ...] = ("malignant",)
+    target_classes: tuple[str, ...] = ("malignant",)
+    batch_kind: BatchKind = "pairs"
+    unboxed_views: UnboxedViews = "exclude"
+
+
+@dataclass(frozen=True)
+class TopLikelihoodSettings:
+    """Top likelihood loss of normal images in the RPN (thesis eq. 5.1-5.2)."""
+
+    weight: float = 1.0
+    top_k: int = 256
+
+
+@dataclass(frozen=True)
+class SimilaritySettings:
+    """Similarity loss between positive and normal regions in the ROI head (thesis eq. 5.3-5.4)."""
+
+    kind: SimilarityKind = "cosine"
+    weight: float = 1.0
+    margin: float = 0.0
+    partners: Partners = "suspected"
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """Everything in which simFaster R-CNN differs from Faster R-CNN."""
+
+    rpn_normals: RpnNormals = "top_likelihood"
+    top_likelihood: TopLikelihoodSettings = TopLikelihoodSettings()
+    similarity: SimilaritySettings = SimilaritySettings()
+    roi_normal_sampling: RoiNormalSampling = "top"
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The rules that change a number of the report; each is written into it."""
+
+    target_classes: tuple[str, ...] = ("malignant",)
+    score_threshold: float = 0.5
+    iou_threshold: float = 0.5
+    pooling: Pooling = "max"
+    case_by: CaseBy = "exam"
+    unknown_images: UnknownImages = "exclude"
+    count_repeats_as_false_positives: bool = False
+    bootstrap_replicates: int = 2000
+    bootstrap_seed: int = 0

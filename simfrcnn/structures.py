@@ -1,0 +1,100 @@
+"""What travels between the data, the engines and the evaluation, as tensors.
+
+Shapes: N images, B boxes of an image, D detections of an image, H x W the network's input in
+pixels. Boxes are XYXY float32, half open, origin top left. *Input pixels* are pixels of
+:attr:`Sample.image`;
+*original pixels* are pixels of the stored file. Classes: 0 is background, 1..K the config's classes
+in their order; -1 is "ignore".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from simfrcnn.records import ImageRecord
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The map from original to input pixels: crop, resize and flips are one affine map per axis.
+
+    ``x_input = scale_x * x_original + offset_x``, and the same for y. A flip is a negative scale.
+    """
+
+    scale_x: float
+    offset_x: float
+    scale_y: float
+    offset_y: float
+    original_height: int
+    original_width: int
+
+    def to_input(self, boxes: Tensor) -> Tensor:
+        """Boxes (B, 4) in original pixels -> input pixels, still XYXY with x1 <= x2, y1 <= y2."""
+        scale, offset = self._scale_and_offset(boxes)
+        return _ordered(boxes * scale + offset)
+
+    def to_original(self, boxes: Tensor) -> Tensor:
+        """Boxes (B, 4) in input pixels -> original pixels, clipped to the stored image."""
+        scale, offset = self._scale_and_offset(boxes)
+        mapped = _ordered((boxes - offset) / scale)
+        limits = mapped.new_tensor([self.original_width, self.original_height] * 2)
+        return torch.minimum(mapped.clamp(min=0), limits)
+
+    def _scale_and_offset(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        scale = boxes.new_tensor([self.scale_x, self.scale_y] * 2)
+        offset = boxes.new_tensor([self.offset_x, self.offset_y] * 2)
+        return scale, offset
+
+
+def _ordered(boxes: Tensor) -> Tensor:
+    top_left = torch.minimum(boxes[..., :2], boxes[..., 2:])
+    bottom_right = torch.maximum(boxes[..., :2], boxes[..., 2:])
+    return torch.cat([top_left, bottom_right], dim=-1)
+
+
+@dataclass(frozen=True)
+class ImageTargets:
+    """What one image teaches.
+
+    ``boxes`` (B, 4) in input pixels, ``labels`` (B,) int64 in 1..K. ``is_normal`` says that the
+    image is known to hold no target *and* carries no training box: such an image gets the losses of
+    a normal image. A normal image with pseudo or oracle boxes is trained as an ordinary boxed one
+    (``is_normal`` False).
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    is_normal: bool
+
+    def __post_init__(self) -> None:
+        if self.is_normal and len(self.boxes):
+            raise ValueError("a normal image carries no training boxes; is_normal must be False")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as a model takes it: (3, H, W) float32, grey 0..255 in three equal channels.
+
+    ``targets`` is None at test time.
+    """
+
+    image: Tensor
+    frame: Frame
+    record: ImageRecord
+    targets: ImageTargets | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a model found in one image, by falling score, on the CPU.
+
+    ``boxes`` (D, 4) in original pixels; ``scores`` (D,) in [0, 1]; ``labels`` (D,) int64 in 1..K.
+    """
+
+    image_id: int
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor

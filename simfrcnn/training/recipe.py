@@ -1,0 +1,238 @@
+"""What is trained on what, in which order, with which optimiser? Pure functions of the config.
+
+Both engines call these, so that a number never depends on which of them runs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+
+from simfrcnn import config
+from simfrcnn.data import catalog
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.data.loading import load_sample
+from simfrcnn.data.selection import TrainingLists, training_lists
+from simfrcnn.errors import ConfigError
+from simfrcnn.records import ImageRecord
+from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
+from simfrcnn.settings import AugmentationSettings, InputSettings
+from simfrcnn.structures import Sample
+
+
+def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
+    """Adam (the source's) or SGD over the parameters that are trained, in the model's order.
+
+    Raises:
+        ConfigError: Nothing is left to train.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ConfigError("every parameter is frozen; lower MODEL.BACKBONE.FREEZE_AT")
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=solver.BASE_LR,
+            momentum=solver.MOMENTUM,
+            weight_decay=solver.WEIGHT_DECAY,
+        )
+    return torch.optim.Adam(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+
+
+def build_lr_scheduler(cfg: Any, optimizer: Optimizer) -> LambdaLR:
+    """Learning rate x ``GAMMA`` at each of ``STEPS``, after a linear warm-up; stepped per step."""
+    return LambdaLR(optimizer, LearningRateFactor.of(cfg))
+
+
+@dataclass(frozen=True)
+class LearningRateFactor:
+    """The factor on the base learning rate at a step, counted from 0."""
+
+    milestones: tuple[int, ...]
+    gamma: float
+    warmup_steps: int
+    warmup_factor: float
+
+    @classmethod
+    def of(cls, cfg: Any) -> LearningRateFactor:
+        """Read the schedule from ``SOLVER``."""
+        solver = cfg.SOLVER
+        return cls(
+            tuple(solver.STEPS), solver.GAMMA, solver.WARMUP_ITERS, float(solver.WARMUP_FACTOR)
+        )
+
+    def __call__(self, step: int) -> float:
+        decay = self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        if step >= self.warmup_steps:
+            return float(decay)
+        done = step / self.warmup_steps
+        return float(decay * (self.warmup_factor * (1 - done) + done))
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed Python, NumPy and torch for one training step.
+
+    What a step draws depends on (seed, step, rank) alone, so that a resumed run draws what the
+    uninterrupted one would have drawn, without any saved generator state.
+    """
+    drawn = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
+    random.seed(drawn)
+    np.random.seed(drawn % 2**32)  # noqa: NPY002 (detection libraries draw from it)
+    torch.manual_seed(drawn % 2**63)
+
+
+def load_sets(cfg: Any, names: Iterable[str]) -> list[AnnotatedSet]:
+    """Read the annotation files of the named data sets (``DATASETS.FILES`` and the catalogue)."""
+    files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
+    return [catalog.load(name, files) for name in names]
+
+
+def training_sets(cfg: Any) -> list[AnnotatedSet]:
+    """The sets of ``DATASETS.TRAIN``.
+
+    Raises:
+        ConfigError: There are none, or none has a category for one of ``DATASETS.CLASSES``.
+    """
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
+    sets = load_sets(cfg, cfg.DATASETS.TRAIN)
+    known = {name for annotated in sets for name in annotated.categories.values()}
+    missing = [name for name in cfg.DATASETS.CLASSES if name not in known]
+    if missing:
+        raise ConfigError(
+            f"DATASETS.CLASSES asks for {missing}, but {[str(s.path) for s in sets]} have the "
+            f"categories {sorted(known)} only"
+        )
+    return sets
+
+
+class TrainingItems(Dataset[list[Sample]]):
+    """Item n: the samples of one pair (or of two positives), loaded and augmented.
+
+    A pure function of (seed, n). Items are what a loader fetches: a pair is never split.
+    """
+
+    def __init__(
+        self,
+        lists: TrainingLists,
+        *,
+        seed: int,
+        pairs: bool,
+        classes: tuple[str, ...],
+        input_settings: InputSettings,
+        augmentation: AugmentationSettings,
+    ) -> None:
+        self._positives, self._normals = lists.positives, lists.normals
+        self._seed = seed
+        self._pairs = pairs
+        self._classes = classes
+        self._input_settings = input_settings
+        self._augmentation = augmentation
+        n_positives, n_normals = len(lists.positives), len(lists.normals)
+        self._stream = (
+            PairStream(n_positives, n_normals, seed) if pairs else TwinStream(n_positives, seed)
+        )
+
+    def records_of(self, number: int) -> tuple[ImageRecord, ImageRecord]:
+        """The two images of item ``number``, without loading them."""
+        first, second = self._stream[number]
+        return self._positives[first], (self._normals if self._pairs else self._positives)[second]
+
+    def __getitem__(self, number: int) -> list[Sample]:
+        return [
+            load_sample(
+                record,
+                input_settings=self._input_settings,
+                classes=self._classes,
+                training=True,
+                augmentation=self._augmentation,
+                rng=np.random.default_rng([self._seed, number, place]),
+            )
+            for place, record in enumerate(self.records_of(number))
+        ]
+
+
+def positives_first(items: list[list[Sample]]) -> list[Sample]:
+    """Flatten items to one batch: the first image of every item, then the second of every item.
+
+    In a batch of pairs the i-th positive is then the partner of the i-th normal image.
+    """
+    return [item[place] for place in range(2) for item in items]
+
+
+def training_items(cfg: Any) -> TrainingItems:
+    """The endless items of the config's training sets."""
+    data = config.data_settings(cfg)
+    records = [record for annotated in training_sets(cfg) for record in annotated.records]
+    return TrainingItems(
+        training_lists(records, data, names=tuple(cfg.DATASETS.TRAIN)),
+        seed=cfg.SEED,
+        pairs=data.batch_kind == "pairs",
+        classes=data.classes,
+        input_settings=config.input_settings(cfg),
+        augmentation=config.augmentation_settings(cfg),
+    )
+
+
+def training_loader(
+    cfg: Any,
+    *,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    convert: Callable[[list[Sample]], Any] | None = None,
+    items: TrainingItems | None = None,
+) -> DataLoader[Any]:
+    """One batch per training step from ``start_step`` to ``SOLVER.MAX_ITER``, on this rank.
+
+    Args:
+        cfg: The config.
+        start_step: First step, for resuming.
+        rank: This process, 0-based.
+        world_size: Number of processes; ``SOLVER.IMS_PER_BATCH`` is shared among them.
+        convert: What the engine makes of a batch (list of samples, positives first).
+        items: The items, if they have been built already.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        items if items is not None else training_items(cfg),
+        batch_sampler=ItemNumbers(
+            start_step=start_step,
+            end_step=cfg.SOLVER.MAX_ITER,
+            items_per_step=cfg.SOLVER.IMS_PER_BATCH // 2,
+            rank=rank,
+            world_size=world_size,
+        ),
+        collate_fn=_Collate(convert),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        persistent_workers=False,
+        worker_init_fn=one_thread,
+    )
+    return loader
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """A picklable collate function, for loaders that spawn their workers."""
+
+    convert: Callable[[list[Sample]], Any] | None
+
+    def __call__(self, items: list[list[Sample]]) -> Any:
+        batch = positives_first(items)
+        return self.convert(batch) if self.convert else batch
+
+
+def one_thread(_worker: int) -> None:
+    """Keep a loading process to one thread: the processes share the cores already."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,102 @@
+"""The boundaries between packages, as a table that fails when somebody crosses one."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "simfrcnn"
+EVERYWHERE = {"errors", "records", "settings", "files", "version"}
+STANDARD = set(sys.stdlib_module_names) | {"__future__"}
+
+# package -> (what it may import from simfrcnn, what from outside)
+ALLOWED = {
+    "errors": (set(), set()),
+    "records": (set(), set()),
+    "settings": (set(), set()),
+    "files": (set(), set()),
+    "version": (set(), set()),
+    "structures": (set(), {"torch"}),
+    "artifacts": (set(), {"numpy"}),
+    "config": (set(), {"fvcore", "yaml"}),
+    "data": ({"structures"}, {"numpy", "pydicom", "cv2", "torch"}),
+    "sampling": ({"structures"}, {"torch"}),
+    "losses": ({"structures", "sampling"}, {"torch"}),
+    "evaluation": ({"artifacts"}, {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib"}),
+    "training": ({"config", "sampling", "data", "structures"}, {"torch", "numpy", "cv2"}),
+}
+CORE = sorted(ALLOWED)
+ENGINES_ALLOWED = {"numpy", "torch", "tqdm", "fvcore"}
+
+
+def imports_of(path):
+    """Top-level names of all modules that a file imports, and those below simfrcnn."""
+    own, foreign = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names = [f"simfrcnn.{a.name}" for a in node.names] if module == "simfrcnn" else [module]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "simfrcnn":
+                own.add(".".join(parts[1:]))
+            elif parts[0] not in STANDARD:
+                foreign.add(parts[0])
+    return own, foreign
+
+
+def files_of(package):
+    path = ROOT / package
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+@pytest.mark.parametrize("package", CORE)
+def test_core_packages_import_only_what_they_may(package):
+    own_allowed, foreign_allowed = ALLOWED[package]
+    for path in files_of(package):
+        own, foreign = imports_of(path)
+        own_packages = {name.split(".")[0] for name in own} - {""}
+        assert own_packages <= own_allowed | EVERYWHERE | {package}, path
+        assert foreign <= foreign_allowed | ({"tqdm"} if package == "data" else set()), path
+
+
+@pytest.mark.parametrize(
+    ("engine", "library"), [("detectron2", {"detectron2"}), ("torchvision", {"torchvision"})]
+)
+def test_engines_import_their_own_library_and_never_each_other(engine, library):
+    other = {"detectron2", "torchvision"} - library
+    for path in files_of(f"engines/{engine}"):
+        own, foreign = imports_of(path)
+        assert not any(name.startswith(f"engines.{next(iter(other))}") for name in own), path
+        assert not any(name.split(".")[0] == "cli" for name in own), path
+        assert foreign <= ENGINES_ALLOWED | library, path
+
+
+def test_what_both_engines_share_imports_neither_library():
+    for path in [*files_of("engines/common"), ROOT / "engines" / "contract.py"]:
+        own, foreign = imports_of(path)
+        assert not any(name.startswith(("engines.detectron2", "engines.torchv")) for name in own)
+        assert foreign <= ENGINES_ALLOWED, path
+
+
+@pytest.mark.parametrize("package", [name for name in CORE if name != "version"])
+def test_importing_the_core_loads_no_detection_library(package):
+    modules = [
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in files_of(package)
+    ]
+    code = (
+        f"import sys, importlib\n[importlib.import_module(m) for m in {modules!r}]\n"
+        "unwanted = {'detectron2', 'torchvision', 'timm', 'matplotlib'}\n"
+        "print(sorted(unwanted & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,168 @@
+"""Configs: merging, types, did-you-mean, refused combinations, settings."""
+
+import pytest
+
+from simfrcnn import config
+from simfrcnn.errors import ConfigError
+
+
+@pytest.fixture
+def tree():
+    cfg = config.portable_defaults()
+    config.add_simfrcnn_config(cfg)
+    return cfg
+
+
+LEGAL = """
+SEED: 0
+MODEL: {DEVICE: cpu, RESNETS: {NORM: GN}, ROI_HEADS: {NUM_CLASSES: 1}}
+DATALOADER: {FILTER_EMPTY_ANNOTATIONS: False, ASPECT_RATIO_GROUPING: False}
+"""
+
+
+@pytest.fixture
+def legal(tmp_path):
+    path = tmp_path / "legal.yaml"
+    path.write_text(LEGAL)
+    return path
+
+
+def test_bases_come_first_and_relative_to_the_file(tree, tmp_path, legal):
+    (tmp_path / "sub").mkdir()
+    child = tmp_path / "sub" / "child.yaml"
+    child.write_text("_BASE_: ../legal.yaml\nSOLVER: {BASE_LR: 1e-4, STEPS: [5, 7]}\nSEED: 3\n")
+    cfg = config.load_config(tree, child)
+    assert (cfg.SEED, cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == (3, 1e-4, (5, 7))
+    assert cfg.MODEL.RESNETS.NORM == "GN"
+    assert cfg.is_frozen()
+
+
+def test_of_several_bases_the_later_wins(tree, tmp_path, legal):
+    (tmp_path / "b.yaml").write_text("SEED: 9")
+    child = tmp_path / "child.yaml"
+    child.write_text("_BASE_: [legal.yaml, b.yaml]")
+    assert config.load_config(tree, child).SEED == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["INPUT.MAMMO.SIZE", "(1333,800)"], "SIZE", (1333, 800)),
+        (["INPUT.MAMMO.SIZE", "[64, 96]"], "SIZE", (64, 96)),
+        (["INPUT.MAMMO.KEEP_ASPECT", "False"], "KEEP_ASPECT", False),
+        (["INPUT.MAMMO.VERTICAL_FLIP", "0"], "VERTICAL_FLIP", 0.0),
+    ],
+)
+def test_overrides_take_the_type_of_the_default(tree, legal, words, key, value):
+    got = config.load_config(tree, legal, words).INPUT.MAMMO[key]
+    assert got == value
+    assert type(got) is type(value)
+
+
+def test_a_single_name_becomes_a_list_of_one(tree, legal):
+    cfg = config.load_config(tree, legal, ["DATASETS.TRAIN", "mias/train"])
+    assert cfg.DATASETS.TRAIN == ("mias/train",)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["MODEL.RPN.NMS_TRESH", "1"], r"MODEL\.RPN\.NMS_TRESH.*Did you mean MODEL\.RPN\.NMS_THR"),
+        (["SOLVER.BASELR", "1"], r"Did you mean SOLVER\.BASE_LR"),
+        (["NOWHERE.AT.ALL", "1"], r"unknown config key NOWHERE in the command line"),
+        (["SOLVER.BASE_LR", "fast"], r"SOLVER\.BASE_LR in the command line is 'fast'.*float"),
+        (["SOLVER.MAX_ITER", "1.5"], r"SOLVER\.MAX_ITER.*int"),
+        (["DATALOADER.ASPECT_RATIO_GROUPING", "1"], r"bool"),
+        (["MODEL", "x"], r"group of keys"),
+        (["SEED"], r"KEY VALUE pairs"),
+        (["SEED", "-1"], r"SEED is -1; legal is an integer >= 0"),
+        (["SOLVER.IMS_PER_BATCH", "3"], r"IMS_PER_BATCH is 3.*even"),
+        (["MODEL.ROI_HEADS.NUM_CLASSES", "2"], r"NUM_CLASSES is 2.*DATASETS\.CLASSES"),
+        (["MODEL.SIMFRCNN.RPN_NORMALS", "mask"], r"top_likelihood \| ordinary \| none"),
+        (["MODEL.SIMFRCNN.SIMILARITY.MARGIN", "1"], r"MARGIN is 1\.0; legal is a cosine"),
+        (["MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "0"], r"TOP_K is 0; legal is at least 1"),
+        (["INPUT.MAMMO.SIZE", "512"], r"INPUT\.MAMMO\.SIZE"),
+        (["INPUT.MAMMO.HORIZONTAL_FLIP", "2"], r"probability"),
+        (["EVAL.SCORE_THRESHOLD", "0"], r"EVAL\.SCORE_THRESHOLD"),
+        (["DATASETS.TARGET_CLASSES", "[benign]"], r"one or more of DATASETS\.CLASSES"),
+        (["DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True"], r"drop the normal images.*False"),
+        (["DATALOADER.ASPECT_RATIO_GROUPING", "True"], r"break the pairs.*False"),
+        (["MODEL.RESNETS.NORM", "FrozenBN"], r"FrozenBN but MODEL\.WEIGHTS is empty.*GN"),
+        (["SOLVER.AMP.ENABLED", "True"], r"mixed precision needs a GPU"),
+    ],
+)
+def test_what_is_refused_and_how(tree, legal, words, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        config.load_config(tree, legal, words)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_key_names_the_base_file_that_holds_it(tree, tmp_path, legal):
+    (tmp_path / "broken.yaml").write_text("SOLVER: {BASE_LRR: 1}")
+    child = tmp_path / "child.yaml"
+    child.write_text("_BASE_: [legal.yaml, broken.yaml]")
+    with pytest.raises(ConfigError, match=r"SOLVER\.BASE_LRR in .*broken\.yaml.*BASE_LR\?"):
+        config.load_config(tree, child)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: !!python/object/apply:os.system ['true']", "not plain YAML"),
+        ("[1, 2]", "must hold a mapping"),
+        ("a: [", "not plain YAML"),
+        ("_BASE_: self.yaml", "leads back to this file"),
+        ("_BASE_: nothing.yaml", "nothing.yaml does not exist"),
+    ],
+)
+def test_files_that_are_refused(tree, tmp_path, content, message):
+    path = tmp_path / "self.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        config.load_config(tree, path)
+
+
+def test_a_missing_file_is_named(tree, tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml does not exist"):
+        config.load_config(tree, tmp_path / "absent.yaml")
+
+
+def test_settings_hold_what_the_keys_say(tree, legal):
+    words = [
+        "MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT",
+        ".9",
+        "MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K",
+        "7",
+        "MODEL.SIMFRCNN.SIMILARITY.WEIGHT",
+        ".1",
+        "MODEL.SIMFRCNN.SIMILARITY.PARTNERS",
+        "all",
+        "MODEL.SIMFRCNN.SIMILARITY.MARGIN",
+        ".2",
+        "MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING",
+        "random",
+        "DATASETS.UNBOXED_VIEWS",
+        "normal",
+        "EVAL.POOLING",
+        "noisy_or",
+        "EVAL.UNKNOWN_IMAGES",
+        "normal",
+    ]
+    cfg = config.load_config(tree, legal, words)
+    method = config.method_settings(cfg)
+    assert (method.top_likelihood.weight, method.top_likelihood.top_k) == (0.9, 7)
+    assert (method.similarity.weight, method.similarity.margin) == (0.1, 0.2)
+    assert (method.similarity.partners, method.roi_normal_sampling) == ("all", "random")
+    assert config.data_settings(cfg).unboxed_views == "normal"
+    evaluation = config.evaluation_settings(cfg)
+    assert (evaluation.pooling, evaluation.unknown_images) == ("noisy_or", "normal")
+    assert evaluation.target_classes == ("malignant",)
+
+
+def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
+    cfg = config.load_config(tree, legal, ["INPUT.MAMMO.SIZE", "(64,96)"])
+    path = tmp_path / "config.yaml"
+    path.write_text(cfg.dump())
+    again = config.portable_defaults()
+    config.add_simfrcnn_config(again)
+    assert config.load_config(again, path) == cfg

@@ -1,0 +1,168 @@
+"""Similarity loss: by hand, against torch's own cosine embedding loss, pairing, and edges."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from simfrcnn.losses import cosine_similarity_loss, similarity_loss
+from simfrcnn.settings import SimilaritySettings
+
+
+def test_value_by_hand():
+    # cos 45 degrees, and a right angle that costs nothing.
+    positive = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    normal = torch.tensor([[3.0, 3.0], [5.0, 0.0]])
+    expected = math.cos(math.pi / 4) / 2
+    assert cosine_similarity_loss(positive, normal, 0.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_opposite_vectors_cost_nothing_and_the_margin_is_subtracted():
+    positive = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    normal = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    assert cosine_similarity_loss(positive, normal, 0.25).item() == pytest.approx(0.75 / 2)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_equals_cosine_embedding_loss_with_target_minus_one(margin):
+    positive, normal = torch.randn(40, 16), torch.randn(40, 16)
+    reference = nn.CosineEmbeddingLoss(margin=margin)(positive, normal, -torch.ones(40))
+    got = cosine_similarity_loss(positive, normal, margin)
+    assert got.item() == pytest.approx(reference.item(), rel=1e-5, abs=1e-7)
+
+
+def test_gradient_turns_the_vectors_apart():
+    positive = torch.tensor([[1.0, 0.2]], requires_grad=True)
+    normal = torch.tensor([[1.0, -0.1]])
+    before = cosine_similarity_loss(positive, normal, 0.0)
+    before.backward()
+    assert positive.grad is not None
+    after = cosine_similarity_loss(positive - 0.1 * positive.grad, normal, 0.0)
+    assert after < before
+
+
+def test_no_vectors_give_a_connected_zero():
+    features = torch.randn(3, 4, requires_grad=True)
+    loss = cosine_similarity_loss(features[:0], features[:0], 0.0)
+    loss.backward()
+    assert loss.item() == 0
+    assert features.grad is not None
+
+
+E1, E2, E3 = torch.eye(3)
+
+
+def batch_loss(settings, *, features, labels, image_index, objectness, scores, is_normal):
+    logits = torch.log(torch.tensor([[1 - score, score] for score in scores]))
+    return similarity_loss(
+        features=features,
+        labels=torch.tensor(labels),
+        image_index=torch.tensor(image_index),
+        objectness=torch.tensor(objectness),
+        class_logits=logits,
+        is_normal=is_normal,
+        target_labels=[1],
+        settings=settings,
+    )
+
+
+# One pair: the positive image has foreground e1, e1 + e2 and a background region; its normal
+# partner has e1 (objectness .2, score .9), e2 (.9, .1) and e3 (.5, .5).
+PAIR = {
+    "features": torch.stack([E1, E1 + E2, E3, E1, E2, E3]),
+    "labels": [1, 1, 0, 0, 0, 0],
+    "image_index": [0, 0, 0, 1, 1, 1],
+    "objectness": [0.9, 0.8, 0.7, 0.2, 0.9, 0.5],
+    "scores": [0.9, 0.9, 0.1, 0.9, 0.1, 0.5],
+    "is_normal": [False, True],
+}
+HALF = math.sqrt(0.5)
+
+
+def test_suspected_partners_are_those_with_the_highest_objectness():
+    # e1 meets e2 (0), e1 + e2 meets e3 (0).
+    assert batch_loss(SimilaritySettings(partners="suspected"), **PAIR).item() == 0
+
+
+def test_hardest_partners_are_those_with_the_highest_target_score():
+    # e1 meets e1 (1), e1 + e2 meets e3 (0).
+    loss = batch_loss(SimilaritySettings(partners="hardest"), **PAIR)
+    assert loss.item() == pytest.approx(0.5)
+
+
+def test_all_compares_every_region_with_every_proposal():
+    # e1: 1, 0, 0; e1 + e2: .707, .707, 0.
+    loss = batch_loss(SimilaritySettings(partners="all"), **PAIR)
+    assert loss.item() == pytest.approx((1 + 2 * HALF) / 6)
+
+
+def test_random_partners_are_proposals_of_the_normal_image():
+    possible = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        possible.add(round(batch_loss(SimilaritySettings(partners="random"), **PAIR).item(), 3))
+    # (first, second) cosine pairs without repeating a proposal, halved.
+    pairs = [(1, HALF), (1, 0), (0, HALF), (0, 0), (0, HALF), (0, HALF)]
+    assert possible == {round((first + second) / 2, 3) for first, second in pairs}
+
+
+def test_k_shrinks_when_the_normal_image_has_fewer_proposals():
+    fewer = {**PAIR, "features": PAIR["features"][:4]}
+    for key in ("labels", "image_index", "objectness", "scores"):
+        fewer[key] = PAIR[key][:4]
+    # Only the first foreground region takes part: e1 meets e1.
+    assert batch_loss(SimilaritySettings(), **fewer).item() == pytest.approx(1)
+
+
+def test_pairs_are_matched_by_order_and_averaged():
+    # Positives 0 and 1 (e1, e2), normals 2 and 3 (e1, e1): cosines 1 and 0.
+    loss = batch_loss(
+        SimilaritySettings(),
+        features=torch.stack([E1, E2, E1, E1]),
+        labels=[1, 1, 0, 0],
+        image_index=[0, 1, 2, 3],
+        objectness=[0.5] * 4,
+        scores=[0.5] * 4,
+        is_normal=[False, False, True, True],
+    )
+    assert loss.item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("is_normal", [[False, False], [True, True]])
+def test_without_partners_it_is_a_connected_zero(is_normal):
+    features = torch.randn(6, 3, requires_grad=True)
+    loss = batch_loss(
+        SimilaritySettings(), **{**PAIR, "features": features, "is_normal": is_normal}
+    )
+    loss.backward()
+    assert loss.item() == 0
+    assert features.grad is not None
+
+
+def test_without_foreground_it_is_a_connected_zero():
+    features = torch.randn(6, 3, requires_grad=True)
+    loss = batch_loss(SimilaritySettings(), **{**PAIR, "features": features, "labels": [0] * 6})
+    loss.backward()
+    assert loss.item() == 0
+    assert features.grad is not None
+
+
+def test_off_is_a_connected_zero():
+    assert batch_loss(SimilaritySettings(kind="none"), **PAIR).item() == 0
+
+
+def test_no_gradient_flows_through_the_choice_of_partners():
+    logits = torch.zeros(2, 2, requires_grad=True)
+    features = torch.ones(2, 3, requires_grad=True)
+    similarity_loss(
+        features=features,
+        labels=torch.tensor([1, 0]),
+        image_index=torch.tensor([0, 1]),
+        objectness=torch.zeros(2),
+        class_logits=logits,
+        is_normal=[False, True],
+        target_labels=[1],
+        settings=SimilaritySettings(partners="hardest"),
+    ).backward()
+    assert logits.grad is None
