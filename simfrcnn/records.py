@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 
 Box = tuple[float, float, float, float]
 
@@ -108,7 +107,7 @@ class ImageRecord:
     pathology: Pathology | None = None
     split: str | None = None
     findings: tuple[Finding, ...] = ()
-    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def breast_id(self) -> str:

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or datasets_root() / args.source
     fractions = parse_fractions(args.fractions)
     files = {name: out / f"{name}.json" for name in fractions}
-    _require_free(list(files.values()), overwrite=args.overwrite)
+    _require_free(out, list(files.values()), overwrite=args.overwrite)
     target_classes = tuple(part.strip() for part in args.target_classes.split(",") if part.strip())
     print(f"reading {args.root} ...", flush=True)
     data = read_mias(args.root, target_classes)
@@ -94,11 +94,18 @@ def parse_fractions(entries: Sequence[str]) -> dict[str, float]:
     return fractions
 
 
-def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
-    taken = [path for path in paths if path.exists()]
-    if taken and not overwrite:
+def _require_free(out: Path, paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse to replace files unasked, and to leave a split of another division beside new ones."""
+    there = sorted(out.glob("*.json"))
+    stale = [path for path in there if path not in paths]
+    if stale:
         raise OutputError(
-            f"already there: {', '.join(map(str, taken))}; give another --out, or --overwrite"
+            f"{', '.join(map(str, stale))}: belongs to another division, and would share patients "
+            "with the new files; give another --out, or remove it"
+        )
+    if there and not overwrite:
+        raise OutputError(
+            f"already there: {', '.join(map(str, there))}; give another --out, or --overwrite"
         )
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from simfrcnn.errors import AnnotationError
@@ -34,7 +33,7 @@ from simfrcnn.records import (
 _N_SHOWN = 5
 _TOLERANCE_PX = 1e-2
 """Boxes that leave the image by less are rounding, and are clipped; by more, an error."""
-_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
+_NO_ATTRIBUTES: Mapping[str, str] = {}
 
 E = TypeVar("E", bound=Enum)
 
@@ -73,10 +72,10 @@ def read_coco(path: Path, *, check_files: bool = True) -> AnnotatedSet:
         raise AnnotationError(f"{path}: 'info' must be an object, not {_shown(info)}")
     return AnnotatedSet(
         path=path,
-        categories=MappingProxyType(categories),
+        categories=categories,
         records=tuple(records),
         sha256=hashlib.sha256(content).hexdigest(),
-        info=MappingProxyType(info),
+        info=info,
     )
 
 
@@ -292,7 +291,7 @@ def _attributes(where: str, entry: Mapping[str, Any]) -> Mapping[str, str]:
         isinstance(value, str) for value in attributes.values()
     ):
         raise AnnotationError(f"{where}: 'attributes' must be an object of strings")
-    return MappingProxyType(attributes)
+    return attributes
 
 
 def _require_files(path: Path, records: Sequence[ImageRecord]) -> None:

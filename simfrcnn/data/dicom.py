@@ -10,6 +10,7 @@ Shapes: H x W the pixels of the file.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,24 +102,33 @@ def read_dicom(path: Path, options: DicomOptions = STRICT) -> Mammogram:
         # pydicom warns of values that break the standard; what matters here is checked below, and a
         # warning could show a value that identifies the patient.
         warnings.simplefilter("ignore")
-        dataset = _read_dataset(path)
-        file = _File(path, dataset)
-        _require_mammogram(file, options)
-        _require_one_grey_frame(file)
-        stored = _decode(file)
-        notes: list[str] = []
-        pixels = _present(file, stored, notes)
-        return Mammogram(
-            pixels=pixels,
-            laterality=_laterality(file),
-            view_position=_view_position(file),
-            pixel_spacing_mm=_pixel_spacing(file, notes),
-            patient_id=file.text("PatientID"),
-            exam_id=file.text("StudyInstanceUID"),
-            manufacturer=file.text("Manufacturer"),
-            model_name=file.text("ManufacturerModelName"),
-            notes=tuple(notes),
-        )
+        try:
+            return _read(path, options)
+        except DicomError:
+            raise
+        except Exception as error:  # damaged bytes can break any element in any way
+            raise DicomError(
+                f"{path}: a value in it is malformed ({type(error).__name__}): the file is "
+                "damaged; fetch it again or leave it out"
+            ) from error
+
+
+def _read(path: Path, options: DicomOptions) -> Mammogram:
+    file = _File(path, _read_dataset(path))
+    _require_mammogram(file, options)
+    _require_one_grey_frame(file)
+    notes: list[str] = []
+    return Mammogram(
+        pixels=_present(file, _decode(file), notes),
+        laterality=_laterality(file),
+        view_position=_view_position(file),
+        pixel_spacing_mm=_pixel_spacing(file, notes),
+        patient_id=file.text("PatientID"),
+        exam_id=file.text("StudyInstanceUID"),
+        manufacturer=file.text("Manufacturer"),
+        model_name=file.text("ManufacturerModelName"),
+        notes=tuple(notes),
+    )
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,8 @@ class _File:
 
     def text(self, keyword: str) -> str | None:
         value = self.value(keyword)
+        if isinstance(value, pydicom.multival.MultiValue):
+            value = "\\".join(map(str, value))
         return str(value).strip() or None if value is not None else None
 
     def numbers(self, keyword: str) -> list[float]:
@@ -161,6 +173,11 @@ def _tag(keyword: str) -> str:
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword
     return f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _shown(text: str) -> str:
+    """A code as an error shows it; anything longer might be another element, even a name."""
+    return repr(text) if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else "no legal value"
 
 
 def _read_dataset(path: Path) -> Dataset:
@@ -190,7 +207,9 @@ def _require_mammogram(file: _File, options: DicomOptions) -> None:
     is_mammogram = modality == "MG" or (modality is None and sop_class in _MAMMOGRAPHY_CLASSES)
     if not is_mammogram and not options.any_modality:
         found = (
-            f"is {modality!r}" if modality else "is missing, and the SOP Class is not mammography"
+            f"is {_shown(modality)}"
+            if modality
+            else "is missing, and the SOP Class is not mammography"
         )
         raise file.error(
             "Modality", f"{found}, not 'MG': leave the file out, or ask for any modality explicitly"
@@ -217,7 +236,9 @@ def _require_one_grey_frame(file: _File) -> None:
         )
     frames = file.text("NumberOfFrames") or "1"
     if not frames.isdecimal() or int(frames) < 1:
-        raise file.error("NumberOfFrames", f"is {frames!r}, not a positive whole number")
+        raise file.error(
+            "NumberOfFrames", f"is {_shown(frames)}; it must be a positive whole number"
+        )
     if int(frames) > 1:
         raise file.error(
             "NumberOfFrames",
@@ -226,7 +247,7 @@ def _require_one_grey_frame(file: _File) -> None:
         )
     photometric = file.text("PhotometricInterpretation")
     if photometric not in {"MONOCHROME1", "MONOCHROME2"}:
-        found = f"is {photometric}" if photometric else "is missing"
+        found = f"is {_shown(photometric)}" if photometric else "is missing"
         raise file.error(
             "PhotometricInterpretation",
             f"{found}; only the grey MONOCHROME1 and MONOCHROME2 are mammograms: leave the file "
@@ -250,6 +271,8 @@ def _require_one_grey_frame(file: _File) -> None:
 def _decode(file: _File) -> NDArray[Any]:
     """The stored values (H, W), integers of at most 16 bits in native byte order."""
     syntax = file.dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise file.error("TransferSyntaxUID", "names no transfer syntax: the file is damaged")
     try:
         stored: NDArray[Any] = file.dataset.pixel_array
     except MemoryError as error:
@@ -263,7 +286,7 @@ def _decode(file: _File) -> NDArray[Any]:
                 "licence of its own), or the file is damaged"
             )
         else:
-            problem = f"cannot be read, the file is truncated or damaged ({error})"
+            problem = f"cannot be read, the file is truncated or damaged ({type(error).__name__})"
         raise file.error("PixelData", problem) from error
     expected = (int(file.numbers("Rows")[0]), int(file.numbers("Columns")[0]))
     if stored.shape != expected:
@@ -372,7 +395,7 @@ def _apply_window(
         exponent = np.clip(-4 * (modality - center) / width, -50, 50)
         return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float64)
     raise file.error(
-        "VOILUTFunction", f"is {function!r}; LINEAR, LINEAR_EXACT and SIGMOID are defined"
+        "VOILUTFunction", f"is {_shown(function)}; LINEAR, LINEAR_EXACT and SIGMOID are defined"
     )
 
 

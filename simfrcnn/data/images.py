@@ -10,7 +10,6 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -138,7 +137,7 @@ def record_of_file(path: Path, image_id: int, options: DicomOptions = STRICT) ->
         laterality=mammogram.laterality,
         view_position=mammogram.view_position,
         pixel_spacing_mm=mammogram.pixel_spacing_mm,
-        attributes=MappingProxyType({key: value for key, value in facts.items() if value}),
+        attributes={key: value for key, value in facts.items() if value},
     )
 
 

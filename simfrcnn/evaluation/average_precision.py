@@ -130,7 +130,7 @@ def ap_statistic(
     return Statistic(
         keys=keys,
         compute=compute,
-        n={"findings": len(matches.finding_patients), "images": n_images},
+        n={key: {"findings": len(matches.finding_patients), "images": n_images} for key in keys},
         why_undefined=dict.fromkeys(keys, "there is no finding of a target class"),
     )
 

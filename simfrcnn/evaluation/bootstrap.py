@@ -31,15 +31,15 @@ _ROWS_AT_ONCE = 128
 class Statistic:
     """One or more figures that are computed together.
 
-    ``compute`` maps weights (R, P) to values (R, F), NaN where undefined. ``why_undefined`` gives
-    the reason that goes with a NaN of the test set itself. ``proportions`` holds (successes,
-    trials) of those figures for which each patient gives at most one trial: these get exact
-    intervals.
+    ``compute`` maps weights (R, P) to values (R, F), NaN where undefined. For each key, ``n`` says
+    over what it is counted, and ``why_undefined`` the reason for a NaN of the test set itself.
+    ``proportions`` holds (successes, trials) of those figures for which each patient gives at most
+    one trial: these get exact intervals.
     """
 
     keys: tuple[str, ...]
     compute: Callable[[FloatArray], FloatArray]
-    n: Mapping[str, int]
+    n: Mapping[str, Mapping[str, int]]
     why_undefined: Mapping[str, str]
     proportions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -126,14 +126,14 @@ def per_patient(patients: IntArray, n_patients: int) -> FloatArray:
 def _figure(
     statistic: Statistic, key: str, values: FloatArray, no_resampling: str | None, n_replicates: int
 ) -> Figure:
-    value, replicates = float(values[0]), values[1:]
+    value, replicates, n = float(values[0]), values[1:], statistic.n[key]
     if math.isnan(value):
-        return Figure(value, n=statistic.n, reason=statistic.why_undefined[key])
+        return Figure(value, n=n, reason=statistic.why_undefined[key])
     if n_replicates and key in statistic.proportions:
         low, high = clopper_pearson(*statistic.proportions[key])
-        return Figure(value, low, high, "clopper-pearson", statistic.n)
+        return Figure(value, low, high, "clopper-pearson", n)
     if no_resampling:
-        return Figure(value, n=statistic.n, reason=no_resampling)
+        return Figure(value, n=n, reason=no_resampling)
     is_defined = ~np.isnan(replicates)
     n_dropped = int((~is_defined).sum())
     if n_dropped > MAX_DROPPED * n_replicates:
@@ -141,9 +141,9 @@ def _figure(
             f"no interval: undefined in {n_dropped} of {n_replicates} bootstrap replicates, "
             f"more than {MAX_DROPPED:.0%}"
         )
-        return Figure(value, n=statistic.n, n_dropped=n_dropped, reason=reason)
+        return Figure(value, n=n, n_dropped=n_dropped, reason=reason)
     low, high = percentile_interval(replicates[is_defined])
-    return Figure(value, low, high, "bootstrap", statistic.n, n_dropped)
+    return Figure(value, low, high, "bootstrap", n, n_dropped)
 
 
 def _why_no_resampling(strata: IntArray, n_replicates: int) -> str | None:

@@ -105,6 +105,7 @@ def unit_statistic(units: Units, n_patients: int, score_threshold: float) -> Sta
         name: tuple(per_patient(patients[mask], n_patients) for mask in pair)
         for name, pair in masks.items()
     }
+    n_right = {name: int(right.sum()) for name, (right, _) in masks.items()}
     auc = auc_function(patients, scores, is_positive)
 
     def compute(weights: FloatArray) -> FloatArray:
@@ -117,7 +118,12 @@ def unit_statistic(units: Units, n_patients: int, score_threshold: float) -> Sta
     return Statistic(
         keys=(f"{level}/auc", *(f"{level}/{name}" for name in masks)),
         compute=compute,
-        n={"positive": n_positive, "normal": n_normal, "unknown": int((~is_known).sum())},
+        n={
+            f"{level}/auc": {"positive": n_positive, "normal": n_normal},
+            f"{level}/accuracy": {"right": n_right["accuracy"], "known": len(patients)},
+            f"{level}/sensitivity": {"right": n_right["sensitivity"], "positive": n_positive},
+            f"{level}/specificity": {"right": n_right["specificity"], "normal": n_normal},
+        },
         why_undefined={
             f"{level}/auc": f"needs a positive and a normal {level}; {found}",
             f"{level}/accuracy": f"needs a {level} of known truth; {found}",

@@ -25,10 +25,13 @@ LoadPixels = Callable[[ImageRecord], NDArray[np.uint8]]
 ImageFormat = Literal["png", "svg"]
 
 # Colours of Okabe and Ito 2008: distinct also with colour-blindness.
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#777777"
-_COLOURS = (_BLUE, _ORANGE, _GREEN)
+_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#777777"
+_COLOURS = ("#0072B2", _ORANGE, _GREEN)
+_WIDTHS = (3.2, 2.2, 1.2)
+"""Falling, so that curves that coincide are all seen."""
 _FPPI_RANGE = (0.05, 10.0)
 _PANEL_SIDE_PX = 700
+_PANEL_INCHES = 2.7
 _DETECTIONS_SHOWN = 3
 
 
@@ -44,21 +47,26 @@ def draw_roc(report: Report, image_format: ImageFormat) -> bytes:
     """The ROC curves by case, breast and image, with the operating point of the score threshold."""
     figure, axes = _canvas(5.2, 5.2)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
-    for colour, (level, curve) in zip(_COLOURS, report.roc.items(), strict=True):
+    for colour, width, (level, curve) in zip(_COLOURS, _WIDTHS, report.roc.items(), strict=True):
         auc = report.figures[f"{level}/auc"]
         if not curve.x:
             axes.plot([], [], color=colour, label=f"by {level}: undefined")
             continue
-        axes.plot((0.0, *curve.x), (0.0, *curve.y), color=colour, label=f"by {level}: AUC {auc}")
+        axes.plot(
+            (0.0, *curve.x),
+            (0.0, *curve.y),
+            color=colour,
+            linewidth=width,
+            label=f"by {level}: AUC {auc}",
+        )
         axes.plot(
             1 - report.figures[f"{level}/specificity"].value,
             report.figures[f"{level}/sensitivity"].value,
             marker="o",
             color=colour,
-            clip_on=False,
             zorder=3,
         )
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 - specificity", ylabel="sensitivity")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="sensitivity")
     axes.set_aspect("equal")
     axes.set_title(f"ROC; dots: score >= {report.settings.score_threshold:g}", fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
@@ -71,7 +79,7 @@ def draw_froc(report: Report, image_format: ImageFormat) -> bytes:
 
     Steps, not interpolation: between two points the lower sensitivity holds.
     """
-    figure, axes = _canvas(6.4, 4.6)
+    figure, axes = _canvas(6.4, 5.0)
     for index, (name, curve) in enumerate(report.froc.items()):
         criterion, population = name.split("/")
         style = "-" if population == "all" else "--"
@@ -89,7 +97,7 @@ def draw_froc(report: Report, image_format: ImageFormat) -> bytes:
     axes.set(xlim=_FPPI_RANGE, ylim=(0, 1.02))
     axes.set(xlabel="false positives per image", ylabel="sensitivity per finding")
     axes.set_title("FROC", fontsize=10)
-    axes.legend(loc="lower right", fontsize=7, frameon=False)
+    figure.legend(loc="outside lower center", fontsize=6.5, frameon=False, ncols=3)
     axes.grid(color="#dddddd", linewidth=0.5)
     return _rendered(figure, image_format)
 
@@ -128,7 +136,7 @@ def draw_sheet(
 ) -> bytes:
     """A PNG with one panel per image.
 
-    Boxes of target classes are solid green, other annotated boxes dotted grey; the three highest
+    Boxes of target classes are solid green, other annotated boxes dotted pink; the three highest
     detections of target classes are dashed, with their scores: orange from the score threshold on,
     blue below it.
     """
@@ -136,8 +144,11 @@ def draw_sheet(
     from matplotlib.figure import Figure as Drawing
 
     n_columns = max(len(row.records) for row in rows)
+    tallest = max(record.height / record.width for row in rows for record in row.records)
+    row_inches = _PANEL_INCHES * min(max(tallest, 0.6), 2.0) + 0.55
     drawing = Drawing(
-        figsize=(2.7 * max(n_columns, 3), 3.3 * len(rows) + 0.5), layout="constrained"
+        figsize=(_PANEL_INCHES * max(n_columns, 3), row_inches * len(rows) + 0.3),
+        layout="constrained",
     )
     FigureCanvasAgg(drawing)
     strips = drawing.subfigures(len(rows), 1, squeeze=False)[:, 0]
@@ -149,7 +160,7 @@ def draw_sheet(
         for panel, record in zip(panels, row.records, strict=False):
             _draw_panel(panel, record, detections[record.image_id], settings, load_pixels(record))
     drawing.supxlabel(
-        "solid: annotated (target green, other grey)   dashed: detected, with score "
+        "solid: target annotated   dotted: other annotated   dashed: detected, with score "
         f"(orange: at least {settings.score_threshold:g}, blue: below)",
         fontsize=8,
     )
@@ -176,21 +187,22 @@ def _draw_panel(
     )
     for finding in record.findings:
         is_target = finding.category in settings.target_classes
-        colour, style = (_GREEN, "-") if is_target else (_GREY, ":")
-        _draw_box(panel, finding.box, colour, style)
+        colour, style = (_GREEN, "-") if is_target else (_PINK, ":")
+        _draw_box(panel, finding.box, colour, style, width=2.0)
     boxes, scores = _of_targets(found, settings)
-    for index in falling_order(boxes, scores)[:_DETECTIONS_SHOWN]:
+    for index in falling_order(boxes, scores)[:_DETECTIONS_SHOWN][::-1]:  # the highest on top
         score = float(scores[index])
         colour = _ORANGE if score >= settings.score_threshold else _BLUE
         box = tuple(boxes[index].tolist())
-        _draw_box(panel, box, colour, "--")
+        _draw_box(panel, box, colour, "--", width=1.1)
         panel.annotate(
             f"{score:.2f}",
             (box[0], box[1]),
-            xytext=(1, 1),
+            xytext=(0, 2.5),
             textcoords="offset points",
             color=colour,
             fontsize=6.5,
+            bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 0.8},
             annotation_clip=False,
         )
     view = "-".join(
@@ -199,13 +211,19 @@ def _draw_panel(
     panel.set_title(f"image {record.image_id} {view}".strip(), fontsize=7.5)
 
 
-def _draw_box(panel: Any, box: Sequence[float], colour: str, style: str) -> None:
+def _draw_box(panel: Any, box: Sequence[float], colour: str, style: str, *, width: float) -> None:
     from matplotlib.patches import Rectangle
 
     x1, y1, x2, y2 = box
     panel.add_patch(
         Rectangle(
-            (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=style, linewidth=1.1
+            (x1, y1),
+            x2 - x1,
+            y2 - y1,
+            fill=False,
+            edgecolor=colour,
+            linestyle=style,
+            linewidth=width,
         )
     )
 

@@ -142,11 +142,15 @@ def froc_statistic(events: Events, population: str, *, of_lesions: bool) -> Stat
     )
     n = {f"{what}s": len(targets.patients), "images": len(events.image_patients[population])}
     which = "evaluated" if population == "all" else "normal"
-    missing = f"no {what} of a target class" if not n[f"{what}s"] else f"no {which} image"
-    if of_lesions and not n["lesions"] and n_findings(events):
-        missing = "no finding of a target class has a lesion id"
+    reason = f"there is no {which} image"
+    if not len(targets.patients):
+        has_findings = of_lesions and n_findings(events) > 0
+        reason = "no finding has a lesion id" if has_findings else f"there is no {what} to be found"
     return Statistic(
-        keys=keys, compute=compute, n=n, why_undefined=dict.fromkeys(keys, f"there is {missing}")
+        keys=keys,
+        compute=compute,
+        n=dict.fromkeys(keys, n),
+        why_undefined=dict.fromkeys(keys, reason),
     )
 
 

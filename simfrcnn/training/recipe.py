@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -234,5 +233,4 @@ class _Collate:
 
 def one_thread(_worker: int) -> None:
     """Keep a loading process to one thread: the processes share the cores already."""
-    cv2.setNumThreads(0)
     torch.set_num_threads(1)

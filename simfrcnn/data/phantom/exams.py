@@ -22,6 +22,7 @@ from simfrcnn.data.phantom.anatomy import (
 )
 from simfrcnn.data.phantom.lesions import Mass, draw_mass, mass_box
 from simfrcnn.data.phantom.presets import SPLITS, Preset
+from simfrcnn.errors import DataError
 from simfrcnn.records import (
     Box,
     Laterality,
@@ -121,7 +122,13 @@ def draw_exams(preset: Preset, seed: int) -> list[PhantomExam]:
 def draw_exam(
     preset: Preset, seed: int, number: int, split: str, is_malignant: bool
 ) -> PhantomExam:
-    """Draw one exam. Malignant and normal patients differ in their masses only."""
+    """Draw one exam. Malignant and normal patients differ in their masses only.
+
+    A benign mass that finds no place beside the malignant one is left out.
+
+    Raises:
+        DataError: A breast has no place for its only mass.
+    """
     rng = exam_random(seed, number)
     density = DENSITIES[int(rng.choice(len(DENSITIES), p=DENSITY_SHARES))]
     vendor = VENDORS[int(rng.integers(len(VENDORS)))]
@@ -133,7 +140,15 @@ def draw_exam(
     masses: tuple[Mass, ...] = ()
     for index, kind in enumerate(kinds, start=1):
         lesion_id = f"PHANTOM-{number:06d}-1/{side_of_mass.value}/{index}"
-        masses += (draw_mass(rng, preset, shapes[side_of_mass], lesion_id, kind, masses),)
+        mass = draw_mass(rng, preset, shapes[side_of_mass], lesion_id, kind, masses)
+        if mass is not None:
+            masses += (mass,)
+        elif not masses:
+            raise DataError(
+                f"phantom {lesion_id}: no place for a mass in a breast "
+                f"{shapes[side_of_mass].depth:.0f} mm deep: lower core_diameter_mm, which is "
+                f"{preset.core_diameter_mm} in preset {preset.name!r}"
+            )
     left, right = (
         PhantomBreast(side, shapes[side], masses if side is side_of_mass else ())
         for side in (Laterality.LEFT, Laterality.RIGHT)

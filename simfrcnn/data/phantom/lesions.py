@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from simfrcnn.data.phantom.anatomy import SCREENING_VIEWS, BreastShape, Point3D
 from simfrcnn.data.phantom.presets import Preset
-from simfrcnn.errors import DataError
 from simfrcnn.records import Box, Pathology, ViewPosition
 
-MAX_SPICULE_MM = 8.0
+MAX_SPICULE_MM = 7.0
 _CLEARANCE_MM = 4.0
 _MAX_DRAWS = 2000
 
@@ -95,15 +94,17 @@ def draw_mass(
     lesion_id: str,
     pathology: Pathology,
     others: tuple[Mass, ...] = (),
-) -> Mass:
+) -> Mass | None:
     """Draw a mass and its projections; the same steps for both kinds until the margin.
 
-    Raises:
-        DataError: The breast has no room for the mass, beside the ``others``.
+    Returns:
+        The mass, or None if the breast has no place for it beside the ``others``.
     """
     diameter = float(rng.uniform(*preset.core_diameter_mm))
     contrast = float(rng.uniform(*preset.contrast))
-    position = _draw_position(rng, shape, diameter, others, lesion_id)
+    position = _draw_position(rng, shape, diameter, others)
+    if position is None:
+        return None
     projections = {
         view: _draw_projection(rng, shape.project(view, position), diameter, contrast, pathology)
         for view in SCREENING_VIEWS
@@ -118,25 +119,21 @@ def _draw_position(
     shape: BreastShape,
     diameter_mm: float,
     others: tuple[Mass, ...],
-    lesion_id: str,
-) -> Point3D:
+) -> Point3D | None:
     room = 0.5 * diameter_mm + MAX_SPICULE_MM + _CLEARANCE_MM
     for _ in range(_MAX_DRAWS):
-        x = float(rng.uniform(room, shape.depth - room))
+        x = float(rng.uniform(room, max(room, shape.depth - room)))
         lateral, cranial = (float(value) for value in rng.normal(4.0, 20.0, size=2))
         point = (x, lateral, cranial)
         fits = all(shape.holds(view, shape.project(view, point), room) for view in SCREENING_VIEWS)
         if fits and all(_apart(shape, point, other, room) for other in others):
             return point
-    raise DataError(
-        f"phantom lesion {lesion_id}: no place for a mass of {diameter_mm:.0f} mm in a breast "
-        f"{shape.depth:.0f} mm deep; lower core_diameter_mm in the preset"
-    )
+    return None
 
 
 def _apart(shape: BreastShape, point: Point3D, other: Mass, room_mm: float) -> bool:
     """Whether two masses stay apart in every view, so that neither hides in the other's box."""
-    gap = room_mm + 0.5 * other.diameter_mm + MAX_SPICULE_MM
+    gap = room_mm + 0.5 * other.diameter_mm
     return all(
         math.dist(shape.project(view, point), shape.project(view, other.position_mm)) > gap
         for view in SCREENING_VIEWS
@@ -164,7 +161,7 @@ def _draw_projection(
     tilt = float(rng.uniform(0.0, np.pi))
     seen_contrast = contrast * float(rng.uniform(0.92, 1.08))
     harmonics = tuple(
-        (float(rng.uniform(0.3, 1.0)) * 0.11 / (order - 1) ** 0.5, float(rng.uniform(0, 2 * np.pi)))
+        (float(rng.uniform(0.3, 1.0)) * 0.1 / (order - 1) ** 0.5, float(rng.uniform(0, 2 * np.pi)))
         for order in range(2, 7)
     )
     n_spicules = int(rng.integers(8, 16))

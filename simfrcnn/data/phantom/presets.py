@@ -40,7 +40,7 @@ class Preset:
     visible_probability: float = 0.85
     benign_in_normal_patients: float = 0.5
     benign_in_malignant_breasts: float = 0.1
-    core_diameter_mm: tuple[float, float] = (9.0, 17.0)
+    core_diameter_mm: tuple[float, float] = (10.0, 16.0)
     contrast: tuple[float, float] = (0.14, 0.26)
 
     @property

@@ -76,7 +76,9 @@ def skin_distance(shape: BreastShape, view: ViewPosition, preset: Preset) -> Flo
     padded = cv2.copyMakeBorder(inside, border, border, border, 0, cv2.BORDER_REPLICATE)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     inner = distance[border:-border, border:]
-    depth_px = np.maximum(inner - 0.5, 0.0)
+    # OpenCV's last bit depends on the array's place in memory; squared distances are whole.
+    exact = np.sqrt(np.rint(inner * inner))
+    depth_px = np.maximum(exact - 0.5, 0.0)
     return np.asarray(depth_px * preset.pixel_spacing_mm, np.float32)
 
 

@@ -126,7 +126,7 @@ def check_seams() -> None:
             raise _unsupported(seam, f"takes {found}; simfrcnn counts on {expected}")
 
 
-def check_config(cfg: Any) -> None:
+def check_supported(cfg: Any) -> None:
     """Refuse a config that asks for what this engine would not do.
 
     Raises:

@@ -226,8 +226,5 @@ def _joined(proposals: list[Instances], field: str) -> Tensor:
 def _image_index(proposals: list[Instances]) -> Tensor:
     """The image of every region, (R,)."""
     return torch.cat(
-        [
-            torch.full_like(instances.gt_classes, index)
-            for index, instances in enumerate(proposals)
-        ]
+        [torch.full_like(instances.gt_classes, index) for index, instances in enumerate(proposals)]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simfrcnn.data.breast import breast_box
+from simfrcnn.data.coco import read_coco
+from simfrcnn.data.images import load_pixels
+from simfrcnn.data.phantom.generate import generate
+from simfrcnn.data.phantom.presets import PRESETS
 from simfrcnn.data.sources.mias import read_mias
 
 
@@ -65,11 +71,23 @@ def test_always_a_box_inside_the_image(height: int, width: int, seed: int) -> No
     assert all(edge == int(edge) for edge in (x1, y1, x2, y2))
 
 
+def test_every_finding_of_the_phantoms_lies_in_the_breast_box(tmp_path: Path) -> None:
+    generate(PRESETS["tiny"], tmp_path, seed=0)
+    findings = 0
+    for split in ("train_oracle", "val", "test"):
+        for record in read_coco(tmp_path / f"{split}.json").records:
+            x1, y1, x2, y2 = breast_box(load_pixels(record))
+            for finding in record.findings:
+                a1, b1, a2, b2 = finding.box
+                assert x1 <= a1 < a2 <= x2
+                assert y1 <= b1 < b2 <= y2
+                findings += 1
+    assert findings > 5
+
+
 @pytest.mark.data
 @needs_shared("mias")
 def test_every_finding_of_mias_lies_in_the_breast_box() -> None:
-    from simfrcnn.data.images import load_pixels
-
     areas = []
     for record in read_mias(SHARED_DATA / "mias").records:
         x1, y1, x2, y2 = breast_box(load_pixels(record))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_windowing
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from simfrcnn.data import dicom
 from simfrcnn.data.dicom import DicomOptions, Mammogram, read_dicom
 from simfrcnn.errors import DicomError
 from simfrcnn.records import Laterality, ViewPosition
@@ -27,7 +27,7 @@ from simfrcnn.records import Laterality, ViewPosition
 RAMP = np.arange(0, 4000, 40, dtype=np.uint16).reshape(10, 10)
 
 
-def read_ramp(folder: Path, **tags: object) -> Mammogram:
+def read_ramp(folder: Path, **tags: Any) -> Mammogram:
     return read_dicom(write_dicom(folder / "ramp.dcm", RAMP, **tags))
 
 
@@ -74,9 +74,11 @@ def test_rescale_comes_before_the_window(tmp_path: Path) -> None:
 def test_modality_table_and_voi_table(tmp_path: Path) -> None:
     stored = np.array([[0, 1, 2, 3]], dtype=np.uint8)
     modality, voi = Dataset(), Dataset()
-    modality.LUTDescriptor, modality.LUTData = [4, 0, 16], [10, 11, 12, 13]
+    modality.LUTDescriptor = [4, 0, 16]
+    modality.LUTData = np.array([10, 11, 12, 13], dtype=np.uint16).tobytes()
     modality.ModalityLUTType = "US"
-    voi.LUTDescriptor, voi.LUTData = [3, 11, 12], [0, 1000, 4095]
+    voi.LUTDescriptor = [3, 11, 12]
+    voi.LUTData = np.array([0, 1000, 4095], dtype=np.uint16).tobytes()
     path = write_dicom(
         tmp_path / "t.dcm", stored, ModalityLUTSequence=[modality], VOILUTSequence=[voi, voi]
     )
@@ -169,6 +171,18 @@ def test_facts_from_other_tags_and_absent_ones(tmp_path: Path) -> None:
     assert both.pixel_spacing_mm is None
 
 
+def test_a_spacing_that_is_none_is_ignored_and_said(tmp_path: Path) -> None:
+    mammogram = read_ramp(tmp_path, ImagerPixelSpacing=[0, 0.1])
+    assert mammogram.pixel_spacing_mm is None
+    assert any("Imager Pixel Spacing (0018,1164)" in note for note in mammogram.notes)
+
+
+def test_a_window_one_value_wide_is_a_step(tmp_path: Path) -> None:
+    stored = np.array([[4, 5, 6]], dtype=np.uint16)
+    path = write_dicom(tmp_path / "w.dcm", stored, WindowCenter=5, WindowWidth=1)
+    assert read_dicom(path).pixels.tolist() == [[0, 255, 255]]
+
+
 def test_missing_modality_is_recognised_by_sop_class(tmp_path: Path) -> None:
     assert read_ramp(tmp_path, Modality=None).pixels.shape == (10, 10)
 
@@ -177,21 +191,22 @@ def test_missing_modality_is_recognised_by_sop_class(tmp_path: Path) -> None:
 def test_compressed_files_give_the_same_pixels(tmp_path: Path, syntax: str) -> None:
     pytest.importorskip("openjpeg")
     tags = {"WindowCenter": 2000, "WindowWidth": 4000}
-    dataset = mammogram_dataset(RAMP, **tags)
+    stored = np.random.default_rng(0).integers(0, 4096, (64, 80), dtype=np.uint16)
+    plain = read_dicom(write_dicom(tmp_path / "p.dcm", stored, **tags)).pixels
+    dataset = mammogram_dataset(stored, **tags)
     dataset.compress(syntax, generate_instance_uid=False)
     dataset.save_as(tmp_path / "c.dcm", enforce_file_format=True)
-    plain = read_ramp(tmp_path, **tags).pixels
     np.testing.assert_array_equal(read_dicom(tmp_path / "c.dcm").pixels, plain)
 
 
-REFUSALS = {
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "modality": ({"Modality": "CT"}, r"Modality \(0008,0060\) is 'CT'.*any modality"),
     "raw": ({"PresentationIntentType": "FOR PROCESSING"}, r"\(0008,0068\).*FOR PROCESSING"),
     "raw class": ({"SOPClassUID": FOR_PROCESSING}, "allow FOR PROCESSING images explicitly"),
     "frames": ({"NumberOfFrames": 2}, r"Number of Frames \(0028,0008\) is 2.*multi-frame"),
     "no pixels": ({"PixelData": None}, r"Pixel Data \(7FE0,0010\) is missing"),
-    "colour": ({"PhotometricInterpretation": "RGB"}, r"\(0028,0004\) is RGB.*grey"),
-    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),
+    "colour": ({"PhotometricInterpretation": "RGB"}, r"\(0028,0004\) is 'RGB'.*grey"),
+    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "'PALETTE COLOR'"),
     "no photometric": ({"PhotometricInterpretation": None}, r"\(0028,0004\) is missing"),
     "samples": ({"SamplesPerPixel": 3}, r"\(0028,0002\) is 3: a colour image"),
     "no rows": ({"Rows": None}, r"Rows \(0028,0010\) is missing"),
@@ -206,6 +221,15 @@ REFUSALS = {
     ),
     "window elsewhere": ({"WindowCenter": 60000, "WindowWidth": 9}, "belongs to other values"),
     "bad voi": ({"VOILUTSequence": [Dataset()]}, r"\(0028,3010\) cannot be applied"),
+    "float": ({"PixelData": None, "FloatPixelData": b"\0" * 400}, r"\(7FE0,0010\) is missing"),
+    "32 bits": (
+        {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31, "PixelData": b"\0" * 400},
+        r"Bits Allocated \(0028,0100\) gives uint32",
+    ),
+    "bad modality table": (
+        {"ModalityLUTSequence": [Dataset()]},
+        r"\(0028,3000\) cannot be applied",
+    ),
     "all padding": (
         {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9999},
         "covers every pixel",
@@ -262,18 +286,18 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
     content = write_dicom(tmp_path / "whole.dcm", RAMP, WindowCenter=9, WindowWidth=99).read_bytes()
     rng = np.random.default_rng(0)
     damaged_path = tmp_path / "damaged.dcm"
-    n_refused = 0
+    messages: list[str] = []
     for _ in range(300):
         damaged = bytearray(content)
         for place in rng.integers(132, len(content) - RAMP.nbytes, size=3):
             damaged[place] = rng.integers(256)
         damaged_path.write_bytes(bytes(damaged))
         try:
-            assert read_dicom(damaged_path).pixels.ndim == 2
+            read_dicom(damaged_path)
         except DicomError as error:
-            assert SECRET_NAME not in str(error)
-            n_refused += 1
-    assert n_refused > 30
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert not [message for message in messages if SECRET_NAME in message]
 
 
 def test_memory_error_is_reported_with_the_file(
@@ -282,7 +306,7 @@ def test_memory_error_is_reported_with_the_file(
     def no_memory(self: Dataset) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(dicom.pydicom.Dataset, "pixel_array", property(no_memory))
+    monkeypatch.setattr(Dataset, "pixel_array", property(no_memory))
     with pytest.raises(DicomError, match=r"ramp\.dcm.*memory"):
         read_ramp(tmp_path)
 
@@ -306,13 +330,13 @@ READABLE = {
     "vlut_04.dcm": (512, 512),
 }
 REFUSED = {
-    "ExplVR_BigEnd.dcm": "is RGB",
+    "ExplVR_BigEnd.dcm": "is 'RGB'",
     "ExplVR_BigEndNoMeta.dcm": "not a DICOM file",
     "ExplVR_LitEndNoMeta.dcm": "not a DICOM file",
     "JPEG-lossy.dcm": r"JPEG Extended.*simfrcnn\[jpeg\]",
     "MR_truncated.dcm": "truncated",
     "OT-PAL-8-face.dcm": "not a DICOM file",
-    "SC_rgb.dcm": "is RGB",
+    "SC_rgb.dcm": "is 'RGB'",
     "badVR.dcm": r"\(0028,0008\) is '1A'",
     "eCT_Supplemental.dcm": "is 2: a multi-frame",
     "empty_charset_LEI.dcm": r"\(7FE0,0010\) is missing",

@@ -36,7 +36,7 @@ def image(
     view: ViewPosition = ViewPosition.CC,
     pathology: Pathology | None = None,
 ) -> ImageRecord:
-    """A record of 100 x 100 pixels; boxed if it has findings, normal if not, unless told otherwise."""
+    """A record of 100 x 100 pixels; by default boxed if it has findings, normal if not."""
     return ImageRecord(
         image_id=image_id,
         file_name=f"{image_id}.png",
@@ -113,7 +113,9 @@ def random_set(
                 if findings and random.random() < 0.5:
                     near = findings[int(random.integers(len(findings)))]
                     box = np.array(near.box) + random.normal(0, 3, size=4)
-                    box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
+                    box = np.concatenate(
+                        [np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])]
+                    )
                 score = float(random.random())
                 if n_levels is not None:
                     score = round(score * n_levels) / n_levels

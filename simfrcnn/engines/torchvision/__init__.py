@@ -1,0 +1,34 @@
+"""The engine on torchvision's detection models, which ``pip install`` brings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simfrcnn.config import add_simfrcnn_config, portable_defaults
+from simfrcnn.engines.torchvision.model import (
+    DEVIATIONS,
+    NAME,
+    build_model,
+    detect,
+    load_weights,
+    training_losses,
+)
+from simfrcnn.engines.torchvision.trainer import train
+
+__all__ = [
+    "DEVIATIONS",
+    "NAME",
+    "build_model",
+    "default_cfg",
+    "detect",
+    "load_weights",
+    "train",
+    "training_losses",
+]
+
+
+def default_cfg() -> Any:
+    """The portable keys of Detectron2 and our own; any other key is an error."""
+    cfg = portable_defaults()
+    add_simfrcnn_config(cfg)
+    return cfg

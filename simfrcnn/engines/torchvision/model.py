@@ -1,0 +1,320 @@
+"""How does a config become simFaster R-CNN on torchvision, and how is it called?
+
+Shapes: N images of a batch, B boxes of an image, D detections of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from simfrcnn import config
+from simfrcnn.engines.common.checkpoints import (
+    Identity,
+    load_model_strictly,
+    read_checkpoint,
+)
+from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.contract import LOSS_KEYS, Deviation
+from simfrcnn.engines.torchvision import backbone as backbones
+from simfrcnn.engines.torchvision.roi_heads import (
+    AlignedPooler,
+    FcBoxHead,
+    Float32Predictor,
+    Res5BoxHead,
+    SimRoIHeads,
+)
+from simfrcnn.engines.torchvision.rpn import Float32RPNHead, FloatAnchors, TopLikelihoodRPN
+from simfrcnn.errors import ConfigError
+from simfrcnn.structures import Detections, Sample
+
+NAME = "torchvision"
+
+DEVIATIONS = (
+    Deviation(
+        key="MODEL.RPN.BATCH_SIZE_PER_IMAGE",
+        asked="RPN losses divided by BATCH_SIZE_PER_IMAGE x images",
+        used="divided by the number of anchors sampled",
+        why="torchvision's normaliser; the two differ only where an image has too few anchors",
+    ),
+    Deviation(
+        key="MODEL.ROI_HEADS.NUM_CLASSES",
+        asked="boxes regressed for the foreground classes",
+        used="boxes regressed for background as well",
+        why="torchvision's predictor has such outputs; nothing reads or trains them",
+    ),
+    Deviation(
+        key="MODEL.PROPOSAL_GENERATOR.NAME",
+        asked="proposals and detections of any size above 0 pixels",
+        used="proposals of at least 0.001 and detections of at least 0.01 pixels a side",
+        why="fixed in torchvision",
+    ),
+)
+
+_SMOOTH_L1_BETA = 1 / 9
+_C4, _FPN = "SimRes5ROIHeads", "SimStandardROIHeads"
+_STAGES = ["res2", "res3", "res4", "res5"]
+# What each of the two heads needs the other keys to be.
+_LEGAL_WITH_HEADS: dict[str, dict[str, tuple[Any, ...]]] = {
+    _C4: {
+        "MODEL.BACKBONE.NAME": ("build_resnet_backbone",),
+        "MODEL.RESNETS.OUT_FEATURES": (["res4"],),
+        "MODEL.RPN.IN_FEATURES": (["res4"],),
+        "MODEL.ROI_HEADS.IN_FEATURES": (["res4"],),
+        "MODEL.ROI_BOX_HEAD.NAME": ("",),
+    },
+    _FPN: {
+        "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone",),
+        "MODEL.RESNETS.OUT_FEATURES": (_STAGES,),
+        "MODEL.FPN.IN_FEATURES": (_STAGES,),
+        "MODEL.FPN.NORM": ("", "BN", "GN"),
+        "MODEL.RPN.IN_FEATURES": (["p2", "p3", "p4", "p5", "p6"],),
+        "MODEL.ROI_HEADS.IN_FEATURES": (["p2", "p3", "p4", "p5"],),
+        "MODEL.ROI_BOX_HEAD.NAME": ("FastRCNNConvFCHead",),
+    },
+}
+_LEGAL: dict[str, tuple[Any, ...]] = {
+    "MODEL.META_ARCHITECTURE": ("SimFasterRCNN",),
+    "MODEL.PROPOSAL_GENERATOR.NAME": ("TopLikelihoodRPN",),
+    "MODEL.ROI_HEADS.NAME": (_C4, _FPN),
+    "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
+    "MODEL.RESNETS.NORM": tuple(backbones.NORMS),
+    "MODEL.BACKBONE.FREEZE_AT": (0, 1, 2, 3, 4, 5),
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIAlign"),
+}
+
+
+class SimFasterRCNN(GeneralizedRCNN):
+    """torchvision's generalised R-CNN on samples; in training it returns our losses."""
+
+    def __init__(self, *, identity: Identity, **parts: nn.Module) -> None:
+        super().__init__(**parts)
+        self.identity = identity
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, samples: Sequence[Sample]) -> Any:
+        """In training the losses under :data:`LOSS_KEYS`, else detections in input pixels."""
+        images = [sample.image.to(self.device) for sample in samples]
+        if not self.training:
+            return super().forward(images)
+        losses = super().forward(images, [self._target(sample) for sample in samples])
+        return {key: losses[key] for key in LOSS_KEYS}
+
+    def _target(self, sample: Sample) -> dict[str, Any]:
+        targets = sample.targets
+        if targets is None:
+            raise ValueError(f"{sample.record.file_name} was loaded without targets; train on it?")
+        return {
+            "boxes": targets.boxes.to(self.device),
+            "labels": targets.labels.to(self.device),
+            "is_normal": targets.is_normal,
+        }
+
+
+class NormaliseOnly(GeneralizedRCNNTransform):
+    """The library's transform without its resizing: the loader has made the input's size."""
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Return the input."""
+        return image, target
+
+
+def build_model(cfg: Any) -> SimFasterRCNN:
+    """Build the detector of a config, with random weights, on ``MODEL.DEVICE``, in training mode.
+
+    Raises:
+        ConfigError: A key has a value that this engine cannot honour; says which are legal.
+    """
+    check_supported(cfg)
+    device = check_device(cfg)
+    is_fpn = cfg.MODEL.ROI_HEADS.NAME == _FPN
+    resnet = backbones.build_resnet(cfg)
+    backbone = (
+        backbones.fpn_backbone(cfg, resnet)
+        if is_fpn
+        else backbones.C4Backbone(resnet, cfg.MODEL.BACKBONE.FREEZE_AT)
+    )
+    strides = backbones.FPN_STRIDES if is_fpn else backbones.C4_STRIDES
+    model = SimFasterRCNN(
+        identity=Identity.of(NAME, cfg),
+        backbone=backbone,
+        rpn=_rpn(cfg, backbone.out_channels, tuple(strides.values())),
+        roi_heads=_roi_heads(cfg, backbone.out_channels, None if is_fpn else resnet.layer4),
+        transform=NormaliseOnly(
+            min_size=1,
+            max_size=1,
+            image_mean=list(cfg.MODEL.PIXEL_MEAN),
+            image_std=list(cfg.MODEL.PIXEL_STD),
+            size_divisible=32 if is_fpn else 1,
+        ),
+    )
+    return model.to(device).train()
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill the model from a checkpoint of simfrcnn, strictly.
+
+    Raises:
+        CheckpointError: Another engine, architecture, name or shape; a damaged or unsafe file.
+    """
+    assert isinstance(model, SimFasterRCNN)
+    content = read_checkpoint(path, model.identity)
+    load_model_strictly(model, content["model"], path)
+
+
+def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """The losses of one batch, weighted, under exactly :data:`LOSS_KEYS`."""
+    losses: dict[str, Tensor] = model(samples)
+    return losses
+
+
+def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
+    """Detections in original pixels by falling score, one entry per sample; the mode is restored.
+
+    A box that lies in the padding, beyond the stored image, vanishes in the way back.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            found = model(samples)
+    finally:
+        model.train(was_training)
+    return [_detections(one, sample) for one, sample in zip(found, samples, strict=True)]
+
+
+def check_supported(cfg: Any) -> None:
+    """Refuse what this engine cannot honour.
+
+    Raises:
+        ConfigError: Names the key, its value and what is legal.
+    """
+    for key, legal in _LEGAL.items():
+        _require_one_of(cfg, key, legal)
+    for key, legal in _LEGAL_WITH_HEADS[cfg.MODEL.ROI_HEADS.NAME].items():
+        _require_one_of(cfg, key, legal, f" with {cfg.MODEL.ROI_HEADS.NAME}")
+    for key in ("MODEL.RPN.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA"):
+        if abs(_get(cfg, key) - _SMOOTH_L1_BETA) > 1e-6:
+            raise _refusal(cfg, key, "1/9 (0.1111111), which torchvision has fixed")
+    depth = cfg.MODEL.RESNETS.DEPTH
+    _require_one_of(
+        cfg,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS",
+        (64,) if depth in (18, 34) else (256,),
+        f" with MODEL.RESNETS.DEPTH {depth}",
+    )
+    _require_length(cfg, "MODEL.RPN.IOU_THRESHOLDS", (2,))
+    _require_length(cfg, "MODEL.ROI_HEADS.IOU_THRESHOLDS", (1,))
+    n_levels = len(cfg.MODEL.RPN.IN_FEATURES)
+    for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
+        _require_length(cfg, key, (1, n_levels))
+    if cfg.MODEL.ROI_HEADS.NAME == _FPN and cfg.MODEL.ROI_BOX_HEAD.NUM_FC < 1:
+        raise _refusal(cfg, "MODEL.ROI_BOX_HEAD.NUM_FC", f"at least 1 with {_FPN}")
+
+
+def _rpn(cfg: Any, n_channels: int, strides: tuple[int, ...]) -> TopLikelihoodRPN:
+    node, method = cfg.MODEL.RPN, config.method_settings(cfg)
+    anchors = FloatAnchors(
+        sizes=_per_level(cfg.MODEL.ANCHOR_GENERATOR.SIZES, len(strides)),
+        aspect_ratios=_per_level(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS, len(strides)),
+        strides=strides,
+    )
+    return TopLikelihoodRPN(
+        rpn_normals=method.rpn_normals,
+        top_likelihood=method.top_likelihood,
+        box_loss_weight=node.BBOX_REG_LOSS_WEIGHT,
+        anchor_generator=anchors,
+        head=Float32RPNHead(n_channels, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=node.IOU_THRESHOLDS[1],
+        bg_iou_thresh=node.IOU_THRESHOLDS[0],
+        batch_size_per_image=node.BATCH_SIZE_PER_IMAGE,
+        positive_fraction=node.POSITIVE_FRACTION,
+        pre_nms_top_n={"training": node.PRE_NMS_TOPK_TRAIN, "testing": node.PRE_NMS_TOPK_TEST},
+        post_nms_top_n={"training": node.POST_NMS_TOPK_TRAIN, "testing": node.POST_NMS_TOPK_TEST},
+        nms_thresh=node.NMS_THRESH,
+    )
+
+
+def _roi_heads(cfg: Any, n_channels: int, layer4: nn.Module | None) -> SimRoIHeads:
+    node, box, method = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD, config.method_settings(cfg)
+    data = config.data_settings(cfg)
+    if layer4 is not None:
+        box_head: nn.Module = Res5BoxHead(layer4)
+        n_features = 512 if cfg.MODEL.RESNETS.DEPTH in (18, 34) else 2048
+        strides = backbones.C4_STRIDES
+    else:
+        box_head = FcBoxHead(n_channels * box.POOLER_RESOLUTION**2, box.NUM_FC, box.FC_DIM)
+        n_features = box.FC_DIM
+        strides = {name: backbones.FPN_STRIDES[name] for name in node.IN_FEATURES}
+    return SimRoIHeads(
+        roi_normal_sampling=method.roi_normal_sampling,
+        similarity=method.similarity,
+        target_labels=[data.classes.index(name) + 1 for name in data.target_classes],
+        box_loss_weight=box.BBOX_REG_LOSS_WEIGHT,
+        box_roi_pool=AlignedPooler(
+            strides=strides,
+            resolution=box.POOLER_RESOLUTION,
+            sampling_ratio=box.POOLER_SAMPLING_RATIO,
+            aligned=box.POOLER_TYPE == "ROIAlignV2",
+        ),
+        box_head=box_head,
+        box_predictor=Float32Predictor(n_features, node.NUM_CLASSES),
+        fg_iou_thresh=node.IOU_THRESHOLDS[0],
+        bg_iou_thresh=node.IOU_THRESHOLDS[0],
+        batch_size_per_image=node.BATCH_SIZE_PER_IMAGE,
+        positive_fraction=node.POSITIVE_FRACTION,
+        bbox_reg_weights=None,
+        score_thresh=node.SCORE_THRESH_TEST,
+        nms_thresh=node.NMS_THRESH_TEST,
+        detections_per_img=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )
+
+
+def _detections(found: dict[str, Tensor], sample: Sample) -> Detections:
+    boxes = sample.frame.to_original(found["boxes"].cpu())
+    is_there = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    return Detections(
+        image_id=sample.record.image_id,
+        boxes=boxes[is_there],
+        scores=found["scores"].cpu()[is_there],
+        labels=found["labels"].cpu()[is_there],
+    )
+
+
+def _per_level(values: Sequence[Any], n_levels: int) -> list[Any]:
+    """One entry serves all levels, as in Detectron2."""
+    return list(values) * n_levels if len(values) == 1 else list(values)
+
+
+def _require_one_of(cfg: Any, key: str, legal: Sequence[Any], condition: str = "") -> None:
+    value = _get(cfg, key)
+    value = list(value) if isinstance(value, (list, tuple)) else value
+    if value not in legal:
+        raise _refusal(cfg, key, " | ".join(map(repr, legal)) + condition)
+
+
+def _require_length(cfg: Any, key: str, legal: Sequence[int]) -> None:
+    if len(_get(cfg, key)) not in legal:
+        raise _refusal(cfg, key, f"a list of {' or '.join(map(str, sorted(set(legal))))}")
+
+
+def _refusal(cfg: Any, key: str, legal: str) -> ConfigError:
+    return ConfigError(f"{key} is {_get(cfg, key)!r}; the engine {NAME} takes {legal}")
+
+
+def _get(cfg: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        cfg = cfg[part]
+    return cfg

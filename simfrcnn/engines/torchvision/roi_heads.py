@@ -1,0 +1,213 @@
+"""What do torchvision's ROI heads learn from pairs of images?
+
+Shapes: R sampled regions of a batch, D features of a region, C = 1 + K classes, background first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.ops import roi_align
+from torchvision.ops.poolers import LevelMapper
+
+from simfrcnn.losses import similarity_loss
+from simfrcnn.sampling.proposals import top_proposals
+from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
+
+
+class SimRoIHeads(RoIHeads):
+    """ROI heads that take the top proposals of normal images and add the similarity loss.
+
+    ``forward`` is overridden in training, because the library offers no seam for a loss there; the
+    losses of class and box are the library's function over all sampled regions.
+    """
+
+    def __init__(
+        self,
+        *,
+        roi_normal_sampling: RoiNormalSampling,
+        similarity: SimilaritySettings,
+        target_labels: Sequence[int],
+        box_loss_weight: float,
+        **of_the_library: Any,
+    ) -> None:
+        super().__init__(**of_the_library)
+        self.roi_normal_sampling = roi_normal_sampling
+        self.similarity = similarity
+        self.target_labels = tuple(target_labels)
+        self.box_loss_weight = box_loss_weight
+        # Of the batch under way: subsample is not given the targets.
+        self._is_normal: list[bool] = []
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Any]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections or, in training, the three losses, weighted.
+
+        Args:
+            features: Feature maps by level.
+            proposals: Per image, by falling objectness, as the RPN gives them.
+            image_shapes: (height, width) without padding.
+            targets: Per image ``boxes``, ``labels`` and ``is_normal``; in training.
+        """
+        if not self.training or targets is None:
+            return super().forward(features, proposals, image_shapes, targets)
+        self._is_normal = [bool(target["is_normal"]) for target in targets]
+        try:
+            regions, _, labels, box_targets = self.select_training_samples(proposals, targets)
+            vectors = self.box_head(self.box_roi_pool(features, regions, image_shapes))
+            class_logits, box_deltas = self.box_predictor(vectors)
+            return [], self._losses(vectors, class_logits, box_deltas, labels, box_targets)
+        finally:
+            self._is_normal = []
+
+    def subsample(self, labels: list[Tensor]) -> list[Tensor]:
+        """Regions per image: the library's draw, or the top proposals of a normal image."""
+        sampled = []
+        for of_image, is_normal in zip(labels, self._is_normal, strict=True):
+            if is_normal and self.roi_normal_sampling == "top":
+                n_regions = self.fg_bg_sampler.batch_size_per_image
+                sampled.append(top_proposals(_rank(of_image), n_regions))
+            else:
+                sampled += super().subsample([of_image])
+        return sampled
+
+    def _losses(
+        self,
+        vectors: Tensor,
+        class_logits: Tensor,
+        box_deltas: Tensor,
+        labels: list[Tensor],
+        box_targets: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        if len(class_logits):
+            loss_cls, loss_box_reg = fastrcnn_loss(class_logits, box_deltas, labels, box_targets)
+        else:  # a mean over no region is NaN in the library
+            loss_cls, loss_box_reg = class_logits.sum(), box_deltas.sum()
+        image_index = [torch.full_like(of_image, i) for i, of_image in enumerate(labels)]
+        loss_similarity = similarity_loss(
+            features=vectors,
+            labels=torch.cat(labels),
+            image_index=torch.cat(image_index),
+            # Regions of a normal image keep the order of its proposals, by falling objectness.
+            objectness=torch.cat([_rank(of_image) for of_image in labels]),
+            class_logits=class_logits,
+            is_normal=self._is_normal,
+            target_labels=self.target_labels,
+            settings=self.similarity,
+        )
+        return {
+            "loss_cls": loss_cls,
+            "loss_box_reg": loss_box_reg * self.box_loss_weight,
+            "loss_similarity": loss_similarity * self.similarity.weight,
+        }
+
+
+class AlignedPooler(nn.Module):
+    """ROIAlign over one or more levels, with the half-pixel shift that the library's pooler lacks.
+
+    A region goes to the level of its size, floor(4 + log2(sqrt(area) / 224)), clipped.
+
+    Reference:
+        Lin 2017 (Feature Pyramid Networks), eq. 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: dict[str, int],
+        resolution: int,
+        sampling_ratio: int,
+        aligned: bool,
+    ) -> None:
+        super().__init__()
+        self.strides = dict(strides)
+        self.resolution = resolution
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+        exponents = [stride.bit_length() - 1 for stride in self.strides.values()]
+        self._level_of = LevelMapper(min(exponents), max(exponents))
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Regions (R, channels, resolution, resolution), in the order of the boxes."""
+        image_index = [torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)]
+        regions = torch.cat([torch.cat(image_index), torch.cat(boxes)], dim=1)
+        levels = self._level_of(boxes)
+        n_channels = features[next(iter(self.strides))].shape[1]
+        pooled = regions.new_zeros(len(regions), n_channels, self.resolution, self.resolution)
+        for level, (name, stride) in enumerate(self.strides.items()):
+            chosen = torch.nonzero(levels == level).flatten()
+            of_level = roi_align(
+                features[name],
+                regions[chosen],
+                output_size=self.resolution,
+                spatial_scale=1.0 / stride,
+                sampling_ratio=self.sampling_ratio,
+                aligned=self.aligned,
+            )
+            pooled = pooled.index_copy(0, chosen, of_level.to(pooled.dtype))
+        return pooled
+
+
+class Res5BoxHead(nn.Module):
+    """The last stage of a ResNet and the mean over space: one vector per region (C4)."""
+
+    def __init__(self, layer4: nn.Module) -> None:
+        super().__init__()
+        self.layer4 = layer4
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """(R, channels, h, w) -> (R, D)."""
+        vectors: Tensor = self.layer4(regions).mean(dim=(2, 3))
+        return vectors
+
+
+class FcBoxHead(nn.Sequential):
+    """Fully connected layers on the flattened region (FPN), initialised as in Detectron2."""
+
+    def __init__(self, n_inputs: int, n_layers: int, n_features: int) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        for number in range(1, n_layers + 1):
+            linear = nn.Linear(n_inputs, n_features)
+            nn.init.kaiming_uniform_(linear.weight, a=1)
+            nn.init.zeros_(linear.bias)
+            layers[f"fc{number}"] = linear
+            layers[f"relu{number}"] = nn.ReLU()
+            n_inputs = n_features
+        super().__init__(layers)
+
+
+class Float32Predictor(FastRCNNPredictor):
+    """The library's predictor with float32 outputs, initialised as in Detectron2."""
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        super().__init__(n_features, n_classes + 1)
+        nn.init.normal_(self.cls_score.weight, std=0.01)
+        nn.init.normal_(self.bbox_pred.weight, std=0.001)
+        nn.init.zeros_(self.cls_score.bias)
+        nn.init.zeros_(self.bbox_pred.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (R, C) and box deltas (R, 4 C)."""
+        class_logits, box_deltas = super().forward(x)
+        return class_logits.float(), box_deltas.float()
+
+
+def _rank(of_image: Tensor) -> Tensor:
+    """A stand-in for objectness, which the library's RPN drops: the order it left."""
+    return -torch.arange(len(of_image), device=of_image.device)

@@ -1,0 +1,253 @@
+"""How does the torchvision engine train? A plain loop around the recipe that both engines share."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.engines.common.best import BestSoFar
+from simfrcnn.engines.common.checkpoints import (
+    BEST,
+    LAST,
+    load_model_strictly,
+    read_checkpoint,
+    save_checkpoint,
+)
+from simfrcnn.engines.common.failures import not_finite, report_divergence
+from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.resuming import restore_optimizer
+from simfrcnn.engines.common.run_folder import open_run_folder, write_manifest
+from simfrcnn.engines.common.testing import quick_report
+from simfrcnn.engines.contract import LOSS_KEYS
+from simfrcnn.engines.torchvision.model import (
+    DEVIATIONS,
+    NAME,
+    build_model,
+    detect,
+)
+from simfrcnn.engines.torchvision.processes import Processes, joined_processes
+from simfrcnn.engines.torchvision.progress import Progress
+from simfrcnn.engines.torchvision.weights import load_initial_weights
+from simfrcnn.structures import Sample
+from simfrcnn.training import recipe
+
+RECORD_PERIOD = 20
+"""Steps between two lines of progress."""
+
+logger = logging.getLogger("simfrcnn")
+
+
+def train(cfg: Any, *, resume: bool = False) -> Path:
+    """Train into ``OUTPUT_DIR``; under ``torchrun`` together with the other processes.
+
+    A kill loses what came after the last checkpoint; on one CPU process a resumed run ends in the
+    very weights of an uninterrupted one. ``DATASETS.TEST`` is not touched.
+
+    Args:
+        cfg: The config, frozen.
+        resume: Go on from the last checkpoint of the folder, if there is one.
+
+    Returns:
+        The path of the last checkpoint.
+
+    Raises:
+        SimFrcnnError: Config, data, weights, a loss that is not finite, a full disk.
+    """
+    with joined_processes(cfg) as processes:
+        return _Training(cfg, processes, resume=resume).run()
+
+
+class _Training:
+    """One run: what is trained, how far it is, and what it leaves behind."""
+
+    def __init__(self, cfg: Any, processes: Processes, *, resume: bool) -> None:
+        self.cfg, self.processes = cfg, processes
+        self.started = time.time()
+        self.items = recipe.training_items(cfg)
+        self.training_sets = recipe.training_sets(cfg)
+        self.validation_sets = recipe.load_sets(cfg, cfg.DATASETS.VAL)
+
+        torch.manual_seed(cfg.SEED)
+        self.model = build_model(cfg)
+        self.optimizer = recipe.build_optimizer(cfg, self.model)
+        self.scheduler = recipe.build_lr_scheduler(cfg, self.optimizer)
+        self.scaler = GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
+        self.best = BestSoFar()
+        self.steps_done = 0
+
+        self.folder = Path(cfg.OUTPUT_DIR)
+        if resume and (self.folder / LAST).exists():
+            self._resume()
+        else:
+            load_initial_weights(self.model, cfg.MODEL.WEIGHTS)
+        processes.wait()  # nobody writes before all have read
+        if processes.is_main:
+            open_run_folder(cfg, resume=resume)
+        processes.wait()
+        self.saved_steps = self.steps_done
+
+    def run(self) -> Path:
+        """Train to ``MAX_ITER``."""
+        self._write_manifest()
+        progress = (
+            Progress(self.folder, self.steps_done, self.cfg.SOLVER.MAX_ITER)
+            if self.processes.is_main
+            else None
+        )
+        try:
+            self._train(progress)
+        except KeyboardInterrupt:
+            logger.warning(
+                f"interrupted after step {self.steps_done}; "
+                + (
+                    f"{self.folder / LAST} holds step {self.saved_steps}"
+                    if self.saved_steps
+                    else "no checkpoint was due yet"
+                )
+                + "; go on with --resume"
+            )
+            raise
+        finally:
+            if progress is not None:
+                progress.close()
+        self._write_manifest()
+        return self.folder / LAST
+
+    def _train(self, progress: Progress | None) -> None:
+        cfg, end = self.cfg, self.cfg.SOLVER.MAX_ITER
+        model = self.processes.wrap(self.model, self.model.device)
+        loader = recipe.training_loader(
+            cfg,
+            start_step=self.steps_done,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+            items=self.items,
+        )
+        for step, samples in enumerate(loader, start=self.steps_done):
+            recipe.seed_step(cfg.SEED, step, self.processes.rank)
+            learning_rate = float(self.scheduler.get_last_lr()[0])
+            losses = self._step(model, samples, step)
+            self.steps_done = step + 1
+            if _is_due(self.steps_done, RECORD_PERIOD, end):
+                self._record(progress, step, losses, learning_rate)
+            if _is_due(self.steps_done, cfg.TEST.EVAL_PERIOD or end, end):
+                self._validate(progress, step)
+            if _is_due(self.steps_done, cfg.SOLVER.CHECKPOINT_PERIOD, end):
+                self._save()
+
+    def _step(
+        self, model: torch.nn.Module, samples: Sequence[Sample], step: int
+    ) -> dict[str, Tensor]:
+        """One step of the optimiser; nothing is changed if a loss is not finite."""
+        self.optimizer.zero_grad()
+        device = self.model.device.type
+        with torch.autocast(device, enabled=self.cfg.SOLVER.AMP.ENABLED):
+            losses: dict[str, Tensor] = model(samples)
+        if bad := not_finite(losses):
+            raise report_divergence(
+                cause=bad[0],
+                step=step,
+                samples=samples,
+                losses={name: float(loss.detach()) for name, loss in losses.items()},
+                model=self.model,
+                identity=self.model.identity,
+                folder=self.folder,
+            )
+        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        return losses
+
+    def _record(
+        self,
+        progress: Progress | None,
+        step: int,
+        losses: dict[str, Tensor],
+        learning_rate: float,
+    ) -> None:
+        values = torch.stack([losses[key].detach().float() for key in LOSS_KEYS])
+        means = self.processes.mean(values).tolist()
+        if progress is not None:
+            progress.record_training(step, dict(zip(LOSS_KEYS, means, strict=True)), learning_rate)
+
+    def _validate(self, progress: Progress | None, step: int) -> None:
+        """Judge the model on ``DATASETS.VAL`` and keep it if it is the best so far.
+
+        With several validation sets their mean counts. Every process comes to the same decision.
+        """
+        if not self.validation_sets:
+            return
+        aucs = []
+        for name, annotated in zip(self.cfg.DATASETS.VAL, self.validation_sets, strict=True):
+            figures = self._figures(annotated)
+            aucs.append(figures.get("case/auc", math.nan))
+            if progress is not None:
+                progress.record_validation(step, {f"{name}/{k}": v for k, v in figures.items()})
+                logger.info(f"step {step + 1}: {name}, AUC by case {aucs[-1]:.3f}")
+        is_best = self.best.offer(sum(aucs) / len(aucs), self.steps_done)
+        if is_best and self.processes.is_main:
+            save_checkpoint(self.folder / BEST, self.model, self.model.identity)
+
+    def _figures(self, annotated: AnnotatedSet) -> dict[str, float]:
+        """The figures of one data set; its images are shared among the processes."""
+        rank, world_size = self.processes.rank, self.processes.world_size
+        found = detect_records(
+            self.cfg, self.model, detect, annotated.records[rank::world_size], title="validation"
+        )
+        return quick_report(self.processes.gather(found), self.cfg, annotated).scalars()
+
+    def _save(self) -> None:
+        if self.processes.is_main:
+            state = {
+                "step": self.steps_done,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "best": self.best.state_dict(),
+            }
+            save_checkpoint(self.folder / LAST, self.model, self.model.identity, state)
+        self.saved_steps = self.steps_done
+
+    def _resume(self) -> None:
+        path = self.folder / LAST
+        content = read_checkpoint(path, self.model.identity)
+        load_model_strictly(self.model, content["model"], path)
+        state = content["training"]
+        self.steps_done = int(state["step"])
+        restore_optimizer(
+            self.optimizer,
+            self.scheduler,
+            state["optimizer"],
+            steps_done=self.steps_done,
+            path=path,
+        )
+        self.scaler.load_state_dict(state["scaler"])
+        self.best.load_state_dict(state["best"])
+        logger.info(f"resuming from {path} after step {self.steps_done}")
+
+    def _write_manifest(self) -> None:
+        if self.processes.is_main:
+            write_manifest(
+                self.folder,
+                self.cfg,
+                engine=NAME,
+                deviations=DEVIATIONS,
+                sets=[*self.training_sets, *self.validation_sets],
+                world_size=self.processes.world_size,
+                steps_done=self.steps_done,
+                started=self.started,
+                finished=self.steps_done >= self.cfg.SOLVER.MAX_ITER,
+            )
+
+
+def _is_due(steps_done: int, period: int, end: int) -> bool:
+    return steps_done % period == 0 or steps_done == end

@@ -1,0 +1,76 @@
+"""What every test run needs: one thread, the engines that are there, the real data."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: on a few cores a tiny model is many times slower with more threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+ENGINES = ("detectron2", "torchvision")
+SHARED_DATA = Path(
+    os.environ.get("SIMFRCNN_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
+)
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Skip what cannot run here; a missing engine that is required by name fails instead."""
+    for item in items:
+        for engine in ENGINES:
+            if item.get_closest_marker(engine) and not _is_installed(engine) and not _is_required(engine):
+                item.add_marker(pytest.mark.skip(reason=f"{engine} is not installed"))
+        if item.get_closest_marker("data") and not SHARED_DATA.is_dir():
+            reason = f"no real data in {SHARED_DATA}; set SIMFRCNN_SHARED_DATA"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of a required engine must not pass by not running."""
+    for engine in ENGINES:
+        if item.get_closest_marker(engine) and _is_required(engine) and not _is_installed(engine):
+            pytest.fail(f"SIMFRCNN_REQUIRE_ENGINES names {engine}, but it is not installed")
+
+
+def pytest_report_header() -> str:
+    """Which engines are tested, with their versions."""
+    return _engines_tested()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The same at the end, where it is read."""
+    terminalreporter.write_line(_engines_tested())
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets (tests that take it carry the marker ``data``)."""
+    return SHARED_DATA
+
+
+def _is_installed(engine: str) -> bool:
+    return importlib.util.find_spec(engine) is not None
+
+
+def _is_required(engine: str) -> bool:
+    return engine in os.environ.get("SIMFRCNN_REQUIRE_ENGINES", "").replace(",", " ").split()
+
+
+def _engines_tested() -> str:
+    named = [
+        f"{engine} {importlib.import_module(engine).__version__}"
+        for engine in ENGINES
+        if _is_installed(engine)
+    ]
+    return f"engines tested: {', '.join(named) or 'none'}"

@@ -1,0 +1,150 @@
+"""What a training step gives on every engine: keys, values, gradients, for whatever batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.examples import BATCHES, normals, positives, seeded_model, smoke_config
+
+from simfrcnn.engines import LOSS_KEYS
+
+BASELINE = (
+    *("MODEL.SIMFRCNN.RPN_NORMALS", "ordinary"),
+    *("MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING", "random"),
+    *("MODEL.SIMFRCNN.SIMILARITY.LOSS", "none"),
+)
+
+
+def value(loss):
+    return float(loss.detach())
+
+
+def losses_of(engine, cfg, samples, model=None):
+    model = model or seeded_model(engine, cfg)
+    torch.manual_seed(1)
+    return engine.training_losses(model, samples)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_losses_have_constant_keys_and_sane_values(engine, heads, batch):
+    losses = losses_of(engine, smoke_config(engine, heads), BATCHES[batch])
+    assert tuple(losses) == LOSS_KEYS
+    for name, loss in losses.items():
+        assert loss.shape == (), name
+        assert bool(torch.isfinite(loss)), name
+        assert 0 <= value(loss) < 10, name
+
+
+@pytest.mark.parametrize("method", ["simfrcnn", "baseline", "no_rpn_normals"])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_every_trained_parameter_gets_a_gradient(engine, heads, batch, method):
+    overrides = {
+        "simfrcnn": (),
+        "baseline": BASELINE,
+        "no_rpn_normals": ("MODEL.SIMFRCNN.RPN_NORMALS", "none"),
+    }[method]
+    cfg = smoke_config(engine, heads, *overrides)
+    model = seeded_model(engine, cfg)
+    losses = losses_of(engine, cfg, BATCHES[batch], model)
+    torch.stack(list(losses.values())).sum().backward()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    for name, parameter in trained.items():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+    assert any(bool(parameter.grad.abs().sum() > 0) for parameter in trained.values())
+
+
+def test_normal_images_leave_the_ordinary_rpn_losses_alone(engine, heads):
+    cfg = smoke_config(engine, heads)
+    model = seeded_model(engine, cfg)
+    alone = losses_of(engine, cfg, positives(2), model)
+    together = losses_of(engine, cfg, positives(2) + normals(2), model)
+    for key in ("loss_rpn_cls", "loss_rpn_loc"):
+        assert value(together[key]) == pytest.approx(value(alone[key]), abs=1e-6), key
+    assert value(alone["loss_rpn_top_likelihood"]) == 0
+    assert value(together["loss_rpn_top_likelihood"]) > 0.1
+    assert value(alone["loss_similarity"]) == 0
+
+
+def test_ordinary_losses_of_normal_images_change_them(engine, heads):
+    cfg = smoke_config(engine, heads, *BASELINE)
+    model = seeded_model(engine, cfg)
+    alone = losses_of(engine, cfg, positives(1), model)
+    together = losses_of(engine, cfg, positives(1) + normals(1), model)
+    assert value(together["loss_rpn_cls"]) != pytest.approx(value(alone["loss_rpn_cls"]), abs=1e-6)
+    assert value(together["loss_rpn_loc"]) == pytest.approx(
+        value(alone["loss_rpn_loc"]) / 2, rel=1e-4
+    )
+    assert value(together["loss_rpn_top_likelihood"]) == 0
+    assert value(together["loss_similarity"]) == 0
+
+
+@pytest.mark.parametrize("batch", ["normals"])
+def test_a_batch_of_normals_has_no_ordinary_rpn_loss_and_no_boxes(engine, heads, batch):
+    losses = losses_of(engine, smoke_config(engine, heads), BATCHES[batch])
+    for key in ("loss_rpn_cls", "loss_rpn_loc", "loss_box_reg", "loss_similarity"):
+        assert value(losses[key]) == 0, key
+    assert value(losses["loss_cls"]) > 0
+    assert value(losses["loss_rpn_top_likelihood"]) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("key", "loss"),
+    [
+        ("MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT", "loss_rpn_top_likelihood"),
+        ("MODEL.SIMFRCNN.SIMILARITY.WEIGHT", "loss_similarity"),
+        ("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", "loss_rpn_loc"),
+        ("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "loss_box_reg"),
+    ],
+)
+def test_losses_come_weighted(engine, key, loss):
+    one = losses_of(engine, smoke_config(engine, "fpn", key, 1.0), BATCHES["pairs"])
+    three = losses_of(engine, smoke_config(engine, "fpn", key, 3.0), BATCHES["pairs"])
+    assert value(one[loss]) > 0
+    for name in LOSS_KEYS:
+        factor = 3 if name == loss else 1
+        assert value(three[name]) == pytest.approx(factor * value(one[name]), rel=1e-5), name
+
+
+@pytest.mark.parametrize("partners", ["suspected", "hardest", "random", "all"])
+def test_similarity_loss_reaches_the_box_head_for_every_choice_of_partners(engine, heads, partners):
+    cfg = smoke_config(engine, heads, "MODEL.SIMFRCNN.SIMILARITY.PARTNERS", partners)
+    model = seeded_model(engine, cfg)
+    loss = losses_of(engine, cfg, BATCHES["pairs"], model)["loss_similarity"]
+    # Vectors after a ReLU point into one orthant: their cosine is far above 0 in a new network.
+    assert 0.01 < value(loss) <= 0.1
+    loss.backward()
+    gradients = [p.grad for n, p in model.named_parameters() if "box_head" in n or "res5" in n]
+    assert gradients
+    assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients)
+
+
+def test_images_of_different_sizes_make_one_batch(engine, heads):
+    samples = positives(1, size_px=120) + normals(1, size_px=128)
+    losses = losses_of(engine, smoke_config(engine, heads), samples)
+    assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+
+
+@pytest.mark.slow
+def test_two_images_can_be_overfitted(engine):
+    cfg = smoke_config(engine, "fpn", "SOLVER.BASE_LR", 0.001)
+    model = seeded_model(engine, cfg)
+    samples = positives(1) + normals(1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    for step in range(120):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        torch.stack(list(engine.training_losses(model, samples).values())).sum().backward()
+        optimizer.step()
+    malignant, normal = engine.detect(model, samples)
+    truth = samples[0].targets.boxes[0]
+    assert float(malignant.scores[0]) > 0.7
+    assert _iou(malignant.boxes[0], truth) > 0.6
+    assert not len(normal.scores) or float(normal.scores.max()) < 0.3
+
+
+def _iou(one, other):
+    edges = torch.min(one[2:], other[2:]) - torch.max(one[:2], other[:2])
+    common = float(edges.clamp(min=0).prod())
+    return common / (float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()) - common)

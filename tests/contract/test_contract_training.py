@@ -1,0 +1,175 @@
+"""What a training run leaves behind on every engine, and what a kill, a NaN or a mistake does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from support.examples import ROOT, tiny_config, write_tiny_set
+
+from simfrcnn.config import load_config
+from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines.common.checkpoints import BEST, LAST, Identity, read_checkpoint
+from simfrcnn.errors import CheckpointError, OutputError, TrainingError
+
+
+def weights_of(path):
+    return read_checkpoint(path)["model"]
+
+
+def assert_same_weights(one, two):
+    assert one.keys() == two.keys()
+    assert [name for name, tensor in one.items() if not torch.equal(tensor, two[name])] == []
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def test_a_run_folder_says_everything(engine, tmp_path):
+    tiny = tmp_path / "data" / "tiny.json"
+    write_tiny_set(tiny.parent)
+    cfg = tiny_config(engine, "fpn", tmp_path, "DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "1")
+    last = engine.train(cfg)
+    folder = tmp_path / "run"
+    assert last == folder / LAST
+    content = read_checkpoint(last, Identity.of(engine.NAME, cfg))
+    assert (folder / BEST).exists()
+    read_checkpoint(folder / BEST, Identity.of(engine.NAME, cfg))
+    assert content["training"]
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["engine"] == engine.NAME
+    assert manifest["steps_done"] == 2
+    assert manifest["finished"] is True
+    assert len(manifest["deviations"]) == len(engine.DEVIATIONS)
+    assert {Path(entry["path"]) for entry in manifest["data"]} == {tiny}
+
+    again = load_config(engine.default_cfg(), folder / "config.yaml")
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+    assert list(folder.glob("events.out.tfevents.*"))
+    training = [line for line in lines_of(folder) if "total_loss" in line]
+    assert training
+    for line in training:
+        total = sum(line[key] for key in LOSS_KEYS)
+        assert line["total_loss"] == pytest.approx(total, rel=1e-4)
+    assert any("val" in key and "auc" in key for line in lines_of(folder) for key in line)
+
+
+def test_without_validation_there_is_no_best(engine, tmp_path):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+    assert (tmp_path / "run" / LAST).exists()
+    assert not (tmp_path / "run" / BEST).exists()
+
+
+def test_a_finished_run_is_not_overwritten(engine, tmp_path):
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
+    weights = weights_of(engine.train(cfg))
+    with pytest.raises(OutputError, match="--resume"):
+        engine.train(cfg)
+    assert_same_weights(weights_of(engine.train(cfg, resume=True)), weights)
+
+
+@pytest.mark.parametrize("heads", ["c4", "fpn"])
+def test_resuming_continues_exactly(engine, heads, tmp_path):
+    schedule = ("SOLVER.WARMUP_ITERS", "3", "SOLVER.STEPS", "[2]")
+    one, two = tmp_path / "one", tmp_path / "two"
+    whole = tiny_config(engine, heads, one, *schedule, "SOLVER.MAX_ITER", "4")
+    uninterrupted = weights_of(engine.train(whole))
+    engine.train(tiny_config(engine, heads, two, *schedule, "SOLVER.MAX_ITER", "2"))
+    part = tiny_config(engine, heads, two, *schedule, "SOLVER.MAX_ITER", "4")
+    before = weights_of(two / "run" / LAST)
+    resumed = weights_of(engine.train(part, resume=True))
+    assert any(not torch.equal(tensor, resumed[name]) for name, tensor in before.items())
+    assert_same_weights(resumed, uninterrupted)
+    steps = [line["iteration"] for line in lines_of(two / "run") if "total_loss" in line]
+    assert steps == sorted(set(steps))
+
+
+def test_the_best_so_far_survives_a_resume(engine, tmp_path):
+    tiny = tmp_path / "data" / "tiny.json"
+    write_tiny_set(tiny.parent)
+    validated = ("DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "1")
+    engine.train(tiny_config(engine, "fpn", tmp_path, *validated, "SOLVER.MAX_ITER", "2"))
+    best = tmp_path / "run" / BEST
+    marked = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    marked["training"]["best"] = {"value": 1.0, "step": 1}
+    torch.save(marked, tmp_path / "run" / LAST)
+    kept = best.read_bytes()
+    cfg = tiny_config(engine, "fpn", tmp_path, *validated, "SOLVER.MAX_ITER", "3")
+    last = engine.train(cfg, resume=True)
+    assert best.read_bytes() == kept
+    assert read_checkpoint(last)["training"]["best"] == {"value": 1.0, "step": 1}
+
+
+def test_a_checkpoint_of_another_optimiser_is_not_resumed(engine, tmp_path):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+    kept = (tmp_path / "run" / LAST).read_bytes()
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.OPTIMIZER", "sgd")
+    with pytest.raises(CheckpointError, match=r"SOLVER\.OPTIMIZER"):
+        engine.train(cfg, resume=True)
+    assert (tmp_path / "run" / LAST).read_bytes() == kept
+
+
+def test_a_checkpoint_of_another_architecture_is_not_resumed(engine, tmp_path):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+    cfg = tiny_config(engine, "fpn", tmp_path, "MODEL.ROI_BOX_HEAD.FC_DIM", "128")
+    with pytest.raises(CheckpointError, match=r"MODEL\.ROI_BOX_HEAD\.FC_DIM"):
+        engine.train(cfg, resume=True)
+
+
+def test_a_loss_that_is_not_finite_names_itself_and_its_images(engine, tmp_path):
+    diverging = ("SOLVER.BASE_LR", "1e30", "SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "1")
+    cfg = tiny_config(engine, "fpn", tmp_path, *diverging)
+    with pytest.raises(TrainingError, match=r"step \d.*not finite") as error:
+        engine.train(cfg)
+    message = str(error.value)
+    (evidence,) = (tmp_path / "run").glob("diverged_step*.pth")
+    assert str(evidence) in message
+    assert "--resume" in message
+    content = torch.load(evidence, weights_only=True)["training"]
+    assert len(content["images"]) == 2
+    assert all(name in message for name in content["images"])
+    assert content["cause"] in message
+    assert [tuple(image.shape) for image in content["inputs"]] == [(3, 128, 128)] * 2
+    kept = read_checkpoint(tmp_path / "run" / LAST)
+    assert kept["training"]["step"] == content["step"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine, tmp_path):
+    many = ("SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "2")
+    uninterrupted = weights_of(engine.train(tiny_config(engine, "fpn", tmp_path / "whole", *many)))
+    killed = tmp_path / "killed"
+    cfg = tiny_config(engine, "fpn", killed, *many)
+    (killed / "config.yaml").write_text(cfg.dump())
+    script = (
+        "import sys; from simfrcnn.config import load_config; "
+        "from simfrcnn.engines import load_engine; engine = load_engine(sys.argv[1]); "
+        "engine.train(load_config(engine.default_cfg(), sys.argv[2]))"
+    )
+    last = killed / "run" / LAST
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, engine.NAME, str(killed / "config.yaml")],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 240
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    _, complaints = process.communicate()
+    assert process.returncode == -signal.SIGKILL, complaints.decode()
+    step = read_checkpoint(last)["training"]["step"]
+    assert 2 <= step < 12
+    assert_same_weights(weights_of(engine.train(cfg, resume=True)), uninterrupted)

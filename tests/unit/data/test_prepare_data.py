@@ -1,0 +1,131 @@
+"""The command that turns MIAS into annotation files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from simfrcnn.cli import prepare_data
+from simfrcnn.data.coco import read_coco
+from simfrcnn.data.splits import assert_no_patient_leak
+from simfrcnn.errors import ConfigError, DataError, OutputError
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """20 patients, the left breast of every second with a malignant mass."""
+    root = tmp_path / "films"
+    root.mkdir()
+    rows = [
+        f"mdb{n:03d} G CIRC M 40 50 {5 + n // 4}" if n % 4 == 0 else f"mdb{n:03d} G NORM"
+        for n in range(1, 41)
+    ]
+    (root / "Info.txt").write_text("prose\n" + "\n".join(rows))
+    for n in range(1, 41):
+        cv2.imwrite(str(root / f"mdb{n:03d}.png"), np.full((100, 80), n, np.uint8))
+    return root
+
+
+def prepare(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    prepare_data.add_arguments(parser)
+    return prepare_data.run(parser.parse_args(["mias", *map(str, arguments)]))
+
+
+def test_three_files_that_can_be_read(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert prepare("--root", films, "--out", out) == 0
+    sets = {name: read_coco(out / f"{name}.json") for name in ("train", "val", "test")}
+    assert {name: len(data.records) for name, data in sets.items()} == {
+        "train": 24,
+        "val": 8,
+        "test": 8,
+    }
+    assert_no_patient_leak({name: data.records for name, data in sets.items()})
+    positives = {
+        name: sum(record.is_positive(("malignant",)) for record in data.records)
+        for name, data in sets.items()
+    }
+    assert positives == {"train": 6, "val": 2, "test": 2}
+    assert sets["val"].info["seed"] == 0
+    assert sets["val"].info["target_classes"] == ["CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM"]
+    assert sets["val"].records[0].path.parent == films
+    printed = capsys.readouterr().out
+    assert "train: 12 patients, 24 images" in printed
+    assert "boxes:  6 malignant" in printed
+    assert "40 films; 0 boxes clipped" in printed
+
+
+def test_the_same_seed_gives_the_same_bytes(films: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        prepare("--root", films, "--out", tmp_path / name, "--seed", 3)
+    prepare("--root", films, "--out", tmp_path / "other", "--seed", 4)
+    one, two, other = (
+        (tmp_path / name / "test.json").read_bytes() for name in ("one", "two", "other")
+    )
+    assert one == two
+    assert one != other
+
+
+def test_copies_stand_alone(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare("--root", films, "--out", out, "--copy", "--fractions", "train=0.5", "test=0.5")
+    names = {entry["file_name"] for entry in json.loads((out / "test.json").read_text())["images"]}
+    assert all(name.startswith("images/mdb") for name in names)
+    films.rename(tmp_path / "moved")
+    assert len(read_coco(out / "test.json").records) == 20
+
+
+def test_the_default_folder_is_that_of_the_data_sets(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMFRCNN_DATASETS", str(tmp_path / "sets"))
+    prepare("--root", films)
+    assert (tmp_path / "sets" / "mias" / "train.json").is_file()
+
+
+def test_nothing_is_replaced_unasked(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare("--root", films, "--out", out)
+    before = (out / "val.json").read_bytes()
+    with pytest.raises(OutputError, match=r"already there: .*train\.json"):
+        prepare("--root", films, "--out", out, "--seed", 9)
+    assert (out / "val.json").read_bytes() == before
+    prepare("--root", films, "--out", out, "--seed", 9, "--overwrite")
+    assert (out / "val.json").read_bytes() != before
+
+
+def test_a_split_of_another_division_is_not_left_beside_new_ones(
+    films: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    prepare("--root", films, "--out", out)
+    fractions = ("--fractions", "train=0.5", "test=0.5")
+    with pytest.raises(OutputError, match=r"val\.json: belongs to another division"):
+        prepare("--root", films, "--out", out, "--overwrite", *fractions)
+    (out / "val.json").unlink()
+    assert prepare("--root", films, "--out", out, "--overwrite", *fractions) == 0
+
+
+@pytest.mark.parametrize("share", ["train", "train=x", "train=0", "a/b=1", "train=2"])
+def test_bad_fractions(films: Path, tmp_path: Path, share: str) -> None:
+    with pytest.raises(ConfigError, match=r"--fractions.*SPLIT=SHARE"):
+        prepare("--root", films, "--out", tmp_path / "out", "--fractions", share)
+
+
+def test_a_refusal_leaves_nothing_behind(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="split 'tiny' gets no patient"):
+        prepare("--root", films, "--out", out, "--fractions", "train=0.99", "tiny=0.01")
+    with pytest.raises(DataError, match="sum to 1"):
+        prepare("--root", films, "--out", out, "--fractions", "train=0.5")
+    with pytest.raises(DataError, match=r"gone/Info\.txt"):
+        prepare("--root", tmp_path / "gone", "--out", out)
+    assert not out.exists()

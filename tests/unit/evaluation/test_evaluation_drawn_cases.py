@@ -1,0 +1,151 @@
+"""The cases drawn and worked out in cases/README.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from evaluation_examples import detection_file, finding, found, image
+
+from simfrcnn.evaluation import Report, evaluate
+from simfrcnn.evaluation.matching import FALSE_POSITIVE, HIT_CRITERIA, REPEAT, match_image
+from simfrcnn.settings import EvaluationSettings
+
+NO_INTERVALS = EvaluationSettings(bootstrap_replicates=0)
+BOX = (10, 10, 30, 30)
+ELSEWHERE = (60, 60, 80, 80)
+IOU_1, IOU_5, CENTRE = HIT_CRITERIA
+
+
+def sensitivities(report: Report, population: str, what: str = "", criterion: str = "iou_0.5"):
+    rates = (0.1, 0.125, 0.2, 0.25, 0.3, 0.5, 1, 2, 4, 8)
+    prefix = f"froc/{criterion}/{population}/{what}sensitivity_at_"
+    return [report.figures[f"{prefix}{rate:g}"].value for rate in rates]
+
+
+@pytest.mark.parametrize("repeats_are_false", [False, True])
+def test_case_a_a_repeat_is_neither_hit_nor_false_positive(repeats_are_false: bool) -> None:
+    records = [image(1, "A", finding(BOX)), image(2, "B")]
+    detections = detection_file(
+        found(1, (BOX, 0.9), (ELSEWHERE, 0.7), (BOX, 0.6)), found(2, (ELSEWHERE, 0.8))
+    )
+    settings = EvaluationSettings(
+        bootstrap_replicates=0, count_repeats_as_false_positives=repeats_are_false
+    )
+    report = evaluate(records, detections, settings)
+    assert sensitivities(report, "all") == [1.0] * 10
+    last = (0.6, 1.5, 1.0) if repeats_are_false else (0.7, 1.0, 1.0)
+    curve = report.froc["iou_0.5/all"]
+    assert list(zip(curve.scores, curve.x, curve.y, strict=True)) == [(0.9, 0.0, 1.0), last]
+    curve = report.froc["iou_0.5/normal"]
+    assert list(zip(curve.scores, curve.x, curve.y, strict=True)) == [
+        (0.9, 0.0, 1.0),
+        (0.8, 1.0, 1.0),
+    ]
+
+
+def case_b() -> Report:
+    records = [
+        image(1, "A", finding(BOX, 1, lesion_id="L")),
+        image(2, "A", finding(BOX, 2, lesion_id="L")),
+        image(3, "B"),
+        image(4, "C"),
+    ]
+    detections = detection_file(
+        found(1, (BOX, 0.9)),
+        found(2, (BOX, 0.5)),
+        found(3, (ELSEWHERE, 0.8), (BOX, 0.4)),
+        found(4),
+    )
+    return evaluate(records, detections, NO_INTERVALS)
+
+
+def test_case_b_froc_per_finding_and_per_lesion() -> None:
+    report = case_b()
+    for criterion in ("iou_0.1", "iou_0.5", "centre"):
+        assert sensitivities(report, "all", criterion=criterion) == [0.5] * 3 + [1.0] * 7
+        assert sensitivities(report, "normal", criterion=criterion) == [0.5] * 5 + [1.0] * 5
+        assert sensitivities(report, "all", "lesion_", criterion) == [1.0] * 10
+    assert report.counts["lesions"] == 1
+    assert report.counts["findings"] == 2
+
+
+def test_case_b_by_case_and_average_precision() -> None:
+    figures = case_b().figures
+    assert figures["case/auc"].value == 1.0
+    assert figures["case/sensitivity"].value == 1.0
+    assert figures["case/specificity"].value == 0.5
+    assert figures["case/accuracy"].value == pytest.approx(2 / 3)
+    assert figures["finding/ap50"].value == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-12)
+    # The boxes are exact, so that the matches are the same at every IoU.
+    assert figures["finding/coco_ap"].value == pytest.approx(figures["finding/ap50"].value)
+
+
+def test_case_c_equal_scores_are_one_operating_threshold() -> None:
+    records = [image(1, "A", finding(BOX)), image(2, "B")]
+    detections = detection_file(found(1, (BOX, 0.5)), found(2, (ELSEWHERE, 0.5)))
+    report = evaluate(records, detections, NO_INTERVALS)
+    assert sensitivities(report, "all") == [0.0] * 5 + [1.0] * 5
+    assert sensitivities(report, "normal") == [0.0] * 6 + [1.0] * 4
+    assert report.figures["image/auc"].value == 0.5
+    assert report.figures["case/sensitivity"].value == 1.0  # .5 >= .5 is positive
+
+
+def test_case_d_each_detection_takes_the_open_finding_that_it_meets_best() -> None:
+    findings = np.array([[0, 0, 10, 10], [8, 0, 18, 10]], dtype=float)
+    detections = np.array([[6, 0, 16, 10], [7, 0, 17, 10]], dtype=float)
+    assert match_image(detections, findings, IOU_1).tolist() == [1, 0]
+    assert match_image(detections, findings, IOU_5).tolist() == [1, REPEAT]
+    assert match_image(detections, findings, CENTRE).tolist() == [1, REPEAT]
+
+
+def test_the_ends_of_a_half_open_box() -> None:
+    # The centre (10, 5) lies on the right edge, which belongs to no box; (0, 5) on the left,
+    # which does.
+    findings = np.array([[0, 0, 10, 10]], dtype=float)
+    on_right = np.array([[8, 0, 12, 10]], dtype=float)
+    on_left = np.array([[-2, 0, 2, 10]], dtype=float)
+    assert match_image(on_right, findings, CENTRE).tolist() == [FALSE_POSITIVE]
+    assert match_image(on_left, findings, CENTRE).tolist() == [0]
+
+
+def test_iou_exactly_at_the_criterion_is_a_hit() -> None:
+    # Half of the finding: intersection 50, union 100.
+    findings = np.array([[0, 0, 10, 10]], dtype=float)
+    half = np.array([[0, 0, 5, 10]], dtype=float)
+    assert match_image(half, findings, IOU_5).tolist() == [0]
+
+
+def test_a_detection_in_a_crowd_region_is_neither_hit_nor_false_positive() -> None:
+    crowd = finding((50, 50, 90, 90), 2, iscrowd=True)
+    records = [image(1, "A", finding(BOX), crowd), image(2, "B")]
+    detections = detection_file(found(1, (BOX, 0.9), ((60, 60, 70, 70), 0.8)), found(2))
+    report = evaluate(records, detections, NO_INTERVALS)
+    assert report.froc["iou_0.5/all"].x == (0.0,)
+    # pycocotools adds the smallest float to a denominator.
+    assert report.figures["finding/ap50"].value == pytest.approx(1.0)
+    assert report.counts["findings"] == 1
+    assert report.counts["crowd_regions"] == 1
+
+
+def test_other_classes_are_neither_targets_nor_detections() -> None:
+    records = [image(1, "A", finding(BOX)), image(2, "B", finding(BOX, 2, category="benign"))]
+    detections = detection_file(
+        found(1, (BOX, 0.9)), found(2, (BOX, 0.95, "benign"), (ELSEWHERE, 0.1))
+    )
+    report = evaluate(records, detections, NO_INTERVALS)
+    assert report.counts["findings"] == 1
+    assert report.counts["images"]["normal"] == 1
+    assert report.counts["detections"] == {"of_target_classes": 2, "of_other_classes": 1}
+    assert report.figures["image/auc"].value == 1.0
+    assert report.figures["case/specificity"].value == 1.0
+
+
+def test_average_precision_passes_over_what_lies_in_a_crowd_region() -> None:
+    # Ranks: crowd .95 (passed over), false .93, hit .9: the precision is 1/2 at every recall.
+    crowd = finding((50, 50, 90, 90), 2, iscrowd=True)
+    records = [image(1, "A", finding(BOX), crowd), image(2, "B")]
+    detections = detection_file(
+        found(1, ((60, 60, 70, 70), 0.95), (BOX, 0.9)), found(2, (ELSEWHERE, 0.93))
+    )
+    report = evaluate(records, detections, NO_INTERVALS)
+    assert report.figures["finding/ap50"].value == pytest.approx(0.5)

@@ -1,0 +1,177 @@
+"""Detections on disk: what is written is read back, and what is damaged is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simfrcnn.artifacts import ImageDetections, read_detections, sidecar_of, write_detections
+from simfrcnn.errors import ArtifactError, OutputError
+
+CATEGORIES = {1: "malignant", 2: "suspected"}
+
+
+def found(image_id: int, boxes: list, scores: list, categories: tuple = ()) -> ImageDetections:
+    return ImageDetections(
+        image_id,
+        np.array(boxes, dtype=float).reshape(-1, 4),
+        np.array(scores, dtype=float),
+        categories or ("malignant",) * len(scores),
+    )
+
+
+def written(folder: Path) -> Path:
+    path = folder / "detections.json"
+    images = [
+        found(7, [[1, 2, 11, 22], [0.5, 0.25, 3, 4]], [0.9, 0.125], ("malignant", "suspected")),
+        found(3, [], []),
+    ]
+    write_detections(path, images, categories=CATEGORIES, provenance={"engine": "torchvision"})
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    file = read_detections(path)
+    assert sorted(file.images) == [3, 7]
+    assert file.images[3].boxes.shape == (0, 4)
+    assert file.images[7].boxes.tolist() == [[1, 2, 11, 22], [0.5, 0.25, 3, 4]]
+    assert file.images[7].scores.tolist() == [0.9, 0.125]
+    assert file.images[7].categories == ("malignant", "suspected")
+    assert file.categories == CATEGORIES
+    assert file.provenance == {"engine": "torchvision"}
+    assert file.is_coverage_stated
+
+
+def test_the_list_is_plain_coco_with_xywh(tmp_path: Path) -> None:
+    entries = json.loads(written(tmp_path).read_text())
+    assert entries[0] == {
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [1.0, 2.0, 10.0, 20.0],
+        "score": 0.9,
+    }
+    assert entries[1]["category_id"] == 2
+    assert sidecar_of(tmp_path / "detections.json").name == "detections.meta.json"
+
+
+def test_a_list_by_another_tool_covers_the_annotation_file(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    sidecar_of(path).unlink()
+    file = read_detections(path, image_ids=[3, 5, 7], categories=CATEGORIES)
+    assert sorted(file.images) == [3, 5, 7]
+    assert not file.is_coverage_stated
+    with pytest.raises(ArtifactError, match=r"has no sidecar detections\.meta\.json"):
+        read_detections(path)
+
+
+def test_a_sidecar_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text("[]")
+    with pytest.raises(ArtifactError, match="belongs to another version"):
+        read_detections(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema_version": 99}, "schema version 99"),
+        ({"kind": "something"}, "is not the sidecar"),
+        ({"image_ids": None}, "is damaged"),
+        ({"categories": {"one": "malignant"}}, "is damaged"),
+    ],
+)
+def test_a_bad_sidecar_is_refused(tmp_path: Path, change: dict, words: str) -> None:
+    path = written(tmp_path)
+    sidecar = sidecar_of(path)
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
+    with pytest.raises(ArtifactError, match=f"detections.meta.json.*{words}"):
+        read_detections(path)
+
+
+GOOD = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"score": math.nan}, "score nan is not in"),
+        ({"score": 1.5}, "score 1.5 is not in"),
+        ({"score": -0.1}, "score -0.1 is not in"),
+        ({"score": "high"}, "score is 'high'"),
+        ({"score": True}, "score is True"),
+        ({"image_id": 99}, "unknown image id 99"),
+        ({"image_id": "1"}, "image_id is '1'"),
+        ({"category_id": 9}, r"unknown category id 9; legal: 1 \(malignant\)"),
+        ({"bbox": [0, 0, -5, 5]}, "negative size"),
+        ({"bbox": [0, 0, 5, math.inf]}, "not finite"),
+        ({"bbox": [0, 0, 5]}, r"bbox is \[0, 0, 5\]"),
+        ({"bbox": None}, "bbox is None"),
+    ],
+)
+def test_a_bad_entry_is_refused_by_number(tmp_path: Path, change: dict, words: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps([GOOD, GOOD | change]))
+    with pytest.raises(ArtifactError, match=f"other.json, entry 1: .*{words}"):
+        read_detections(path, image_ids=[1], categories={1: "malignant"})
+
+
+def test_an_entry_without_a_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps([{"image_id": 1, "bbox": [0, 0, 1, 1]}]))
+    with pytest.raises(ArtifactError, match="entry 0: an object with the keys"):
+        read_detections(path, image_ids=[1], categories={1: "malignant"})
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("{}", "holds a JSON dict"), ("[1,", "not valid JSON"), ("\xff", "JSON")]
+)
+def test_a_file_that_is_no_results_list_is_refused(
+    tmp_path: Path, content: str, words: str
+) -> None:
+    path = tmp_path / "other.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ArtifactError, match=f"other.json.*{words}"):
+        read_detections(path, image_ids=[1], categories={1: "malignant"})
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere\.json does not exist"):
+        read_detections(tmp_path / "nowhere.json")
+    with pytest.raises(ArtifactError, match="is a folder"):
+        read_detections(tmp_path)
+
+
+def test_a_box_without_area_is_legal(tmp_path: Path) -> None:
+    path = tmp_path / "thin.json"
+    write_detections(path, [found(1, [[5, 5, 5, 9]], [0.5])], categories={1: "malignant"})
+    assert read_detections(path).images[1].boxes.tolist() == [[5, 5, 5, 9]]
+
+
+def test_bad_detections_cannot_be_made() -> None:
+    with pytest.raises(ArtifactError, match="image 4, detection 1: score nan"):
+        found(4, [[0, 0, 1, 1]] * 2, [0.5, math.nan])
+    with pytest.raises(ArtifactError, match="image 4, detection 0: the box has a negative size"):
+        found(4, [[5, 0, 1, 1]], [0.5])
+    with pytest.raises(ArtifactError, match="do not belong together"):
+        found(4, [[0, 0, 1, 1]], [0.5, 0.4])
+
+
+def test_writing_refuses_an_image_twice_and_an_unknown_class(tmp_path: Path) -> None:
+    path = tmp_path / "detections.json"
+    with pytest.raises(ArtifactError, match="image 1 was given twice"):
+        write_detections(path, [found(1, [], []), found(1, [], [])], categories=CATEGORIES)
+    strange = found(1, [[0, 0, 1, 1]], [0.5], ("cyst",))
+    with pytest.raises(ArtifactError, match="class 'cyst'"):
+        write_detections(path, [strange], categories=CATEGORIES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_detections(tmp_path / "file" / "d.json", [], categories=CATEGORIES)

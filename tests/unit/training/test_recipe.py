@@ -1,0 +1,225 @@
+"""The recipe: schedules by hand, seeding, pairs over ranks, batches of positives first."""
+
+import dataclasses
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from simfrcnn import config
+from simfrcnn.config import load_config
+from simfrcnn.data.coco import write_coco
+from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.records import Finding, ImageRecord, Supervision
+from simfrcnn.training import recipe
+
+WORDS = (
+    "SEED 5 MODEL.DEVICE cpu MODEL.RESNETS.NORM GN MODEL.ROI_HEADS.NUM_CLASSES 1 "
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS False DATALOADER.ASPECT_RATIO_GROUPING False "
+    "DATALOADER.NUM_WORKERS 0 INPUT.MAMMO.SIZE (64,48) SOLVER.IMS_PER_BATCH 4 SOLVER.MAX_ITER 6 "
+    "DATASETS.TRAIN t/train"
+)
+
+
+def make_config(words="", files=()):
+    cfg = config.portable_defaults()
+    config.add_simfrcnn_config(cfg)
+    cfg.DATASETS.FILES = tuple(files)
+    return load_config(cfg, None, f"{WORDS} {words}".split())
+
+
+def write_set(folder: Path, n_positives: int, n_normals: int, n_unlabelled: int = 0) -> str:
+    """A data set of noise images; returns its NAME=PATH."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    kinds = ["positive"] * n_positives + ["normal"] * n_normals + ["unlabelled"] * n_unlabelled
+    supervision = {
+        "positive": Supervision.BOXES,
+        "normal": Supervision.NORMAL,
+        "unlabelled": Supervision.UNLABELLED,
+    }
+    records = []
+    for number, kind in enumerate(kinds, start=1):
+        name = f"{kind}_{number}.png"
+        pixels = rng.integers(60, 250, (64, 48), dtype=np.uint8)
+        cv2.imwrite(str(folder / name), pixels)
+        findings = (Finding((10, 10, 30, 30), "malignant", number),) if kind == "positive" else ()
+        records.append(
+            ImageRecord(
+                image_id=number,
+                file_name=name,
+                path=folder / name,
+                height=64,
+                width=48,
+                patient_id=f"p{number}",
+                exam_id=f"e{number}",
+                supervision=supervision[kind],
+                findings=findings,
+            )
+        )
+    path = folder / "train.json"
+    write_coco(path, records, {1: "malignant"}, {"description": "test"})
+    return f"t/train={path}"
+
+
+@pytest.fixture(scope="module")
+def entry(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("set"), n_positives=3, n_normals=5, n_unlabelled=2)
+
+
+def names(batch):
+    return [sample.record.file_name for sample in batch]
+
+
+def test_learning_rate_by_hand():
+    factor = recipe.LearningRateFactor((4, 6), 0.1, warmup_steps=2, warmup_factor=0.5)
+    expected = [0.5, 0.75, 1, 1, 0.1, 0.1, 0.01]
+    assert [factor(step) for step in range(7)] == pytest.approx(expected)
+
+
+def test_the_schedule_is_the_thesis_s():
+    cfg = make_config("SOLVER.STEPS (9000,18000,27000,36000) SOLVER.WARMUP_ITERS 0")
+    factor = recipe.LearningRateFactor.of(cfg)
+    at = {step: factor(step) for step in (0, 8999, 9000, 18000, 44999)}
+    assert at == pytest.approx({0: 1, 8999: 1, 9000: 0.1, 18000: 0.01, 44999: 1e-4})
+
+
+def test_a_scheduler_survives_save_and_load(tmp_path):
+    cfg = make_config("SOLVER.STEPS (3,) SOLVER.WARMUP_ITERS 2 SOLVER.BASE_LR 1")
+    rates = []
+    optimizer = recipe.build_optimizer(cfg, nn.Linear(1, 1))
+    scheduler = recipe.build_lr_scheduler(cfg, optimizer)
+    for step in range(5):
+        if step == 2:
+            torch.save([optimizer.state_dict(), scheduler.state_dict()], tmp_path / "x.pth")
+            optimizer = recipe.build_optimizer(cfg, nn.Linear(1, 1))
+            scheduler = recipe.build_lr_scheduler(cfg, optimizer)
+            states = torch.load(tmp_path / "x.pth", weights_only=True)
+            optimizer.load_state_dict(states[0])
+            scheduler.load_state_dict(states[1])
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.001, 0.5005, 1, 0.1, 0.1])
+
+
+def test_optimisers_take_the_keys_and_leave_frozen_parameters_out():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    model[0].requires_grad_(False)
+    adam = recipe.build_optimizer(make_config("SOLVER.BASE_LR 0.25 SOLVER.WEIGHT_DECAY 0"), model)
+    assert isinstance(adam, torch.optim.Adam)
+    assert (adam.defaults["lr"], adam.defaults["weight_decay"]) == (0.25, 0)
+    assert sum(len(group["params"]) for group in adam.param_groups) == 2
+    sgd = recipe.build_optimizer(make_config("SOLVER.OPTIMIZER sgd SOLVER.MOMENTUM .7"), model)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert sgd.defaults["momentum"] == 0.7
+    model.requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"every parameter is frozen.*FREEZE_AT"):
+        recipe.build_optimizer(make_config(), model)
+
+
+def test_a_step_s_draws_depend_on_seed_step_and_rank_alone():
+    def draws(*arguments):
+        recipe.seed_step(*arguments)
+        return (torch.rand(1).item(), random.random(), float(np.random.rand()))  # noqa: NPY002
+
+    first = draws(1, 2, 0)
+    torch.rand(100)
+    assert draws(1, 2, 0) == first
+    others = [draws(1, 3, 0), draws(2, 2, 0), draws(1, 2, 1)]
+    assert len({first, *others}) == 4
+
+
+def test_a_batch_lists_positives_first_and_partners_in_order(entry):
+    cfg = make_config(files=[entry])
+    items = recipe.training_items(cfg)
+    batch = next(iter(recipe.training_loader(cfg)))
+    pairs = [items.records_of(number) for number in (0, 1)]
+    assert names(batch) == [
+        record.file_name for record in (*next(zip(*pairs)), *list(zip(*pairs))[1])
+    ]
+    assert [sample.targets.is_normal for sample in batch] == [False, False, True, True]
+
+
+def test_images_of_unknown_truth_never_train(entry):
+    cfg = make_config("SOLVER.MAX_ITER 30", files=[entry])
+    seen = {name for batch in recipe.training_loader(cfg) for name in names(batch)}
+    assert not any(name.startswith("unlabelled") for name in seen)
+    assert len(seen) == 8
+
+
+def test_positives_only_takes_twice_the_positive_images(entry):
+    cfg = make_config("DATASETS.BATCHES positives", files=[entry])
+    batches = list(recipe.training_loader(cfg))
+    assert all(name.startswith("positive") for batch in batches for name in names(batch))
+    assert {len(batch) for batch in batches} == {4}
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_resumed_loader_gives_the_same_pixels_as_an_uninterrupted_one(entry, n_workers):
+    whole = list(recipe.training_loader(make_config(files=[entry])))
+    cfg = make_config(f"DATALOADER.NUM_WORKERS {n_workers}", files=[entry])
+    rest = list(recipe.training_loader(cfg, start_step=4))
+    assert len(rest) == 2
+    for one, other in zip(whole[4:], rest, strict=True):
+        assert names(one) == names(other)
+        assert all(torch.equal(a.image, b.image) for a, b in zip(one, other, strict=True))
+        assert all(a.frame == b.frame for a, b in zip(one, other, strict=True))
+
+
+def test_ranks_together_draw_what_one_process_draws(entry):
+    cfg = make_config(files=[entry])
+    single = list(recipe.training_loader(cfg))
+    ranks = [list(recipe.training_loader(cfg, rank=rank, world_size=2)) for rank in range(2)]
+    for step, batch in enumerate(single):
+        assert len(ranks[0][step]) == 2
+        together = sorted(names(ranks[0][step]) + names(ranks[1][step]))
+        assert together == sorted(names(batch))
+        for rank in range(2):
+            positive, normal = names(ranks[rank][step])
+            assert (positive, normal) == (names(batch)[rank], names(batch)[2 + rank])
+
+
+def test_augmentation_changes_over_passes_but_not_over_runs(entry):
+    cfg = make_config("SOLVER.MAX_ITER 40", files=[entry])
+    flips = {
+        (sample.record.file_name, sample.frame.scale_x < 0, sample.frame.scale_y < 0)
+        for batch in recipe.training_loader(cfg)
+        for sample in batch
+    }
+    per_image = {name: sum(one == name for one, _, _ in flips) for name, _, _ in flips}
+    assert max(per_image.values()) == 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "words", "message"),
+    [
+        ((2, 0), "", "normal"),
+        ((0, 2), "", "positive"),
+        ((0, 2), "DATASETS.BATCHES positives", "positive"),
+    ],
+)
+def test_an_empty_list_names_the_data_set(tmp_path, counts, words, message):
+    cfg = make_config(words, files=[write_set(tmp_path, *counts)])
+    with pytest.raises(DataError, match=rf"(?s)t/train.*{message}|{message}.*t/train"):
+        recipe.training_items(cfg)
+
+
+def test_classes_that_no_file_has_are_refused(entry):
+    words = "DATASETS.CLASSES [malignant,suspected] MODEL.ROI_HEADS.NUM_CLASSES 2"
+    with pytest.raises(ConfigError, match=r"\['suspected'\].*\['malignant'\] only"):
+        recipe.training_items(make_config(words, files=[entry]))
+
+
+def test_no_training_set_is_refused():
+    with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN is empty"):
+        recipe.training_sets(make_config("DATASETS.TRAIN []"))
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.method_settings(make_config()).rpn_normals = "none"
