@@ -37,7 +37,8 @@ def lines_of(folder):
 def test_a_run_folder_says_everything(engine, tmp_path):
     tiny = tmp_path / "data" / "tiny.json"
     write_tiny_set(tiny.parent)
-    cfg = tiny_config(engine, "fpn", tmp_path, "DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "1")
+    # One step: over several, Detectron2 writes medians, which do not add up.
+    cfg = tiny_config(engine, "fpn", tmp_path, "DATASETS.VAL", "[tiny]", "SOLVER.MAX_ITER", "1")
     last = engine.train(cfg)
     folder = tmp_path / "run"
     assert last == folder / LAST
@@ -48,7 +49,7 @@ def test_a_run_folder_says_everything(engine, tmp_path):
 
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["engine"] == engine.NAME
-    assert manifest["steps_done"] == 2
+    assert manifest["steps_done"] == 1
     assert manifest["finished"] is True
     assert len(manifest["deviations"]) == len(engine.DEVIATIONS)
     assert {Path(entry["path"]) for entry in manifest["data"]} == {tiny}

@@ -403,7 +403,7 @@ def _check_processes(cfg: Any, num_gpus: int, num_machines: int, dist_url: str) 
 
 
 def _refuse_non_finite(model: nn.Module, _inputs: Any, outputs: Any) -> None:
-    if model.training and not math.isfinite(sum(outputs.values())):  # one wait for the device
+    if model.training and not math.isfinite(sum(outputs.values()).detach()):  # one wait for the device
         raise NonFiniteLossError(outputs)
 
 

@@ -366,3 +366,21 @@ def test_notes_on_a_changed_annotation_file_and_a_missing_sidecar() -> None:
     assert any("without a sidecar" in note for note in report.notes)
     assert any("hashes differ" in note for note in report.notes)
     assert report.provenance["prediction"] == {"annotations_sha256": "a"}
+
+
+def test_when_nothing_is_known_every_figure_is_undefined() -> None:
+    records = [image(i, f"P{i}", supervision=Supervision.UNLABELLED) for i in (1, 2)]
+    report = evaluate(records, detection_file(found(1, (BOX, 0.9)), found(2)), FEW)
+    assert report.scalars() == {}
+    assert report.counts["images_evaluated_for_boxes"] == 0
+    assert report.counts["cases"]["unknown"] == 2
+    assert all(figure.reason for figure in report.figures.values())
+    strict_json(report)
+
+
+def test_noisy_or_of_a_case_from_its_views() -> None:
+    records = [image(1, "A", finding(BOX)), image(2, "A", view=ViewPosition.MLO), image(3, "B")]
+    detections = detection_file(found(1, (BOX, 0.4)), found(2, (BOX, 0.5)), found(3))
+    report = evaluate(records, detections, replace(NO_INTERVALS, pooling="noisy_or"))
+    assert [unit.score for unit in report.units["case"]] == pytest.approx([0.7, 0.0])
+    assert [unit.score for unit in report.units["image"]] == pytest.approx([0.4, 0.5, 0.0])

@@ -1,0 +1,363 @@
+"""Training by Detectron2's loop: killed, resumed, spread over processes, and ended by a NaN."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from simfrcnn.errors import ConfigError, DataError, OutputError, TrainingError
+from simfrcnn.training import recipe
+
+pytestmark = [
+    pytest.mark.detectron2,
+    pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+]
+REPOSITORY = Path(__file__).parents[3]
+NO_VAL = ("DATASETS.VAL", "[]")
+
+
+def train(cfg, **options):
+    from simfrcnn.engines import detectron2
+
+    return detectron2.train(cfg, **options)
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def assert_same_weights(one, two):
+    assert one.keys() == two.keys()
+    different = [name for name in one if not torch.equal(one[name], two[name])]
+    assert different == []
+
+
+def steps(folder):
+    lines = (folder / "metrics.json").read_text().splitlines()
+    return [json.loads(line)["iteration"] for line in lines]
+
+
+def test_a_run_leaves_its_folder(make_cfg, tmp_path, capsys):
+    cfg = make_cfg("fpn", "SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "2")
+    last = train(cfg)
+    folder = tmp_path / "run"
+    assert last == folder / "model_last.pth"
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["engine"] == "detectron2"
+    assert checkpoint["training"]["step"] == 4
+    assert (folder / "model_best.pth").exists()
+    metrics = json.loads((folder / "metrics.json").read_text().splitlines()[-1])
+    assert metrics["iteration"] == 3
+    assert 0 <= metrics["case/auc"] <= 1
+    assert metrics["loss_similarity"] > 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["engine"] == "detectron2"
+    assert manifest["finished"] is True
+    assert manifest["steps_done"] == 4
+    assert [entry["images"] for entry in manifest["data"]] == [9, 6]
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert (folder / "inference/discs/val/detections.json").exists()
+    printed = capsys.readouterr().out
+    assert "loss_rpn_top_likelihood" in printed
+    assert "eta" in printed
+    assert "case AUC on VAL" in printed
+    assert (folder / "log.txt").read_text().count("Starting training from iteration 0") == 1
+    assert printed.count("Starting training from iteration 0") == 1
+    assert list(folder.rglob("*.part")) == []
+
+
+def test_a_second_run_needs_resume_or_another_folder(make_cfg):
+    cfg = make_cfg("fpn", "SOLVER.MAX_ITER", "1", *NO_VAL)
+    train(cfg)
+    with pytest.raises(OutputError, match="--resume"):
+        train(cfg)
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(make_cfg):
+    cfg = make_cfg("fpn", "SOLVER.MAX_ITER", "2", *NO_VAL)
+    path = train(cfg)
+    before = path.read_bytes()
+    assert train(cfg, resume=True) == path
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    make_cfg, tmp_path, monkeypatch, workers
+):
+    words = ("SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.STEPS", "[3]")
+    words += ("DATALOADER.NUM_WORKERS", workers, "TEST.EVAL_PERIOD", "1")
+    whole = train(make_cfg("fpn", *words, "OUTPUT_DIR", str(tmp_path / "whole")))
+
+    from simfrcnn.engines.detectron2 import Trainer
+
+    original = Trainer.run_step
+
+    def interrupted(self):
+        if self.iter == 3:
+            raise KeyboardInterrupt
+        original(self)
+
+    cfg = make_cfg("fpn", *words, "OUTPUT_DIR", str(tmp_path / "parts"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "run_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(cfg)
+    parts = tmp_path / "parts/model_last.pth"
+    assert torch.load(parts, weights_only=True)["training"]["step"] == 2
+    assert "--resume" in (tmp_path / "parts/log.txt").read_text()
+    train(cfg, resume=True)
+
+    one, two = (torch.load(path, weights_only=True) for path in (whole, parts))
+    assert_same_weights(one["model"], two["model"])
+    assert one["training"]["best"] == two["training"]["best"]
+    states = [c["training"]["optimizer"] for c in (one, two)]
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    assert states[0]["param_groups"][0]["lr"] == pytest.approx(0.1 * cfg.SOLVER.BASE_LR)
+    for left, right in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
+        assert all(torch.equal(left[key], right[key]) for key in left)
+    assert_same_weights(
+        weights_of(whole.parent / "model_best.pth"), weights_of(parts.parent / "model_best.pth")
+    )
+    iterations = steps(tmp_path / "parts")
+    assert iterations == sorted(set(iterations))
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from simfrcnn.config import load_config
+from simfrcnn.engines import detectron2 as engine
+if "--die" in sys.argv:
+    original = engine.Trainer.run_step
+    def dying(self):
+        if self.iter == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(self)
+    engine.Trainer.run_step = dying
+cfg = load_config(engine.default_cfg(), sys.argv[1])
+engine.train(cfg, resume="--resume" in sys.argv)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_exactly(make_cfg, tmp_path):
+    words = ("SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "2", *NO_VAL)
+    whole = train(make_cfg("fpn", *words, "OUTPUT_DIR", str(tmp_path / "whole")))
+    config_file = tmp_path / "killed.yaml"
+    config_file.write_text(make_cfg("fpn", *words).dump())
+
+    def run(*options):
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, str(config_file), *options],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+
+    assert run("--die").returncode == -signal.SIGKILL
+    last = tmp_path / "run/model_last.pth"
+    assert torch.load(last, weights_only=True)["training"]["step"] == 2
+    done = run("--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(weights_of(whole), weights_of(last))
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["finished"] is True
+
+
+def test_resume_without_a_checkpoint_starts_at_the_beginning(make_cfg):
+    path = train(make_cfg("fpn", "SOLVER.MAX_ITER", "1", *NO_VAL), resume=True)
+    assert torch.load(path, weights_only=True)["training"]["step"] == 1
+
+
+def test_a_resumed_run_takes_the_learning_rate_of_the_config(make_cfg):
+    words = ("SOLVER.CHECKPOINT_PERIOD", "1", *NO_VAL)
+    train(make_cfg("fpn", "SOLVER.MAX_ITER", "1", *words))
+    cfg = make_cfg("fpn", "SOLVER.MAX_ITER", "2", "SOLVER.BASE_LR", "1e-5", *words)
+    path = train(cfg, resume=True)
+    group = torch.load(path, weights_only=True)["training"]["optimizer"]["param_groups"][0]
+    assert group["lr"] == pytest.approx(1e-5)
+
+
+def test_the_best_checkpoint_is_the_first_of_the_highest(make_cfg, tmp_path, monkeypatch):
+    from simfrcnn.engines.detectron2 import Trainer
+
+    figures = iter([0.5, 0.7, 0.7, 0.6])
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"case/auc": next(figures)})
+    train(make_cfg("fpn", "SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "1"))
+    best = torch.load(tmp_path / "run/model_best.pth", weights_only=True)["training"]
+    assert best["step"] == 2
+    assert best["best"] == {"value": 0.7, "step": 2}
+
+
+def test_test_is_never_read_in_training(make_cfg, data_files, monkeypatch):
+    from simfrcnn.engines.detectron2 import trainer
+
+    read = []
+    original = trainer.build_test_loader
+    monkeypatch.setattr(
+        trainer.Trainer,
+        "build_test_loader",
+        staticmethod(lambda cfg, name: read.append(name) or original(cfg, name)),
+    )
+    train(make_cfg("fpn", "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[discs/train]"))
+    assert read == ["discs/val"]
+
+
+@pytest.mark.parametrize("where", ["loss_cls", "rpn"])
+def test_a_nan_ends_the_training_before_the_optimiser(make_cfg, tmp_path, monkeypatch, where):
+    from simfrcnn.engines.detectron2 import Trainer
+    from simfrcnn.engines.detectron2.roi_heads import SimFastRCNNOutputLayers
+    from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
+
+    steps_taken = []
+    original = Trainer.run_step
+    monkeypatch.setattr(
+        Trainer, "run_step", lambda self: steps_taken.append(self.iter) or original(self)
+    )
+    if where == "rpn":
+        forward = TopLikelihoodRPN.forward
+
+        def broken_forward(self, images, features, *args, **kwargs):
+            poisoned = steps_taken == [0, 1]
+            features = {k: v * float("nan") if poisoned else v for k, v in features.items()}
+            return forward(self, images, features, *args, **kwargs)
+
+        monkeypatch.setattr(TopLikelihoodRPN, "forward", broken_forward)
+    else:
+        losses = SimFastRCNNOutputLayers.losses
+
+        def broken_losses(self, *args):
+            found = losses(self, *args)
+            factor = float("nan") if steps_taken == [0, 1] else 1.0
+            return {**found, where: found[where] * factor}
+
+        monkeypatch.setattr(SimFastRCNNOutputLayers, "losses", broken_losses)
+    cfg = make_cfg("fpn", "SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "1", *NO_VAL)
+    named = "loss_cls" if where == "loss_cls" else "box or score of the RPN"
+    with pytest.raises(TrainingError, match=rf"step 1: .*{named}.*train_\d\.png.*train_\d\.png"):
+        train(cfg)
+    folder = tmp_path / "run"
+    (evidence,) = folder.glob("diverged_step0000001.pth")
+    assert_same_weights(weights_of(evidence), weights_of(folder / "model_last.pth"))
+    assert len(torch.load(evidence, weights_only=True)["training"]["inputs"]) == 2
+    assert "Traceback" not in (folder / "log.txt").read_text()
+
+
+def test_faults_in_the_data_show_before_anything_is_written(make_cfg, tmp_path):
+    with pytest.raises(DataError, match="discs/missing"):
+        train(make_cfg("fpn", "DATASETS.TEST", "[discs/missing]"))
+    assert not (tmp_path / "run").exists()
+
+
+PAIRS_OF_EACH_PROCESS = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from detectron2.utils import comm
+from simfrcnn.config import load_config
+from simfrcnn.engines import detectron2 as engine
+from simfrcnn.engines.detectron2 import trainer
+original = trainer.Trainer.run_step
+def spied(self):
+    original(self)
+    names = [Path(entry["file_name"]).name for entry in self.data_loader.batch]
+    total = sum(float(p.double().sum()) for p in self.bare_model.parameters())
+    with open(f"{self.cfg.OUTPUT_DIR}/rank{comm.get_rank()}.txt", "a") as stream:
+        stream.write(json.dumps([names, total.hex()]) + "\\n")
+trainer.Trainer.run_step = spied
+if __name__ == "__main__":
+    cfg = load_config(engine.default_cfg(), sys.argv[1])
+    print(engine.launch_training(cfg, num_gpus=int(sys.argv[2])))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_pairs_of_one_and_stay_equal(make_cfg, tmp_path):
+    words = ("SOLVER.MAX_ITER", "3", "SOLVER.IMS_PER_BATCH", "4")
+    cfg = make_cfg("fpn", *words)
+    config_file, script = tmp_path / "two.yaml", tmp_path / "two.py"
+    config_file.write_text(cfg.dump())
+    script.write_text(PAIRS_OF_EACH_PROCESS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(config_file), "2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = [
+        [json.loads(line) for line in (tmp_path / f"run/rank{rank}.txt").read_text().splitlines()]
+        for rank in (0, 1)
+    ]
+    items = recipe.training_items(cfg)
+    for step in range(3):
+        pairs = [
+            tuple(record.path.name for record in items.records_of(number))
+            for number in (2 * step, 2 * step + 1)
+        ]
+        # A rank's batch is its positive, then its normal image.
+        assert [tuple(rank[step][0]) for rank in ranks] == pairs
+        assert ranks[0][step][1] == ranks[1][step][1]
+    assert ranks[0][0][1] != ranks[0][2][1]
+    detections = json.loads((tmp_path / "run/inference/discs/val/detections.meta.json").read_text())
+    assert detections["image_ids"] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["world_size"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the check for machines without a GPU")
+def test_an_error_in_a_process_reaches_the_user_as_it_is(make_cfg):
+    from simfrcnn.engines.detectron2 import launch_training
+
+    with pytest.raises(ConfigError, match=r"IMS_PER_BATCH is 2, .* 2 processes"):
+        launch_training(make_cfg("fpn"), num_gpus=2)
+
+
+def test_more_processes_than_gpus_are_refused(make_cfg, monkeypatch):
+    from simfrcnn.engines.detectron2 import launch_training
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="--num-gpus is 2; this machine has 1"):
+        launch_training(make_cfg("fpn", "MODEL.DEVICE", "cuda"), num_gpus=2)
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
+        launch_training(make_cfg("fpn"), num_gpus=2)
+    with pytest.raises(ConfigError, match="dist-url"):
+        launch_training(make_cfg("fpn"), num_machines=2)
+
+
+def test_two_images_can_be_overfitted(make_cfg, make_samples):
+    """Without a loop: the losses fall, and the box is found again."""
+    from simfrcnn.engines.detectron2 import build_model, detect, training_losses
+
+    cfg = make_cfg("c4", "SOLVER.BASE_LR", "0.001")
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    optimizer = recipe.build_optimizer(cfg, model)
+    samples = make_samples("pn")
+    started = time.monotonic()
+    for step in range(40):
+        recipe.seed_step(0, step)
+        losses = training_losses(model, samples)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    assert time.monotonic() - started < 300
+    positive, normal = detect(model, samples)
+    assert positive.scores[0] > 0.9
+    assert len(normal.scores) == 0 or normal.scores[0] < 0.2
+    expected = torch.tensor([40.0, 60.0, 120.0, 150.0])  # in original pixels, twice the input's
+    assert (positive.boxes[0] - expected).abs().max() < 25
