@@ -27,7 +27,11 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     """Skip what cannot run here; a missing engine that is required by name fails instead."""
     for item in items:
         for engine in ENGINES:
-            if item.get_closest_marker(engine) and not _is_installed(engine) and not _is_required(engine):
+            if (
+                item.get_closest_marker(engine)
+                and not _is_installed(engine)
+                and not _is_required(engine)
+            ):
                 item.add_marker(pytest.mark.skip(reason=f"{engine} is not installed"))
         if item.get_closest_marker("data") and not SHARED_DATA.is_dir():
             reason = f"no real data in {SHARED_DATA}; set SIMFRCNN_SHARED_DATA"

@@ -58,7 +58,8 @@ def two_steps(engine, cfg):
     weights = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
     weights.load_initial_weights(model, cfg.MODEL.WEIGHTS)
     optimizer = recipe.build_optimizer(cfg, model)
-    before = [parameter.clone() for parameter in optimizer.param_groups[0]["params"]]
+    trained = optimizer.param_groups[0]["params"]
+    before = [parameter.clone() for parameter in trained]
     is_pair = cfg.DATASETS.BATCHES == "pairs"
     samples = [*positives(1), *normals(1)] if is_pair else positives(2)
     samples = [dataclasses.replace(s, image=s.image.repeat(1, 1, 2)[:, :, :160]) for s in samples]

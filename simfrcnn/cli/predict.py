@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.cli import common
 from simfrcnn.config import load_config
+from simfrcnn.data.dicom import DicomOptions
 from simfrcnn.data.images import find_images, load_pixels, records_of_files
 from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.common.device import check_device
@@ -47,6 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="list files that cannot be read and go on; without it they are an error",
     )
     parser.add_argument(
+        "--allow-for-processing",
+        action="store_true",
+        help="read raw (FOR PROCESSING) images too, although no display would show them so",
+    )
+    parser.add_argument(
+        "--any-modality",
+        action="store_true",
+        help="read DICOM files of other modalities too",
+    )
+    parser.add_argument(
         "--score-threshold",
         type=float,
         default=None,
@@ -60,14 +71,17 @@ def run(arguments: argparse.Namespace) -> int:
     _require_new_folder(arguments.output)
     engine, cfg = _engine_and_config(arguments)
     threshold = _drawing_threshold(arguments.score_threshold, cfg)
+    options = DicomOptions(arguments.allow_for_processing, arguments.any_modality)
     records, skipped = records_of_files(
-        find_images(arguments.folder), skip_unreadable=arguments.skip_unreadable
+        find_images(arguments.folder),
+        skip_unreadable=arguments.skip_unreadable,
+        options=options,
     )
     for path, reason in skipped:
         print(f"skipped {path}: {reason}")
     model = engine.build_model(cfg)
     engine.load_weights(model, arguments.weights)
-    found = detect_records(cfg, model, engine.detect, records, title="predict")
+    found = detect_records(cfg, model, engine.detect, records, title="predict", options=options)
     provenance = {
         "engine": engine.NAME,
         "weights_sha256": sha256_of(arguments.weights),
@@ -76,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     n_exams = _write_exams(arguments, records, found, tuple(cfg.DATASETS.CLASSES), provenance)
     for record, detections in zip(records, found, strict=True):
-        picture = draw_detections(load_pixels(record), detections, threshold)
+        picture = draw_detections(load_pixels(record, options), detections, threshold)
         _write_picture(arguments.output / f"image_{record.image_id:05d}.png", picture)
     print(
         f"{len(records)} images of {n_exams} exams in {arguments.output}; {len(skipped)} files "

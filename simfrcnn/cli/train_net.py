@@ -16,6 +16,7 @@ from simfrcnn.engines.common import checkpoints
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
+from simfrcnn.training import recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_device(cfg)
     if _is_main_process():
         common.make_missing_phantoms(cfg)
+    recipe.check_patients_stay_apart(cfg)
     if not arguments.eval_only:
         _train(engine, cfg, arguments)
     if _is_main_process():

@@ -22,6 +22,7 @@ from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.loading import load_sample
 from simfrcnn.data.selection import TrainingLists, training_lists
+from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError
 from simfrcnn.records import ImageRecord
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
@@ -114,6 +115,23 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
             f"categories {sorted(known)} only"
         )
     return sets
+
+
+def check_patients_stay_apart(cfg: Any) -> None:
+    """Refuse a config whose training, validation and test sets share a patient.
+
+    Raises:
+        DataError: Names the sets and the patients.
+    """
+    parts = {"TRAIN": cfg.DATASETS.TRAIN, "VAL": cfg.DATASETS.VAL, "TEST": cfg.DATASETS.TEST}
+    assert_no_patient_leak(
+        {
+            f"DATASETS.{part} {', '.join(names)}": [
+                record for annotated in load_sets(cfg, names) for record in annotated.records
+            ]
+            for part, names in parts.items()
+        }
+    )
 
 
 class TrainingItems(Dataset[list[Sample]]):

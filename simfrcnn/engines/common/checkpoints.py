@@ -8,12 +8,13 @@ at every checkpoint, and ``model_best.pth``.
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -213,14 +214,36 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _torch_save(content: Any, path: Path) -> None:
-    try:
-        torch.save(content, path)
-    except RuntimeError as error:
-        # PyTorch's zip writer reports a full disk as a RuntimeError with the failed write as cause.
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, OSError):
-            raise cause from error
-        raise
+    """``torch.save`` whose failure to write is an OSError, as everywhere else.
+
+    Given a path, its writer turns a full disk into a RuntimeError that does not say so.
+    """
+    failure: list[OSError] = []
+    with open(path, "wb", buffering=0) as stream:
+        try:
+            torch.save(content, cast(IO[bytes], _Recording(stream, failure)))
+        except RuntimeError as error:
+            raise (failure[0] if failure else error) from error
+
+
+class _Recording:
+    """A writable stream that remembers the first OSError of a write."""
+
+    def __init__(self, stream: io.FileIO, failure: list[OSError]) -> None:
+        self._stream, self._failure = stream, failure
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._stream.write(left) :]
+        except OSError as error:
+            self._failure.append(error)
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> None:

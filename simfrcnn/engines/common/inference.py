@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from simfrcnn import config
+from simfrcnn.data.dicom import STRICT, DicomOptions
 from simfrcnn.data.loading import RecordDataset
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections, Sample
@@ -30,6 +31,7 @@ def detect_records(
     *,
     title: str,
     images_per_batch: int = 1,
+    options: DicomOptions = STRICT,
 ) -> list[Detections]:
     """Run ``detect`` over all records, in order, with progress and an estimate of what is left.
 
@@ -40,23 +42,24 @@ def detect_records(
         records: The images.
         title: What the progress bar says.
         images_per_batch: The result does not depend on it.
+        options: What DICOM files are accepted beyond For Presentation mammograms.
 
     Returns:
         One :class:`~simfrcnn.structures.Detections` per record, in order.
     """
     found: list[Detections] = []
     with tqdm(total=len(records), desc=title, unit="image", mininterval=1.0) as progress:
-        for samples in _batches(cfg, records, images_per_batch):
+        for samples in _batches(cfg, records, images_per_batch, options):
             found += detect(model, samples)
             progress.update(len(samples))
     return found
 
 
 def _batches(
-    cfg: Any, records: Sequence[ImageRecord], images_per_batch: int
+    cfg: Any, records: Sequence[ImageRecord], images_per_batch: int, options: DicomOptions
 ) -> Iterable[list[Sample]]:
     loader: DataLoader[Any] = DataLoader(
-        RecordDataset(records, config.input_settings(cfg)),
+        RecordDataset(records, config.input_settings(cfg), options),
         batch_size=images_per_batch,
         collate_fn=list,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

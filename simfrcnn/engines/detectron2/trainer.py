@@ -25,6 +25,12 @@ from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaul
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
@@ -43,6 +49,7 @@ from simfrcnn.engines.common.checkpoints import (
 )
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.run_folder import (
+    METRICS,
     forget_metrics_from,
     open_run_folder,
     write_manifest,
@@ -139,19 +146,31 @@ class Trainer(DefaultTrainer):
         return Path(self.cfg.OUTPUT_DIR)
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Detectron2's hooks for time, learning rate and logs; ours for validation and checkpoints.
+        """Detectron2's hooks for time and learning rate; ours for validation and checkpoints.
 
         Validation comes before the checkpoint, so that a checkpoint knows the best figure so far
         and a run killed between the two repeats the validation.
         """
-        is_main = comm.is_main_process()
         return [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             Validation(),
-            Checkpoints() if is_main else None,
-            hooks.PeriodicWriter(self.build_writers()) if is_main else None,
+            Checkpoints() if comm.is_main_process() else None,
         ]
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's, but TensorBoard forgets what a resumed run writes again."""
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(str(self.folder / METRICS)),
+            TensorboardXWriter(str(self.folder), purge_step=self.start_iter),
+        ]
+
+    def train(self) -> None:
+        """Run the remaining steps; the writers' files are opened only now."""
+        if comm.is_main_process():
+            self.register_hooks([hooks.PeriodicWriter(self.build_writers())])
+        super().train()
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint of the run folder, or start from ``MODEL.WEIGHTS``.

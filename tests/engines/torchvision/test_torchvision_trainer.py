@@ -1,0 +1,183 @@
+"""The torchvision loop: several processes, interruption, and what it tells on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import support.recorded_training
+import torch
+from support.examples import engine_named, tiny_config, write_tiny_set
+
+from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
+from simfrcnn.engines.torchvision import trainer
+from simfrcnn.engines.torchvision.processes import Processes
+from simfrcnn.errors import ConfigError, OutputError, TrainingError
+from simfrcnn.training import recipe
+
+pytestmark = pytest.mark.torchvision
+
+SCRIPT = Path(support.recorded_training.__file__)
+
+
+@pytest.fixture
+def engine():
+    return engine_named("torchvision")
+
+
+def metrics_of(folder):
+    text = (folder / "run" / "metrics.json").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def run_recorded(engine, folder, n_processes):
+    """Run the recorded training; give the facts and weights of every rank."""
+    write_tiny_set(folder / "data", n_positives=5, n_normals=3)
+    cfg = tiny_config(
+        engine,
+        "fpn",
+        folder,
+        *("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_ITER", "4"),
+        *("DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "2"),
+    )
+    (folder / "config.yaml").write_text(cfg.dump())
+    launcher = [sys.executable]
+    if n_processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone"]
+        launcher += ["--nproc-per-node", str(n_processes)]
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), str(folder / "config.yaml"), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = range(n_processes)
+    facts = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in ranks]
+    weights = [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in ranks]
+    return facts, weights
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_pairs_of_one_and_end_with_the_same_weights(engine, tmp_path):
+    (alone,), _ = run_recorded(engine, tmp_path / "one", 1)
+    (first, second), weights = run_recorded(engine, tmp_path / "two", 2)
+    assert len(alone["steps"]) == 4
+    for whole, one, two in zip(alone["steps"], first["steps"], second["steps"], strict=True):
+        positives, normals = whole[:2], whole[2:]
+        assert one == [positives[0], normals[0]]
+        assert two == [positives[1], normals[1]]
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+    assert first["best"] == second["best"]
+    assert first["best"]["step"] in (2, 4)
+    folder = tmp_path / "two" / "run"
+    last = read_checkpoint(folder / LAST)
+    assert last["training"]["best"] == first["best"]
+    assert all(torch.equal(tensor, weights[0][name]) for name, tensor in last["model"].items())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["world_size"] == 2
+    assert manifest["finished"] is True
+
+
+def test_processes_that_cannot_share_the_pairs_are_refused(engine, tmp_path, monkeypatch):
+    cfg = tiny_config(engine, "fpn", tmp_path)
+    training = trainer._Training(cfg, Processes(), resume=False)
+    monkeypatch.setattr(training, "processes", Processes(rank=1, world_size=2))
+    monkeypatch.setattr(Processes, "wrap", lambda _self, model, _device: model)
+    with pytest.raises(ConfigError, match=r"SOLVER\.IMS_PER_BATCH.*2 processes"):
+        training.run()
+
+
+def test_an_interrupted_run_says_how_to_go_on(engine, tmp_path, monkeypatch, caplog):
+    cfg = tiny_config(
+        engine, "fpn", tmp_path, *("SOLVER.MAX_ITER", "9"), "SOLVER.CHECKPOINT_PERIOD", "2"
+    )
+    original = trainer._Training._step
+
+    def interrupted(self, model, samples, step):
+        if step == 3:
+            raise KeyboardInterrupt
+        return original(self, model, samples, step)
+
+    monkeypatch.setattr(trainer._Training, "_step", interrupted)
+    with caplog.at_level(logging.INFO, "simfrcnn"), pytest.raises(KeyboardInterrupt):
+        engine.train(cfg)
+    last = tmp_path / "run" / LAST
+    assert f"interrupted after step 3; {last} holds step 2" in caplog.text
+    assert "--resume" in caplog.text
+    assert read_checkpoint(last)["training"]["step"] == 2
+    monkeypatch.setattr(trainer._Training, "_step", original)
+    engine.train(cfg, resume=True)
+    assert read_checkpoint(last)["training"]["step"] == 9
+
+
+def test_progress_names_losses_pace_and_time_left(engine, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(trainer, "RECORD_PERIOD", 1)
+    with caplog.at_level(logging.INFO, "simfrcnn"):
+        engine.train(tiny_config(engine, "fpn", tmp_path))
+    lines = [record.getMessage() for record in caplog.records if "s/step" in record.getMessage()]
+    assert [line.split("  ")[0] for line in lines] == ["step 1/2", "step 2/2"]
+    for word in ("loss ", "rpn_top_likelihood ", "similarity ", "lr 0.0003", " left"):
+        assert word in lines[0]
+    assert "0:00:00 left" in lines[1]
+    recorded = metrics_of(tmp_path)
+    assert [line["iteration"] for line in recorded] == [0, 1]
+    assert all(line["seconds_per_step"] > 0 for line in recorded)
+
+
+def test_the_learning_rate_follows_the_recipe(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "RECORD_PERIOD", 1)
+    schedule = ("SOLVER.WARMUP_ITERS", "2", "SOLVER.WARMUP_FACTOR", "0.5", "SOLVER.STEPS", "[3]")
+    engine.train(tiny_config(engine, "fpn", tmp_path, *schedule, "SOLVER.MAX_ITER", "4"))
+    rates = [line["lr"] for line in metrics_of(tmp_path)]
+    assert rates == pytest.approx([0.00015, 0.000225, 0.0003, 0.00003])
+
+
+def test_a_resumed_run_takes_its_learning_rate_from_the_config(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "RECORD_PERIOD", 1)
+    engine.train(tiny_config(engine, "fpn", tmp_path))
+    changed = ("SOLVER.MAX_ITER", "4", "SOLVER.BASE_LR", "0.01", "SOLVER.STEPS", "[3]")
+    engine.train(tiny_config(engine, "fpn", tmp_path, *changed), resume=True)
+    rates = [line["lr"] for line in metrics_of(tmp_path)]
+    assert rates == pytest.approx([0.0003, 0.0003, 0.01, 0.001])
+
+
+def test_a_step_with_a_bad_loss_changes_nothing(engine, tmp_path, monkeypatch):
+    cfg = tiny_config(engine, "fpn", tmp_path)
+    training = trainer._Training(cfg, Processes(), resume=False)
+    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    samples = next(iter(recipe.training_loader(cfg)))
+    original = training.model.roi_heads._losses
+
+    def poisoned(*arguments):
+        losses = original(*arguments)
+        return {**losses, "loss_similarity": losses["loss_similarity"] * float("nan")}
+
+    monkeypatch.setattr(training.model.roi_heads, "_losses", poisoned)
+    with pytest.raises(TrainingError, match="step 0: loss_similarity is not finite") as error:
+        training._step(training.model, samples, 0)
+    assert all(sample.record.file_name in str(error.value) for sample in samples)
+    for name, tensor in training.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_full_disk_is_said(engine, tmp_path):
+    class Full:
+        def __fspath__(self):
+            return "/dev/full"
+
+    cfg = tiny_config(engine, "fpn", tmp_path)
+    training = trainer._Training(cfg, Processes(), resume=False)
+    progress = trainer.Progress(training.folder, 0, 2)
+    progress._path = Full()
+    with pytest.raises(OutputError, match="cannot write"):
+        progress.record_validation(0, {"case/auc": 0.5})
+    progress.close()

@@ -1,0 +1,45 @@
+"""A training with the torchvision engine that writes down what each process saw and ended with.
+
+Run as ``python recorded_training.py CONFIG FOLDER``, alone or under torchrun: every rank writes
+``rank<n>.json`` (the images of each step, the best figure) and ``rank<n>.pth`` (its last weights).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simfrcnn.config import load_config
+from simfrcnn.engines import load_engine
+from simfrcnn.engines.torchvision import trainer
+from simfrcnn.structures import Sample
+
+
+class Recorded(trainer._Training):
+    """The very training, with its eyes open."""
+
+    def run(self) -> Path:
+        """Train, then write down."""
+        self.seen: list[list[str]] = []
+        last = super().run()
+        folder, name = Path(sys.argv[2]), f"rank{self.processes.rank}"
+        facts = {"steps": self.seen, "best": self.best.state_dict()}
+        (folder / f"{name}.json").write_text(json.dumps(facts))
+        torch.save(self.model.state_dict(), folder / f"{name}.pth")
+        return last
+
+    def _step(self, model: Any, samples: Sequence[Sample], step: int) -> Any:
+        self.seen.append([sample.record.file_name for sample in samples])
+        return super()._step(model, samples, step)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    trainer._Training = Recorded  # type: ignore[misc]
+    engine = load_engine("torchvision")
+    engine.train(load_config(engine.default_cfg(), sys.argv[1]))
