@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from simfrcnn.config import load_config
+from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.training import recipe
 from support.examples import (
     CONFIGS,
     ENGINE_PARAMETERS,
@@ -17,10 +21,6 @@ from support.examples import (
     seeded_model,
 )
 from support.imagenet import write_imagenet_pth
-
-from simfrcnn.config import load_config
-from simfrcnn.engines import LOSS_KEYS
-from simfrcnn.training import recipe
 
 SHIPPED = sorted(
     str(path.relative_to(CONFIGS))

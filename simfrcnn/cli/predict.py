@@ -63,7 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="smallest score of a box that is drawn (default: EVAL.SCORE_THRESHOLD)",
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="a config key to change, such as MODEL.DEVICE cpu; may be given several times",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -145,7 +152,9 @@ def _engine_and_config(arguments: argparse.Namespace) -> tuple[Engine, Any]:
         raise CheckpointError(
             f"{config_file} does not exist; give the config of {arguments.weights} by --config-file"
         )
-    cfg = load_config(engine.default_cfg(), config_file, arguments.opts)
+    cfg = load_config(
+        engine.default_cfg(), config_file, [word for pair in arguments.set for word in pair]
+    )
     check_device(cfg)
     return engine, cfg
 

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from support.examples import normals, positives, seeded_model, smoke_config
 
 from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
 from simfrcnn.structures import Frame
+from support.examples import normals, positives, seeded_model, smoke_config
 
 # Halved and cut at the left; mirrored; stored smaller than the input, which is padded.
 FRAMES = [

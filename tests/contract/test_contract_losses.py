@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.examples import BATCHES, normals, positives, seeded_model, smoke_config
 
 from simfrcnn.engines import LOSS_KEYS
+from support.examples import BATCHES, normals, positives, seeded_model, smoke_config
 
 BASELINE = (
     *("MODEL.SIMFRCNN.RPN_NORMALS", "ordinary"),

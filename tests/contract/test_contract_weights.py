@@ -9,12 +9,12 @@ import re
 
 import pytest
 import torch
-from support.examples import CONFIGS, seeded_model, smoke_config
-from support.imagenet import write_imagenet_pkl, write_imagenet_pth
 
 from simfrcnn.config import load_config
 from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
+from support.examples import CONFIGS, seeded_model, smoke_config
+from support.imagenet import write_imagenet_pkl, write_imagenet_pth
 
 FROZEN = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given")
 

@@ -34,8 +34,6 @@ from detectron2.utils.events import (
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from simfrcnn import config, errors
 from simfrcnn.engines.common.best import BestSoFar
@@ -48,6 +46,7 @@ from simfrcnn.engines.common.checkpoints import (
     save_checkpoint,
 )
 from simfrcnn.engines.common.failures import not_finite, report_divergence
+from simfrcnn.engines.common.resuming import restore_optimizer
 from simfrcnn.engines.common.run_folder import (
     METRICS,
     forget_metrics_from,
@@ -240,8 +239,13 @@ class Trainer(DefaultTrainer):
         load_model_strictly(self.bare_model, checkpoint["model"], path)
         training = checkpoint["training"]
         self.start_iter = training["step"]
-        self.optimizer.load_state_dict(training["optimizer"])
-        _set_schedule(self.optimizer, self.scheduler, self.start_iter)
+        restore_optimizer(
+            self.optimizer,
+            self.scheduler,
+            training["optimizer"],
+            steps_done=self.start_iter,
+            path=path,
+        )
         self.best.load_state_dict(training["best"])
         if "grad_scaler" in training:
             self._trainer.grad_scaler.load_state_dict(training["grad_scaler"])
@@ -426,29 +430,18 @@ def _refuse_non_finite(model: nn.Module, _inputs: Any, outputs: Any) -> None:
         raise NonFiniteLossError(outputs)
 
 
-def _set_schedule(optimizer: Optimizer, scheduler: LambdaLR, step: int) -> None:
-    """Put the learning rate where the config has it after ``step`` steps.
-
-    It is a function of config and step, so it is computed and not saved: a run that is resumed with
-    another ``SOLVER.BASE_LR`` takes that.
-    """
-    scheduler.load_state_dict({"last_epoch": step, "_step_count": step + 1, "lr_lambdas": [None]})
-    for group, base in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
-        group["initial_lr"] = base
-        group["lr"] = base * scheduler.lr_lambdas[0](step)
-
-
 @contextlib.contextmanager
 def _data_parallel_on(device: str) -> Iterator[None]:
-    """On a CPU, torch refuses the ``device_ids`` that Detectron2 gives to the data-parallel shell."""
-    if not str(device).startswith("cpu"):
+    """On CPUs, have the library wrap the model without ``device_ids``, which torch refuses there."""
+    if device != "cpu":
         yield
         return
+    original = defaults.create_ddp_model
     defaults.create_ddp_model = functools.partial(create_ddp_model, device_ids=None)
     try:
         yield
     finally:
-        defaults.create_ddp_model = create_ddp_model
+        defaults.create_ddp_model = original
 
 
 class _Stdout(logging.Handler):

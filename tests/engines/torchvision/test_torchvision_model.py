@@ -6,15 +6,6 @@ import re
 
 import pytest
 import torch
-from support.examples import (
-    BATCHES,
-    HEADS,
-    engine_named,
-    normals,
-    positives,
-    seeded_model,
-    smoke_config,
-)
 from torch.nn import functional
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
@@ -25,6 +16,15 @@ from simfrcnn.engines.torchvision.backbone import build_resnet, freeze
 from simfrcnn.engines.torchvision.roi_heads import AlignedPooler
 from simfrcnn.engines.torchvision.rpn import FloatAnchors
 from simfrcnn.errors import ConfigError
+from support.examples import (
+    BATCHES,
+    HEADS,
+    engine_named,
+    normals,
+    positives,
+    seeded_model,
+    smoke_config,
+)
 
 pytestmark = pytest.mark.torchvision
 

@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import support.recorded_training
 import torch
-from support.examples import engine_named, tiny_config, write_tiny_set
 
+import support.recorded_training
 from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
 from simfrcnn.engines.torchvision import trainer
 from simfrcnn.engines.torchvision.processes import Processes
 from simfrcnn.errors import ConfigError, OutputError, TrainingError
 from simfrcnn.training import recipe
+from support.examples import engine_named, tiny_config, write_tiny_set
 
 pytestmark = pytest.mark.torchvision
 

@@ -1,0 +1,12 @@
+"""What the tests of the commands share."""
+
+from pathlib import Path
+
+import pytest
+
+ENGINES = [
+    pytest.param("detectron2", marks=pytest.mark.detectron2),
+    pytest.param("torchvision", marks=pytest.mark.torchvision),
+]
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = str(ROOT / "configs" / "smoke" / "sim_r18_c4.yaml")

@@ -1,0 +1,45 @@
+"""A phantom data set and a run of every engine, made once and shared by the workflow tests."""
+
+import pytest
+
+from simfrcnn.cli.main import main
+from support.commands import ENGINES, SMOKE
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory):
+    """A datasets folder with the tiny phantoms."""
+    folder = tmp_path_factory.mktemp("datasets")
+    assert main(["make-phantoms", "--preset", "tiny", "--out", str(folder / "phantom_tiny")]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _use_datasets(datasets, monkeypatch):
+    monkeypatch.setenv("SIMFRCNN_DATASETS", str(datasets))
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must be refused: exit code 2, no traceback; returns its one-line error."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        error = capsys.readouterr().err
+        assert code == 2, error
+        assert "Traceback" not in error
+        return error[error.index("error: ") :]
+
+    return run
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def trained(request, datasets, tmp_path_factory):
+    """(engine, run folder) of a smoke training with its test."""
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMFRCNN_DATASETS", str(datasets))
+        words = ["train-net", "--config-file", SMOKE, "--engine", request.param]
+        assert main([*words, "OUTPUT_DIR", str(folder)]) == 0
+    return request.param, folder

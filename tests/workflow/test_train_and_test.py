@@ -1,0 +1,113 @@
+"""From phantoms to a report, by the commands of the README, on every engine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from simfrcnn.cli.main import main
+from simfrcnn.files import sha256_of
+from support.commands import ENGINES, ROOT, SMOKE
+
+
+def test_a_run_folder_holds_everything_that_a_number_needs(trained):
+    engine, folder = trained
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["engine"] == engine
+    assert manifest["finished"] is True
+    assert manifest["steps_done"] == 6
+    assert manifest["seed"] == 0
+    assert manifest["packages"]["torch"]
+    assert {len(entry["sha256"]) for entry in manifest["data"]} == {64}
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["SOLVER"]["MAX_ITER"] == 6
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    assert any("loss_similarity" in line for line in lines)
+    assert any(key.endswith("case/auc") for line in lines for key in line)
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert (folder / "model_last.pth").exists()
+    assert (folder / "model_best.pth").exists()
+
+
+def test_detections_and_report_name_their_origin(trained):
+    engine, folder = trained
+    inference = folder / "inference" / "phantom_tiny" / "test"
+    meta = json.loads((inference / "detections.meta.json").read_text())
+    assert meta["provenance"]["engine"] == engine
+    assert meta["provenance"]["checkpoint"] == "model_best.pth"
+    assert meta["provenance"]["checkpoint_sha256"] == sha256_of(folder / "model_best.pth")
+    assert len(meta["image_ids"]) == 16
+    report = json.loads((inference / "report.json").read_text())
+    assert 0 <= report["figures"]["case/auc"]["value"] <= 1
+    for name in ("report.html", "report.md", "roc.svg", "froc.svg", "images.png"):
+        assert (inference / name).stat().st_size > 500
+
+
+def test_eval_only_repeats_the_detections_and_evaluate_the_report(trained, tmp_path, datasets):
+    engine, folder = trained
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    shutil.rmtree(again / "inference")
+    words = ["train-net", "--config-file", SMOKE, "--engine", engine, "--eval-only"]
+    assert main([*words, "OUTPUT_DIR", str(again)]) == 0
+    name = os.path.join("inference", "phantom_tiny", "test", "detections.json")
+    assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+    annotations = datasets / "phantom_tiny" / "test.json"
+    words = ["evaluate", "--annotations", str(annotations), "--detections", str(again / name)]
+    assert main([*words, "--output", str(tmp_path / "report"), "--replicates", "200"]) == 0
+    ours = json.loads((tmp_path / "report" / "report.json").read_text())["figures"]
+    theirs = json.loads((folder / name).with_name("report.json").read_text())["figures"]
+    assert ours == theirs
+
+
+def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_path, datasets):
+    _, folder = trained
+    patient = sorted((datasets / "phantom_tiny" / "dicom").iterdir())[0]
+    out = tmp_path / "out"
+    words = ["predict", str(patient), "--weights", str(folder / "model_last.pth")]
+    assert main([*words, "--output", str(out), "--score-threshold", "0"]) == 0
+    exams = sorted(out.glob("exam_*.json"))
+    assert len(exams) == 1
+    content = json.loads(exams[0].read_text())
+    views = {(image["laterality"], image["view_position"]) for image in content["images"]}
+    assert views == {(side, view) for side in "LR" for view in ("CC", "MLO")}
+    assert content["score"] == max(image["score"] for image in content["images"])
+    for image in content["images"]:
+        assert (out / image["picture"]).exists()
+        assert (patient / image["file"]).exists()
+        for found in image["detections"]:
+            left, top, right, bottom = found["box_xyxy_px"]
+            assert 0 <= left < right <= image["width"]
+            assert 0 <= top < bottom <= image["height"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_script_in_tools_makes_missing_phantoms_and_trains(engine, tmp_path):
+    """What the README promises: one command, nothing prepared, in under a minute."""
+    environment = {**os.environ, "SIMFRCNN_DATASETS": str(tmp_path / "datasets")}
+    words = ["tools/train_net.py", "--config-file", SMOKE, "--engine", engine]
+    done = subprocess.run(
+        [sys.executable, *words, "OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "2"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"engine: {engine}" in done.stdout
+    assert "report: " in done.stdout
+
+
+def test_a_second_run_into_a_folder_is_refused_and_resume_goes_on(trained, tmp_path, refused):
+    engine, folder = trained
+    words = ("train-net", "--config-file", SMOKE, "--engine", engine)
+    error = refused(*words, "OUTPUT_DIR", folder)
+    assert str(folder) in error
+    assert "--resume" in error
+    longer = tmp_path / "longer"
+    shutil.copytree(folder, longer)
+    options = ["OUTPUT_DIR", str(longer), "SOLVER.MAX_ITER", "8"]
+    assert main([*words, "--resume", *options]) == 0
+    assert json.loads((longer / "manifest.json").read_text())["steps_done"] == 8
