@@ -148,20 +148,20 @@ class AlignedPooler(nn.Module):
         image_index = [torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)]
         regions = torch.cat([torch.cat(image_index), torch.cat(boxes)], dim=1)
         levels = self._level_of(boxes)
-        n_channels = features[next(iter(self.strides))].shape[1]
-        pooled = regions.new_zeros(len(regions), n_channels, self.resolution, self.resolution)
+        pooled, places = [], []
         for level, (name, stride) in enumerate(self.strides.items()):
-            chosen = torch.nonzero(levels == level).flatten()
+            place = torch.nonzero(levels == level).flatten()
             of_level = roi_align(
                 features[name],
-                regions[chosen],
+                regions[place],
                 output_size=self.resolution,
                 spatial_scale=1.0 / stride,
                 sampling_ratio=self.sampling_ratio,
                 aligned=self.aligned,
             )
-            pooled = pooled.index_copy(0, chosen, of_level.to(pooled.dtype))
-        return pooled
+            pooled.append(of_level)
+            places.append(place)
+        return torch.cat(pooled)[torch.argsort(torch.cat(places))]
 
 
 class Res5BoxHead(nn.Module):

@@ -152,9 +152,10 @@ class _Training:
         device = self.model.device.type
         with torch.autocast(device, enabled=self.cfg.SOLVER.AMP.ENABLED):
             losses: dict[str, Tensor] = model(samples)
-        if bad := not_finite(losses):
+        total = torch.stack(list(losses.values())).sum()
+        if not bool(torch.isfinite(total)):  # one wait for the device
             raise report_divergence(
-                cause=bad[0],
+                cause=next(iter(not_finite(losses)), "their sum"),
                 step=step,
                 samples=samples,
                 losses={name: float(loss.detach()) for name, loss in losses.items()},
@@ -162,7 +163,7 @@ class _Training:
                 identity=self.model.identity,
                 folder=self.folder,
             )
-        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        self.scaler.scale(total).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
