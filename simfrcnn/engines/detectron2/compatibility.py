@@ -1,8 +1,8 @@
 """What of Detectron2 do we lean on, and which config keys can this engine honour?
 
-Detectron2 still calls itself 0.6 years after its release 0.6, so the version says nothing: the seams are
-checked one by one when the engine is imported. Supported are the release v0.6 and the main branch
-(commit 02b5c4e).
+Detectron2 still calls itself 0.6 years after its release 0.6, so the version says nothing: the
+seams are checked one by one when the engine is imported. Supported are the release v0.6 and the
+main branch (commit 02b5c4e).
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def check_supported(cfg: Any) -> None:
             raise ConfigError(f"{key} is {value!r}, which Detectron2 does not know; it has {legal}")
     if cfg.MODEL.META_ARCHITECTURE != "SimFasterRCNN":
         raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, which has none of the losses "
-            "of MODEL.SIMFRCNN; legal is SimFasterRCNN (the baseline too: set "
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, which has none of the "
+            "losses of MODEL.SIMFRCNN; legal is SimFasterRCNN (the baseline too: set "
             "MODEL.SIMFRCNN.RPN_NORMALS ordinary, ROI_NORMAL_SAMPLING random, SIMILARITY.LOSS none)"
         )
     ignored = _ignored_keys(cfg)

@@ -26,8 +26,8 @@ def to_dicts(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 def to_dict(sample: Sample) -> dict[str, Any]:
     """One image as Detectron2's models take it.
 
-    ``height`` and ``width`` are those of the stored image; ``frame`` maps detections there; ``sample`` is
-    what this was made of.
+    ``height`` and ``width`` are those of the stored image; ``frame`` maps detections there;
+    ``sample`` is what this was made of.
     """
     record, frame, targets = sample.record, sample.frame, sample.targets
     entry: dict[str, Any] = {

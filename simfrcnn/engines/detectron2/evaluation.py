@@ -24,8 +24,8 @@ _LOGGED = ("case/", "breast/", "image/", "finding/", "froc/centre/all/")
 class SimfrcnnEvaluator(DatasetEvaluator):
     """Our evaluation in Detectron2's loop: gathers over processes, saves detections, judges them.
 
-    It has no intervals, to be cheap enough for every validation during training; ``simfrcnn evaluate``
-    makes the full report from the detections that are saved here.
+    It has no intervals, to be cheap enough for every validation during training; ``simfrcnn
+    evaluate`` makes the full report from the detections that are saved here.
     """
 
     def __init__(self, cfg: Any, dataset_name: str, output_folder: Path) -> None:

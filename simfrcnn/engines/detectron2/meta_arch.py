@@ -28,8 +28,9 @@ _MUST_BE_FALSE = {
 class SimFasterRCNN(GeneralizedRCNN):
     """Detectron2's R-CNN, trained on positive and normal images; inference is the library's.
 
-    Inputs are dicts as :func:`simfrcnn.engines.detectron2.data.to_dicts` makes them: the library's keys,
-    ``is_normal`` in training, and ``frame``, which takes detections back to the stored image's pixels.
+    Inputs are dicts as :func:`simfrcnn.engines.detectron2.data.to_dicts` makes them: the library's
+    keys, ``is_normal`` in training, and ``frame``, which takes detections back to the stored
+    image's pixels.
     """
 
     @classmethod
@@ -95,7 +96,7 @@ def _is_normal(entry: dict[str, Any]) -> bool:
     image = entry.get("file_name", "an input without file_name")
     if "is_normal" not in entry:
         raise ValueError(
-            f"{image}: 'is_normal' is missing; SimFasterRCNN trains on what build_train_loader gives"
+            f"{image}: 'is_normal' is missing; SimFasterRCNN trains on build_train_loader's inputs"
         )
     if entry["is_normal"] and len(entry["instances"]):
         raise ValueError(f"{image}: a normal image carries training boxes; is_normal must be False")

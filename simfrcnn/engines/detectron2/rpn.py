@@ -24,8 +24,8 @@ from simfrcnn.settings import MethodSettings
 class TopLikelihoodRPN(RPN):
     """Detectron2's RPN with the top likelihood loss on normal images.
 
-    Which images are normal is kept on the module while the library's ``forward`` runs: its ``losses``
-    sees logits and labels, but no facts about images.
+    Which images are normal is kept on the module while the library's ``forward`` runs: its
+    ``losses`` sees logits and labels, but no facts about images.
     """
 
     @configurable
@@ -69,7 +69,7 @@ class TopLikelihoodRPN(RPN):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Label anchors of the images with ordinary losses only; nothing is drawn for the others."""
+        """Label anchors of the images with ordinary losses; nothing is drawn for the others."""
         return super().label_and_sample_anchors(
             anchors, [gt_instances[index] for index in self._ordinary()]
         )
@@ -84,8 +84,8 @@ class TopLikelihoodRPN(RPN):
     ) -> dict[str, Tensor]:
         """The library's losses on the images that have them, and the top likelihood loss.
 
-        Images are selected, not masked: the library divides by the number of images that it is given,
-        so normal images leave ``loss_rpn_cls`` and ``loss_rpn_loc`` as they are.
+        Images are selected, not masked: the library divides by the number of images that it is
+        given, so normal images leave ``loss_rpn_cls`` and ``loss_rpn_loc`` as they are.
 
         Args:
             anchors: L levels.

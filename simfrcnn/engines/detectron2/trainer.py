@@ -1,8 +1,8 @@
 """How does Detectron2's trainer run the recipe, so that a run can be killed, resumed and spread?
 
-What is Detectron2's: the loop, its hooks for time, learning rate and logs, data parallelism and AMP. What
-is ours: what is trained on (the recipe), checkpoints that are never half-written, resuming that goes on
-exactly, validation on VAL, and what a NaN leaves behind.
+What is Detectron2's: the loop, its hooks for time, learning rate and logs, data parallelism and
+AMP. What is ours: what is trained on (the recipe), checkpoints that are never half-written,
+resuming that goes on exactly, validation on VAL, and what a NaN leaves behind.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class NonFiniteLossError(FloatingPointError):
 
     def __init__(self, losses: dict[str, Tensor]) -> None:
         """Keep the losses as numbers."""
-        self.losses = {name: float(loss) for name, loss in losses.items()}
+        self.losses = {name: float(loss.detach()) for name, loss in losses.items()}
         super().__init__(", ".join(not_finite(losses)))
 
 
@@ -218,8 +218,8 @@ class Trainer(DefaultTrainer):
         """Run the model over ``DATASETS.VAL``.
 
         Returns:
-            Figure -> value, the mean over the sets where there are several; figures that are undefined
-            on one of them are left out. Empty on the other processes than the first.
+            Figure -> value, the mean over the sets where there are several; figures that are
+            undefined on one of them are left out. Empty on the other processes than the first.
         """
         of_sets = [
             flatten_results_dict(
@@ -415,8 +415,8 @@ def _check_processes(cfg: Any, num_gpus: int, num_machines: int, dist_url: str) 
     n_found = torch.cuda.device_count()
     if cfg.MODEL.DEVICE == "cpu" and n_found:
         raise ConfigError(
-            "several processes with MODEL.DEVICE cpu on a machine with a GPU: Detectron2 would join "
-            "them by NCCL. Hide the GPU with CUDA_VISIBLE_DEVICES=''"
+            "several processes with MODEL.DEVICE cpu on a machine with a GPU: Detectron2 would "
+            "join them by NCCL. Hide the GPU with CUDA_VISIBLE_DEVICES=''"
         )
     if cfg.MODEL.DEVICE != "cpu" and num_gpus > n_found:
         raise ConfigError(
@@ -426,13 +426,14 @@ def _check_processes(cfg: Any, num_gpus: int, num_machines: int, dist_url: str) 
 
 
 def _refuse_non_finite(model: nn.Module, _inputs: Any, outputs: Any) -> None:
-    if model.training and not math.isfinite(sum(outputs.values()).detach()):  # one wait for the device
+    # One number, and so one wait for a GPU.
+    if model.training and not math.isfinite(sum(outputs.values()).detach()):
         raise NonFiniteLossError(outputs)
 
 
 @contextlib.contextmanager
 def _data_parallel_on(device: str) -> Iterator[None]:
-    """On CPUs, have the library wrap the model without ``device_ids``, which torch refuses there."""
+    """On CPUs, have the library wrap the model without ``device_ids``: torch refuses them."""
     if device != "cpu":
         yield
         return

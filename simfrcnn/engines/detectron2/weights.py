@@ -34,11 +34,12 @@ _FROZEN_EPS = 1e-5
 def load_initial_weights(model: nn.Module, weights: str) -> None:
     """Fill a new model from ``MODEL.WEIGHTS``; an empty name leaves it random.
 
-    Every tensor of the backbone, and of the stage that serves as C4 head, is filled or the file refused.
+    Every tensor of the backbone, and of the stage that serves as C4 head, is filled or the file
+    refused.
 
     Raises:
-        CheckpointError: Missing, damaged or unsafe file; one that leaves a backbone tensor unfilled; a
-            checkpoint of another engine or architecture.
+        CheckpointError: Missing, damaged or unsafe file; one that leaves a backbone tensor
+            unfilled; a checkpoint of another engine or architecture.
     """
     if not weights:
         return

@@ -8,11 +8,7 @@ import torch
 from simfrcnn.engines.contract import LOSS_KEYS
 from simfrcnn.losses import similarity_loss, top_likelihood_loss
 
-pytestmark = [
-    pytest.mark.detectron2,
-    pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning"),
-    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
-]
+pytestmark = pytest.mark.detectron2
 HEADS = ("c4", "fpn")
 OLD_TERMS_ONLY = (
     "MODEL.SIMFRCNN.RPN_NORMALS",

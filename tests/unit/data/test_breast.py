@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from data_examples import SHARED_DATA, needs_shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from simfrcnn.data.images import load_pixels
 from simfrcnn.data.phantom.generate import generate
 from simfrcnn.data.phantom.presets import PRESETS
 from simfrcnn.data.sources.mias import read_mias
+from support.data_examples import SHARED_DATA, needs_shared
 
 
 def picture_with_breast(height: int = 600, width: int = 500) -> np.ndarray:

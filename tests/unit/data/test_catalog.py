@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from data_examples import make_record
 
 from simfrcnn.data.catalog import load, parse_files, resolve
 from simfrcnn.data.coco import write_coco
 from simfrcnn.errors import ConfigError, DataError
+from support.data_examples import make_record
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_examples import make_finding, make_record
 from pycocotools.coco import COCO
 
 from simfrcnn.data.coco import read_coco, write_coco
@@ -24,6 +23,7 @@ from simfrcnn.records import (
     Supervision,
     ViewPosition,
 )
+from support.data_examples import make_finding, make_record
 
 CATEGORIES = {1: "malignant", 2: "benign"}
 

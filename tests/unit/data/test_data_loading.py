@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from data_examples import make_finding, make_record, write_dicom
 
 from simfrcnn.data.loading import RecordDataset, load_sample
 from simfrcnn.errors import DataError
 from simfrcnn.records import Finding, ImageRecord, Supervision
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Sample
+from support.data_examples import make_finding, make_record, write_dicom
 
 STRETCH = InputSettings((50, 40), crop_to_breast=False, keep_aspect=False)
 CROP = InputSettings((64, 64), crop_to_breast=True, keep_aspect=True)

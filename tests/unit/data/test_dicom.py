@@ -8,14 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_examples import (
-    FOR_PROCESSING,
-    SECRET_NAME,
-    SHARED_DATA,
-    mammogram_dataset,
-    needs_shared,
-    write_dicom,
-)
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_windowing
 from pydicom.uid import JPEG2000Lossless, RLELossless
@@ -23,6 +15,14 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from simfrcnn.data.dicom import DicomOptions, Mammogram, read_dicom
 from simfrcnn.errors import DicomError
 from simfrcnn.records import Laterality, ViewPosition
+from support.data_examples import (
+    FOR_PROCESSING,
+    SECRET_NAME,
+    SHARED_DATA,
+    mammogram_dataset,
+    needs_shared,
+    write_dicom,
+)
 
 RAMP = np.arange(0, 4000, 40, dtype=np.uint16).reshape(10, 10)
 

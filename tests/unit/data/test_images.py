@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from data_examples import SECRET_NAME, make_record, write_dicom
 from PIL import Image
 
 from simfrcnn.data.images import (
@@ -19,6 +18,7 @@ from simfrcnn.data.images import (
 )
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.records import Laterality, Supervision, ViewPosition
+from support.data_examples import SECRET_NAME, make_record, write_dicom
 
 GREY = np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8)
 

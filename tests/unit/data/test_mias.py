@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from data_examples import SHARED_DATA, needs_shared
 
 from simfrcnn.data.sources.mias import MiasRow, read_info, read_mias
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.records import ImageRecord, Laterality, Pathology, Supervision
+from support.data_examples import SHARED_DATA, needs_shared
 
 ROWS = """\
 mdb001 G CIRC B 50 30 10

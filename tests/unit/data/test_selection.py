@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from data_examples import make_finding, make_record
 
 from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import DataError
 from simfrcnn.records import FindingSource, ImageRecord, Pathology, Supervision
 from simfrcnn.settings import DataSettings
+from support.data_examples import make_finding, make_record
 
 POSITIVE = make_record(1, make_finding(), patient="m")
 BENIGN = make_record(2, make_finding(category="benign", finding_id=2), patient="b")

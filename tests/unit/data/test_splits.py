@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from data_examples import make_finding, make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simfrcnn.data.splits import assert_no_patient_leak, is_malignant, split_by_patient
 from simfrcnn.errors import DataError
 from simfrcnn.records import ImageRecord, Pathology, Supervision
+from support.data_examples import make_finding, make_record
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evaluation_examples import detection_file, finding, found, image
 
 from simfrcnn.evaluation import Report, evaluate
 from simfrcnn.evaluation.matching import FALSE_POSITIVE, HIT_CRITERIA, REPEAT, match_image
 from simfrcnn.settings import EvaluationSettings
+from support.evaluation_examples import detection_file, finding, found, image
 
 NO_INTERVALS = EvaluationSettings(bootstrap_replicates=0)
 BOX = (10, 10, 30, 30)

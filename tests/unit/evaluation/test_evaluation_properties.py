@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_examples import CATEGORIES, detection_file, finding, found, image, random_set
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
@@ -18,6 +17,14 @@ from simfrcnn.evaluation.bootstrap import Statistic, figures_of
 from simfrcnn.evaluation.case import pool
 from simfrcnn.records import Laterality, Pathology, Supervision, ViewPosition
 from simfrcnn.settings import EvaluationSettings
+from support.evaluation_examples import (
+    CATEGORIES,
+    detection_file,
+    finding,
+    found,
+    image,
+    random_set,
+)
 
 FEW = EvaluationSettings(bootstrap_replicates=50)
 NO_INTERVALS = EvaluationSettings(bootstrap_replicates=0)

@@ -13,7 +13,6 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
-from evaluation_examples import CATEGORIES, detection_file, finding, found, image, random_set
 
 from simfrcnn.artifacts import sidecar_of, write_detections
 from simfrcnn.cli import evaluate as command
@@ -23,6 +22,14 @@ from simfrcnn.evaluation.figures import choose_sheet, draw_froc, draw_roc, draw_
 from simfrcnn.evaluation.report import DISCLAIMER, summary_lines
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
+from support.evaluation_examples import (
+    CATEGORIES,
+    detection_file,
+    finding,
+    found,
+    image,
+    random_set,
+)
 
 FEW = EvaluationSettings(bootstrap_replicates=40)
 BOX = (10, 10, 30, 30)

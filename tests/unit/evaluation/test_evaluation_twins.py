@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_examples import detection_file, random_set
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.stats import binomtest
@@ -23,6 +22,7 @@ from simfrcnn.evaluation.froc import RATES, events_of
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.truth import Truth, views_of
 from simfrcnn.settings import EvaluationSettings
+from support.evaluation_examples import detection_file, random_set
 
 NO_INTERVALS = EvaluationSettings(bootstrap_replicates=0)
 SEEDS = range(6)

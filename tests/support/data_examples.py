@@ -17,7 +17,7 @@ FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.2"
 FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2.1"
 SECRET_NAME = "Doe^Jane"
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 SHARED_DATA = Path(os.environ.get("SIMFRCNN_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 
 

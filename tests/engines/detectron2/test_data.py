@@ -1,0 +1,177 @@
+"""Samples as Detectron2 takes them, its catalogues, and detections in the stored image's pixels."""
+
+import json
+
+import pytest
+import torch
+
+from simfrcnn.structures import Frame
+from simfrcnn.training import recipe
+
+pytestmark = pytest.mark.detectron2
+
+
+def test_a_sample_becomes_the_librarys_dict(make_samples):
+    from simfrcnn.engines.detectron2.data import to_dicts
+
+    positive, normal = to_dicts(make_samples("pn"))
+    assert positive["image"].shape == (3, 128, 128)
+    assert (positive["height"], positive["width"]) == (256, 256)
+    assert positive["instances"].image_size == (128, 128)
+    assert positive["instances"].gt_boxes.tensor.tolist() == [[20.0, 30.0, 60.0, 75.0]]
+    assert positive["instances"].gt_classes.tolist() == [0]
+    assert (positive["image_id"], positive["file_name"]) == (0, "/nowhere/0.png")
+    assert (positive["is_normal"], normal["is_normal"]) == (False, True)
+    assert len(normal["instances"]) == 0
+
+
+def test_the_train_loader_gives_the_recipes_pairs(make_cfg):
+    from simfrcnn.engines.detectron2 import build_train_loader
+
+    cfg = make_cfg("c4", "SOLVER.MAX_ITER", "4", "SOLVER.IMS_PER_BATCH", "4")
+    items = recipe.training_items(cfg)
+    batches = list(build_train_loader(cfg))
+    assert len(batches) == 4
+    for step, batch in enumerate(batches):
+        assert [entry["is_normal"] for entry in batch] == [False, False, True, True]
+        first, second = items.records_of(2 * step), items.records_of(2 * step + 1)
+        expected = [first[0], second[0], first[1], second[1]]
+        assert [entry["image_id"] for entry in batch] == [record.image_id for record in expected]
+
+
+def test_the_test_loader_gives_every_image_once_without_targets(make_cfg):
+    from simfrcnn.engines.detectron2 import build_test_loader
+
+    loader = build_test_loader(make_cfg("c4", "DATALOADER.NUM_WORKERS", "1"), "discs/val")
+    batches = list(loader)
+    assert [entry["image_id"] for (entry,) in batches] == [1, 2, 3, 4, 5, 6]
+    assert all("instances" not in entry for (entry,) in batches)
+
+
+def test_data_sets_are_registered_and_again_without_complaint(make_cfg):
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.structures import BoxMode
+
+    from simfrcnn.engines.detectron2 import register_datasets
+
+    cfg = make_cfg("c4", "DATASETS.TEST", "[discs/val]")
+    register_datasets(cfg)
+    register_datasets(cfg)
+    dicts = DatasetCatalog.get("discs/train")
+    assert len(dicts) == 9
+    assert [len(entry["annotations"]) for entry in dicts] == [1] * 5 + [0] * 4
+    assert dicts[0]["supervision"] == "boxes"
+    assert dicts[8]["supervision"] == "normal"
+    assert dicts[0]["patient_id"] == "train0"
+    (annotation,) = dicts[0]["annotations"]
+    assert annotation["category_id"] == 0
+    assert annotation["bbox_mode"] is BoxMode.XYXY_ABS
+    (annotated,) = recipe.load_sets(cfg, ["discs/train"])
+    assert tuple(annotation["bbox"]) == annotated.records[0].findings[0].box
+    metadata = MetadataCatalog.get("discs/val")
+    assert metadata.thing_classes == ["malignant"]
+    assert metadata.thing_dataset_id_to_contiguous_id == {1: 0}
+    assert metadata.json_file == str(recipe.load_sets(cfg, ["discs/val"])[0].path)
+
+
+def test_detections_are_mapped_back_by_the_frame():
+    from detectron2.structures import Boxes, Instances
+
+    from simfrcnn.engines.detectron2.meta_arch import _in_original_pixels
+
+    # Cropped at x = 10, doubled, flipped left-right in an input 100 pixels wide; y only doubled.
+    frame = Frame(-2.0, 120.0, 2.0, 0.0, original_height=40, original_width=60)
+    instances = Instances(
+        (100, 100),
+        pred_boxes=Boxes(torch.tensor([[20.0, 10.0, 60.0, 30.0], [0.0, 90.0, 50.0, 100.0]])),
+        scores=torch.tensor([0.9, 0.8]),
+        pred_classes=torch.tensor([0, 0]),
+    )
+    mapped = _in_original_pixels(instances, frame)
+    assert mapped.image_size == (40, 60)
+    # x = (120 - x_input) / 2: 60..20 -> 30..50. The second box lies in the padding below row 80.
+    assert mapped.pred_boxes.tensor.tolist() == [[30.0, 5.0, 50.0, 15.0]]
+    assert mapped.scores.tolist() == pytest.approx([0.9])
+
+
+def test_an_input_without_frame_gets_the_librarys_own_postprocessing(make_cfg, make_samples):
+    from detectron2.modeling import GeneralizedRCNN
+
+    from simfrcnn.engines.detectron2 import build_model
+    from simfrcnn.engines.detectron2.data import to_dicts
+
+    torch.manual_seed(0)
+    model = build_model(make_cfg("c4")).eval()
+    entries = to_dicts(make_samples("n"))
+    with torch.no_grad():
+        (framed,) = model(entries)
+        del entries[0]["frame"]
+        (plain,) = model(entries)
+        (expected,) = GeneralizedRCNN.inference(model, entries)
+    assert torch.equal(plain["instances"].scores, expected["instances"].scores)
+    library_boxes = expected["instances"].pred_boxes.tensor
+    assert torch.equal(plain["instances"].pred_boxes.tensor, library_boxes)
+    # The sample's frame is a plain halving, which the library's height and width say as well.
+    assert torch.allclose(framed["instances"].pred_boxes.tensor, library_boxes, atol=1e-3)
+
+
+def test_our_evaluator_and_coco_evaluator_agree_on_ap50(make_cfg, tmp_path):
+    """Perfect detections but for one missed and one false: AP by hand and by Detectron2's own."""
+    from detectron2.data import MetadataCatalog
+    from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
+    from detectron2.structures import Boxes, Instances
+
+    from simfrcnn.engines.detectron2 import build_evaluator, build_test_loader, register_datasets
+
+    cfg = make_cfg("c4")
+    register_datasets(cfg)
+    ours = build_evaluator(cfg, "discs/val", tmp_path / "ours")
+    theirs = COCOEvaluator(
+        "discs/val",
+        tasks=("bbox",),
+        distributed=False,
+        output_dir=str(tmp_path / "theirs"),
+        use_fast_impl=False,
+    )
+    assert MetadataCatalog.get("discs/val").json_file
+    evaluators = DatasetEvaluators([ours, theirs])
+    evaluators.reset()
+    (annotated,) = recipe.load_sets(cfg, ["discs/val"])
+    for (entry,), record in zip(
+        build_test_loader(cfg, "discs/val"), annotated.records, strict=True
+    ):
+        # Images 1 and 2: their box. Image 3: nothing. Image 4, normal: one false detection.
+        boxes = [f.box for f in record.findings] if record.image_id < 3 else []
+        boxes = [(5.0, 5.0, 25.0, 25.0)] if record.image_id == 4 else boxes
+        found = Instances(
+            (record.height, record.width),
+            pred_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4)),
+            scores=torch.full((len(boxes),), 0.6 if record.image_id == 4 else 0.9),
+            pred_classes=torch.zeros(len(boxes), dtype=torch.int64),
+        )
+        evaluators.process([entry], [{"instances": found}])
+    results = evaluators.evaluate()
+    # Precision 1 up to recall 2/3, nothing beyond: 67 of COCO's 101 recall points.
+    assert results["finding"]["ap50"] == pytest.approx(67 / 101)
+    assert results["bbox"]["AP50"] == pytest.approx(100 * 67 / 101)
+    # Cases: positives .9 .9 0, normals .6 0 0. Of nine pairs 6 are won and two tied.
+    assert results["case"]["auc"] == pytest.approx(7 / 9)
+    assert results["case"]["sensitivity"] == pytest.approx(2 / 3)
+    assert results["case"]["specificity"] == pytest.approx(2 / 3)
+    report = json.loads((tmp_path / "ours/report.json").read_text())
+    assert report["figures"]["case/auc"]["value"] == pytest.approx(7 / 9)
+
+
+def test_training_inputs_must_say_who_is_normal(make_cfg, make_samples):
+    from simfrcnn.engines.detectron2 import build_model
+    from simfrcnn.engines.detectron2.data import to_dicts
+
+    model = build_model(make_cfg("c4"))
+    entries = to_dicts(make_samples("pn"))
+    del entries[1]["is_normal"]
+    with pytest.raises(ValueError, match=r"/nowhere/1\.png: 'is_normal' is missing"):
+        model(entries)
+    entries[1]["is_normal"] = True
+    entries[0]["is_normal"] = True
+    with pytest.raises(ValueError, match=r"/nowhere/0\.png: a normal image carries training boxes"):
+        model(entries)
