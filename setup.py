@@ -23,6 +23,7 @@ DETECTRON2_NEEDS = [
 DEVELOPMENT_NEEDS = [
     "hypothesis",
     "mypy>=1.10",
+    "pylibjpeg-libjpeg",  # all compressions of the DICOM test files
     "pytest>=8",
     "pytest-cov",
     "pytest-timeout",

@@ -65,7 +65,7 @@ def _add_verb(parser: argparse.ArgumentParser, module: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    _show_messages()
     try:
         return int(arguments.run(arguments))
     except SimFrcnnError as error:
@@ -74,6 +74,21 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+class _Stdout(logging.Handler):
+    """Prints to what is standard output now, not when the handler was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
+def _show_messages() -> None:
+    """Show simfrcnn's own log on standard output, once however often a verb is run."""
+    logger = logging.getLogger("simfrcnn")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
+        logger.addHandler(_Stdout())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,14 @@ from simfrcnn.files import sha256_of, write_json, write_text, writing
 def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
     write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), writing(path) as temporary:
-        temporary.write_text("half of the new")
-        raise ZeroDivisionError
+
+    def fail_in_the_middle():
+        with writing(path) as temporary:
+            temporary.write_text("half of the new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_in_the_middle()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
 
@@ -29,9 +34,12 @@ def test_a_full_disk_names_the_file_and_the_remedy(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_really_full_device_is_reported_as_such(tmp_path):
-    with pytest.raises(OutputError, match="disk is full"), writing(tmp_path / "x"):
-        with open("/dev/full", "wb") as stream:
+    def write_to_full_device():
+        with writing(tmp_path / "x"), open("/dev/full", "wb") as stream:
             stream.write(b"x" * 10_000_000)
+
+    with pytest.raises(OutputError, match="disk is full"):
+        write_to_full_device()
 
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path):

@@ -24,6 +24,10 @@ class BestSoFar:
         self.value, self.step = float(value), int(step)
         return True
 
+    def __str__(self) -> str:
+        """For the log."""
+        return "none yet" if self.value is None else f"{self.value:.4f} after step {self.step}"
+
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
         return {"value": self.value, "step": self.step}

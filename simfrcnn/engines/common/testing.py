@@ -6,9 +6,10 @@ settings. Works on either engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from simfrcnn import artifacts, config
@@ -92,6 +93,12 @@ def quick_report(found: Sequence[Detections], cfg: Any, annotated: AnnotatedSet)
         replace(config.evaluation_settings(cfg), bootstrap_replicates=0),
         categories=annotated.categories,
     )
+
+
+def mean_over_sets(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of a validation: of several sets the mean, where all of them have the figure."""
+    common = [name for name in figures[0] if all(name in one for one in figures)]
+    return {name: fmean(one[name] for one in figures) for name in common}
 
 
 def save_detections(

@@ -118,6 +118,9 @@ def check_seams() -> None:
         EngineError: Names the first function that is missing or takes other parameters.
     """
     for seam, expected in SEAMS.items():
+        importlib.import_module(
+            f"detectron2.{seam.partition(':')[0]}"
+        )  # what fails here is passed on as it is
         try:
             found = tuple(inspect.signature(_find(seam)).parameters)
         except AttributeError:

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -53,6 +52,7 @@ from simfrcnn.engines.common.run_folder import (
     open_run_folder,
     write_manifest,
 )
+from simfrcnn.engines.common.testing import mean_over_sets
 from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import (
     build_test_loader,
@@ -231,8 +231,7 @@ class Trainer(DefaultTrainer):
             )
             for name in self.cfg.DATASETS.VAL
         ]
-        common = [name for name in of_sets[0] if all(name in figures for figures in of_sets)]
-        return {name: fmean(figures[name] for figures in of_sets) for name in common}
+        return mean_over_sets(of_sets)
 
     def _resume(self, path: Path) -> None:
         checkpoint = read_checkpoint(path, self.identity)
@@ -271,7 +270,7 @@ class Validation(HookBase):
             auc = figures.get("case/auc", math.nan)
             if trainer.best.offer(auc, done):
                 trainer.save(BEST, done)
-            logger.info("step %d: case AUC on VAL %.4f, best %s", done, auc, trainer.best)
+            logger.info("step %d: case AUC on VAL %.4f; best: %s", done, auc, trainer.best)
         comm.synchronize()
 
 
@@ -464,7 +463,7 @@ def _progress(path: Path, is_main: bool) -> Iterator[None]:
     for name in ("detectron2", "fvcore", "simfrcnn") if is_main else ():
         library = logging.getLogger(name)
         wanted: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
-        if not library.handlers:  # a script may have called Detectron2's setup_logger
+        if not library.handlers:  # the command line has its own, as has Detectron2's setup_logger
             wanted.append(_Stdout())
         for handler in wanted:
             handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%H:%M:%S"))

@@ -50,7 +50,7 @@ class Progress:
 
     def record_validation(self, step: int, figures: Mapping[str, float]) -> None:
         """Record the figures of a validation after ``step``; its time is no training time."""
-        self._write(step, {f"val/{name}": value for name, value in figures.items()})
+        self._write(step, figures)
         self._last_step, self._last_time = step, time.perf_counter()
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.resuming import restore_optimizer
 from simfrcnn.engines.common.run_folder import open_run_folder, write_manifest
-from simfrcnn.engines.common.testing import quick_report
+from simfrcnn.engines.common.testing import mean_over_sets, quick_report
 from simfrcnn.engines.contract import LOSS_KEYS
 from simfrcnn.engines.torchvision.model import (
     DEVIATIONS,
@@ -188,14 +188,12 @@ class _Training:
         """
         if not self.validation_sets:
             return
-        aucs = []
-        for name, annotated in zip(self.cfg.DATASETS.VAL, self.validation_sets, strict=True):
-            figures = self._figures(annotated)
-            aucs.append(figures.get("case/auc", math.nan))
-            if progress is not None:
-                progress.record_validation(step, {f"{name}/{k}": v for k, v in figures.items()})
-                logger.info(f"step {step + 1}: {name}, AUC by case {aucs[-1]:.3f}")
-        is_best = self.best.offer(sum(aucs) / len(aucs), self.steps_done)
+        figures = mean_over_sets([self._figures(annotated) for annotated in self.validation_sets])
+        auc = figures.get("case/auc", math.nan)
+        is_best = self.best.offer(auc, self.steps_done)
+        if progress is not None:
+            progress.record_validation(step, figures)
+            logger.info(f"step {self.steps_done}: case AUC on VAL {auc:.4f}; best: {self.best}")
         if is_best and self.processes.is_main:
             save_checkpoint(self.folder / BEST, self.model, self.model.identity)
 

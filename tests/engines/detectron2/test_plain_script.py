@@ -1,11 +1,22 @@
 """A plain Detectron2 script: an import, ``add_simfrcnn_config``, a ten-line ``DefaultTrainer``."""
 
 import json
+import logging
 
 import pytest
 import torch
 
 pytestmark = pytest.mark.detectron2
+
+
+@pytest.fixture(autouse=True)
+def detectron2s_logger():
+    """``DefaultTrainer`` attaches a handler to the library's logger, for the whole process."""
+    logger = logging.getLogger("detectron2")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 def test_a_plain_detectron2_script_trains_and_evaluates(make_cfg, tmp_path):

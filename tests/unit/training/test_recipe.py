@@ -139,9 +139,7 @@ def test_a_batch_lists_positives_first_and_partners_in_order(entry):
     items = recipe.training_items(cfg)
     batch = next(iter(recipe.training_loader(cfg)))
     pairs = [items.records_of(number) for number in (0, 1)]
-    assert names(batch) == [
-        record.file_name for record in (*next(zip(*pairs)), *list(zip(*pairs))[1])
-    ]
+    assert names(batch) == [pairs[item][place].file_name for place in (0, 1) for item in (0, 1)]
     assert [sample.targets.is_normal for sample in batch] == [False, False, True, True]
 
 
