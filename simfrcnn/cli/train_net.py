@@ -50,8 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = common.config_from(engine, arguments)
     check_device(cfg)
     if _is_main_process():
+        # The other processes wait for this one when they join the group.
         common.make_missing_phantoms(cfg)
-    recipe.check_patients_stay_apart(cfg)
+        recipe.check_patients_stay_apart(cfg)
     if not arguments.eval_only:
         _train(engine, cfg, arguments)
     if _is_main_process():
