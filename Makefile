@@ -23,6 +23,7 @@ install: $(VENV)/installed-$(EXTRAS)
 
 $(VENV)/installed-$(EXTRAS): setup.py
 	@start=$$(date +%s); \
+	echo "installing into $(VENV): several gigabytes with PyTorch, so this can take minutes"; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")' && \
 	{ [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); } && \
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools && \
@@ -47,4 +48,4 @@ types: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

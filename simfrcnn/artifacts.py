@@ -312,7 +312,9 @@ def _load_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist; {what} was expected there") from error
-    except IsADirectoryError as error:
-        raise ArtifactError(f"{path} is a folder; {what} was expected there") from error
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}); {what} was expected there"
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path} is not {what}: it is not valid JSON ({error})") from error

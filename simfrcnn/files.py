@@ -7,13 +7,15 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from simfrcnn.errors import OutputError
 
+_UNFINISHED = ".simfrcnn-unfinished-"
 _REASONS = {
     errno.ENOSPC: "the disk is full: free some space and run again",
     errno.EDQUOT: "the disk quota is used up: free some space and run again",
@@ -38,27 +40,72 @@ def writing(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        _sync(temporary)
-        _give_ordinary_permissions(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in _REASONS:
-            raise
-        raise OutputError(f"cannot write {path}: {_REASONS[error.errno]}") from error
+        with _explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name}.", suffix=".part", dir=path.parent
+            )
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            _sync(temporary)
+            _give_ordinary_permissions(temporary)
+            os.replace(temporary, path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder inside ``folder``; move its files up when the block ends well.
+
+    For results that belong together: if the block fails, none of them is left, and ``folder`` is as
+    it was. Inside, not beside, because ``folder`` may be a mount point. What a killed run left is
+    removed.
+
+    Args:
+        folder: New or empty; made if missing.
+
+    Raises:
+        OutputError: ``folder`` is a file or not empty, or the operating system refused to write.
+    """
+    folder = Path(folder)
+    is_new = not folder.exists()
+    if not is_new and (not folder.is_dir() or any(not _is_leftover(p) for p in folder.iterdir())):
+        raise OutputError(f"{folder} is not a new or empty folder; give another")
+    with _explaining(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.iterdir():
+            shutil.rmtree(leftover)
+        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+    is_done = False
+    try:
+        yield temporary
+        with _explaining(folder):
+            for path in sorted(temporary.iterdir()):
+                path.rename(folder / path.name)
+        is_done = True
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not is_done:
+            with contextlib.suppress(OSError):  # somebody else has put a file there: it stays
+                folder.rmdir()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically (see :func:`writing`)."""
     with writing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files that belong together: all are on disk before the first one gets its name."""
+    with contextlib.ExitStack() as stack:
+        for name, content in contents.items():
+            temporary = stack.enter_context(writing(folder / name))
+            temporary.write_bytes(content)
+            _sync(temporary)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -68,7 +115,12 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
     """Write ``content`` as JSON, atomically. NaN and infinity are refused: they are not JSON."""
-    write_text(path, json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, as_json(content, indent=indent))
+
+
+def as_json(content: Any, *, indent: int | None = 1) -> str:
+    """The text that :func:`write_json` writes."""
+    return json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def sha256_of(path: Path) -> str:
@@ -79,6 +131,21 @@ def sha256_of(path: Path) -> str:
         for block in iter(read, b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _is_leftover(path: Path) -> bool:
+    return path.name.startswith(_UNFINISHED) and path.is_dir()
+
+
+@contextlib.contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Turn a refusal of the operating system into an :class:`OutputError` with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise
+        raise OutputError(f"cannot write {path}: {_REASONS[error.errno]}") from error
 
 
 def _sync(path: Path) -> None:

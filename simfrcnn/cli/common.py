@@ -11,8 +11,12 @@ from typing import Any
 from simfrcnn.cli import make_phantoms
 from simfrcnn.config import load_config
 from simfrcnn.data import catalog
+from simfrcnn.data.phantom.generate import MANIFEST
+from simfrcnn.data.phantom.presets import PRESETS
 from simfrcnn.engines.contract import ENGINES, Engine, load_engine
 from simfrcnn.errors import ConfigError
+
+_PHANTOM_FOLDERS = frozenset(f"phantom_{preset}" for preset in PRESETS)
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +85,6 @@ def _missing_phantom_folders(names: Sequence[str], files: dict[str, str]) -> lis
     folders = {
         catalog.datasets_root() / name.partition("/")[0]
         for name in names
-        if name not in files and name.startswith("phantom_")
+        if name not in files and name.partition("/")[0] in _PHANTOM_FOLDERS
     }
-    return sorted(folder for folder in folders if not (folder / "test.json").exists())
+    return sorted(folder for folder in folders if not (folder / MANIFEST).exists())

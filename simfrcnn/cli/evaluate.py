@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=list(_DEFAULTS.target_classes),
         metavar="NAME",
-        help="classes that make an image positive (default: %(default)s)",
+        help="classes that make an image positive (default: malignant)",
     )
     parser.add_argument(
         "--score-threshold",

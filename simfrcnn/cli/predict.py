@@ -1,5 +1,9 @@
 """Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures.
 
+The JSON lists every detection that the config keeps; the score of an image is its highest one of a
+target class, that of an exam the highest of its images. It names Study Instance UIDs and the files'
+paths below the folder; no patient's name or identifier.
+
 Not a medical device: the output is for research and must not guide the care of a patient.
 """
 
@@ -7,16 +11,17 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from simfrcnn.cli import common
-from simfrcnn.config import load_config
+from simfrcnn.config import data_settings, load_config
 from simfrcnn.data.dicom import DicomOptions
 from simfrcnn.data.images import find_images, load_pixels, records_of_files
 from simfrcnn.engines.common.checkpoints import read_checkpoint
@@ -24,17 +29,19 @@ from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import CheckpointError, ConfigError, OutputError
-from simfrcnn.files import sha256_of, write_bytes, write_json
+from simfrcnn.files import sha256_of, write_bytes, write_json, writing_folder
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections
+from simfrcnn.version import __version__
 
 SCHEMA = 1
-_WHITE = 255
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("folder", type=Path, help="DICOM or PNG files, in sub-folders too")
+    parser.add_argument(
+        "folder", type=Path, help="DICOM, PNG, PGM, TIFF or JPEG files, in sub-folders too"
+    )
     parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of simfrcnn")
     parser.add_argument("--output", type=Path, required=True, help="a new or empty folder")
     parser.add_argument(
@@ -74,36 +81,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict, and write one JSON per exam and one picture per image."""
-    _require_new_folder(arguments.output)
-    engine, cfg = _engine_and_config(arguments)
-    threshold = _drawing_threshold(arguments.score_threshold, cfg)
-    options = DicomOptions(arguments.allow_for_processing, arguments.any_modality)
-    records, skipped = records_of_files(
-        find_images(arguments.folder),
-        skip_unreadable=arguments.skip_unreadable,
-        options=options,
-    )
-    for path, reason in skipped:
-        print(f"skipped {path}: {reason}")
-    model = engine.build_model(cfg)
-    engine.load_weights(model, arguments.weights)
-    found = detect_records(cfg, model, engine.detect, records, title="predict", options=options)
-    provenance = {
-        "engine": engine.NAME,
-        "weights_sha256": sha256_of(arguments.weights),
-        "classes": list(cfg.DATASETS.CLASSES),
-        "note": "Research software, not a medical device.",
-    }
-    n_exams = _write_exams(arguments, records, found, tuple(cfg.DATASETS.CLASSES), provenance)
-    for record, detections in zip(records, found, strict=True):
-        picture = draw_detections(load_pixels(record, options), detections, threshold)
-        _write_picture(arguments.output / f"image_{record.image_id:05d}.png", picture)
+    """Predict, and write one JSON per exam and one picture per image: all of them, or none."""
+    with writing_folder(arguments.output) as folder:
+        engine, cfg = _engine_and_config(arguments)
+        data = data_settings(cfg)
+        score_threshold = _drawing_threshold(arguments.score_threshold, cfg)
+        options = DicomOptions(arguments.allow_for_processing, arguments.any_modality)
+        records, n_skipped = _read_records(arguments, options)
+        model = engine.build_model(cfg)
+        engine.load_weights(model, arguments.weights)
+        found = detect_records(cfg, model, engine.detect, records, title="predict", options=options)
+        exams: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for record, detections in zip(records, found, strict=True):
+            suspicious = of_classes(detections, data.target_classes, data.classes)
+            picture = draw_detections(load_pixels(record, options), suspicious, score_threshold)
+            _write_picture(folder / _picture_name(record), picture)
+            exams[record.exam_id].append(
+                {
+                    "file": str(record.path.relative_to(arguments.folder.absolute())),
+                    "score": max(suspicious.scores.tolist(), default=0.0),
+                    **_image_entry(record, detections, data.classes),
+                }
+            )
+        _write_exams(folder, exams, _provenance(arguments.weights, engine, cfg, score_threshold))
     print(
-        f"{len(records)} images of {n_exams} exams in {arguments.output}; {len(skipped)} files "
+        f"{len(records)} images of {len(exams)} exams in {arguments.output}; {n_skipped} files "
         "skipped"
     )
     return 0
+
+
+def of_classes(
+    detections: Detections, wanted: Collection[str], classes: Sequence[str]
+) -> Detections:
+    """The detections of some classes: a model may know more than what is suspicious.
+
+    Args:
+        detections: Of one image.
+        wanted: Class names.
+        classes: All classes of the model; label i + 1 is ``classes[i]``.
+    """
+    labels = [label for label, name in enumerate(classes, start=1) if name in wanted]
+    chosen = torch.isin(detections.labels, torch.tensor(labels, dtype=detections.labels.dtype))
+    return Detections(
+        detections.image_id,
+        detections.boxes[chosen],
+        detections.scores[chosen],
+        detections.labels[chosen],
+    )
 
 
 def draw_detections(
@@ -139,11 +164,6 @@ def draw_detections(
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _require_new_folder(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"--output {folder} is not a new or empty folder; give another")
-
-
 def _engine_and_config(arguments: argparse.Namespace) -> tuple[Engine, Any]:
     """The checkpoint knows its engine; the config lies beside it unless it is given."""
     engine = common.start_engine(read_checkpoint(arguments.weights)["engine"])
@@ -166,47 +186,58 @@ def _drawing_threshold(asked: float | None, cfg: Any) -> float:
     return threshold
 
 
+def _read_records(
+    arguments: argparse.Namespace, options: DicomOptions
+) -> tuple[list[ImageRecord], int]:
+    """The records of all images of the folder, decoded once, and how many files were skipped."""
+    paths = find_images(arguments.folder)
+    print(f"reading {len(paths)} files of {arguments.folder} ...", flush=True)
+    records, skipped = records_of_files(
+        paths, skip_unreadable=arguments.skip_unreadable, options=options
+    )
+    for _, message in skipped:
+        print(f"skipped {message}")
+    return records, len(skipped)
+
+
+def _provenance(weights: Path, engine: Engine, cfg: Any, score_threshold: float) -> dict[str, Any]:
+    return {
+        "simfrcnn": __version__,
+        "engine": engine.NAME,
+        "weights_sha256": sha256_of(weights),
+        "classes": list(cfg.DATASETS.CLASSES),
+        "target_classes": list(cfg.DATASETS.TARGET_CLASSES),
+        "score_threshold_of_pictures": score_threshold,
+        "note": "Research software, not a medical device.",
+    }
+
+
 def _write_exams(
-    arguments: argparse.Namespace,
-    records: Sequence[ImageRecord],
-    found: Sequence[Detections],
-    classes: tuple[str, ...],
-    provenance: dict[str, Any],
-) -> int:
-    exams: dict[str, list[tuple[ImageRecord, Detections]]] = defaultdict(list)
-    for record, detections in zip(records, found, strict=True):
-        exams[record.exam_id].append((record, detections))
-    for number, (exam_id, images) in enumerate(sorted(exams.items()), start=1):
-        entries = [
-            {
-                "file": str(record.path.relative_to(arguments.folder.absolute())),
-                **_image_entry(record, detections, classes),
-            }
-            for record, detections in images
-        ]
+    folder: Path, exams: Mapping[str, Sequence[Mapping[str, Any]]], provenance: Mapping[str, Any]
+) -> None:
+    for number, (exam_id, images) in enumerate(exams.items(), start=1):
         write_json(
-            arguments.output / f"exam_{number:05d}.json",
+            folder / f"exam_{number:05d}.json",
             {
                 "schema": SCHEMA,
                 "exam_id": exam_id,
-                "score": max(entry["score"] for entry in entries),
-                "images": entries,
+                "score": max(image["score"] for image in images),
+                "images": images,
                 "provenance": provenance,
             },
         )
-    return len(exams)
 
 
 def _image_entry(
-    record: ImageRecord, detections: Detections, classes: tuple[str, ...]
+    record: ImageRecord, detections: Detections, classes: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "picture": f"image_{record.image_id:05d}.png",
+        "picture": _picture_name(record),
         "height": record.height,
         "width": record.width,
         "laterality": record.laterality.value if record.laterality else None,
         "view_position": record.view_position.value if record.view_position else None,
-        "score": max(detections.scores.tolist(), default=0.0),
+        "notes": record.attributes.get("notes"),
         "detections": [
             {"box_xyxy_px": box, "score": score, "class": classes[label - 1]}
             for box, score, label in zip(
@@ -217,6 +248,10 @@ def _image_entry(
             )
         ],
     }
+
+
+def _picture_name(record: ImageRecord) -> str:
+    return f"image_{record.image_id:05d}.png"
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

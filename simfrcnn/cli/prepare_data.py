@@ -14,7 +14,7 @@ from simfrcnn.data.coco import write_coco
 from simfrcnn.data.sources.mias import ABNORMALITIES, CATEGORIES, MiasData, read_mias
 from simfrcnn.data.splits import split_by_patient
 from simfrcnn.errors import ConfigError, DataError, OutputError
-from simfrcnn.files import writing
+from simfrcnn.files import sha256_of, writing
 from simfrcnn.records import ImageRecord
 
 DEFAULT_FRACTIONS = ("train=0.6", "val=0.2", "test=0.2")
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mias.add_argument(
         "--copy", action="store_true", help="copy the films to OUT/images instead of pointing there"
     )
-    mias.add_argument("--overwrite", action="store_true", help="replace annotation files in OUT")
+    mias.add_argument("--overwrite", action="store_true", help="replace what is in OUT")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if not records:
             raise DataError(f"split {name!r} gets no patient: raise its share in --fractions")
     if args.copy:
+        _require_same_or_absent(data.records, out / "images", overwrite=args.overwrite)
         splits = {name: _copied(records, out / "images") for name, records in splits.items()}
     for name, records in splits.items():
         info = _info(name, fractions, args.seed, target_classes)
@@ -107,6 +108,19 @@ def _require_free(out: Path, paths: Sequence[Path], *, overwrite: bool) -> None:
         raise OutputError(
             f"already there: {', '.join(map(str, there))}; give another --out, or --overwrite"
         )
+
+
+def _require_same_or_absent(
+    records: Sequence[ImageRecord], folder: Path, *, overwrite: bool
+) -> None:
+    """Refuse to replace other films by copies unasked; those of an interrupted run are the same."""
+    for record in records:
+        target = folder / record.path.name
+        if target.exists() and not overwrite and sha256_of(target) != sha256_of(record.path):
+            raise OutputError(
+                f"{target} is there already and differs from {record.path}; give another --out, or "
+                "--overwrite"
+            )
 
 
 def _copied(records: Sequence[ImageRecord], folder: Path) -> tuple[ImageRecord, ...]:

@@ -49,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     engine = common.start_engine(arguments.engine)
     cfg = common.config_from(engine, arguments)
     check_device(cfg)
-    if _is_main_process():
+    if _is_main_process(arguments):
         # The other processes wait for this one when they join the group.
         common.make_missing_phantoms(cfg)
         recipe.check_patients_stay_apart(cfg)
     if not arguments.eval_only:
         _train(engine, cfg, arguments)
-    if _is_main_process():
+    if _is_main_process(arguments):
         # Imported late: matplotlib and the metrics are of no use to the other processes.
         from simfrcnn.engines.common.testing import test_model
 
@@ -91,6 +91,6 @@ def _weights_to_test(cfg: Any, arguments: argparse.Namespace) -> Path:
     return best if best.exists() else folder / checkpoints.LAST
 
 
-def _is_main_process() -> bool:
-    """False in all but the first of the processes that torchrun starts."""
-    return os.environ.get("RANK", "0") == "0"
+def _is_main_process(arguments: argparse.Namespace) -> bool:
+    """False on all but the first machine, and in all but the first process of torchrun."""
+    return arguments.machine_rank == 0 and os.environ.get("RANK", "0") == "0"

@@ -8,6 +8,7 @@ key).
 from simfrcnn.config.extension import add_simfrcnn_config
 from simfrcnn.config.loading import (
     augmentation_settings,
+    changed_keys,
     check_config,
     data_settings,
     evaluation_settings,
@@ -20,6 +21,7 @@ from simfrcnn.config.portable import portable_defaults
 __all__ = [
     "add_simfrcnn_config",
     "augmentation_settings",
+    "changed_keys",
     "check_config",
     "data_settings",
     "evaluation_settings",

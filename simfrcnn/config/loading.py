@@ -7,6 +7,7 @@ key or the file, what is legal, and the nearest known key.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,38 @@ from simfrcnn import settings
 from simfrcnn.errors import ConfigError
 
 BASE_KEY = "_BASE_"
+
+_POSITIVE = (
+    "SOLVER.BASE_LR",
+    "SOLVER.MAX_ITER",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN",
+    "MODEL.RPN.PRE_NMS_TOPK_TEST",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN",
+    "MODEL.RPN.POST_NMS_TOPK_TEST",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "TEST.DETECTIONS_PER_IMAGE",
+)
+_NOT_NEGATIVE = (
+    "SOLVER.MOMENTUM",
+    "SOLVER.WEIGHT_DECAY",
+    "SOLVER.WARMUP_ITERS",
+    "SOLVER.WARMUP_FACTOR",
+    "SOLVER.GAMMA",
+    "TEST.EVAL_PERIOD",
+    "DATALOADER.NUM_WORKERS",
+    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT",
+)
+_FRACTIONS = (
+    "MODEL.RPN.POSITIVE_FRACTION",
+    "MODEL.RPN.NMS_THRESH",
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+)
 
 
 def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[str] = ()) -> Any:
@@ -47,6 +80,20 @@ def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[st
     return cfg
 
 
+def changed_keys(path: Path, cfg: Any) -> list[str]:
+    """What ``cfg`` sets otherwise than the resolved config in a file: key, value there, value here.
+
+    Raises:
+        ConfigError: The file is missing or not a config.
+    """
+    before, after = dict(_flattened(_read_yaml(path))), dict(_flattened(yaml.safe_load(cfg.dump())))
+    return [
+        f"{key} was {before.get(key)}, is {after.get(key)}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
 def check_config(cfg: Any) -> None:
     """Refuse values and combinations that cannot be honoured, naming the key and the remedy.
 
@@ -71,13 +118,7 @@ def check_config(cfg: Any) -> None:
         cfg.SOLVER.IMS_PER_BATCH,
         "an even number >= 2 (twice the number of pairs)",
     )
-    _require(cfg.SOLVER.MAX_ITER >= 1, "SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, "at least 1")
-    _require(
-        cfg.SOLVER.CHECKPOINT_PERIOD >= 1,
-        "SOLVER.CHECKPOINT_PERIOD",
-        cfg.SOLVER.CHECKPOINT_PERIOD,
-        "at least 1",
-    )
+    _check_numbers(cfg)
     _require(
         len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         "MODEL.ROI_HEADS.NUM_CLASSES",
@@ -206,6 +247,30 @@ def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
     )
 
 
+def _check_numbers(cfg: Any) -> None:
+    """Refuse numbers that a library would choke on late, or take without a word."""
+    for key in _POSITIVE:
+        value = _get(cfg, key)
+        _require(0 < value < math.inf, key, value, "a number above 0")
+    for key in _NOT_NEGATIVE:
+        value = _get(cfg, key)
+        _require(0 <= value < math.inf, key, value, "0 or more")
+    for key in _FRACTIONS:
+        _require(0 <= _get(cfg, key) <= 1, key, _get(cfg, key), "a number in [0, 1]")
+    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
+        value = _get(cfg, key)
+        legal = len(value) == 3 and all(isinstance(each, (int, float)) for each in value)
+        _require(legal, key, value, "three numbers, one per channel")
+    _require(min(cfg.MODEL.PIXEL_STD) > 0, "MODEL.PIXEL_STD", cfg.MODEL.PIXEL_STD, "above 0")
+    steps = cfg.SOLVER.STEPS
+    legal = all(isinstance(step, int) and step >= 0 for step in steps)
+    _require(legal, "SOLVER.STEPS", steps, "a list of step numbers, each 0 or more")
+    for key in ("SIZES", "ASPECT_RATIOS"):
+        value = cfg.MODEL.ANCHOR_GENERATOR[key]
+        legal = len(value) > 0 and all(isinstance(level, (list, tuple)) for level in value)
+        _require(legal, f"MODEL.ANCHOR_GENERATOR.{key}", value, "a list of lists, one per level")
+
+
 def _check_loader_keys(cfg: Any) -> None:
     reasons = {
         "FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
@@ -257,6 +322,12 @@ def _flattened(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         dotted = f"{prefix}{key}"
         leaves += _flattened(value, f"{dotted}.") if isinstance(value, dict) else [(dotted, value)]
     return leaves
+
+
+def _get(cfg: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        cfg = cfg[part]
+    return cfg
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

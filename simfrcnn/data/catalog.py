@@ -60,11 +60,10 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
     if not path.is_file():
         given = ", ".join(files) or "none"
         raise DataError(
-            f"data set {name!r} not found: looked for {path} (set ${ROOT_VARIABLE} to the "
-            "folder of all "
-            f"data sets, prepare this one, or give its file as {name}=PATH in DATASETS.FILES); "
-            "there "
-            f"are: {', '.join(_names_below(root)) or 'none'}; given explicitly: {given}"
+            f"data set {name!r} not found: looked for {path} (set ${ROOT_VARIABLE} to the folder "
+            f"of all data sets, prepare this one, or give its file as {name}=PATH in "
+            f"DATASETS.FILES); there are: {', '.join(_names_below(root)) or 'none'}; given "
+            f"explicitly: {given}"
         )
     return path
 

@@ -171,12 +171,19 @@ def _findings(
             lesion_id=_optional(where, entry, "lesion_id", _text),
             source=_enum(where, entry, "source", FindingSource) or FindingSource.RADIOLOGIST,
             score=_optional(where, entry, "score", _number),
-            iscrowd=bool(entry.get("iscrowd", 0)),
+            iscrowd=_is_crowd(where, entry),
         )
         ids.append(finding_id)
         by_image.setdefault(_whole(where, entry, "image_id"), []).append(finding)
     _require_unique(path, "annotation", ids)
     return by_image
+
+
+def _is_crowd(where: str, entry: Mapping[str, Any]) -> bool:
+    value = entry.get("iscrowd")
+    if value not in (None, 0, 1):
+        raise AnnotationError(f"{where}: 'iscrowd' must be 0 or 1, not {_shown(value)}")
+    return bool(value)
 
 
 def _box(where: str, entry: Mapping[str, Any]) -> Box:
@@ -202,8 +209,7 @@ def _records(
         image_id = min(unknown)
         raise AnnotationError(
             f"{path}: annotation {findings[image_id][0].finding_id}: image_id {image_id} is not "
-            "among "
-            f"'images' ({len(unknown)} such images)"
+            f"among 'images' ({len(unknown)} such images)"
         )
     return records
 
@@ -253,9 +259,8 @@ def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int
     if not within or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
         raise AnnotationError(
             f"{path}: annotation {finding.finding_id}: bbox [{x1:g}, {y1:g}, {x2 - x1:g}, "
-            f"{y2 - y1:g}] "
-            f"(XYWH) leaves image {image_id}, which is {width} wide and {height} high: clip it or "
-            "correct the size"
+            f"{y2 - y1:g}] (XYWH) leaves image {image_id}, which is {width} wide and {height} "
+            "high: clip it or correct the size"
         )
     return Finding(**{**vars(finding), "box": clipped})
 
@@ -265,8 +270,7 @@ def _require_normal(where: str, findings: Sequence[Finding]) -> None:
         if finding.category == "malignant" or finding.pathology is Pathology.MALIGNANT:
             raise AnnotationError(
                 f"{where}: supervision is 'normal', but annotation {finding.finding_id} is "
-                "malignant: "
-                "use 'boxes', or remove the annotation"
+                "malignant: use 'boxes', or remove the annotation"
             )
 
 

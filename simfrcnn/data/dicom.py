@@ -190,14 +190,12 @@ def _read_dataset(path: Path) -> Dataset:
     except pydicom.errors.InvalidDicomError as error:
         raise DicomError(
             f"{path}: not a DICOM file (no 'DICM' after the 128-byte preamble): convert it to a "
-            "valid "
-            "DICOM file, or leave it out"
+            "valid DICOM file, or leave it out"
         ) from error
     except Exception as error:  # a damaged file makes pydicom fail in many ways
         raise DicomError(
             f"{path}: the DICOM data set cannot be parsed ({type(error).__name__}): the file is "
-            "damaged "
-            "or truncated; fetch it again or leave it out"
+            "damaged or truncated; fetch it again or leave it out"
         ) from error
 
 
@@ -212,14 +210,15 @@ def _require_mammogram(file: _File, options: DicomOptions) -> None:
             else "is missing, and the SOP Class is not mammography"
         )
         raise file.error(
-            "Modality", f"{found}, not 'MG': leave the file out, or ask for any modality explicitly"
+            "Modality",
+            f"{found}, not 'MG': leave the file out, or ask for any modality (--any-modality)",
         )
     raw = file.text("PresentationIntentType") == "FOR PROCESSING"
     if (raw or sop_class == _FOR_PROCESSING_CLASS) and not options.allow_for_processing:
         raise file.error(
             "PresentationIntentType",
             "is FOR PROCESSING, a raw image: use the FOR PRESENTATION image of the exam, or allow "
-            "FOR PROCESSING images explicitly",
+            "FOR PROCESSING images (--allow-for-processing)",
         )
 
 
@@ -280,10 +279,9 @@ def _decode(file: _File) -> NDArray[Any]:
     except Exception as error:  # each decoder has its own exceptions
         if syntax.is_compressed:
             problem = (
-                f"({syntax.name}) cannot be decoded: install the decoders with "
-                "`pip install 'simfrcnn[jpeg]'` (12-bit JPEG also needs pylibjpeg-libjpeg, "
-                "which has a "
-                "licence of its own), or the file is damaged"
+                f"({syntax.name}) cannot be decoded: install the decoders with `pip install "
+                "pylibjpeg pylibjpeg-openjpeg` (lossless JPEG, JPEG-LS and 12-bit JPEG also need "
+                "pylibjpeg-libjpeg, which has a licence of its own), or the file is damaged"
             )
         else:
             problem = f"cannot be read, the file is truncated or damaged ({type(error).__name__})"

@@ -5,7 +5,6 @@ Every reader gives (H, W) uint8, 0..255, white = dense.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from collections.abc import Sequence
@@ -18,10 +17,12 @@ from numpy.typing import NDArray
 
 from simfrcnn.data.dicom import STRICT, DicomOptions, read_dicom
 from simfrcnn.errors import DataError
+from simfrcnn.files import sha256_of
 from simfrcnn.records import ImageRecord, Supervision
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_SUFFIXES = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff"})
+_N_SHOWN = 20
 
 
 def load_pixels(record: ImageRecord, options: DicomOptions = STRICT) -> NDArray[np.uint8]:
@@ -35,11 +36,10 @@ def load_pixels(record: ImageRecord, options: DicomOptions = STRICT) -> NDArray[
     pixels = read_image(record.path, options)
     if pixels.shape != (record.height, record.width):
         raise DataError(
-            f"{record.path}: the file has {pixels.shape[0]} x {pixels.shape[1]} pixels (height "
-            "x width), "
-            f"image {record.image_id} of the annotation file states {record.height} x "
-            f"{record.width}: "
-            "the boxes belong to another version of the image; prepare the data set again"
+            f"{record.path}: the file has {pixels.shape[0]} x {pixels.shape[1]} pixels (height x "
+            f"width), image {record.image_id} of the annotation file states {record.height} x "
+            f"{record.width}: the boxes belong to another version of the image; prepare the data "
+            "set again"
         )
     return pixels
 
@@ -48,9 +48,8 @@ def read_image(path: Path, options: DicomOptions = STRICT) -> NDArray[np.uint8]:
     """Read a DICOM, PNG, PGM, JPEG or TIFF file as (H, W) uint8.
 
     8-bit files are taken as they are. 16-bit files are scaled by the smallest of 8, 10, 12, 14 and
-    16
-    bits that holds their largest value: 12-bit values are often stored in 16-bit files, and reading
-    those on a 16-bit scale gives a nearly black image.
+    16 bits that holds their largest value: 12-bit values are often stored in 16-bit files, and
+    reading those on a 16-bit scale gives a nearly black image.
 
     Raises:
         DataError: Missing, damaged, colour or multi-page file, or samples of not 8 or 16 bits.
@@ -110,7 +109,8 @@ def record_of_file(path: Path, image_id: int, options: DicomOptions = STRICT) ->
 
     The pixels are decoded as well, so that a damaged file is found before a long run, not in it. A
     DICOM file without Patient ID counts as a patient of its own by its study, one without a study
-    by its content; a file of another format is patient, exam and image in one, named by its stem.
+    by its content; a file of another format is patient, exam and image in one, named by its stem
+    and content (`patient1/lcc.png` and `patient2/lcc.png` are not one patient).
 
     Raises:
         DataError: The file cannot be read.
@@ -118,10 +118,11 @@ def record_of_file(path: Path, image_id: int, options: DicomOptions = STRICT) ->
     path = Path(path).absolute()
     if not is_dicom(path):
         height, width = read_image(path, options).shape
-        return _unlabelled(path, image_id, height, width, path.stem, path.stem)
+        own_id = f"{path.stem}-{_content_hash(path)}"
+        return _unlabelled(path, image_id, height, width, own_id, own_id)
     mammogram = read_dicom(path, options)
     height, width = mammogram.pixels.shape
-    exam_id = mammogram.exam_id or _content_id(path)
+    exam_id = mammogram.exam_id or f"file-{_content_hash(path)}"
     facts = {
         "manufacturer": mammogram.manufacturer,
         "model": mammogram.model_name,
@@ -146,13 +147,18 @@ def records_of_files(
 ) -> tuple[list[ImageRecord], list[tuple[Path, str]]]:
     """Records of many files, numbered from 1 in the given order, and what was skipped and why.
 
+    All files are looked at before any is refused, so that one run names all that are wrong.
+
     Args:
         paths: Files, for instance from :func:`find_images`.
-        skip_unreadable: Collect what cannot be read instead of refusing the whole list.
+        skip_unreadable: Leave out what cannot be read instead of refusing the whole list.
         options: What is accepted beyond For Presentation mammograms.
 
+    Returns:
+        The records, and (path, message) of each file skipped; the message begins with the path.
+
     Raises:
-        DataError: A file cannot be read (without ``skip_unreadable``), or none can.
+        DataError: Files cannot be read (without ``skip_unreadable``), or none can.
     """
     records: list[ImageRecord] = []
     skipped: list[tuple[Path, str]] = []
@@ -160,12 +166,14 @@ def records_of_files(
         try:
             records.append(record_of_file(path, len(records) + 1, options))
         except DataError as error:
-            if not skip_unreadable:
-                raise
             skipped.append((Path(path), str(error)))
-    if not records:
-        first = f"; the first: {skipped[0][1]}" if skipped else ""
-        raise DataError(f"none of the {len(paths)} files can be read{first}")
+    if skipped and not (skip_unreadable and records):
+        shown = "".join(f"\n  {message}" for _, message in skipped[:_N_SHOWN])
+        more = f"\n  and {len(skipped) - _N_SHOWN} more" if len(skipped) > _N_SHOWN else ""
+        remedy = "; leave them out, or ask to skip them (--skip-unreadable)" if records else ""
+        raise DataError(
+            f"{len(skipped)} of {len(paths)} files cannot be read{remedy}:{shown}{more}"
+        )
     return records, skipped
 
 
@@ -197,8 +205,8 @@ def _unlabelled(
     )
 
 
-def _content_id(path: Path) -> str:
-    return "file-" + hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _content_hash(path: Path) -> str:
+    return sha256_of(path)[:16]
 
 
 def _decode_raster(path: Path) -> NDArray[Any]:
@@ -223,9 +231,8 @@ def _decode_raster(path: Path) -> NDArray[Any]:
         raise DataError(f"{path}: holds {len(pages)} pages; an image file must hold one view")
     if pages[0].dtype == np.uint16 and _tiff_shows_zero_white(content):
         raise DataError(
-            f"{path}: a 16-bit TIFF in which 0 is white (WhiteIsZero), which the decoder shows "
-            "as a "
-            "negative: save it with 0 as black"
+            f"{path}: a 16-bit TIFF in which 0 is white (WhiteIsZero), which the decoder shows as "
+            "a negative: save it with 0 as black"
         )
     return np.asarray(pages[0])
 

@@ -28,8 +28,8 @@ def training_lists(
 
     A positive has complete boxes and at least one of a target class. A normal is stated normal, or
     its boxes are complete and none is a target's. An image without boxes from a malignant patient
-    is *not*
-    known to be normal: it joins the normals only with ``unboxed_views: normal``, as in the thesis.
+    is *not* known to be normal: it joins the normals only with ``unboxed_views: normal``, as in the
+    thesis.
 
     Args:
         records: All records of the training sets.
@@ -71,8 +71,7 @@ def _require_trainable(lists: TrainingLists, settings: DataSettings, names: Sequ
     if not lists.positives:
         raise DataError(
             f"{found}: no image has supervision 'boxes' and a box of "
-            f"{', '.join(settings.target_classes)};"
-            " check DATASETS.TRAIN and the target classes"
+            f"{', '.join(settings.target_classes)}; check DATASETS.TRAIN and the target classes"
         )
     if settings.batch_kind == "pairs" and not lists.normals:
         raise DataError(

@@ -25,8 +25,7 @@ def split_by_patient(
     """Divide records by patient; the order of the records does not matter for who goes where.
 
     Patients are ranked by a hash of (seed, patient id) within their stratum, and the ranking is cut
-    at
-    the cumulative fractions: sizes are exact to rounding, and the same on every machine.
+    at the cumulative fractions: sizes are exact to rounding, and the same on every machine.
 
     Args:
         records: All records of the data set.

@@ -110,5 +110,9 @@ def load_engine(name: str) -> Engine:
 
 
 def is_installed(name: str) -> bool:
-    """Whether the library of an engine can be found, without importing it."""
-    return importlib.util.find_spec(name) is not None
+    """Whether the library of an engine can be found, without importing it.
+
+    A folder of that name is not the library: Detectron2's checkout, beside the script, is one.
+    """
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None

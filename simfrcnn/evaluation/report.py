@@ -26,7 +26,7 @@ from simfrcnn.evaluation.figures import (
 from simfrcnn.evaluation.froc import POPULATIONS, RATES
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.results import Figure, Report
-from simfrcnn.files import write_bytes, write_json, write_text
+from simfrcnn.files import as_json, write_files
 from simfrcnn.records import ImageRecord
 
 DISCLAIMER = (
@@ -75,7 +75,7 @@ def write_report(
 ) -> Path:
     """Write ``report.json``, ``report.md``, ``report.html`` and the pictures into ``folder``.
 
-    Everything is drawn before the first file is written; each file is replaced whole.
+    An earlier report there is replaced as a whole, or not at all.
 
     Args:
         folder: Made if missing.
@@ -106,13 +106,18 @@ def write_report(
     if load_pixels and rows:
         pictures["images.png"] = draw_sheet(rows, detections.images, report.settings, load_pixels)
     sections = _sections(report, has_sheet="images.png" in pictures)
-    for name, content in pictures.items():
-        write_bytes(folder / name, content)
-    if "images.png" not in pictures:
-        (folder / "images.png").unlink(missing_ok=True)  # of an earlier report
-    write_text(folder / "report.md", _markdown(title, sections))
-    write_text(folder / "report.html", _html(title, sections, pictures))
-    write_json(folder / "report.json", report.to_json())
+    is_newer_report = (folder / "report.json").exists()
+    write_files(
+        folder,
+        {
+            **pictures,
+            "report.md": _markdown(title, sections).encode(),
+            "report.html": _html(title, sections, pictures).encode(),
+            "report.json": as_json(report.to_json()).encode(),
+        },
+    )
+    if is_newer_report and "images.png" not in pictures:
+        (folder / "images.png").unlink(missing_ok=True)
     return folder / "report.html"
 
 
@@ -307,9 +312,11 @@ def _markdown_block(block: str | Table | Picture | Sequence[str]) -> str:
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; font-size:
-13px } th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left;
-vertical-align: top } th { border-bottom: 2px solid #888 }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0;
+        font-size: 13px }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left;
+         vertical-align: top }
+th { border-bottom: 2px solid #888 }
 img { max-width: 100%; height: auto }
 h2 { margin-top: 2rem }
 """

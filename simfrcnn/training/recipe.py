@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from simfrcnn import config
 from simfrcnn.data import catalog
@@ -23,6 +23,7 @@ from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.loading import load_sample
 from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
+from simfrcnn.data.workers import BatchLoader
 from simfrcnn.errors import ConfigError
 from simfrcnn.records import ImageRecord
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
@@ -210,7 +211,7 @@ def training_loader(
     world_size: int = 1,
     convert: Callable[[list[Sample]], Any] | None = None,
     items: TrainingItems | None = None,
-) -> DataLoader[Any]:
+) -> BatchLoader:
     """One batch per training step from ``start_step`` to ``SOLVER.MAX_ITER``, on this rank.
 
     Args:
@@ -221,21 +222,18 @@ def training_loader(
         convert: What the engine makes of a batch (list of samples, positives first).
         items: The items, if they have been built already.
     """
-    loader: DataLoader[Any] = DataLoader(
+    return BatchLoader(
         items if items is not None else training_items(cfg),
-        batch_sampler=ItemNumbers(
+        ItemNumbers(
             start_step=start_step,
             end_step=cfg.SOLVER.MAX_ITER,
             items_per_step=cfg.SOLVER.IMS_PER_BATCH // 2,
             rank=rank,
             world_size=world_size,
         ),
-        collate_fn=_Collate(convert),
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        persistent_workers=False,
-        worker_init_fn=one_thread,
+        n_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate=_Collate(convert),
     )
-    return loader
 
 
 @dataclass(frozen=True)
@@ -247,8 +245,3 @@ class _Collate:
     def __call__(self, items: list[list[Sample]]) -> Any:
         batch = positives_first(items)
         return self.convert(batch) if self.convert else batch
-
-
-def one_thread(_worker: int) -> None:
-    """Keep a loading process to one thread: the processes share the cores already."""
-    torch.set_num_threads(1)

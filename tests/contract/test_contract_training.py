@@ -17,7 +17,7 @@ import yaml
 from simfrcnn.config import load_config
 from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Identity, read_checkpoint
-from simfrcnn.errors import CheckpointError, OutputError, TrainingError
+from simfrcnn.errors import CheckpointError, DataError, OutputError, TrainingError
 from support.examples import (
     ROOT,
     positives,
@@ -132,6 +132,64 @@ def test_a_checkpoint_of_another_architecture_is_not_resumed(engine, tmp_path):
         engine.train(cfg, resume=True)
 
 
+def test_a_checkpoint_without_the_state_of_a_training_is_not_resumed(engine, tmp_path):
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
+    last = engine.train(cfg)
+    content = read_checkpoint(last)
+    torch.save({**content, "training": None}, last)
+    with pytest.raises(CheckpointError, match=r"model_last\.pth.*MODEL\.WEIGHTS"):
+        engine.train(cfg, resume=True)
+    torch.save({"schema": content["schema"]}, last)
+    with pytest.raises(CheckpointError, match=r"model_last\.pth is not a checkpoint"):
+        engine.train(cfg, resume=True)
+    last.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"model_last\.pth is damaged.*too early"):
+        engine.train(cfg, resume=True)
+
+
+def test_a_resumed_run_with_less_to_do_than_is_done_changes_nothing(engine, tmp_path):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "2"))
+    folder = tmp_path / "run"
+    names = ("model_last.pth", "manifest.json", "config.yaml", "metrics.json")
+    before = [(folder / name).read_bytes() for name in names]
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
+    assert engine.train(cfg, resume=True) == folder / LAST
+    assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_a_resumed_run_forgets_what_was_recorded_after_its_checkpoint(engine, tmp_path):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+    with open(tmp_path / "run" / "metrics.json", "a") as stream:
+        stream.write('{"iteration": 1, "total_loss": 99}\n{"iteration": 2, "torn": ')
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "2"), resume=True)
+    recorded = lines_of(tmp_path / "run")
+    assert [line["iteration"] for line in recorded if "total_loss" in line] == [0, 1]
+    assert all(line["total_loss"] != 99 for line in recorded)
+
+
+def test_the_manifest_owns_up_to_a_change_of_seed(engine, tmp_path):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "2", "SEED", "7")
+    engine.train(cfg, resume=True)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["seed"] == 7
+    (earlier,) = manifest["earlier_parts"]
+    assert earlier == "manifest_to_step0000001.json"
+    assert json.loads((tmp_path / "run" / earlier).read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("part", ["TRAIN", "VAL"])
+def test_an_image_that_a_loading_process_cannot_read_is_named(engine, tmp_path, part):
+    words = ("DATALOADER.NUM_WORKERS", "1", f"DATASETS.{part}", "[untouchable]")
+    cfg = tiny_config(engine, "fpn", tmp_path, *words, "SOLVER.MAX_ITER", "1")
+    with pytest.raises(DataError) as error:
+        engine.train(cfg)
+    message = str(error.value)
+    assert str(tmp_path / "test" / "image") in message
+    assert "Traceback" not in message
+    assert "\n" not in message
+
+
 def test_a_loss_that_is_not_finite_names_itself_and_its_images(engine, tmp_path):
     diverging = ("SOLVER.BASE_LR", "1e30", "SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "1")
     cfg = tiny_config(engine, "fpn", tmp_path, *diverging)
@@ -148,6 +206,11 @@ def test_a_loss_that_is_not_finite_names_itself_and_its_images(engine, tmp_path)
     assert [tuple(image.shape) for image in content["inputs"]] == [(3, 128, 128)] * 2
     kept = read_checkpoint(tmp_path / "run" / LAST)
     assert kept["training"]["step"] == content["step"]
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["steps_done"] == content["step"]
+    assert manifest["finished"] is False
+    assert manifest["wall_seconds_this_process"] > 0
+    assert manifest["peak_memory_mb"] > 0
 
 
 @pytest.mark.slow

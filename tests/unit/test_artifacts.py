@@ -142,7 +142,7 @@ def test_a_file_that_is_no_results_list_is_refused(
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nowhere\.json does not exist"):
         read_detections(tmp_path / "nowhere.json")
-    with pytest.raises(ArtifactError, match="is a folder"):
+    with pytest.raises(ArtifactError, match="Is a directory"):
         read_detections(tmp_path)
 
 

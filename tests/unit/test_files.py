@@ -6,7 +6,7 @@ import os
 import pytest
 
 from simfrcnn.errors import OutputError
-from simfrcnn.files import sha256_of, write_json, write_text, writing
+from simfrcnn.files import sha256_of, write_files, write_json, write_text, writing, writing_folder
 
 
 def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -30,6 +30,64 @@ def test_a_full_disk_names_the_file_and_the_remedy(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.exit_code == 2
     assert os.listdir(tmp_path) == []
+
+
+def test_files_that_belong_together_change_together(tmp_path, monkeypatch):
+    write_files(tmp_path, {"a": b"old", "b": b"old"})
+    n_written = 0
+
+    def fill_up(_):
+        nonlocal n_written
+        n_written += 1
+        if n_written == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(TypeError):
+        write_files(tmp_path, {"a": b"new", "b": "not bytes"})
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fill_up)
+        with pytest.raises(OutputError, match=r"b: the disk is full"):
+            write_files(tmp_path, {"a": b"new", "b": b"new"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "old"}
+    write_files(tmp_path, {"a": b"new", "b": b"new"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}
+
+
+def test_a_folder_of_results_is_whole_or_not_there(tmp_path):
+    new, empty = tmp_path / "new", tmp_path / "empty"
+    empty.mkdir()
+
+    def fail_in_the_middle(folder):
+        with writing_folder(folder) as temporary:
+            write_text(temporary / "first.txt", "1")
+            raise ZeroDivisionError
+
+    for folder in (new, empty):
+        with pytest.raises(ZeroDivisionError):
+            fail_in_the_middle(folder)
+    assert os.listdir(tmp_path) == ["empty"]
+    assert os.listdir(empty) == []
+    (empty / ".simfrcnn-unfinished-abc").mkdir()  # of a run that was killed
+    (empty / ".simfrcnn-unfinished-abc" / "half.txt").write_text("")
+    for folder in (new, empty):
+        with writing_folder(folder) as temporary:
+            write_text(temporary / "first.txt", "1")
+            write_text(temporary / "second.txt", "2")
+        assert sorted(os.listdir(folder)) == ["first.txt", "second.txt"]
+
+
+def test_a_folder_of_results_never_mixes_with_other_files(tmp_path):
+    (tmp_path / "x").write_text("precious")
+    for folder in (tmp_path, tmp_path / "x"):
+        with pytest.raises(OutputError, match="not a new or empty folder"), writing_folder(folder):
+            pass
+    with (
+        pytest.raises(OutputError, match="a file, not a folder"),
+        writing_folder(tmp_path / "x" / "y"),
+    ):
+        pass
+    assert (tmp_path / "x").read_text() == "precious"
+    assert os.listdir(tmp_path) == ["x"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -1,5 +1,6 @@
 """What users get wrong: exit code 2, one message with name and remedy, nothing written."""
 
+import errno
 import json
 import os
 import pickle
@@ -75,6 +76,10 @@ def test_missing_data_set(train):
     error = train("DATASETS.TRAIN", "nothing/train")
     assert "nothing/train" in error
     assert "SIMFRCNN_DATASETS" in error
+
+
+def test_a_name_like_a_phantom_preset_is_an_ordinary_name(train):
+    assert "phantom_clinic/train" in train("DATASETS.TRAIN", "phantom_clinic/train")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +226,9 @@ def test_an_unreadable_file_is_refused_by_name_and_skipped_on_request(
     cv2.imwrite(str(source / "colour.png"), colour)
     words = ["predict", source, "--weights", folder / "model_last.pth", "--output"]
     error = refused(*words, tmp_path / "a")
-    assert "colour.png" in error or "cut.dcm" in error
+    assert "colour.png" in error
+    assert "cut.dcm" in error
+    assert "--skip-unreadable" in error
     assert not (tmp_path / "a").exists()
     command = [str(word) for word in (*words, tmp_path / "b", "--skip-unreadable")]
     assert main(command) == 0
@@ -229,6 +236,22 @@ def test_an_unreadable_file_is_refused_by_name_and_skipped_on_request(
     assert "colour.png" in printed
     assert "cut.dcm" in printed
     assert len(list((tmp_path / "b").glob("image_*.png"))) == 4
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_prediction(predict, datasets, monkeypatch):
+    """Some pictures are written when it happens: none may stay."""
+    n_written = 0
+
+    def fill_up(_):
+        nonlocal n_written
+        n_written += 1
+        if n_written == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fill_up)
+    patient = sorted((datasets / "phantom_tiny" / "dicom").iterdir())[0]
+    assert "disk is full" in predict(patient)
+    assert n_written == 3
 
 
 def test_an_output_folder_in_use(predict, datasets, tmp_path, refused, trained):

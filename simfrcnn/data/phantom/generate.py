@@ -65,7 +65,8 @@ def generate(
         seed: Any integer from 0.
         n_workers: Number of processes; 1 works in this one.
         overwrite: Replace another phantom data set in ``folder``, and tolerate other files there
-            (which stay untouched).
+            (which stay untouched). Annotation files that no ``phantom.json`` vouches for are never
+            replaced.
         progress: Told how many images are done.
 
     Returns:
@@ -100,11 +101,18 @@ def _claim(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
     present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     foreign = sorted(name for name in present - _OWN_NAMES if not _is_leftover(name))
     found = _read_identity(folder)
-    if (foreign or (present and found != identity)) and not overwrite:
-        what = f"for instance {foreign[0]}" if foreign else _describe(found)
+    if found is None and present & _OWN_NAMES:
         raise OutputError(
-            f"{folder} already holds something else ({what}): "
-            "give an empty folder, or --overwrite to replace phantom files in it"
+            f"{folder} holds {', '.join(sorted(present & _OWN_NAMES))} without a readable "
+            f"{MANIFEST}: perhaps another data set, and --overwrite would not spare it; give "
+            "another --out"
+        )
+    is_other = found is not None and found != identity
+    if (foreign or is_other) and not overwrite:
+        what = _describe(found) if found and is_other else f"for instance {foreign[0]}"
+        raise OutputError(
+            f"{folder} already holds something else ({what}): give an empty folder, or "
+            "--overwrite to replace phantom files in it"
         )
     if found != identity:
         _remove_phantoms(folder)
@@ -129,9 +137,7 @@ def _read_identity(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _describe(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "files without a readable phantom.json"
+def _describe(found: dict[str, Any]) -> str:
     return (
         f"phantoms of preset {found['preset'].get('name')}, seed {found['seed']}, "
         f"generator version {found['generator_version']}"

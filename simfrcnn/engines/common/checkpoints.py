@@ -25,6 +25,7 @@ from simfrcnn.files import writing
 SCHEMA = 1
 LAST = "model_last.pth"
 BEST = "model_best.pth"
+_ENTRIES = {"engine", "architecture", "model", "training"}
 
 # The keys that decide the names and shapes of weights, or what they mean.
 _ARCHITECTURE_KEYS = (
@@ -97,8 +98,8 @@ def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, A
         CheckpointError: Missing, damaged, unsafe, not one of ours, or of another engine or
             architecture (the keys that differ are listed).
     """
-    content = read_torch_file(path)
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    content: dict[str, Any] = read_torch_file(path)
+    if not is_simfrcnn_checkpoint(content):
         raise CheckpointError(
             f"{path} is not a checkpoint of simfrcnn (schema {SCHEMA}); weights for the start of a "
             "training go into MODEL.WEIGHTS"
@@ -110,7 +111,9 @@ def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, A
 
 def is_simfrcnn_checkpoint(content: Any) -> bool:
     """Whether what was read from a ``.pth`` file is a checkpoint of ours."""
-    return isinstance(content, dict) and content.get("schema") == SCHEMA and "engine" in content
+    return (
+        isinstance(content, dict) and content.get("schema") == SCHEMA and content.keys() >= _ENTRIES
+    )
 
 
 def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -150,7 +153,8 @@ def read_torch_file(path: Path) -> Any:
             f"opened: {str(error).splitlines()[0]}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a PyTorch file: {error}") from error
+        reason = str(error) or "it ends too early"
+        raise CheckpointError(f"{path} is damaged or not a PyTorch file: {reason}") from error
 
 
 def read_pickled_arrays(path: Path) -> dict[str, Any]:

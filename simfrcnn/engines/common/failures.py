@@ -57,6 +57,6 @@ def report_divergence(
     return TrainingError(
         f"step {step}: {cause} is not finite (NaN or infinite). Images of the step: "
         f"{', '.join(images)}. Weights, inputs and losses of the step are in {path}. Lower "
-        "SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS; the last checkpoint is unharmed, --resume "
-        "goes on from it."
+        "SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS. The last checkpoint is from before this "
+        "step: --resume goes on from it."
     )

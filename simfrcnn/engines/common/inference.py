@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler
 from tqdm import tqdm
 
 from simfrcnn import config
 from simfrcnn.data.dicom import STRICT, DicomOptions
 from simfrcnn.data.loading import RecordDataset
+from simfrcnn.data.workers import BatchLoader
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections, Sample
-from simfrcnn.training.recipe import one_thread
 
 Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
 
@@ -58,11 +58,8 @@ def detect_records(
 def _batches(
     cfg: Any, records: Sequence[ImageRecord], images_per_batch: int, options: DicomOptions
 ) -> Iterable[list[Sample]]:
-    loader: DataLoader[Any] = DataLoader(
+    return BatchLoader(
         RecordDataset(records, config.input_settings(cfg), options),
-        batch_size=images_per_batch,
-        collate_fn=list,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        worker_init_fn=one_thread,
+        BatchSampler(range(len(records)), images_per_batch, drop_last=False),
+        n_workers=cfg.DATALOADER.NUM_WORKERS,
     )
-    return loader

@@ -1,15 +1,75 @@
-"""How do an optimiser and its schedule go on where a checkpoint left them?"""
+"""How does a training go on where a checkpoint left it?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from simfrcnn.engines.common.best import BestSoFar
+from simfrcnn.engines.common.checkpoints import (
+    Identity,
+    load_model_strictly,
+    read_checkpoint,
+    save_checkpoint,
+)
 from simfrcnn.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """All that a step changes: what a checkpoint must hold to go on exactly.
+
+    Random generators are not in it: each step seeds them anew (see ``training.recipe``).
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LambdaLR
+    best: BestSoFar
+    scaler: GradScaler | None = None
+
+    def save(self, path: Path, identity: Identity, *, steps_done: int) -> None:
+        """Write a checkpoint from which :meth:`load` goes on, atomically."""
+        training = {
+            "step": steps_done,
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best.state_dict(),
+            "grad_scaler": self.scaler.state_dict() if self.scaler else {},
+        }
+        save_checkpoint(path, self.model, identity, training)
+
+    def load(self, path: Path, identity: Identity) -> int:
+        """Take everything from a checkpoint; return how many steps it has behind it.
+
+        Learning rate and schedule are the config's, and so is whether precision is mixed.
+
+        Raises:
+            CheckpointError: Of another engine, architecture or optimiser, damaged, or without what
+                resuming needs.
+        """
+        content = read_checkpoint(path, identity)
+        state = content["training"]
+        if not isinstance(state, Mapping) or "optimizer" not in state:
+            raise CheckpointError(
+                f"{path} holds weights, but nothing to go on from; start a new training with "
+                "MODEL.WEIGHTS set to that file"
+            )
+        load_model_strictly(self.model, content["model"], path)
+        steps_done = int(state["step"])
+        restore_optimizer(
+            self.optimizer, self.scheduler, state["optimizer"], steps_done=steps_done, path=path
+        )
+        self.best.load_state_dict(state["best"])
+        if self.scaler and state.get("grad_scaler"):
+            self.scaler.load_state_dict(state["grad_scaler"])
+        return steps_done
 
 
 def restore_optimizer(

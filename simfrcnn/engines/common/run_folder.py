@@ -3,12 +3,15 @@
 A run folder holds ``config.yaml`` (resolved), ``manifest.json`` (versions, commit, engine,
 deviations, seed, data hashes, time, memory), ``metrics.json`` (one JSON object a line), TensorBoard
 events, ``model_last.pth`` and ``model_best.pth``, and under ``inference/`` detections and reports.
+Of a run that was resumed after step n, ``config_to_step<n>.yaml`` and ``manifest_to_step<n>.json``
+say under what it had run until then.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import platform
 import resource
 import subprocess
@@ -22,6 +25,7 @@ from typing import Any
 
 import torch
 
+from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.checkpoints import LAST
 from simfrcnn.engines.contract import Deviation
@@ -29,6 +33,9 @@ from simfrcnn.errors import OutputError
 from simfrcnn.files import write_json, write_text
 from simfrcnn.version import __version__
 
+logger = logging.getLogger("simfrcnn")
+
+CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 _PACKAGES = (
@@ -60,8 +67,26 @@ def open_run_folder(cfg: Any, *, resume: bool) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make OUTPUT_DIR {folder}: {error.strerror}") from error
-    write_text(folder / "config.yaml", cfg.dump())
+    for torn in folder.glob(".model_*.part"):  # of a process that was killed while it wrote
+        torn.unlink()
     return folder
+
+
+def write_config(folder: Path, cfg: Any, *, steps_done: int) -> None:
+    """Write the config; keep that of the steps that are done, and their manifest, beside it.
+
+    A resumed run may change settings, even the seed: what its first steps ran under is not lost,
+    and every changed key is told.
+    """
+    path = folder / CONFIG
+    if steps_done and path.exists():
+        if changes := config.changed_keys(path, cfg):
+            logger.warning(f"from step {steps_done} on with other settings: {'; '.join(changes)}")
+        for earlier in (path, folder / MANIFEST):
+            if earlier.exists():
+                kept = f"{earlier.stem}_to_step{steps_done:07d}{earlier.suffix}"
+                earlier.replace(folder / kept)
+    write_text(path, cfg.dump())
 
 
 def write_manifest(
@@ -76,7 +101,7 @@ def write_manifest(
     started: float,
     finished: bool,
 ) -> None:
-    """Write where the run's numbers come from; called at the start and at the end.
+    """Write where the run's numbers come from; called at the start and at the end, however it ends.
 
     Args:
         folder: The run folder.
@@ -94,7 +119,7 @@ def write_manifest(
         {
             "schema": 1,
             "simfrcnn": __version__,
-            "commit": commit_of(Path(__file__).parent),
+            "commit": commit_of(Path(__file__).parents[2]),
             "engine": engine,
             "engine_version": _engine_version(engine),
             "deviations": [asdict(deviation) for deviation in deviations],
@@ -113,10 +138,14 @@ def write_manifest(
                 for annotated in sets
             ],
             "steps_done": steps_done,
+            "earlier_parts": sorted(path.name for path in folder.glob("manifest_to_step*.json")),
             "finished": finished,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(started)),
             "wall_seconds_this_process": round(time.time() - started, 1),
             "peak_memory_mb": round(_peak_memory_mb(), 1),
+            "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)
+            if str(cfg.MODEL.DEVICE).startswith("cuda")
+            else None,
             "command": sys.argv[1:],
         },
     )
@@ -131,19 +160,25 @@ def forget_metrics_from(folder: Path, step: int) -> None:
     write_text(path, "".join(f"{line}\n" for line in kept))
 
 
-def commit_of(folder: Path) -> str | None:
-    """The git commit of a checkout, with ``+changes`` if it has uncommitted ones; None outside."""
-    commit = _git(folder, "rev-parse", "HEAD")
+def commit_of(package: Path) -> str | None:
+    """The git commit of a package that runs from its checkout; None if it was installed.
+
+    ``+changes`` follows if files of the package differ from the commit. Only they are looked at: a
+    checkout may hold data sets and runs, and looking through those takes long.
+    """
+    if "site-packages" in package.parts:  # a repository round it would be somebody else's
+        return None
+    commit = _git(package, "rev-parse", "HEAD")
     if commit is None:
         return None
-    return f"{commit}+changes" if _git(folder, "status", "--porcelain") else commit
+    changes = _git(package, "status", "--porcelain", "--", ".")
+    return commit if changes == "" else f"{commit}+changes"
 
 
 def _git(folder: Path, *words: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -151,8 +186,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def _engine_version(engine: str) -> dict[str, str | None]:
     library = importlib.import_module(engine)
-    location = Path(str(library.__file__)).parent
-    commit = None if "site-packages" in location.parts else commit_of(location)
+    commit = commit_of(Path(str(library.__file__)).parent)
     return {"version": str(library.__version__), "commit": commit}
 
 

@@ -8,7 +8,7 @@ Detectron2's converted ``.pkl`` (``stem.conv1.norm.weight``, ``res4.0.shortcut.w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,39 @@ def read_imagenet_weights(path: Path) -> dict[str, Tensor]:
             f"(Detectron2); found {sorted(state)[:4]}"
         )
     return weights
+
+
+def fill_new_model(
+    weights: str,
+    *,
+    load_detector: Callable[[Path], None],
+    backbone: Mapping[str, Tensor],
+    read: Callable[[Path], Mapping[str, Tensor]] = read_imagenet_weights,
+) -> None:
+    """Fill a new model from ``MODEL.WEIGHTS``; an empty name leaves it random.
+
+    Every tensor of the backbone, and of the stage that serves as C4 head, is filled or the file
+    refused.
+
+    Args:
+        weights: A checkpoint of simfrcnn, from which the whole detector starts, or a ResNet.
+        load_detector: Fills the whole model from a checkpoint, strictly.
+        backbone: torchvision name -> the model's own tensor.
+        read: Reads a ResNet's file; names are torchvision's.
+
+    Raises:
+        CheckpointError: Missing, damaged or unsafe file; one that leaves a backbone tensor
+            unfilled; a checkpoint of another engine or architecture.
+    """
+    if not weights:
+        return
+    path = Path(weights).expanduser()
+    if path.suffix != ".pkl" and is_simfrcnn_checkpoint(read_torch_file(path)):
+        load_detector(path)
+        return
+    with torch.no_grad():
+        for name, value in backbone_weights(read(path), backbone, path).items():
+            backbone[name].copy_(value)
 
 
 def backbone_weights(

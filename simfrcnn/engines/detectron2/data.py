@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.samplers import InferenceSampler
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler
 
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.loading import RecordDataset
+from simfrcnn.data.workers import BatchLoader
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
@@ -48,20 +50,27 @@ def to_dict(sample: Sample) -> dict[str, Any]:
     return entry
 
 
-def build_train_loader(cfg: Any) -> DataLoader[list[dict[str, Any]]]:
-    """The recipe's batches of pairs for this process, as Detectron2's models take them."""
+def build_train_loader(cfg: Any) -> BatchLoader:
+    """The recipe's batches of pairs for this process, as Detectron2's models take them.
+
+    Raises:
+        ConfigError: A value or combination that the recipe cannot honour, such as the library's
+            default ``SEED``, -1.
+    """
+    config.check_config(cfg)
     return recipe.training_loader(
         cfg, convert=to_dicts, rank=comm.get_rank(), world_size=comm.get_world_size()
     )
 
 
-def build_test_loader(cfg: Any, dataset_name: str) -> DataLoader[list[dict[str, Any]]]:
+def build_test_loader(cfg: Any, dataset_name: str) -> BatchLoader:
     """All images of a data set, shared among the processes, one a batch."""
     (annotated,) = recipe.load_sets(cfg, [dataset_name])
-    return build_detection_test_loader(
+    return BatchLoader(
         RecordDataset(annotated.records, config.input_settings(cfg)),
-        mapper=to_dict,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        BatchSampler(InferenceSampler(len(annotated.records)), batch_size=1, drop_last=False),
+        n_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate=to_dicts,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from operator import getitem
 from typing import Any
 
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
@@ -21,6 +23,7 @@ _MUST_BE_FALSE = {
     "MODEL.MASK_ON": "mammograms come with boxes",
     "MODEL.KEYPOINT_ON": "mammograms come with boxes",
     "MODEL.LOAD_PROPOSALS": "the top likelihood loss trains the network's own proposals",
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": "a region's background score is needed to rank partners",
 }
 
 
@@ -41,8 +44,8 @@ class SimFasterRCNN(GeneralizedRCNN):
             ConfigError: A key that must be off, or an RPN or head that does not know normal images.
         """
         for key, reason in _MUST_BE_FALSE.items():
-            group, name = key.split(".")
-            if cfg[group][name]:
+            *groups, name = key.split(".")
+            if functools.reduce(getitem, groups, cfg).get(name):  # v0.6 lacks the last one
                 raise ConfigError(f"{key} is True: {reason}. Set it to False.")
         parts: dict[str, Any] = super().from_config(cfg)
         _require(cfg, "PROPOSAL_GENERATOR", parts["proposal_generator"], TopLikelihoodRPN)

@@ -43,6 +43,11 @@ def build_model(cfg: Any) -> nn.Module:
         model: nn.Module = build_registered_model(cfg)
     except AssertionError as error:
         raise ConfigError(f"Detectron2 cannot build this model: {error}") from error
+    except KeyError as error:
+        raise ConfigError(
+            f"Detectron2 cannot build this model: it has no {error}; check MODEL.RESNETS.DEPTH, "
+            "MODEL.*.IN_FEATURES and MODEL.RESNETS.OUT_FEATURES"
+        ) from error
     model.identity = Identity.of(NAME, cfg)  # type: ignore[assignment]
     return model
 

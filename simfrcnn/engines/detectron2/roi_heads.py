@@ -78,9 +78,6 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         """The library's own losses over all sampled regions, and the similarity loss."""
         scores, deltas, vectors = predictions
         losses: dict[str, Tensor] = super().losses((scores, deltas), proposals)
-        if not len(scores):
-            # The library's zero of an empty batch hangs on the labels, not on the network.
-            losses["loss_cls"] = scores.sum()
         losses["loss_similarity"] = self.similarity.weight * similarity_loss(
             features=vectors,
             labels=core_labels(_joined(proposals, "gt_classes"), self.num_classes),

@@ -40,16 +40,14 @@ from simfrcnn.engines.common.checkpoints import (
     BEST,
     LAST,
     Identity,
-    load_model_strictly,
-    read_checkpoint,
-    save_checkpoint,
 )
 from simfrcnn.engines.common.failures import not_finite, report_divergence
-from simfrcnn.engines.common.resuming import restore_optimizer
+from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
     METRICS,
     forget_metrics_from,
     open_run_folder,
+    write_config,
     write_manifest,
 )
 from simfrcnn.engines.common.testing import mean_over_sets
@@ -135,6 +133,12 @@ class Trainer(DefaultTrainer):
         return model.module if isinstance(model, DistributedDataParallel) else model
 
     @property
+    def resumable(self) -> Resumable:
+        """What a checkpoint holds."""
+        scaler = getattr(self._trainer, "grad_scaler", None)
+        return Resumable(self.bare_model, self.optimizer, self.scheduler, self.best, scaler)
+
+    @property
     def identity(self) -> Identity:
         """Engine and architecture, for checkpoints."""
         return Identity.of(NAME, self.cfg)
@@ -168,6 +172,7 @@ class Trainer(DefaultTrainer):
     def train(self) -> None:
         """Run the remaining steps; the writers' files are opened only now."""
         if comm.is_main_process():
+            forget_metrics_from(self.folder, self.start_iter)
             self.register_hooks([hooks.PeriodicWriter(self.build_writers())])
         super().train()
 
@@ -178,10 +183,12 @@ class Trainer(DefaultTrainer):
         first one.
         """
         path = self.folder / LAST
-        if resume and path.exists():
-            self._resume(path)
-        else:
+        if not (resume and path.exists()):
             load_initial_weights(self.bare_model, self.cfg.MODEL.WEIGHTS)
+            return
+        self.start_iter = self.resumable.load(path, self.identity)
+        self.data_loader.start_at(self.start_iter)
+        logger.info("going on from %s after %d steps", path, self.start_iter)
 
     def run_step(self) -> None:
         """One step; a NaN ends the training before the optimiser sees it.
@@ -205,14 +212,7 @@ class Trainer(DefaultTrainer):
 
     def save(self, name: str, step: int) -> None:
         """Write a checkpoint after ``step`` steps, with all that resuming needs."""
-        training = {
-            "step": step,
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best.state_dict(),
-        }
-        if scaler := getattr(self._trainer, "grad_scaler", None):
-            training["grad_scaler"] = scaler.state_dict()
-        save_checkpoint(self.folder / name, self.bare_model, self.identity, training)
+        self.resumable.save(self.folder / name, self.identity, steps_done=step)
 
     def validate(self) -> dict[str, float]:
         """Run the model over ``DATASETS.VAL``.
@@ -232,26 +232,6 @@ class Trainer(DefaultTrainer):
             for name in self.cfg.DATASETS.VAL
         ]
         return mean_over_sets(of_sets)
-
-    def _resume(self, path: Path) -> None:
-        checkpoint = read_checkpoint(path, self.identity)
-        load_model_strictly(self.bare_model, checkpoint["model"], path)
-        training = checkpoint["training"]
-        self.start_iter = training["step"]
-        restore_optimizer(
-            self.optimizer,
-            self.scheduler,
-            training["optimizer"],
-            steps_done=self.start_iter,
-            path=path,
-        )
-        self.best.load_state_dict(training["best"])
-        if "grad_scaler" in training:
-            self._trainer.grad_scaler.load_state_dict(training["grad_scaler"])
-        self.data_loader.start_at(self.start_iter)
-        if comm.is_main_process():
-            forget_metrics_from(self.folder, self.start_iter)
-        logger.info("going on from %s after %d steps", path, self.start_iter)
 
 
 class Validation(HookBase):
@@ -313,6 +293,9 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
         recipe.seed_step(cfg.SEED, 0)  # the weights that start random
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume)
+        if trainer.start_iter >= trainer.max_iter:
+            logger.info("nothing left to train: %d steps are done", trainer.start_iter)
+            return folder / LAST
         sets = recipe.load_sets(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL))
         manifest = functools.partial(
             write_manifest,
@@ -325,11 +308,14 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
             started=started,
         )
         if is_main:
+            write_config(folder, cfg, steps_done=trainer.start_iter)
             manifest(steps_done=trainer.start_iter, finished=False)
-        if trainer.start_iter < trainer.max_iter:
+        try:
             _run(trainer)
-        if is_main:
-            manifest(steps_done=trainer.max_iter, finished=True)
+        finally:
+            if is_main:
+                done = trainer.iter
+                manifest(steps_done=done, finished=done >= trainer.max_iter)
     return folder / LAST
 
 

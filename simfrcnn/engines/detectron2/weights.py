@@ -7,6 +7,7 @@ MSRA's R-101), or a checkpoint of simfrcnn, from which the whole detector starts
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,9 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import (
-    is_simfrcnn_checkpoint,
-    read_pickled_arrays,
-    read_torch_file,
-)
+from simfrcnn.engines.common.checkpoints import read_pickled_arrays
 from simfrcnn.engines.common.weights import (
-    backbone_weights,
+    fill_new_model,
     read_imagenet_weights,
     torchvision_name,
 )
@@ -34,32 +31,23 @@ _FROZEN_EPS = 1e-5
 def load_initial_weights(model: nn.Module, weights: str) -> None:
     """Fill a new model from ``MODEL.WEIGHTS``; an empty name leaves it random.
 
-    Every tensor of the backbone, and of the stage that serves as C4 head, is filled or the file
-    refused.
-
     Raises:
-        CheckpointError: Missing, damaged or unsafe file; one that leaves a backbone tensor
-            unfilled; a checkpoint of another engine or architecture.
+        CheckpointError: See :func:`simfrcnn.engines.common.weights.fill_new_model`.
     """
-    if not weights:
-        return
-    path = Path(weights).expanduser()
-    if path.suffix != ".pkl" and is_simfrcnn_checkpoint(read_torch_file(path)):
-        load_weights(model, path)
-        return
-    own = {
-        torchvision_name(short): tensor
-        for name, tensor in model.state_dict().items()
-        if torchvision_name(short := _without_prefix(name)) is not None
+    fill_new_model(
+        weights,
+        load_detector=partial(load_weights, model),
+        backbone=_tensors_of_the_resnet(model),
+        read=_read,
+    )
+
+
+def _tensors_of_the_resnet(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for own_name, tensor in model.state_dict().items()
+        if (name := torchvision_name(_without_prefix(own_name))) is not None
     }
-    filled = backbone_weights(_read(path), _named(own), path)
-    with torch.no_grad():
-        for name, value in filled.items():
-            own[name].copy_(value)
-
-
-def _named(tensors: dict[str | None, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if name is not None}
 
 
 def _without_prefix(name: str) -> str:

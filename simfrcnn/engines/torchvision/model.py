@@ -220,6 +220,7 @@ def check_supported(cfg: Any) -> None:
     n_levels = len(cfg.MODEL.RPN.IN_FEATURES)
     for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
         _require_length(cfg, key, (1, n_levels))
+    _require_one_head_for_all_levels(cfg, n_levels)
     if cfg.MODEL.ROI_HEADS.NAME == _FPN and cfg.MODEL.ROI_BOX_HEAD.NUM_FC < 1:
         raise _refusal(cfg, "MODEL.ROI_BOX_HEAD.NUM_FC", f"at least 1 with {_FPN}")
 
@@ -308,6 +309,15 @@ def _require_one_of(cfg: Any, key: str, legal: Sequence[Any], condition: str = "
 def _require_length(cfg: Any, key: str, legal: Sequence[int]) -> None:
     if len(_get(cfg, key)) not in legal:
         raise _refusal(cfg, key, f"a list of {' or '.join(map(str, sorted(set(legal))))}")
+
+
+def _require_one_head_for_all_levels(cfg: Any, n_levels: int) -> None:
+    node = cfg.MODEL.ANCHOR_GENERATOR
+    sizes, ratios = _per_level(node.SIZES, n_levels), _per_level(node.ASPECT_RATIOS, n_levels)
+    n_anchors = {len(s) * len(r) for s, r in zip(sizes, ratios, strict=True)}
+    if len(n_anchors) > 1:
+        legal = "as many anchors per location (SIZES x ASPECT_RATIOS) on every level"
+        raise _refusal(cfg, "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", legal)
 
 
 def _refusal(cfg: Any, key: str, legal: str) -> ConfigError:

@@ -18,14 +18,12 @@ from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.checkpoints import (
     BEST,
     LAST,
-    load_model_strictly,
-    read_checkpoint,
     save_checkpoint,
 )
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
-from simfrcnn.engines.common.resuming import restore_optimizer
-from simfrcnn.engines.common.run_folder import open_run_folder, write_manifest
+from simfrcnn.engines.common.resuming import Resumable
+from simfrcnn.engines.common.run_folder import open_run_folder, write_config, write_manifest
 from simfrcnn.engines.common.testing import mean_over_sets, quick_report
 from simfrcnn.engines.contract import LOSS_KEYS
 from simfrcnn.engines.torchvision.model import (
@@ -82,11 +80,16 @@ class _Training:
         self.scheduler = recipe.build_lr_scheduler(cfg, self.optimizer)
         self.scaler = GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
         self.best = BestSoFar()
+        self.resumable = Resumable(
+            self.model, self.optimizer, self.scheduler, self.best, self.scaler
+        )
         self.steps_done = 0
 
         self.folder = Path(cfg.OUTPUT_DIR)
-        if resume and (self.folder / LAST).exists():
-            self._resume()
+        last = self.folder / LAST
+        if resume and last.exists():
+            self.steps_done = self.resumable.load(last, self.model.identity)
+            logger.info(f"resuming from {last} after step {self.steps_done}")
         else:
             load_initial_weights(self.model, cfg.MODEL.WEIGHTS)
         processes.wait()  # nobody writes before all have read
@@ -97,6 +100,11 @@ class _Training:
 
     def run(self) -> Path:
         """Train to ``MAX_ITER``."""
+        if self.steps_done >= self.cfg.SOLVER.MAX_ITER:
+            logger.info(f"nothing left to train: {self.steps_done} steps are done")
+            return self.folder / LAST
+        if self.processes.is_main:
+            write_config(self.folder, self.cfg, steps_done=self.steps_done)
         self._write_manifest()
         progress = (
             Progress(self.folder, self.steps_done, self.cfg.SOLVER.MAX_ITER)
@@ -119,7 +127,7 @@ class _Training:
         finally:
             if progress is not None:
                 progress.close()
-        self._write_manifest()
+            self._write_manifest()
         return self.folder / LAST
 
     def _train(self, progress: Progress | None) -> None:
@@ -207,31 +215,9 @@ class _Training:
 
     def _save(self) -> None:
         if self.processes.is_main:
-            state = {
-                "step": self.steps_done,
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "best": self.best.state_dict(),
-            }
-            save_checkpoint(self.folder / LAST, self.model, self.model.identity, state)
+            path = self.folder / LAST
+            self.resumable.save(path, self.model.identity, steps_done=self.steps_done)
         self.saved_steps = self.steps_done
-
-    def _resume(self) -> None:
-        path = self.folder / LAST
-        content = read_checkpoint(path, self.model.identity)
-        load_model_strictly(self.model, content["model"], path)
-        state = content["training"]
-        self.steps_done = int(state["step"])
-        restore_optimizer(
-            self.optimizer,
-            self.scheduler,
-            state["optimizer"],
-            steps_done=self.steps_done,
-            path=path,
-        )
-        self.scaler.load_state_dict(state["scaler"])
-        self.best.load_state_dict(state["best"])
-        logger.info(f"resuming from {path} after step {self.steps_done}")
 
     def _write_manifest(self) -> None:
         if self.processes.is_main:

@@ -69,6 +69,8 @@ def test_the_parts_are_registered():
         ("DATALOADER.FILTER_EMPTY_ANNOTATIONS", True, "it would drop the normal images"),
         ("DATALOADER.ASPECT_RATIO_GROUPING", True, "it would break the pairs"),
         ("MODEL.MASK_ON", True, "mammograms come with boxes"),
+        ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", True, "background score"),
+        ("MODEL.RESNETS.DEPTH", 20, "it has no 20"),
         ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "legal is SimFasterRCNN"),
         ("MODEL.META_ARCHITECTURE", "NoSuchRCNN", "which Detectron2 does not know"),
         ("MODEL.BACKBONE.NAME", "build_no_backbone", "which Detectron2 does not know"),
@@ -95,6 +97,16 @@ def test_what_cannot_be_honoured_is_refused_by_key(make_cfg, key, value, message
     with pytest.raises(ConfigError, match=message) as refused:
         build_model(cfg)
     assert name in str(refused.value)
+
+
+def test_a_plain_script_meets_the_refusals_of_the_recipe(make_cfg):
+    from simfrcnn.engines.detectron2 import build_train_loader
+
+    cfg = make_cfg("c4").clone()
+    cfg.defrost()
+    cfg.SEED = -1
+    with pytest.raises(ConfigError, match="SEED is -1"):
+        build_train_loader(cfg)
 
 
 def test_a_plain_script_meets_the_same_refusal_of_the_loader_keys(make_cfg):

@@ -318,6 +318,28 @@ def test_levels_and_padding_of_the_pyramid(engine):
     }
 
 
+@pytest.mark.parametrize(("side", "cells"), [(112, 7), (130, 9)])
+def test_c4_pads_nothing(engine, side, cells, monkeypatch):
+    model = seeded_model(engine, smoke_config(engine, "c4"))
+    seen = []
+    forward = model.backbone.forward
+    monkeypatch.setattr(model.backbone, "forward", lambda x: seen.append(forward(x)) or seen[-1])
+    engine.training_losses(model, positives(1, size_px=side))
+    assert seen[0]["res4"].shape[-2:] == (cells, cells)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_no_regions_at_all_still_reach_every_parameter(engine, heads, monkeypatch):
+    model = seeded_model(engine, smoke_config(engine, heads))
+    nothing = [torch.zeros(0, 4), torch.zeros(0, 4)], [torch.zeros(0), torch.zeros(0)]
+    monkeypatch.setattr(model.rpn, "filter_proposals", lambda *_: nothing)
+    losses = engine.training_losses(model, normals(2))
+    torch.stack(list(losses.values())).sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    for key in ("loss_cls", "loss_box_reg", "loss_similarity"):
+        assert float(losses[key].detach()) == 0, key
+
+
 @pytest.mark.parametrize("norm", ["", "BN", "GN"])
 def test_norms_of_the_pyramid(engine, norm):
     model = seeded_model(engine, smoke_config(engine, "fpn", "MODEL.FPN.NORM", norm or '""'))
@@ -343,6 +365,7 @@ def test_norms_of_the_pyramid(engine, norm):
         ("fpn", "MODEL.ROI_BOX_HEAD.NUM_FC", "0"),
         ("fpn", "MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIPool"),
         ("fpn", "MODEL.ANCHOR_GENERATOR.SIZES", "[[8], [16]]"),
+        ("fpn", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1], [1], [1], [1], [1, 2]]"),
         ("c4", "MODEL.RPN.IOU_THRESHOLDS", "[0.5]"),
         ("c4", "MODEL.ROI_HEADS.IOU_THRESHOLDS", "[0.3, 0.5]"),
         ("c4", "MODEL.BACKBONE.FREEZE_AT", "7"),

@@ -1,5 +1,7 @@
 """Configs: merging, types, did-you-mean, refused combinations, settings."""
 
+import re
+
 import pytest
 
 from simfrcnn import config
@@ -166,3 +168,29 @@ def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
     again = config.portable_defaults()
     config.add_simfrcnn_config(again)
     assert config.load_config(again, path) == cfg
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SOLVER.BASE_LR", "0"),
+        ("SOLVER.BASE_LR", ".nan"),
+        ("SOLVER.BASE_LR", ".inf"),
+        ("SOLVER.MAX_ITER", "0"),
+        ("SOLVER.STEPS", "[soon]"),
+        ("SOLVER.WARMUP_ITERS", "-3"),
+        ("TEST.EVAL_PERIOD", "-2"),
+        ("DATALOADER.NUM_WORKERS", "-1"),
+        ("MODEL.PIXEL_MEAN", "[1.0]"),
+        ("MODEL.PIXEL_STD", "[1, 0, 1]"),
+        ("MODEL.RPN.NMS_THRESH", "-1"),
+        ("MODEL.RPN.POST_NMS_TOPK_TRAIN", "0"),
+        ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "0"),
+        ("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "0"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", "[12]"),
+        ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[]"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused_by_key(tree, legal, key, value):
+    with pytest.raises(ConfigError, match=re.escape(f"{key} is")):
+        config.load_config(tree, legal, [key, value])

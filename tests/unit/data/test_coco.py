@@ -170,6 +170,10 @@ def repeat(entry: str) -> Callable[[dict[str, Any]], None]:
 REFUSALS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no images": (lambda d: d.pop("images"), "'images' is missing"),
     "images no list": (lambda d: d.update(images={}), "'images' is not a list of objects"),
+    "crowd": (
+        lambda d: d["annotations"][0].update(iscrowd="0"),
+        "'iscrowd' must be 0 or 1, not '0'",
+    ),
     "no annotations": (lambda d: d.pop("annotations"), "'annotations' is missing"),
     "no categories": (lambda d: d.pop("categories"), "'categories' is missing"),
     "info": (lambda d: d.update(info=[1]), "'info' must be an object"),

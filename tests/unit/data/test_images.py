@@ -16,7 +16,7 @@ from simfrcnn.data.images import (
     record_of_file,
     records_of_files,
 )
-from simfrcnn.errors import DataError, DicomError
+from simfrcnn.errors import DataError
 from simfrcnn.records import Laterality, Supervision, ViewPosition
 from support.data_examples import SECRET_NAME, make_record, write_dicom
 
@@ -159,17 +159,29 @@ def test_records_without_identity_do_not_merge(tmp_path: Path) -> None:
     assert first.exam_id != second.exam_id
     cv2.imwrite(str(tmp_path / "film7.png"), GREY)
     film = record_of_file(tmp_path / "film7.png", 3)
-    assert (film.patient_id, film.exam_id) == ("film7", "film7")
+    assert film.patient_id == film.exam_id
+    assert film.patient_id.startswith("film7-")
+
+
+def test_films_of_one_name_in_two_folders_are_two_exams(tmp_path: Path) -> None:
+    for folder, picture in (("a", GREY), ("b", 255 - GREY)):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "lcc.png"), picture)
+    records, _ = records_of_files(find_images(tmp_path))
+    assert len({record.exam_id for record in records}) == 2
 
 
 def test_unreadable_files_are_raised_or_collected(tmp_path: Path) -> None:
     good = write_dicom(tmp_path / "good.dcm", GREY)
     bad = write_dicom(tmp_path / "bad.dcm", GREY, NumberOfFrames=9)
-    with pytest.raises(DicomError, match=r"bad\.dcm"):
-        records_of_files([bad, good])
+    cut = write_dicom(tmp_path / "cut.dcm", GREY, PixelData=GREY.tobytes()[:9])
+    with pytest.raises(DataError, match=r"2 of 3 files.*--skip-unreadable") as caught:
+        records_of_files([bad, good, cut])
+    assert str(bad) in str(caught.value)
+    assert str(cut) in str(caught.value)
     records, skipped = records_of_files([bad, good], skip_unreadable=True)
     assert [(record.image_id, record.path) for record in records] == [(1, good)]
     assert [path for path, _ in skipped] == [bad]
     assert "multi-frame" in skipped[0][1]
-    with pytest.raises(DataError, match=r"none of the 1 files.*multi-frame"):
+    with pytest.raises(DataError, match=r"(?s)1 of 1 files cannot be read:.*multi-frame"):
         records_of_files([bad], skip_unreadable=True)

@@ -83,6 +83,19 @@ def test_copies_stand_alone(films: Path, tmp_path: Path) -> None:
     assert len(read_coco(out / "test.json").records) == 20
 
 
+def test_copies_replace_no_other_film_unasked(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    other = out / "images" / "mdb004.png"
+    other.write_bytes(b"another film of this name")
+    with pytest.raises(OutputError, match=r"mdb004\.png is there already"):
+        prepare("--root", films, "--out", out, "--copy")
+    assert other.read_bytes() == b"another film of this name"
+    assert not list(out.glob("*.json"))
+    prepare("--root", films, "--out", out, "--copy", "--overwrite")
+    assert other.read_bytes() == (films / "mdb004.png").read_bytes()
+
+
 def test_the_default_folder_is_that_of_the_data_sets(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

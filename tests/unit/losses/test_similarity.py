@@ -116,10 +116,10 @@ def test_k_shrinks_when_the_normal_image_has_fewer_proposals():
 
 
 def test_pairs_are_matched_by_order_and_averaged():
-    # Positives 0 and 1 (e1, e2), normals 2 and 3 (e1, e1): cosines 1 and 0.
+    # Positives 0 and 1 (e1, e2), normals 2 and 3 (e1, e3): cosines 1 and 0; crossed 0 and 0.
     loss = batch_loss(
         SimilaritySettings(),
-        features=torch.stack([E1, E2, E1, E1]),
+        features=torch.stack([E1, E2, E1, E3]),
         labels=[1, 1, 0, 0],
         image_index=[0, 1, 2, 3],
         objectness=[0.5] * 4,
@@ -166,3 +166,18 @@ def test_no_gradient_flows_through_the_choice_of_partners():
         settings=SimilaritySettings(partners="hardest"),
     ).backward()
     assert logits.grad is None
+
+
+def test_hardest_goes_by_the_target_classes_alone():
+    # The other class is surest of e1, the target class of e2.
+    loss = similarity_loss(
+        features=torch.stack([E1, E1, E2]),
+        labels=torch.tensor([1, 0, 0]),
+        image_index=torch.tensor([0, 1, 1]),
+        objectness=torch.tensor([0.9, 0.9, 0.1]),
+        class_logits=torch.tensor([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 5.0]]),
+        is_normal=[False, True],
+        target_labels=[2],
+        settings=SimilaritySettings(partners="hardest"),
+    )
+    assert loss.item() == 0

@@ -221,3 +221,16 @@ def test_no_training_set_is_refused():
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.method_settings(make_config()).rpn_normals = "none"
+
+
+def test_the_two_images_of_a_pair_are_flipped_independently(entry):
+    items = recipe.training_items(make_config(files=[entry]))
+    flips = [
+        tuple((sample.frame.scale_x < 0, sample.frame.scale_y < 0) for sample in items[number])
+        for number in range(40)
+    ]
+    assert len(set(flips)) > 4  # equal flips for both would leave four combinations
+    assert flips == [
+        tuple((sample.frame.scale_x < 0, sample.frame.scale_y < 0) for sample in items[number])
+        for number in range(40)
+    ]

@@ -165,6 +165,14 @@ def test_phantoms_of_another_seed_are_refused_then_replaced(tmp_path: Path) -> N
     assert all(after[name] != before[name] for name in before)
 
 
+def test_annotations_of_another_data_set_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text("a week of work")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"train\.json without a readable phantom\.json"):
+            generate(TINY, tmp_path, seed=0, overwrite=overwrite)
+    assert (tmp_path / "train.json").read_text() == "a week of work"
+
+
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_text("a file")

@@ -1,0 +1,74 @@
+"""How do loading processes fetch batches, and how does an error of theirs reach the user?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from simfrcnn.errors import SimFrcnnError
+
+
+class BatchLoader(DataLoader[Any]):
+    """A loader of batches that raises an error of a loading process as it was raised there.
+
+    PyTorch would put the whole traceback of the process into the message.
+    """
+
+    def __init__(
+        self,
+        items: Dataset[Any],
+        batches: Iterable[list[int]],
+        *,
+        n_workers: int,
+        collate: Callable[[list[Any]], Any] = list,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            items: What is loaded, by number.
+            batches: The item numbers of every batch.
+            n_workers: Loading processes; 0 loads in this one.
+            collate: What is made of the items of a batch, in the loading process.
+        """
+        super().__init__(
+            _Batches(items, collate),
+            batch_size=None,
+            sampler=batches,
+            collate_fn=_as_it_is,
+            num_workers=n_workers,
+            worker_init_fn=_one_thread,
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches in their order."""
+        for batch in super().__iter__():
+            if isinstance(batch, SimFrcnnError):
+                raise batch
+            yield batch
+
+
+@dataclass(frozen=True)
+class _Batches(Dataset[Any]):
+    """A whole batch by its item numbers, or the error for the user that it met."""
+
+    items: Dataset[Any]
+    collate: Callable[[list[Any]], Any]
+
+    def __getitem__(self, numbers: list[int]) -> Any:
+        try:
+            return self.collate([self.items[number] for number in numbers])
+        except SimFrcnnError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _one_thread(_worker: int) -> None:
+    """Keep a loading process to one thread: the processes share the cores already."""
+    torch.set_num_threads(1)

@@ -1,0 +1,32 @@
+"""What the documents show runs as it stands there."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from support.commands import ROOT
+
+
+@pytest.mark.detectron2
+def test_the_script_of_the_training_page_runs(tmp_path):
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    scripts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(scripts) == 1
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "script.py").write_text(scripts[0])
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    inference = tmp_path / "output" / "smoke" / "sim_r18_c4" / "inference"
+    assert list(inference.rglob("report.json"))
+
+
+def test_every_file_that_the_documents_link_to_exists():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/*.md")]
+    assert len(pages) > 5
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
