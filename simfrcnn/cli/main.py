@@ -10,6 +10,7 @@ import argparse
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -87,6 +88,9 @@ def _show_messages() -> None:
     """Show simfrcnn's own log on standard output, once however often a verb is run."""
     logger = logging.getLogger("simfrcnn")
     logger.setLevel(logging.INFO)
+    # Detectron2 calls torch in two ways that torch warns of; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="torch.meshgrid")
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
         logger.addHandler(_Stdout())
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from simfrcnn.cli import common
 from simfrcnn.config import data_settings, load_config
@@ -191,10 +192,10 @@ def _read_records(
 ) -> tuple[list[ImageRecord], int]:
     """The records of all images of the folder, decoded once, and how many files were skipped."""
     paths = find_images(arguments.folder)
-    print(f"reading {len(paths)} files of {arguments.folder} ...", flush=True)
-    records, skipped = records_of_files(
-        paths, skip_unreadable=arguments.skip_unreadable, options=options
-    )
+    with tqdm(paths, desc="read", unit="file", mininterval=1.0) as progress:
+        records, skipped = records_of_files(
+            progress, skip_unreadable=arguments.skip_unreadable, options=options
+        )
     for _, message in skipped:
         print(f"skipped {message}")
     return records, len(skipped)

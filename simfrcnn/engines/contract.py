@@ -34,7 +34,7 @@ ENGINES = ("detectron2", "torchvision")
 _INSTALL = {
     "detectron2": "Detectron2 is not on the package index: check out facebookresearch/detectron2, "
     "put the checkout on PYTHONPATH (or set DETECTRON2_HOME for make), and run "
-    "pip install 'simfrcnn[detectron2]' for what it imports",
+    "pip install -e '.[detectron2]' in simfrcnn's checkout for what it imports",
     "torchvision": "pip install torchvision, in the version that fits your torch",
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _ENTRIES = {"engine", "architecture", "model", "training"}
 # The keys that decide the names and shapes of weights, or what they mean.
 _ARCHITECTURE_KEYS = (
     "MODEL.META_ARCHITECTURE",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
     "MODEL.BACKBONE.NAME",
     "MODEL.RESNETS.DEPTH",
     "MODEL.RESNETS.NORM",
@@ -45,6 +48,7 @@ _ARCHITECTURE_KEYS = (
     "MODEL.ROI_BOX_HEAD.NUM_FC",
     "MODEL.ROI_BOX_HEAD.FC_DIM",
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE",
     "DATASETS.CLASSES",
 )
 
@@ -148,9 +152,10 @@ def read_torch_file(path: Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"it holds {named[1]}" if named else "it is damaged or of another format"
         raise CheckpointError(
-            f"{path} holds more than tensors and plain containers, or is damaged; it was not "
-            f"opened: {str(error).splitlines()[0]}"
+            f"{path} was not opened: {found}; a .pth may hold tensors and plain containers only"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error) or "it ends too early"
