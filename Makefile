@@ -17,7 +17,7 @@ endif
 # Small models on CPUs are fastest with one thread a process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test quick lint types clean
+.PHONY: install demo test quick coverage lint types clean
 
 install: $(VENV)/installed-$(EXTRAS)
 
@@ -39,6 +39,9 @@ test: install lint types
 
 quick: install
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+coverage: install
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report term:skip-covered
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from simfrcnn.losses.precision import at_least_float32
 from simfrcnn.sampling.proposals import choose_partners
 from simfrcnn.settings import SimilaritySettings
 
@@ -28,12 +29,14 @@ def cosine_similarity_loss(positive: Tensor, normal: Tensor, margin: float) -> T
         margin: Cosines below it cost nothing.
 
     Returns:
-        A float32 scalar, the mean of max(0, cos - margin); a connected zero if K is 0.
+        A scalar in float32 or better, the mean of max(0, cos - margin); a connected zero if K is 0.
 
     Reference:
         Zhu 2019, eq. 5.3.
     """
-    cosine = functional.cosine_similarity(positive.float(), normal.float(), dim=1)
+    cosine = functional.cosine_similarity(
+        at_least_float32(positive), at_least_float32(normal), dim=1
+    )
     cost = (cosine - margin).clamp(min=0)
     return cost.mean() if len(cost) else cost.sum()
 
@@ -66,9 +69,9 @@ def similarity_loss(
         settings: Kind, margin and choice of partners; the weight is applied by the caller.
 
     Returns:
-        A float32 scalar, a connected zero if there is nothing to compare.
+        A scalar in float32 or better, a connected zero if there is nothing to compare.
     """
-    nothing = features[:0].float().sum()
+    nothing = at_least_float32(features[:0]).sum()
     if settings.kind == "none":
         return nothing
     target_scores = class_logits.detach().float().softmax(dim=1)[:, list(target_labels)].amax(dim=1)

@@ -32,6 +32,21 @@ def test_equals_cosine_embedding_loss_with_target_minus_one(margin):
     assert got.item() == pytest.approx(reference.item(), rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_gradcheck_in_float64(margin):
+    generator = torch.Generator().manual_seed(0)
+    pair = torch.randn(2, 6, 4, dtype=torch.float64, generator=generator)
+    positive, normal = (part.clone().requires_grad_() for part in pair)
+    assert torch.autograd.gradcheck(
+        lambda x, y: cosine_similarity_loss(x, y, margin), (positive, normal)
+    )
+
+
+def test_half_precision_is_computed_in_float32():
+    vectors = torch.randn(3, 4).half()
+    assert cosine_similarity_loss(vectors, vectors, 0.0).dtype == torch.float32
+
+
 def test_gradient_turns_the_vectors_apart():
     positive = torch.tensor([[1.0, 0.2]], requires_grad=True)
     normal = torch.tensor([[1.0, -0.1]])
