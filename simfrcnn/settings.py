@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RpnNormals = Literal["top_likelihood", "ordinary", "none"]
-SimilarityKind = Literal["cosine", "none"]
+SimilarityKind = Literal["cosine", "contrastive", "none"]
 Partners = Literal["suspected", "hardest", "random", "all"]
 RoiNormalSampling = Literal["top", "random"]
 BatchKind = Literal["pairs", "positives"]
@@ -65,12 +65,18 @@ class TopLikelihoodSettings:
 
 @dataclass(frozen=True)
 class SimilaritySettings:
-    """Similarity loss between positive and normal regions in the ROI head (thesis eq. 5.3-5.4)."""
+    """Similarity loss between positive and normal regions in the ROI head (thesis eq. 5.3-5.6).
+
+    ``margin`` is a cosine, for ``cosine``; the last three are for ``contrastive``.
+    """
 
     kind: SimilarityKind = "cosine"
     weight: float = 1.0
     margin: float = 0.0
     partners: Partners = "suspected"
+    distance_margin: float = 1.0
+    normalise_vectors: bool = True
+    same_kind_pairs: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,26 @@ def add_simfrcnn_config(cfg: Any) -> None:
     # ROI batch of a normal image: top (its most likely proposals) | random (as libraries do).
     cfg.MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING = "top"
     cfg.MODEL.SIMFRCNN.SIMILARITY = new_node()
-    cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS = "cosine"  # cosine | none
+    cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS = "cosine"  # cosine | contrastive | none
     cfg.MODEL.SIMFRCNN.SIMILARITY.WEIGHT = 1.0  # lambda4
     cfg.MODEL.SIMFRCNN.SIMILARITY.MARGIN = 0.0
     # Which proposals of the normal partner: suspected (highest objectness) | hardest (highest
     # malignant score) | random | all (every foreground region with every proposal).
     cfg.MODEL.SIMFRCNN.SIMILARITY.PARTNERS = "suspected"
+    # For contrastive alone: the distance that two kinds should keep, whether vectors are divided by
+    # their length, and whether regions of one kind of two pairs are drawn together.
+    cfg.MODEL.SIMFRCNN.SIMILARITY.DISTANCE_MARGIN = 1.0
+    cfg.MODEL.SIMFRCNN.SIMILARITY.NORMALISE_VECTORS = True
+    cfg.MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS = False
+
+    # -- the network -----------------------------------------------------------------------------
+    cfg.MODEL.TIMM = new_node()
+    # With MODEL.BACKBONE.NAME build_timm_backbone or build_timm_fpn_backbone: timm's model name.
+    cfg.MODEL.TIMM.NAME = ""
+    # Stages (res2..res5) whose 3x3 convolutions are deformable, such as (res3, res4, res5).
+    cfg.MODEL.SIMFRCNN.DEFORM_STAGES = ()
+    # Convolutions of res5 (conv5) that are trained, counted from its end; -1 trains all.
+    cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS = -1
 
     # -- input -----------------------------------------------------------------------------------
     cfg.INPUT = cfg.get("INPUT", new_node())
@@ -55,6 +69,8 @@ def add_simfrcnn_config(cfg: Any) -> None:
 
     # -- recipe ----------------------------------------------------------------------------------
     cfg.SOLVER.OPTIMIZER = "adam"  # adam | sgd
+    # Factor on the learning rate of the stem, res2 and res3 (conv1 to conv3).
+    cfg.SOLVER.LOW_STAGES_LR_FACTOR = 1.0
 
     # -- evaluation ------------------------------------------------------------------------------
     cfg.EVAL = new_node()

@@ -22,6 +22,7 @@ BASE_KEY = "_BASE_"
 
 _POSITIVE = (
     "SOLVER.BASE_LR",
+    "SOLVER.LOW_STAGES_LR_FACTOR",
     "SOLVER.MAX_ITER",
     "SOLVER.CHECKPOINT_PERIOD",
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
@@ -51,6 +52,8 @@ _FRACTIONS = (
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST",
 )
+_TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
+_STAGES = ("res2", "res3", "res4", "res5")
 
 
 def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[str] = ()) -> Any:
@@ -126,6 +129,7 @@ def check_config(cfg: Any) -> None:
         f"{len(cfg.DATASETS.CLASSES)}, as many as DATASETS.CLASSES {tuple(cfg.DATASETS.CLASSES)}",
     )
     _check_loader_keys(cfg)
+    _check_backbone(cfg)
     if cfg.MODEL.RESNETS.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
         raise ConfigError(
             "MODEL.RESNETS.NORM is FrozenBN but MODEL.WEIGHTS is empty: frozen statistics of a "
@@ -147,13 +151,7 @@ def method_settings(cfg: Any) -> settings.MethodSettings:
     prefix = "MODEL.SIMFRCNN"
     _at_least(likelihood.WEIGHT, f"{prefix}.TOP_LIKELIHOOD.WEIGHT", 0)
     _at_least(likelihood.TOP_K, f"{prefix}.TOP_LIKELIHOOD.TOP_K", 1)
-    _at_least(similarity.WEIGHT, f"{prefix}.SIMILARITY.WEIGHT", 0)
-    _require(
-        -1 <= similarity.MARGIN < 1,
-        f"{prefix}.SIMILARITY.MARGIN",
-        similarity.MARGIN,
-        "a cosine in [-1, 1)",
-    )
+    _check_similarity(cfg)
     return settings.MethodSettings(
         rpn_normals=_choice(
             node.RPN_NORMALS, f"{prefix}.RPN_NORMALS", get_args(settings.RpnNormals)
@@ -170,6 +168,9 @@ def method_settings(cfg: Any) -> settings.MethodSettings:
             partners=_choice(
                 similarity.PARTNERS, f"{prefix}.SIMILARITY.PARTNERS", get_args(settings.Partners)
             ),
+            distance_margin=float(similarity.DISTANCE_MARGIN),
+            normalise_vectors=bool(similarity.NORMALISE_VECTORS),
+            same_kind_pairs=bool(similarity.SAME_KIND_PAIRS),
         ),
         roi_normal_sampling=_choice(
             node.ROI_NORMAL_SAMPLING,
@@ -247,6 +248,28 @@ def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
     )
 
 
+def _check_similarity(cfg: Any) -> None:
+    node, prefix = cfg.MODEL.SIMFRCNN.SIMILARITY, "MODEL.SIMFRCNN.SIMILARITY"
+    _at_least(node.WEIGHT, f"{prefix}.WEIGHT", 0)
+    _require(-1 <= node.MARGIN < 1, f"{prefix}.MARGIN", node.MARGIN, "a cosine in [-1, 1)")
+    largest = 2.0 if node.NORMALISE_VECTORS else math.inf
+    _require(
+        0 < node.DISTANCE_MARGIN <= largest,
+        f"{prefix}.DISTANCE_MARGIN",
+        node.DISTANCE_MARGIN,
+        "a distance above 0, and at most 2 between vectors of length 1",
+    )
+    if node.SAME_KIND_PAIRS:
+        key = f"{prefix}.SAME_KIND_PAIRS"
+        if node.LOSS != "contrastive":
+            raise ConfigError(f"{key} is True: only {prefix}.LOSS contrastive has such pairs")
+        if cfg.SOLVER.IMS_PER_BATCH < 4:
+            raise ConfigError(
+                f"{key} is True but SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: with one "
+                "pair a step there is no second image of a kind; legal is 4 or more"
+            )
+
+
 def _check_numbers(cfg: Any) -> None:
     """Refuse numbers that a library would choke on late, or take without a word."""
     for key in _POSITIVE:
@@ -269,6 +292,34 @@ def _check_numbers(cfg: Any) -> None:
         value = cfg.MODEL.ANCHOR_GENERATOR[key]
         legal = len(value) > 0 and all(isinstance(level, (list, tuple)) for level in value)
         _require(legal, f"MODEL.ANCHOR_GENERATOR.{key}", value, "a list of lists, one per level")
+
+
+def _check_backbone(cfg: Any) -> None:
+    """Refuse what no backbone of either engine can be; the rest is known when it is built."""
+    name, timm_name = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.NAME
+    is_timm = name in _TIMM_BACKBONES
+    _require(
+        bool(timm_name) == is_timm,
+        "MODEL.TIMM.NAME",
+        timm_name,
+        f"the name of a timm model, such as seresnet101, with MODEL.BACKBONE.NAME {name}"
+        if is_timm
+        else f"'' unless MODEL.BACKBONE.NAME is {' or '.join(_TIMM_BACKBONES)}",
+    )
+    stages = tuple(cfg.MODEL.SIMFRCNN.DEFORM_STAGES)
+    _require(
+        set(stages) <= set(_STAGES) and len(set(stages)) == len(stages),
+        "MODEL.SIMFRCNN.DEFORM_STAGES",
+        stages,
+        f"some of {', '.join(_STAGES)}, each once",
+    )
+    n_convs = cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS
+    _require(
+        n_convs >= -1,
+        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS",
+        n_convs,
+        "-1 (all), or the number of convolutions at the end of res5 that are trained",
+    )
 
 
 def _check_loader_keys(cfg: Any) -> None:

@@ -1,6 +1,6 @@
-"""The two losses of simFaster R-CNN, as functions of tensors."""
+"""The losses of simFaster R-CNN, as functions of tensors."""
 
-from simfrcnn.losses.similarity import cosine_similarity_loss, similarity_loss
+from simfrcnn.losses.similarity import contrastive_costs, cosine_costs, similarity_loss
 from simfrcnn.losses.top_likelihood import top_likelihood_loss
 
-__all__ = ["cosine_similarity_loss", "similarity_loss", "top_likelihood_loss"]
+__all__ = ["contrastive_costs", "cosine_costs", "similarity_loss", "top_likelihood_loss"]

@@ -7,6 +7,7 @@ with background first, K foreground regions of one positive image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,28 +18,55 @@ from simfrcnn.sampling.proposals import choose_partners
 from simfrcnn.settings import SimilaritySettings
 
 
-def cosine_similarity_loss(positive: Tensor, normal: Tensor, margin: float) -> Tensor:
+def cosine_costs(positive: Tensor, normal: Tensor, margin: float) -> Tensor:
     """Cosine embedding loss with target -1: the i-th positive vector meets the i-th normal one.
 
     The published formula takes the norm of a difference of cosines and is not well formed; what its
     text says it does is this.
 
     Args:
-        positive: (K, D) vectors of foreground regions of positive images.
-        normal: (K, D) vectors of their partners in normal images.
+        positive: (P, D) vectors of foreground regions of positive images.
+        normal: (P, D) vectors of their partners in normal images.
         margin: Cosines below it cost nothing.
 
     Returns:
-        A scalar in float32 or better, the mean of max(0, cos - margin); a connected zero if K is 0.
+        (P,) max(0, cos - margin), in float32 or better.
 
     Reference:
-        Zhu 2019, eq. 5.3.
+        Zhu 2019, eq. 5.3, whose loss is the mean over the K comparisons of a pair of images.
     """
     cosine = functional.cosine_similarity(
         at_least_float32(positive), at_least_float32(normal), dim=1
     )
-    cost = (cosine - margin).clamp(min=0)
-    return cost.mean() if len(cost) else cost.sum()
+    return (cosine - margin).clamp(min=0)
+
+
+def contrastive_costs(
+    first: Tensor, second: Tensor, *, same_kind: bool, margin: float, normalise: bool
+) -> Tensor:
+    """Contrastive loss: vectors of two kinds at least a margin apart, those of one kind together.
+
+    Args:
+        first: (P, D) vectors.
+        second: (P, D) vectors; the i-th meets the i-th of ``first``.
+        same_kind: Whether the two of a comparison are of one kind (Y = 0) or of two (Y = 1).
+        margin: m; a Euclidean distance, at most 2 between vectors of length 1.
+        normalise: Divide every vector by its length first. The source does not say; raw vectors
+            can satisfy any margin by growing.
+
+    Returns:
+        (P,) (1 - Y) D^2 / 2 + Y max(0, m - D)^2 / 2, in float32 or better.
+
+    Reference:
+        Zhu 2019, eq. 5.5-5.6, after Hadsell 2006. Of equal vectors of two kinds the gradient is 0,
+        where a plain square root would give NaN.
+    """
+    first, second = at_least_float32(first), at_least_float32(second)
+    if normalise:
+        first, second = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
+    distance = torch.linalg.vector_norm(first - second, dim=1)
+    violation = distance if same_kind else (margin - distance).clamp(min=0)
+    return violation.square() / 2
 
 
 def similarity_loss(
@@ -58,6 +86,10 @@ def similarity_loss(
     partner take no part. The loss of a pair is a mean over its comparisons, that of the batch a
     mean over its pairs (a pair in which no foreground region was sampled counts as 0).
 
+    With ``same_kind_pairs`` each pair is also compared with the next one of the batch (the last
+    with the first): malignant regions with malignant ones and suspected with suspected ones, at
+    most K of each. A batch of one pair has none.
+
     Args:
         features: (R, D) vectors that the box predictor sees.
         labels: (R,) int64, 0 background, 1..K classes.
@@ -65,8 +97,9 @@ def similarity_loss(
         objectness: (R,) anything that ranks the regions of one image as the RPN does.
         class_logits: (R, C) classification logits, background first.
         is_normal: For each image of the batch, whether it is trained as a normal one.
-        target_labels: Labels in 1..K whose score makes a region suspicious (for ``hardest``).
-        settings: Kind, margin and choice of partners; the weight is applied by the caller.
+        target_labels: Labels in 1..K of the target classes: their regions are pushed away from
+            normal ones, and their score makes a region suspicious (for ``hardest``).
+        settings: Kind, margins and choice of partners; the weight is applied by the caller.
 
     Returns:
         A scalar in float32 or better, a connected zero if there is nothing to compare.
@@ -74,10 +107,12 @@ def similarity_loss(
     nothing = at_least_float32(features[:0]).sum()
     if settings.kind == "none":
         return nothing
-    target_scores = class_logits.detach().float().softmax(dim=1)[:, list(target_labels)].amax(dim=1)
-    costs = []
+    targets = list(target_labels)
+    target_scores = class_logits.detach().float().softmax(dim=1)[:, targets].amax(dim=1)
+    is_target = torch.isin(labels, torch.tensor(targets, device=labels.device))
+    compared = []
     for positive_image, normal_image in _pairs_of(is_normal):
-        foreground = torch.nonzero((image_index == positive_image) & (labels > 0)).flatten()
+        foreground = torch.nonzero((image_index == positive_image) & is_target).flatten()
         candidates = torch.nonzero(image_index == normal_image).flatten()
         left, right = choose_partners(
             n_foreground=len(foreground),
@@ -85,12 +120,65 @@ def similarity_loss(
             target_scores=target_scores[candidates],
             partners=settings.partners,
         )
-        costs.append(
-            cosine_similarity_loss(
-                features[foreground[left]], features[candidates[right]], settings.margin
-            )
-        )
+        compared.append(_Compared(features, foreground, candidates, left, right))
+    costs = [
+        _mean(torch.cat([one.costs(settings), *one.same_kind_costs(following, settings)]))
+        for one, following in zip(compared, [*compared[1:], *compared[:1]], strict=True)
+    ]
     return torch.stack(costs).mean() if costs else nothing
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The regions of one pair of images that meet: ``foreground[left]`` and ``candidates[right]``.
+
+    ``foreground`` (F,) and ``candidates`` (P,) index ``features``.
+    """
+
+    features: Tensor
+    foreground: Tensor
+    candidates: Tensor
+    left: Tensor
+    right: Tensor
+
+    def costs(self, settings: SimilaritySettings) -> Tensor:
+        """The costs of positive-normal comparisons."""
+        positive = self.features[self.foreground[self.left]]
+        normal = self.features[self.candidates[self.right]]
+        if settings.kind == "cosine":
+            return cosine_costs(positive, normal, settings.margin)
+        return contrastive_costs(
+            positive,
+            normal,
+            same_kind=False,
+            margin=settings.distance_margin,
+            normalise=settings.normalise_vectors,
+        )
+
+    def same_kind_costs(self, other: _Compared, settings: SimilaritySettings) -> list[Tensor]:
+        """The costs of positive-positive and normal-normal comparisons with another pair."""
+        if not settings.same_kind_pairs or other is self:
+            return []
+        return [
+            contrastive_costs(
+                ours[: len(theirs)],
+                theirs[: len(ours)],
+                same_kind=True,
+                margin=settings.distance_margin,
+                normalise=settings.normalise_vectors,
+            )
+            for ours, theirs in zip(self._kinds(), other._kinds(), strict=True)
+        ]
+
+    def _kinds(self) -> tuple[Tensor, Tensor]:
+        """Vectors of the foreground, and of as many of the partners chosen for it."""
+        partners = list(dict.fromkeys(self.right.tolist()))[: len(self.foreground)]
+        return self.features[self.foreground], self.features[self.candidates[partners]]
+
+
+def _mean(costs: Tensor) -> Tensor:
+    """The mean; of nothing a zero that is still connected to the graph."""
+    return costs.mean() if len(costs) else costs.sum()
 
 
 def _pairs_of(is_normal: Sequence[bool]) -> list[tuple[int, int]]:

@@ -120,6 +120,20 @@ def test_similarity_loss_reaches_the_box_head_for_every_choice_of_partners(engin
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients)
 
 
+@pytest.mark.parametrize("same_kind", [False, True])
+def test_contrastive_loss_reaches_the_box_head(engine, heads, same_kind):
+    node = "MODEL.SIMFRCNN.SIMILARITY"
+    words = (f"{node}.LOSS", "contrastive", f"{node}.SAME_KIND_PAIRS", same_kind)
+    cfg = smoke_config(engine, heads, *words, f"{node}.DISTANCE_MARGIN", 2.0)
+    model = seeded_model(engine, cfg)
+    losses = losses_of(engine, cfg, positives(2) + normals(2), model)
+    # Half the squared violation of a distance in [0, 2], with weight .1.
+    assert 0 < value(losses["loss_similarity"]) <= 0.2
+    losses["loss_similarity"].backward()
+    gradients = [p.grad for n, p in model.named_parameters() if "box_head" in n or "res5" in n]
+    assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients)
+
+
 def test_images_of_different_sizes_make_one_batch(engine, heads):
     samples = positives(1, size_px=120) + normals(1, size_px=128)
     losses = losses_of(engine, smoke_config(engine, heads), samples)

@@ -82,6 +82,14 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["MODEL.ROI_HEADS.NUM_CLASSES", "2"], r"NUM_CLASSES is 2.*DATASETS\.CLASSES"),
         (["MODEL.SIMFRCNN.RPN_NORMALS", "mask"], r"top_likelihood \| ordinary \| none"),
         (["MODEL.SIMFRCNN.SIMILARITY.MARGIN", "1"], r"MARGIN is 1\.0; legal is a cosine"),
+        (["MODEL.SIMFRCNN.SIMILARITY.LOSS", "triplet"], r"cosine \| contrastive \| none"),
+        (["MODEL.SIMFRCNN.SIMILARITY.DISTANCE_MARGIN", "2.5"], r"above 0, and at most 2"),
+        (["MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"], r"only .*LOSS contrastive has"),
+        (
+            ["MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True", "SOLVER.IMS_PER_BATCH", "2"]
+            + ["MODEL.SIMFRCNN.SIMILARITY.LOSS", "contrastive"],
+            r"IMS_PER_BATCH is 2.*legal is 4 or more",
+        ),
         (["MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "0"], r"TOP_K is 0; legal is at least 1"),
         (["INPUT.MAMMO.SIZE", "512"], r"INPUT\.MAMMO\.SIZE"),
         (["INPUT.MAMMO.HORIZONTAL_FLIP", "2"], r"probability"),
@@ -159,6 +167,17 @@ def test_settings_hold_what_the_keys_say(tree, legal):
     evaluation = config.evaluation_settings(cfg)
     assert (evaluation.pooling, evaluation.unknown_images) == ("noisy_or", "normal")
     assert evaluation.target_classes == ("malignant",)
+
+
+def test_settings_of_the_contrastive_loss(tree, legal):
+    node = "MODEL.SIMFRCNN.SIMILARITY"
+    words = [f"{node}.LOSS", "contrastive", f"{node}.DISTANCE_MARGIN", "30"]
+    words += [f"{node}.NORMALISE_VECTORS", "False", f"{node}.SAME_KIND_PAIRS", "True"]
+    similarity = config.method_settings(
+        config.load_config(tree, legal, [*words, "SOLVER.IMS_PER_BATCH", "4"])
+    ).similarity
+    assert (similarity.kind, similarity.distance_margin) == ("contrastive", 30.0)
+    assert (similarity.normalise_vectors, similarity.same_kind_pairs) == (False, True)
 
 
 def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
