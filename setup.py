@@ -20,7 +20,9 @@ DETECTRON2_NEEDS = [
     "termcolor>=1.1",
     "black",
 ]
+TIMM_NEEDS = ["timm>=1.0.9"]
 DEVELOPMENT_NEEDS = [
+    "timm>=1.0.20",  # its tiny test models
     "hypothesis",
     "mypy>=1.10",
     "pylibjpeg-libjpeg",  # all compressions of the DICOM test files
@@ -64,6 +66,7 @@ setup(
     extras_require={
         "detectron2": DETECTRON2_NEEDS,
         "jpeg": ["pylibjpeg", "pylibjpeg-openjpeg"],
+        "timm": TIMM_NEEDS,
         "dev": DEVELOPMENT_NEEDS,
     },
     entry_points={"console_scripts": ["simfrcnn=simfrcnn.cli.main:main"]},

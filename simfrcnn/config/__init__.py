@@ -7,6 +7,7 @@ key).
 
 from simfrcnn.config.extension import add_simfrcnn_config
 from simfrcnn.config.loading import (
+    FileKey,
     augmentation_settings,
     changed_keys,
     check_config,
@@ -15,10 +16,14 @@ from simfrcnn.config.loading import (
     input_settings,
     load_config,
     method_settings,
+    pseudo_settings,
+    read_keys,
+    set_keys,
 )
 from simfrcnn.config.portable import portable_defaults
 
 __all__ = [
+    "FileKey",
     "add_simfrcnn_config",
     "augmentation_settings",
     "changed_keys",
@@ -29,4 +34,7 @@ __all__ = [
     "load_config",
     "method_settings",
     "portable_defaults",
+    "pseudo_settings",
+    "read_keys",
+    "set_keys",
 ]

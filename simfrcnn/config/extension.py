@@ -72,6 +72,12 @@ def add_simfrcnn_config(cfg: Any) -> None:
     # Factor on the learning rate of the stem, res2 and res3 (conv1 to conv3).
     cfg.SOLVER.LOW_STAGES_LR_FACTOR = 1.0
 
+    # -- pseudo-boxes of weakFaster R-CNN --------------------------------------------------------
+    cfg.PSEUDO = new_node()
+    cfg.PSEUDO.SCORE_THRESHOLD = 0.8  # on saved detections, not those of the detector
+    cfg.PSEUDO.NMS_THRESHOLD = 0.3
+    cfg.PSEUDO.KEEP_UNLABELLED = False  # keep normal images that get no box in the new file
+
     # -- evaluation ------------------------------------------------------------------------------
     cfg.EVAL = new_node()
     cfg.EVAL.SCORE_THRESHOLD = 0.5  # accuracy, sensitivity and specificity only

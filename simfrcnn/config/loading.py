@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,13 +57,21 @@ _TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
 _STAGES = ("res2", "res3", "res4", "res5")
 
 
-def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[str] = ()) -> Any:
+def load_config(
+    cfg: Any,
+    config_file: str | Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    overlay: Sequence[FileKey] = (),
+) -> Any:
     """Merge a YAML file and KEY VALUE overrides into ``cfg`` and check it.
 
     Args:
         cfg: A tree with every key that the engine honours; it is changed and returned frozen.
         config_file: YAML, with ``_BASE_`` relative to itself; None takes the defaults.
         overrides: Alternating keys and values, as on the command line.
+        overlay: Keys of another file that go over those of ``config_file``, and under the
+            overrides (see :func:`read_keys`).
 
     Raises:
         ConfigError: A missing or malformed file, an unknown key (with the nearest known one), a
@@ -71,6 +80,8 @@ def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[st
     if config_file is not None:
         for path, tree in _read_with_bases(Path(config_file), ()):
             _merge(cfg, tree, str(path))
+    for entry in overlay:
+        _merge(cfg, _nested(entry.key, entry.value), str(entry.path))
     if len(overrides) % 2:
         raise ConfigError(
             f"overrides come as KEY VALUE pairs; found {len(overrides)} words, the last is "
@@ -83,16 +94,57 @@ def load_config(cfg: Any, config_file: str | Path | None, overrides: Sequence[st
     return cfg
 
 
-def changed_keys(path: Path, cfg: Any) -> list[str]:
+@dataclass(frozen=True)
+class FileKey:
+    """One key as a YAML file sets it: the file, the dotted key, the value."""
+
+    path: Path
+    key: str
+    value: Any
+
+
+def read_keys(config_file: Path) -> list[FileKey]:
+    """Every key that a file and its ``_BASE_`` files set, bases first, whatever the keys are.
+
+    For files that are no config of a model, such as a job's.
+
+    Raises:
+        ConfigError: A missing or malformed file.
+    """
+    return [
+        FileKey(path, key, value)
+        for path, tree in _read_with_bases(config_file, ())
+        for key, value in _flattened(tree)
+    ]
+
+
+def set_keys(cfg: Any, defaults: Any) -> dict[str, Any]:
+    """The keys in which a config differs from a tree of defaults, dotted, in plain types."""
+    before = dict(_flattened(yaml.safe_load(defaults.dump())))
+    after = _flattened(yaml.safe_load(cfg.dump()))
+    return {key: value for key, value in after if key not in before or before[key] != value}
+
+
+def changed_keys(
+    path: Path, cfg: Any, *, defaults: Any = None, ignored: Collection[str] = ()
+) -> list[str]:
     """What ``cfg`` sets otherwise than the resolved config in a file: key, value there, value here.
+
+    Args:
+        path: The file.
+        cfg: The config of now.
+        defaults: A tree of defaults: a key that the file lacks, being older, counts as left at its
+            default.
+        ignored: Keys that may differ.
 
     Raises:
         ConfigError: The file is missing or not a config.
     """
-    before, after = dict(_flattened(_read_yaml(path))), dict(_flattened(yaml.safe_load(cfg.dump())))
+    recorded, after = dict(_flattened(_read_yaml(path))), _leaves(cfg)
+    before = {**(_leaves(defaults) if defaults is not None else {}), **recorded}
     return [
         f"{key} was {before.get(key)}, is {after.get(key)}"
-        for key in sorted({*before, *after})
+        for key in sorted({*recorded, *after} - set(ignored))
         if before.get(key) != after.get(key)
     ]
 
@@ -108,6 +160,7 @@ def check_config(cfg: Any) -> None:
     augmentation_settings(cfg)
     data_settings(cfg)
     evaluation_settings(cfg)
+    pseudo_settings(cfg)
     _choice(cfg.SOLVER.OPTIMIZER, "SOLVER.OPTIMIZER", ("adam", "sgd"))
     _require(
         cfg.SEED >= 0,
@@ -227,6 +280,25 @@ def data_settings(cfg: Any) -> settings.DataSettings:
     )
 
 
+def pseudo_settings(cfg: Any) -> settings.PseudoSettings:
+    """Which detections become pseudo-boxes (``PSEUDO``)."""
+    node = cfg.PSEUDO
+    _require(
+        0 < node.SCORE_THRESHOLD <= 1,
+        "PSEUDO.SCORE_THRESHOLD",
+        node.SCORE_THRESHOLD,
+        "a score in (0, 1]",
+    )
+    _require(
+        0 <= node.NMS_THRESHOLD <= 1, "PSEUDO.NMS_THRESHOLD", node.NMS_THRESHOLD, "an IoU in [0, 1]"
+    )
+    return settings.PseudoSettings(
+        score_threshold=float(node.SCORE_THRESHOLD),
+        nms_threshold=float(node.NMS_THRESHOLD),
+        keep_unlabelled=bool(node.KEEP_UNLABELLED),
+    )
+
+
 def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
     """The rules of the report (``EVAL``, and the target classes)."""
     node = cfg.EVAL
@@ -320,6 +392,28 @@ def _check_backbone(cfg: Any) -> None:
         n_convs,
         "-1 (all), or the number of convolutions at the end of res5 that are trained",
     )
+    frozen = _frozen_stages(cfg)
+    _require(
+        n_convs == -1 or "res5" not in frozen,
+        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS",
+        n_convs,
+        f"-1, since MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT} freezes all of res5",
+    )
+    trained = [s for s in _STAGES if s not in frozen and not (s == "res5" and n_convs >= 0)]
+    _require(
+        set(stages) <= set(trained),
+        "MODEL.SIMFRCNN.DEFORM_STAGES",
+        stages,
+        f"some of {', '.join(trained)}, the stages that MODEL.BACKBONE.FREEZE_AT and "
+        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS leave wholly trained: frozen offsets would stay 0",
+    )
+
+
+def _frozen_stages(cfg: Any) -> tuple[str, ...]:
+    """The stages that ``FREEZE_AT`` freezes; in a C4 detector res5 is the box head's and is not."""
+    frozen = _STAGES[: max(cfg.MODEL.BACKBONE.FREEZE_AT - 1, 0)]
+    is_pyramid = "fpn" in cfg.MODEL.BACKBONE.NAME
+    return frozen if is_pyramid else tuple(stage for stage in frozen if stage != "res5")
 
 
 def _check_loader_keys(cfg: Any) -> None:
@@ -373,6 +467,11 @@ def _flattened(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         dotted = f"{prefix}{key}"
         leaves += _flattened(value, f"{dotted}.") if isinstance(value, dict) else [(dotted, value)]
     return leaves
+
+
+def _leaves(cfg: Any) -> dict[str, Any]:
+    """All keys of a config with their values, as a file would give them back."""
+    return dict(_flattened(yaml.safe_load(cfg.dump())))
 
 
 def _get(cfg: Any, dotted: str) -> Any:

@@ -65,7 +65,7 @@ def contrastive_costs(
     if normalise:
         first, second = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
     distance = torch.linalg.vector_norm(first - second, dim=1)
-    violation = distance if same_kind else (margin - distance).clamp(min=0)
+    violation: Tensor = distance if same_kind else (margin - distance).clamp(min=0)
     return violation.square() / 2
 
 

@@ -6,7 +6,7 @@ Both engines call these, so that a number never depends on which of them runs.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,22 +24,29 @@ from simfrcnn.data.loading import load_sample
 from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.data.workers import BatchLoader
-from simfrcnn.errors import ConfigError
+from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import ImageRecord
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Sample
 
+LOW_STAGES = ("stem", "res2", "res3")
+"""conv1 to conv3: what ``SOLVER.LOW_STAGES_LR_FACTOR`` slows down."""
+
 
 def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
     """Adam (the source's) or SGD over the parameters that are trained, in the model's order.
 
+    Args:
+        cfg: The config.
+        model: Of either engine, or in its data-parallel shell. With
+            ``SOLVER.LOW_STAGES_LR_FACTOR`` other than 1 it must have ``stages``: name -> module.
+
     Raises:
-        ConfigError: Nothing is left to train.
+        ConfigError: Nothing is left to train, or no low stages where the learning rate of those
+            is asked for.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ConfigError("every parameter is frozen; lower MODEL.BACKBONE.FREEZE_AT")
+    parameters = _parameter_groups(cfg, model)
     solver = cfg.SOLVER
     if solver.OPTIMIZER == "sgd":
         return torch.optim.SGD(
@@ -49,6 +56,31 @@ def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
             weight_decay=solver.WEIGHT_DECAY,
         )
     return torch.optim.Adam(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+
+
+def _parameter_groups(cfg: Any, model: nn.Module) -> list[Any]:
+    """One group; with another learning rate of the low stages two, theirs being the second."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ConfigError("every parameter is frozen; lower MODEL.BACKBONE.FREEZE_AT")
+    factor = cfg.SOLVER.LOW_STAGES_LR_FACTOR
+    if factor == 1:
+        return trained
+    stages: Mapping[str, nn.Module] = getattr(getattr(model, "module", model), "stages", {})
+    in_low_stages = {
+        id(parameter)
+        for name in LOW_STAGES
+        if name in stages
+        for parameter in stages[name].parameters()
+    }
+    low = [parameter for parameter in trained if id(parameter) in in_low_stages]
+    others = [parameter for parameter in trained if id(parameter) not in in_low_stages]
+    if not low:
+        raise ConfigError(
+            f"SOLVER.LOW_STAGES_LR_FACTOR is {factor}, but nothing is trained in {LOW_STAGES}: "
+            "lower MODEL.BACKBONE.FREEZE_AT, or leave the factor at 1"
+        )
+    return [{"params": others}, {"params": low, "lr": cfg.SOLVER.BASE_LR * factor}]
 
 
 def build_lr_scheduler(cfg: Any, optimizer: Optimizer) -> LambdaLR:
@@ -104,6 +136,7 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
 
     Raises:
         ConfigError: There are none, or none has a category for one of ``DATASETS.CLASSES``.
+        DataError: A class has no box.
     """
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
@@ -115,7 +148,28 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
             f"DATASETS.CLASSES asks for {missing}, but {[str(s.path) for s in sets]} have the "
             f"categories {sorted(known)} only"
         )
+    _require_examples(sets, cfg)
     return sets
+
+
+def _require_examples(sets: Sequence[AnnotatedSet], cfg: Any) -> None:
+    """Refuse a class without a box; that of the target classes is told by ``training_lists``."""
+    seen = {f.category for annotated in sets for r in annotated.records for f in r.findings}
+    targets = tuple(cfg.DATASETS.TARGET_CLASSES)
+    for name in cfg.DATASETS.CLASSES:
+        if name in seen or name in targets:
+            continue
+        advice = "leave it out of DATASETS.CLASSES, or give data that have it"
+        origins = [annotated.info.get("pseudo") for annotated in sets]
+        if any(isinstance(origin, dict) and origin.get("class") == name for origin in origins):
+            advice = (
+                "the pseudo-labelling found none (see the summary beside the file): train stage 1 "
+                "for longer, or label again with a lower PSEUDO.SCORE_THRESHOLD (--score-threshold)"
+            )
+        raise DataError(
+            f"{', '.join(cfg.DATASETS.TRAIN)}: no image has a box of the class {name!r} in "
+            f"{[str(annotated.path) for annotated in sets]}, so it cannot be learnt; {advice}"
+        )
 
 
 def check_patients_stay_apart(cfg: Any) -> None:

@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -33,19 +34,32 @@ def write_imagenet_pkl(path: Path, *, depth: int) -> Path:
 
 
 def random_resnet(depth: int) -> dict[str, Tensor]:
-    """A seeded ResNet that is as tame as a trained one.
-
-    Its running statistics are those of grey images with noise, and its blocks add little to what
-    they are given, so that nothing explodes over a hundred layers.
-    """
+    """A seeded ResNet of torchvision that is as tame as a trained one."""
     torch.manual_seed(depth)
-    resnet = getattr(torchvision.models, f"resnet{depth}")(weights=None)
+    return _tamed(getattr(torchvision.models, f"resnet{depth}")(weights=None))
+
+
+def random_timm_model(name: str) -> dict[str, Tensor]:
+    """A seeded model of timm; if it is a ResNet, one as tame as a trained one."""
+    import timm
+
+    torch.manual_seed(len(name))
+    model = timm.create_model(name, pretrained=False)
+    return _tamed(model) if hasattr(model, "layer4") else model.state_dict()
+
+
+def _tamed(resnet: Any) -> dict[str, Tensor]:
+    """Running statistics are made those of grey images with noise.
+
+    Blocks add little to what they are given, so that nothing explodes over a hundred layers.
+    """
     for layer in resnet.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None  # the plain mean over the batches seen
     for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
         for block in stage:
-            torch.nn.init.constant_(block.bn3.weight if depth >= 50 else block.bn2.weight, 0.2)
+            last = block.bn3 if hasattr(block, "bn3") else block.bn2
+            torch.nn.init.constant_(last.weight, 0.2)
     with torch.no_grad():
         resnet.train()(torch.linspace(-2, 2, 4)[:, None, None, None] + torch.randn(4, 3, 96, 96))
     state: dict[str, Tensor] = resnet.state_dict()

@@ -34,6 +34,7 @@ _ARCHITECTURE_KEYS = (
     "MODEL.PIXEL_MEAN",
     "MODEL.PIXEL_STD",
     "MODEL.BACKBONE.NAME",
+    "MODEL.TIMM.NAME",
     "MODEL.RESNETS.DEPTH",
     "MODEL.RESNETS.NORM",
     "MODEL.RESNETS.STRIDE_IN_1X1",
@@ -49,8 +50,11 @@ _ARCHITECTURE_KEYS = (
     "MODEL.ROI_BOX_HEAD.FC_DIM",
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE",
+    "MODEL.SIMFRCNN.DEFORM_STAGES",
     "DATASETS.CLASSES",
 )
+# What a checkpoint meant before it had the key.
+_BEFORE_THE_KEY = {"MODEL.TIMM.NAME": "", "MODEL.SIMFRCNN.DEFORM_STAGES": "[]"}
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,8 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
             f"{path} was trained with the engine {content['engine']}, this run uses "
             f"{identity.engine}; take --engine {content['engine']}"
         )
-    theirs, ours = content["architecture"], dict(identity.architecture)
+    theirs = {**_BEFORE_THE_KEY, **content["architecture"]}
+    ours = {**_BEFORE_THE_KEY, **identity.architecture}
     differing = [
         f"{key} is {theirs.get(key)} in the file, {ours.get(key)} in the config"
         for key in sorted({*theirs, *ours})

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simfrcnn.engines.common.checkpoints import (
     is_simfrcnn_checkpoint,
     read_pickled_arrays,
     read_torch_file,
 )
+from simfrcnn.engines.common.deformable import is_offset
 from simfrcnn.errors import CheckpointError
 
 _DETECTRON2_NAME = re.compile(
@@ -83,6 +84,7 @@ def fill_new_model(
     load_detector: Callable[[Path], None],
     backbone: Mapping[str, Tensor],
     read: Callable[[Path], Mapping[str, Tensor]] = read_imagenet_weights,
+    architecture_key: str = "MODEL.RESNETS.DEPTH",
 ) -> None:
     """Fill a new model from ``MODEL.WEIGHTS``; an empty name leaves it random.
 
@@ -90,10 +92,11 @@ def fill_new_model(
     refused.
 
     Args:
-        weights: A checkpoint of simfrcnn, from which the whole detector starts, or a ResNet.
+        weights: A checkpoint of simfrcnn, from which the whole detector starts, or a backbone.
         load_detector: Fills the whole model from a checkpoint, strictly.
-        backbone: torchvision name -> the model's own tensor.
-        read: Reads a ResNet's file; names are torchvision's.
+        backbone: The file's name (torchvision's or timm's) -> the model's own tensor.
+        read: Reads a backbone's file; names are those of ``backbone``.
+        architecture_key: What to check if the file does not fit, for the message.
 
     Raises:
         CheckpointError: Missing, damaged or unsafe file; one that leaves a backbone tensor
@@ -102,16 +105,39 @@ def fill_new_model(
     if not weights:
         return
     path = Path(weights).expanduser()
-    if path.suffix != ".pkl" and is_simfrcnn_checkpoint(read_torch_file(path)):
+    is_pickled_by_torch = path.suffix not in (".pkl", ".safetensors")
+    if is_pickled_by_torch and is_simfrcnn_checkpoint(read_torch_file(path)):
         load_detector(path)
         return
+    filling = backbone_weights(read(path), backbone, path, architecture_key)
     with torch.no_grad():
-        for name, value in backbone_weights(read(path), backbone, path).items():
+        for name, value in filling.items():
             backbone[name].copy_(value)
 
 
+def tensors_by_file_name(model: nn.Module, prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a model that a file with weights of its backbone must fill.
+
+    Offsets of deformable convolutions are new, and not among them.
+
+    Args:
+        model: The detector.
+        prefixes: How names of the backbone's parts begin in the model -> how in the file; the first
+            that fits counts.
+    """
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        ours = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        if ours is not None and not is_offset(name):
+            tensors[prefixes[ours] + name.removeprefix(ours)] = tensor
+    return tensors
+
+
 def backbone_weights(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+    weights: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: Path,
+    architecture_key: str = "MODEL.RESNETS.DEPTH",
 ) -> dict[str, Tensor]:
     """Pick every tensor that the backbone needs; refuse a file that leaves one unfilled.
 
@@ -120,6 +146,7 @@ def backbone_weights(
         wanted: torchvision name -> the model's own tensor, for the whole backbone and, in a C4
             model, for the stage that serves as box head.
         path: For the message.
+        architecture_key: What to check, for the message.
 
     Raises:
         CheckpointError: Lists what is missing or of another shape. A file with batch statistics is
@@ -132,7 +159,7 @@ def backbone_weights(
         for name, value in wanted.items()
         if name in weights and weights[name].shape != value.shape
     ]
-    if "bn1.running_mean" in weights and "bn1.running_mean" not in wanted:
+    if _has_statistics(weights) and not _has_statistics(wanted):
         problems.append(
             "the file was trained with batch normalisation, the model has other norm layers; set "
             "MODEL.RESNETS.NORM to FrozenBN or BN"
@@ -141,7 +168,7 @@ def backbone_weights(
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(
             f"{path} does not fill the backbone: {'; '.join(problems[:5])}{more}. Check "
-            "MODEL.RESNETS.DEPTH and MODEL.RESNETS.NORM"
+            f"{architecture_key} and MODEL.RESNETS.NORM"
         )
     return {name: weights[name] for name in wanted}
 
@@ -154,6 +181,10 @@ def _is_weight(name: Any, value: Any) -> bool:
         and not _CLASSIFIER.search(name)
         and not _is_counter(name)
     )
+
+
+def _has_statistics(tensors: Mapping[str, Tensor]) -> bool:
+    return any(name.endswith("running_mean") for name in tensors)
 
 
 def _is_counter(name: str) -> bool:

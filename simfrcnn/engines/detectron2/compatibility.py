@@ -90,6 +90,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
         "out_channels",
         "kwargs",
     ),
+    "layers:FrozenBatchNorm2d.convert_frozen_batchnorm": ("module",),
     "checkpoint.c2_model_loading:convert_basic_c2_names": ("original_keys",),
     "engine.defaults:create_ddp_model": ("model", "fp16_compression", "kwargs"),
     "engine.defaults:DefaultTrainer.__init__": ("self", "cfg"),

@@ -9,9 +9,11 @@ from typing import Any
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
-from torch import Tensor
+from torch import Tensor, nn
 
+from simfrcnn.engines.common.stages import adapt_stages
 from simfrcnn.engines.contract import LOSS_KEYS
+from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
 from simfrcnn.errors import ConfigError
@@ -50,7 +52,14 @@ class SimFasterRCNN(GeneralizedRCNN):
         parts: dict[str, Any] = super().from_config(cfg)
         _require(cfg, "PROPOSAL_GENERATOR", parts["proposal_generator"], TopLikelihoodRPN)
         _require(cfg, "ROI_HEADS", parts["roi_heads"], SimROIHeads)
+        stages = stages_of(parts["backbone"], parts["roi_heads"])
+        adapt_stages(cfg, stages, statistics_freezer(cfg))
         return parts
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The stages of the ResNet by name (stem, res2 ... res5); empty for another backbone."""
+        return stages_of(self.backbone, self.roi_heads)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses by :data:`~simfrcnn.engines.contract.LOSS_KEYS` in training, else detections."""

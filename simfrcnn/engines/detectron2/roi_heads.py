@@ -24,6 +24,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from simfrcnn.config import data_settings, method_settings
+from simfrcnn.engines.common import timm_backbones
 from simfrcnn.losses import similarity_loss
 from simfrcnn.sampling.proposals import top_proposals
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
@@ -185,8 +186,11 @@ class SimRes5ROIHeads(SimROIHeads, Res5ROIHeads):
         return {**arguments, "box_predictor": SimFastRCNNOutputLayers(cfg, shape)}
 
     @classmethod
-    def _build_res5_block(cls, cfg: Any) -> tuple[nn.Sequential, int]:
+    def _build_res5_block(cls, cfg: Any) -> tuple[nn.Module, int]:
         """The last stage of the configured depth; the library builds three bottlenecks for all."""
+        if timm_backbones.is_timm(cfg):
+            _, layer4, out_channels = timm_backbones.build_c4(cfg)
+            return layer4, out_channels
         resnet = cfg.MODEL.RESNETS
         if resnet.DEPTH not in _BASIC_BLOCKS_OF_RES5:
             return super()._build_res5_block(cfg)

@@ -16,15 +16,23 @@ from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 from torch import Tensor, nn
 
 from simfrcnn.engines.common.checkpoints import read_pickled_arrays
+from simfrcnn.engines.common.timm_backbones import TimmBody, read_timm_weights
 from simfrcnn.engines.common.weights import (
     fill_new_model,
     read_imagenet_weights,
+    tensors_by_file_name,
     torchvision_name,
 )
 from simfrcnn.engines.detectron2.model import load_weights
 from simfrcnn.errors import CheckpointError
 
 _PREFIXES = ("backbone.bottom_up.", "backbone.", "roi_heads.")
+_PREFIXES_OF_TIMM = {
+    "backbone.body.": "",
+    "backbone.bottom_up.body.net.model.": "",
+    "backbone.bottom_up.body.": "",
+    "roi_heads.res5.": "layer4.",
+}
 _FROZEN_EPS = 1e-5
 
 
@@ -34,9 +42,19 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
     Raises:
         CheckpointError: See :func:`simfrcnn.engines.common.weights.fill_new_model`.
     """
+    load_detector = partial(load_weights, model)
+    if any(isinstance(part, TimmBody) for part in model.modules()):
+        fill_new_model(
+            weights,
+            load_detector=load_detector,
+            backbone=tensors_by_file_name(model, _PREFIXES_OF_TIMM),
+            read=read_timm_weights,
+            architecture_key="MODEL.TIMM.NAME",
+        )
+        return
     fill_new_model(
         weights,
-        load_detector=partial(load_weights, model),
+        load_detector=load_detector,
         backbone=_tensors_of_the_resnet(model),
         read=_read,
     )

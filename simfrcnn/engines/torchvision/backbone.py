@@ -1,4 +1,4 @@
-"""How is torchvision's ResNet built so that it means what the config's Detectron2 keys say?
+"""How is torchvision's ResNet, or a model of timm, built as the config's Detectron2 keys say?
 
 C4: the stages up to res4 give one feature map of stride 16, res5 becomes the box head. FPN: res2 to
 res5 give the pyramid p2 to p5, and p6 by subsampling.
@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import Bottleneck, ResNet
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from simfrcnn.engines.common import timm_backbones
+from simfrcnn.engines.common.stages import freeze_layers
+from simfrcnn.engines.common.timm_backbones import TimmBody
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "FrozenBN": FrozenBatchNorm2d,
@@ -49,7 +54,7 @@ class C4Backbone(nn.Module):
 
     def __init__(self, resnet: ResNet, freeze_at: int) -> None:
         super().__init__()
-        freeze(resnet, min(freeze_at, 4))
+        freeze_layers(resnet, min(freeze_at, 4), freeze_statistics)
         self.out_channels = _out_channels(resnet.layer3)
         self.body = IntermediateLayerGetter(resnet, {"layer3": "res4"})
 
@@ -61,35 +66,68 @@ class C4Backbone(nn.Module):
 
 def fpn_backbone(cfg: Any, resnet: ResNet) -> BackboneWithFPN:
     """The whole ResNet with a feature pyramid on top: p2, p3, p4, p5 and ``pool`` (p6)."""
-    freeze(resnet, cfg.MODEL.BACKBONE.FREEZE_AT)
+    freeze_layers(resnet, cfg.MODEL.BACKBONE.FREEZE_AT, freeze_statistics)
     return BackboneWithFPN(
         resnet,
         return_layers=dict(zip(_STAGES, FPN_STRIDES, strict=False)),
         in_channels_list=[_out_channels(getattr(resnet, stage)) for stage in _STAGES],
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm_layer=NORMS[cfg.MODEL.FPN.NORM] if cfg.MODEL.FPN.NORM else None,
+        norm_layer=_norm_of_pyramid(cfg),
     )
 
 
-def freeze(resnet: ResNet, freeze_at: int) -> None:
-    """Freeze as Detectron2 does: 1 the stem, 2 the stem and res2, and so on; 0 nothing.
+class TimmC4Backbone(nn.Module):
+    """conv1 to conv4 of a ResNet of timm."""
 
-    Parameters are not trained, and batch normalisation keeps its statistics for good.
-    """
-    stem = ("conv1", "bn1") if freeze_at >= 1 else ()
-    for name in (*stem, *_STAGES[: max(freeze_at - 1, 0)]):
-        part = getattr(resnet, name)
-        part.requires_grad_(False)
-        setattr(resnet, name, _with_frozen_statistics(part))
+    def __init__(self, body: TimmBody) -> None:
+        super().__init__()
+        self.out_channels = body.channels["res4"]
+        self.body = body
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) -> {"res4": (N, channels, H / 16, W / 16)}."""
+        features: dict[str, Tensor] = self.body(images)
+        return features
 
 
-def _with_frozen_statistics(module: nn.Module) -> nn.Module:
+class TimmFpnBackbone(nn.Module):
+    """A model of timm with a feature pyramid on top: p2, p3, p4, p5 and ``pool`` (p6)."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__()
+        self.body = timm_backbones.build_pyramid_body(cfg)
+        self.out_channels = cfg.MODEL.FPN.OUT_CHANNELS
+        self.fpn = FeaturePyramidNetwork(
+            list(self.body.channels.values()),
+            self.out_channels,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=_norm_of_pyramid(cfg),
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) -> feature maps by level."""
+        maps = dict(zip(FPN_STRIDES, self.body(images).values(), strict=False))
+        features: dict[str, Tensor] = self.fpn(maps)
+        return features
+
+
+def _norm_of_pyramid(cfg: Any) -> Callable[[int], nn.Module] | None:
+    return NORMS[cfg.MODEL.FPN.NORM] if cfg.MODEL.FPN.NORM else None
+
+
+def statistics_freezer(cfg: Any) -> Callable[[nn.Module], nn.Module]:
+    """What freezes batch statistics in this backbone: timm's function or ours."""
+    return timm_backbones.freeze_statistics if timm_backbones.is_timm(cfg) else freeze_statistics
+
+
+def freeze_statistics(module: nn.Module) -> nn.Module:
+    """Every batch normalisation with its statistics frozen, and kept."""
     if isinstance(module, nn.BatchNorm2d):
         frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps)
         frozen.load_state_dict(module.state_dict())
         return frozen
     for name, child in module.named_children():
-        setattr(module, name, _with_frozen_statistics(child))
+        setattr(module, name, freeze_statistics(child))
     return module
 
 

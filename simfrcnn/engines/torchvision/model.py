@@ -15,12 +15,14 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from simfrcnn import config
+from simfrcnn.engines.common import timm_backbones
 from simfrcnn.engines.common.checkpoints import (
     Identity,
     load_model_strictly,
     read_checkpoint,
 )
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
 from simfrcnn.engines.contract import LOSS_KEYS, Deviation
 from simfrcnn.engines.torchvision import backbone as backbones
 from simfrcnn.engines.torchvision.roi_heads import (
@@ -63,14 +65,14 @@ _STAGES = ["res2", "res3", "res4", "res5"]
 # What each of the two heads needs the other keys to be.
 _LEGAL_WITH_HEADS: dict[str, dict[str, tuple[Any, ...]]] = {
     _C4: {
-        "MODEL.BACKBONE.NAME": ("build_resnet_backbone",),
+        "MODEL.BACKBONE.NAME": ("build_resnet_backbone", timm_backbones.C4_NAME),
         "MODEL.RESNETS.OUT_FEATURES": (["res4"],),
         "MODEL.RPN.IN_FEATURES": (["res4"],),
         "MODEL.ROI_HEADS.IN_FEATURES": (["res4"],),
         "MODEL.ROI_BOX_HEAD.NAME": ("",),
     },
     _FPN: {
-        "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone",),
+        "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone", timm_backbones.FPN_NAME),
         "MODEL.RESNETS.OUT_FEATURES": (_STAGES,),
         "MODEL.FPN.IN_FEATURES": (_STAGES,),
         "MODEL.FPN.NORM": ("", "BN", "GN"),
@@ -83,10 +85,13 @@ _LEGAL: dict[str, tuple[Any, ...]] = {
     "MODEL.META_ARCHITECTURE": ("SimFasterRCNN",),
     "MODEL.PROPOSAL_GENERATOR.NAME": ("TopLikelihoodRPN",),
     "MODEL.ROI_HEADS.NAME": (_C4, _FPN),
-    "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
-    "MODEL.RESNETS.NORM": tuple(backbones.NORMS),
     "MODEL.BACKBONE.FREEZE_AT": (0, 1, 2, 3, 4, 5),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIAlign"),
+}
+# Of torchvision's own ResNets; timm's models are checked where they are built.
+_LEGAL_RESNETS: dict[str, tuple[Any, ...]] = {
+    "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
+    "MODEL.RESNETS.NORM": tuple(backbones.NORMS),
 }
 
 
@@ -96,6 +101,11 @@ class SimFasterRCNN(GeneralizedRCNN):
     def __init__(self, *, identity: Identity, **parts: nn.Module) -> None:
         super().__init__(**parts)
         self.identity = identity
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The stages of the ResNet by name (stem, res2 ... res5); empty for another backbone."""
+        return stages_by_layer(self.backbone.body, getattr(self.roi_heads.box_head, "layer4", None))
 
     @property
     def device(self) -> torch.device:
@@ -140,18 +150,13 @@ def build_model(cfg: Any) -> SimFasterRCNN:
     check_supported(cfg)
     device = check_device(cfg)
     is_fpn = cfg.MODEL.ROI_HEADS.NAME == _FPN
-    resnet = backbones.build_resnet(cfg)
-    backbone = (
-        backbones.fpn_backbone(cfg, resnet)
-        if is_fpn
-        else backbones.C4Backbone(resnet, cfg.MODEL.BACKBONE.FREEZE_AT)
-    )
+    backbone, res5 = _backbone(cfg, is_fpn)
     strides = backbones.FPN_STRIDES if is_fpn else backbones.C4_STRIDES
     model = SimFasterRCNN(
         identity=Identity.of(NAME, cfg),
         backbone=backbone,
         rpn=_rpn(cfg, backbone.out_channels, tuple(strides.values())),
-        roi_heads=_roi_heads(cfg, backbone.out_channels, None if is_fpn else resnet.layer4),
+        roi_heads=_roi_heads(cfg, backbone.out_channels, res5),
         transform=NormaliseOnly(
             min_size=1,
             max_size=1,
@@ -160,6 +165,7 @@ def build_model(cfg: Any) -> SimFasterRCNN:
             size_divisible=32 if is_fpn else 1,
         ),
     )
+    adapt_stages(cfg, model.stages, backbones.statistics_freezer(cfg))
     return model.to(device).train()
 
 
@@ -208,13 +214,16 @@ def check_supported(cfg: Any) -> None:
     for key in ("MODEL.RPN.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA"):
         if abs(_get(cfg, key) - _SMOOTH_L1_BETA) > 1e-6:
             raise _refusal(cfg, key, "1/9 (0.1111111), which torchvision has fixed")
-    depth = cfg.MODEL.RESNETS.DEPTH
-    _require_one_of(
-        cfg,
-        "MODEL.RESNETS.RES2_OUT_CHANNELS",
-        (64,) if depth in (18, 34) else (256,),
-        f" with MODEL.RESNETS.DEPTH {depth}",
-    )
+    if not timm_backbones.is_timm(cfg):
+        for key, legal in _LEGAL_RESNETS.items():
+            _require_one_of(cfg, key, legal)
+        depth = cfg.MODEL.RESNETS.DEPTH
+        _require_one_of(
+            cfg,
+            "MODEL.RESNETS.RES2_OUT_CHANNELS",
+            (64,) if depth in (18, 34) else (256,),
+            f" with MODEL.RESNETS.DEPTH {depth}",
+        )
     _require_length(cfg, "MODEL.RPN.IOU_THRESHOLDS", (2,))
     _require_length(cfg, "MODEL.ROI_HEADS.IOU_THRESHOLDS", (1,))
     n_levels = len(cfg.MODEL.RPN.IN_FEATURES)
@@ -223,6 +232,21 @@ def check_supported(cfg: Any) -> None:
     _require_one_head_for_all_levels(cfg, n_levels)
     if cfg.MODEL.ROI_HEADS.NAME == _FPN and cfg.MODEL.ROI_BOX_HEAD.NUM_FC < 1:
         raise _refusal(cfg, "MODEL.ROI_BOX_HEAD.NUM_FC", f"at least 1 with {_FPN}")
+
+
+def _backbone(cfg: Any, is_fpn: bool) -> tuple[Any, Res5BoxHead | None]:
+    """The backbone and, of a C4 detector, the box head."""
+    if timm_backbones.is_timm(cfg):
+        if is_fpn:
+            return backbones.TimmFpnBackbone(cfg), None
+        body, layer4, n_features = timm_backbones.build_c4(cfg)
+        return backbones.TimmC4Backbone(body), Res5BoxHead(layer4, n_features)
+    resnet = backbones.build_resnet(cfg)
+    if is_fpn:
+        return backbones.fpn_backbone(cfg, resnet), None
+    n_features = 512 if cfg.MODEL.RESNETS.DEPTH in (18, 34) else 2048
+    backbone = backbones.C4Backbone(resnet, cfg.MODEL.BACKBONE.FREEZE_AT)
+    return backbone, Res5BoxHead(resnet.layer4, n_features)
 
 
 def _rpn(cfg: Any, n_channels: int, strides: tuple[int, ...]) -> TopLikelihoodRPN:
@@ -248,12 +272,12 @@ def _rpn(cfg: Any, n_channels: int, strides: tuple[int, ...]) -> TopLikelihoodRP
     )
 
 
-def _roi_heads(cfg: Any, n_channels: int, layer4: nn.Module | None) -> SimRoIHeads:
+def _roi_heads(cfg: Any, n_channels: int, res5: Res5BoxHead | None) -> SimRoIHeads:
     node, box, method = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD, config.method_settings(cfg)
     data = config.data_settings(cfg)
-    if layer4 is not None:
-        box_head: nn.Module = Res5BoxHead(layer4)
-        n_features = 512 if cfg.MODEL.RESNETS.DEPTH in (18, 34) else 2048
+    if res5 is not None:
+        box_head: nn.Module = res5
+        n_features = res5.n_features
         strides = backbones.C4_STRIDES
     else:
         box_head = FcBoxHead(n_channels * box.POOLER_RESOLUTION**2, box.NUM_FC, box.FC_DIM)

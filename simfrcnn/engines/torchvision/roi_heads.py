@@ -167,9 +167,10 @@ class AlignedPooler(nn.Module):
 class Res5BoxHead(nn.Module):
     """The last stage of a ResNet and the mean over space: one vector per region (C4)."""
 
-    def __init__(self, layer4: nn.Module) -> None:
+    def __init__(self, layer4: nn.Module, n_features: int) -> None:
         super().__init__()
         self.layer4 = layer4
+        self.n_features = n_features
 
     def forward(self, regions: Tensor) -> Tensor:
         """(R, channels, h, w) -> (R, D)."""

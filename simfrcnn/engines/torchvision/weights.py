@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
-from simfrcnn.engines.common.weights import fill_new_model
+from simfrcnn.engines.common.timm_backbones import TimmBody, read_timm_weights
+from simfrcnn.engines.common.weights import (
+    fill_new_model,
+    read_imagenet_weights,
+    tensors_by_file_name,
+)
 from simfrcnn.engines.torchvision.model import load_weights
 
-# Where the parts of a ResNet are in the model, and how torchvision's names begin there.
-_PREFIXES = {"backbone.body.": "", "roi_heads.box_head.layer4.": "layer4."}
+# Where the parts of a backbone are in the model, and how torchvision's or timm's names begin there.
+_PREFIXES = {
+    "backbone.body.net.model.": "",
+    "backbone.body.": "",
+    "roi_heads.box_head.layer4.": "layer4.",
+}
 
 
 def load_initial_weights(model: nn.Module, weights: str) -> None:
@@ -23,17 +32,11 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
     Raises:
         CheckpointError: See :func:`simfrcnn.engines.common.weights.fill_new_model`.
     """
+    is_timm = any(isinstance(part, TimmBody) for part in model.modules())
     fill_new_model(
         weights,
         load_detector=partial(load_weights, model),
-        backbone=_tensors_of_the_resnet(model),
+        backbone=tensors_by_file_name(model, _PREFIXES),
+        read=read_timm_weights if is_timm else read_imagenet_weights,
+        architecture_key="MODEL.TIMM.NAME" if is_timm else "MODEL.RESNETS.DEPTH",
     )
-
-
-def _tensors_of_the_resnet(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        theirs + name.removeprefix(ours): tensor
-        for name, tensor in model.state_dict().items()
-        for ours, theirs in _PREFIXES.items()
-        if name.startswith(ours)
-    }

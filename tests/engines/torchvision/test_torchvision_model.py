@@ -12,7 +12,8 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 
-from simfrcnn.engines.torchvision.backbone import build_resnet, freeze
+from simfrcnn.engines.common.stages import freeze_layers
+from simfrcnn.engines.torchvision.backbone import build_resnet, freeze_statistics
 from simfrcnn.engines.torchvision.roi_heads import AlignedPooler
 from simfrcnn.engines.torchvision.rpn import FloatAnchors
 from simfrcnn.errors import ConfigError
@@ -245,7 +246,7 @@ def test_the_pooler_is_detectron2s():
 def test_freezing_means_what_detectron2_means(engine, freeze_at, frozen):
     resnet = build_resnet(smoke_config(engine, "fpn", "MODEL.RESNETS.NORM", "BN"))
     before = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
-    freeze(resnet, freeze_at)
+    freeze_layers(resnet, freeze_at, freeze_statistics)
     is_free = {
         name
         for name, part in resnet.named_children()

@@ -86,8 +86,10 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["MODEL.SIMFRCNN.SIMILARITY.DISTANCE_MARGIN", "2.5"], r"above 0, and at most 2"),
         (["MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"], r"only .*LOSS contrastive has"),
         (
-            ["MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True", "SOLVER.IMS_PER_BATCH", "2"]
-            + ["MODEL.SIMFRCNN.SIMILARITY.LOSS", "contrastive"],
+            [
+                *("MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"),
+                *("MODEL.SIMFRCNN.SIMILARITY.LOSS", "contrastive", "SOLVER.IMS_PER_BATCH", "2"),
+            ],
             r"IMS_PER_BATCH is 2.*legal is 4 or more",
         ),
         (["MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "0"], r"TOP_K is 0; legal is at least 1"),
@@ -99,6 +101,23 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["DATALOADER.ASPECT_RATIO_GROUPING", "True"], r"break the pairs.*False"),
         (["MODEL.RESNETS.NORM", "FrozenBN"], r"FrozenBN but MODEL\.WEIGHTS is empty.*GN"),
         (["SOLVER.AMP.ENABLED", "True"], r"mixed precision needs a GPU"),
+        (["MODEL.BACKBONE.NAME", "build_timm_backbone"], r"MODEL\.TIMM\.NAME is ''.*seresnet101"),
+        (["MODEL.TIMM.NAME", "seresnet101"], r"legal is '' unless MODEL\.BACKBONE\.NAME is b"),
+        (["MODEL.SIMFRCNN.DEFORM_STAGES", "[layer4]"], r"DEFORM_STAGES.*res2, res3, res4, res5"),
+        (["MODEL.SIMFRCNN.DEFORM_STAGES", "[res4,res4]"], r"DEFORM_STAGES.*each once"),
+        (["MODEL.SIMFRCNN.DEFORM_STAGES", "[res2]"], r"some of res3, res4, res5,.*FREEZE_AT"),
+        (
+            ["MODEL.SIMFRCNN.DEFORM_STAGES", "[res5]", "MODEL.SIMFRCNN.RES5_TRAINED_CONVS", "2"],
+            r"some of res3, res4,.*RES5_TRAINED_CONVS",
+        ),
+        (["MODEL.SIMFRCNN.RES5_TRAINED_CONVS", "-2"], r"RES5_TRAINED_CONVS is -2; legal is -1"),
+        (
+            [
+                *("MODEL.SIMFRCNN.RES5_TRAINED_CONVS", "2", "MODEL.BACKBONE.FREEZE_AT", "5"),
+                *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone"),
+            ],
+            r"RES5_TRAINED_CONVS is 2.*FREEZE_AT 5 freezes all of res5",
+        ),
     ],
 )
 def test_what_is_refused_and_how(tree, legal, words, message):
@@ -195,6 +214,8 @@ def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
         ("SOLVER.BASE_LR", "0"),
         ("SOLVER.BASE_LR", ".nan"),
         ("SOLVER.BASE_LR", ".inf"),
+        ("SOLVER.LOW_STAGES_LR_FACTOR", "0"),
+        ("SOLVER.LOW_STAGES_LR_FACTOR", "-.1"),
         ("SOLVER.MAX_ITER", "0"),
         ("SOLVER.STEPS", "[soon]"),
         ("SOLVER.WARMUP_ITERS", "-3"),

@@ -57,6 +57,14 @@ def test_another_architecture_names_the_key_and_both_values(saved):
         read_checkpoint(saved[0], identity(**{"MODEL.RESNETS.DEPTH": "101"}))
 
 
+def test_a_checkpoint_from_before_a_key_has_its_default(saved):
+    plain = {"MODEL.TIMM.NAME": "", "MODEL.SIMFRCNN.DEFORM_STAGES": "[]"}
+    assert read_checkpoint(saved[0], identity(**plain))["training"]["step"] == 7
+    for key, value in zip(plain, ("seresnet18", "res5"), strict=True):
+        with pytest.raises(CheckpointError, match=rf"{key} is .* in the file, {value} in"):
+            read_checkpoint(saved[0], identity(**plain | {key: value}))
+
+
 def test_a_list_and_a_tuple_are_the_same_architecture():
     trees = []
     for classes in (["malignant"], ("malignant",)):

@@ -122,6 +122,69 @@ def test_optimisers_take_the_keys_and_leave_frozen_parameters_out():
         recipe.build_optimizer(make_config(), model)
 
 
+class Staged(nn.Module):
+    """A model with stages, as both engines have it: one number each, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleDict({n: nn.Linear(1, 1, bias=False) for n in self.names})
+
+    names = ("stem", "res2", "res3", "res4", "res5", "head")
+
+    @property
+    def stages(self):
+        return {name: self.layers[name] for name in self.names[:-1]}
+
+
+def names_by_rate(optimizer, model):
+    named = {id(parameter): name.split(".")[1] for name, parameter in model.named_parameters()}
+    return [
+        (group["lr"], [named[id(parameter)] for parameter in group["params"]])
+        for group in optimizer.param_groups
+    ]
+
+
+def test_low_stages_learn_at_their_own_rate():
+    model = Staged()
+    model.layers["stem"].requires_grad_(False)
+    cfg = make_config("SOLVER.BASE_LR 0.5 SOLVER.LOW_STAGES_LR_FACTOR 0.1")
+    optimizer = recipe.build_optimizer(cfg, model)
+    expected = [(0.5, ["res4", "res5", "head"]), (0.05, ["res2", "res3"])]
+    assert names_by_rate(optimizer, model) == expected
+    shell = nn.Module()
+    shell.module = model  # as DistributedDataParallel holds it
+    assert names_by_rate(recipe.build_optimizer(cfg, shell), model) == expected
+    plain = recipe.build_optimizer(make_config("SOLVER.BASE_LR 0.5"), model)
+    assert names_by_rate(plain, model) == [(0.5, ["res2", "res3", "res4", "res5", "head"])]
+
+
+def test_the_schedule_scales_both_rates():
+    cfg = make_config("SOLVER.BASE_LR 1 SOLVER.LOW_STAGES_LR_FACTOR 0.1 SOLVER.STEPS (1,)")
+    optimizer = recipe.build_optimizer(cfg, Staged())
+    scheduler = recipe.build_lr_scheduler(cfg, optimizer)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    rates = []
+    for _ in range(1001):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx([0.001, 0.0001])
+    assert rates[1000] == pytest.approx([0.1, 0.01])
+
+
+def test_a_rate_of_low_stages_that_nothing_would_take_is_refused():
+    cfg = make_config("SOLVER.LOW_STAGES_LR_FACTOR 0.1")
+    with pytest.raises(ConfigError, match=r"LOW_STAGES_LR_FACTOR is 0\.1.*FREEZE_AT"):
+        recipe.build_optimizer(cfg, nn.Linear(1, 1))
+    model = Staged()
+    for name in recipe.LOW_STAGES:
+        model.stages[name].requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"LOW_STAGES_LR_FACTOR is 0\.1.*FREEZE_AT"):
+        recipe.build_optimizer(cfg, model)
+
+
 def test_a_step_s_draws_depend_on_seed_step_and_rank_alone():
     def draws(*arguments):
         recipe.seed_step(*arguments)
