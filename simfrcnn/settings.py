@@ -90,6 +90,20 @@ class MethodSettings:
 
 
 @dataclass(frozen=True)
+class PseudoSettings:
+    """Which detections of normal images become pseudo-boxes (weakFaster R-CNN).
+
+    ``keep_unlabelled`` keeps the images that have no box in the new file; ``include_unknown`` also
+    labels unboxed views of patients who have a boxed target, as the thesis does.
+    """
+
+    score_threshold: float = 0.8
+    nms_threshold: float = 0.3
+    keep_unlabelled: bool = False
+    include_unknown: bool = False
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """The rules that change a number of the report; each is written into it."""
 

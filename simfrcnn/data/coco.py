@@ -11,13 +11,13 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from simfrcnn.errors import AnnotationError
+from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
 from simfrcnn.records import (
     Box,
@@ -108,6 +108,66 @@ def write_coco(
         ],
         "categories": [{"id": key, "name": name} for key, name in categories.items()],
     }
+    write_json(path, document)
+
+
+def write_extended(
+    path: Path,
+    source: AnnotatedSet,
+    added: Mapping[int, Sequence[Finding]],
+    *,
+    kept_image_ids: Collection[int],
+    new_category: str,
+    info: Mapping[str, Any],
+) -> None:
+    """Write some images of an annotation file anew with further findings, atomically.
+
+    The entries of the source are copied as they stand, with every key and digit; only
+    ``file_name`` is made relative to the new folder. The category is new, or that of its name.
+
+    Args:
+        path: The new file.
+        source: The set that :func:`read_coco` gave; its file must not have changed since.
+        added: New findings by image id, of any of the new file's categories; appended after those
+            of the source.
+        kept_image_ids: The images that the new file has; findings of others are left out.
+        new_category: A category that the new file has, also if no finding is of it.
+        info: Keys to add to ``info``.
+
+    Raises:
+        AnnotationError: The source has changed, or an id would be used twice.
+        OutputError: The file cannot be written, or is the source itself.
+    """
+    path = Path(path).absolute()
+    if path.resolve() == source.path.resolve():
+        raise OutputError(f"{path} is the file that is extended; give the new one another name")
+    content, document = _read_json(source.path)
+    if hashlib.sha256(content).hexdigest() != source.sha256:
+        raise AnnotationError(f"{source.path} has changed since it was read; run again")
+    categories = dict(source.categories)
+    if new_category not in categories.values():
+        number = max(categories, default=0) + 1
+        categories[number] = new_category
+        document["categories"].append({"id": number, "name": new_category})
+    ids = {name: number for number, name in categories.items()}
+    wanted = set(kept_image_ids)
+    kept = [record for record in source.records if record.image_id in wanted]
+    places = {r.image_id: _relative_to(path.parent, r) for r in kept}
+    document["info"] = {**source.info, **info}
+    document["images"] = [
+        {**entry, "file_name": places[entry["id"]]}
+        for entry in document["images"]
+        if entry["id"] in places
+    ]
+    document["annotations"] = [
+        *(entry for entry in document["annotations"] if entry["image_id"] in places),
+        *(
+            _annotation_entry(path, record, finding, ids)
+            for record in kept
+            for finding in added.get(record.image_id, ())
+        ),
+    ]
+    _require_unique(path, "annotation", [entry["id"] for entry in document["annotations"]])
     write_json(path, document)
 
 
@@ -397,7 +457,7 @@ def _image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
     spacing = record.pixel_spacing_mm
     return {
         "id": record.image_id,
-        "file_name": Path(os.path.relpath(record.path, folder)).as_posix(),
+        "file_name": _relative_to(folder, record),
         "height": record.height,
         "width": record.width,
         "patient_id": record.patient_id,
@@ -410,6 +470,10 @@ def _image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
         "split": record.split,
         "attributes": dict(record.attributes),
     }
+
+
+def _relative_to(folder: Path, record: ImageRecord) -> str:
+    return Path(os.path.relpath(record.path, folder)).as_posix()
 
 
 def _annotation_entry(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pycocotools.coco import COCO
 
-from simfrcnn.data.coco import read_coco, write_coco
-from simfrcnn.errors import AnnotationError
+from simfrcnn.data.coco import read_coco, write_coco, write_extended
+from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.records import (
     FindingSource,
     ImageRecord,
@@ -300,3 +300,72 @@ def test_a_large_file_is_read_fast(tmp_path: Path) -> None:
     data = read_coco(path, check_files=False)
     assert len(data.records) == 20_000
     assert time.perf_counter() - start < 6  # 100,000 images stay under 30 s
+
+
+def suspected(finding_id: int) -> Any:
+    return make_finding(
+        (5, 6, 25, 36), "suspected", finding_id, source=FindingSource.PSEUDO, score=0.9
+    )
+
+
+def test_a_file_is_extended_without_a_change_to_what_is_there(tmp_path: Path) -> None:
+    document = example()
+    # Digits that do not survive XYWH -> XYXY -> XYWH, and a key that is not ours.
+    document["annotations"][0] |= {"bbox": [0.1, 0.7, 10.3, 20.9], "reader": {"name": "x"}}
+    document["images"][1]["modality"] = "MG"
+    source = read_coco(write_json(tmp_path, document), check_files=False)
+    n_before, new_id = len(document["annotations"]), 900
+    path = tmp_path / "deeper" / "new.json"
+    write_extended(
+        path,
+        source,
+        {2: [suspected(new_id)]},
+        kept_image_ids=[1, 2],
+        new_category="suspected",
+        info={"pseudo": {"n": 1}},
+    )
+    written = json.loads(path.read_text())
+    before = [json.dumps(entry) for entry in document["annotations"]]
+    assert [json.dumps(entry) for entry in written["annotations"][:n_before]] == before
+    added = written["annotations"][n_before:]
+    new_category = max(c["id"] for c in document["categories"]) + 1
+    assert [(e["id"], e["image_id"], e["category_id"]) for e in added] == [
+        (new_id, 2, new_category)
+    ]
+    assert (added[0]["bbox"], added[0]["score"]) == ([5, 6, 20, 30], 0.9)
+    assert added[0]["source"] == "pseudo"
+    assert written["categories"][:-1] == document["categories"]
+    assert written["info"] == {**document["info"], "pseudo": {"n": 1}}
+    for entry, old in zip(written["images"], document["images"], strict=True):
+        assert entry == {**old, "file_name": f"../{old['file_name']}"}
+    again = read_coco(path, check_files=False)
+    assert [record.path for record in again.records] == [r.path for r in source.records]
+    assert COCO(str(path)).getAnnIds(catIds=[new_category]) == [new_id]
+
+
+def test_images_are_left_out_with_their_findings(tmp_path: Path) -> None:
+    source = read_coco(write_json(tmp_path, example()), check_files=False)
+    path = tmp_path / "new.json"
+    write_extended(path, source, {}, kept_image_ids=[2], new_category="suspected", info={})
+    again = read_coco(path, check_files=False)
+    assert [record.image_id for record in again.records] == [2]
+    assert {f for record in again.records for f in record.findings} == set(
+        source.records[1].findings
+    )
+    assert "suspected" in again.categories.values()
+
+
+def test_extending_refuses_the_source_itself_a_changed_source_and_a_used_id(
+    tmp_path: Path,
+) -> None:
+    source = read_coco(write_json(tmp_path, example()), check_files=False)
+    words: dict[str, Any] = {"kept_image_ids": [1, 2], "new_category": "suspected", "info": {}}
+    with pytest.raises(OutputError, match="the file that is extended"):
+        write_extended(source.path, source, {}, **words)
+    used = source.records[0].findings[0].finding_id
+    with pytest.raises(AnnotationError, match=f"used more than once: {used}"):
+        write_extended(tmp_path / "new.json", source, {2: [suspected(used)]}, **words)
+    source.path.write_text(json.dumps(example(), indent=2))
+    with pytest.raises(AnnotationError, match="has changed since it was read"):
+        write_extended(tmp_path / "new.json", source, {}, **words)
+    assert [path.name for path in tmp_path.iterdir()] == [source.path.name]

@@ -1,0 +1,140 @@
+"""What is told of a pseudo-labelling: in the new file, in a summary beside it, on the terminal?
+
+The annotation file's ``info`` gets a key ``pseudo`` that says where its pseudo-boxes come from. The
+summary has the same, with counts and the histogram of scores. Neither holds a time: the same inputs
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from simfrcnn.artifacts import DetectionFile
+from simfrcnn.pseudo.passes import N_BINS, PseudoLabels
+from simfrcnn.pseudo.select import SUSPECTED
+from simfrcnn.settings import PseudoSettings
+from simfrcnn.version import __version__
+
+INFO_KEY = "pseudo"
+"""The key of ``info`` in the annotation file."""
+
+_BAR_WIDTH = 40
+
+
+def provenance_of(
+    labels: PseudoLabels,
+    settings: PseudoSettings,
+    detections: DetectionFile,
+    *,
+    target_classes: tuple[str, ...],
+    detections_sha256: str,
+    annotations: str,
+    annotations_sha256: str,
+) -> dict[str, Any]:
+    """Where the pseudo-boxes of a file come from.
+
+    Args:
+        labels: What was chosen.
+        settings: By which rules.
+        detections: Of which detections; their own provenance (checkpoint, engine, config) is taken
+            over, as far as the tool that made them stated any.
+        target_classes: Of which classes.
+        detections_sha256: Hash of the detections file.
+        annotations: Name of the annotation file that was labelled.
+        annotations_sha256: Its hash.
+    """
+    made_by = dict(detections.provenance)
+    return {
+        "class": SUSPECTED,
+        **asdict(settings),
+        "target_classes": list(target_classes),
+        "n_boxes": labels.n_boxes,
+        "highest_score": labels.highest_score,
+        "checkpoint_sha256": made_by.pop("checkpoint_sha256", None),
+        "detections_sha256": detections_sha256,
+        "annotations": annotations,
+        "annotations_sha256": annotations_sha256,
+        "config": made_by.pop("config", None),
+        "detections": made_by,
+        "versions": {"simfrcnn": __version__, "numpy": np.__version__},
+    }
+
+
+def summary_of(labels: PseudoLabels, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts, the histogram of scores and the provenance, as the summary file has them."""
+    edges = [number / N_BINS for number in range(N_BINS + 1)]
+    return {
+        "schema": 1,
+        "counts": {
+            "images": labels.n_images,
+            "positive_images": labels.n_positives,
+            "normal_images": labels.n_candidates,
+            "normal_images_with_pseudo_boxes": len(labels.added),
+            "pseudo_boxes": labels.n_boxes,
+            "target_boxes": labels.n_target_boxes,
+            "images_dropped": labels.n_dropped,
+            "images_in_the_new_file": len(labels.kept_image_ids),
+        },
+        "scores": {
+            "what": "detections of normal images after non-maximum suppression, also those below "
+            "the score threshold, by score; each bin holds its lower edge, the last both",
+            "bin_edges": edges,
+            "counts": labels.score_counts.tolist(),
+        },
+        "warnings": warnings_of(labels, float(provenance["score_threshold"])),
+        "provenance": dict(provenance),
+    }
+
+
+def warnings_of(labels: PseudoLabels, score_threshold: float) -> list[str]:
+    """What a user should look at before the second stage is trained."""
+    if not labels.n_boxes:
+        highest = (
+            "nothing was found at all"
+            if labels.highest_score is None
+            else f"the highest score is {labels.highest_score:.3f}"
+        )
+        return [
+            f"no pseudo-box: no detection of a normal image reaches {score_threshold:g} "
+            f"({highest}); stage 2 cannot be trained on this. Train stage 1 for longer, or lower "
+            "the score threshold"
+        ]
+    if labels.n_boxes > labels.n_target_boxes:
+        return [
+            f"{labels.n_boxes} pseudo-boxes, but only {labels.n_target_boxes} target boxes: "
+            "training then tends to collapse; raise the score threshold"
+        ]
+    return []
+
+
+def summary_lines(labels: PseudoLabels, score_threshold: float) -> list[str]:
+    """The summary as text: what was added, and the histogram."""
+    return [
+        f"{labels.n_boxes} pseudo-boxes on {len(labels.added)} of {labels.n_candidates} normal "
+        f"images, beside {labels.n_target_boxes} target boxes on {labels.n_positives} positive "
+        "images",
+        f"{labels.n_dropped} of {labels.n_images} images are left out of the new file",
+        *_histogram(labels, score_threshold),
+        *(f"warning: {text}" for text in warnings_of(labels, score_threshold)),
+    ]
+
+
+def _histogram(labels: PseudoLabels, score_threshold: float) -> list[str]:
+    """One line per bin from the highest used one down; bars grow with the logarithm."""
+    most = int(labels.score_counts.max())
+    if not most:
+        return []
+    top = int(np.flatnonzero(labels.score_counts)[-1])
+    lines = ["scores of what was found in normal images (bars are logarithmic):"]
+    for number in range(top, -1, -1):
+        count = int(labels.score_counts[number])
+        bar = "#" * round(_BAR_WIDTH * math.log1p(count) / math.log1p(most))
+        low, high = number / N_BINS, (number + 1) / N_BINS
+        mark = "<- threshold" if low <= score_threshold < high else ""
+        lines.append(f"  {low:.2f}-{high:.2f} {count:8d} {bar} {mark}".rstrip())
+    return lines
