@@ -25,7 +25,12 @@ ALLOWED = {
     "sampling": ({"structures"}, {"torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
     "evaluation": ({"artifacts"}, {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib"}),
+    "pseudo": ({"artifacts", "evaluation"}, {"numpy"}),
     "training": ({"config", "sampling", "data", "structures"}, {"torch", "numpy", "cv2"}),
+    "ladder": (
+        {"config", "data", "evaluation", "artifacts", "engines"},
+        {"numpy", "yaml", "matplotlib"},
+    ),
 }
 CORE = sorted(ALLOWED)
 ENGINES_ALLOWED = {"numpy", "torch", "tqdm", "fvcore"}
@@ -78,11 +83,23 @@ def test_engines_import_their_own_library_and_never_each_other(engine, library):
         assert foreign <= ENGINES_ALLOWED | library, path
 
 
+# What one module alone may import: torchvision's operator, and a library of backbones.
+COMMON_ALLOWED = {"deformable.py": {"torchvision"}, "timm_backbones.py": {"timm", "safetensors"}}
+
+
 def test_what_both_engines_share_imports_neither_library():
     for path in [*files_of("engines/common"), ROOT / "engines" / "contract.py"]:
         own, foreign = imports_of(path)
         assert not any(name.startswith(("engines.detectron2", "engines.torchv")) for name in own)
-        assert foreign <= ENGINES_ALLOWED, path
+        assert foreign <= ENGINES_ALLOWED | COMMON_ALLOWED.get(path.name, set()), path
+
+
+def test_timm_is_loaded_only_when_it_is_asked_for():
+    code = "import sys, simfrcnn.engines.torchvision; print('timm' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("package", [name for name in CORE if name != "version"])

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.config import load_config
+from simfrcnn.cli.weak import require_two_stages
+from simfrcnn.config import load_config, read_keys
+from simfrcnn.config.jobs import read_job
 from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.ladder.plan import plan_runs, read_ladder
 from simfrcnn.training import recipe
 from support.examples import (
     CONFIGS,
@@ -20,13 +23,28 @@ from support.examples import (
     positives,
     seeded_model,
 )
-from support.imagenet import write_imagenet_pth
+from support.imagenet import random_timm_model, write_imagenet_pth
 
-SHIPPED = sorted(
+
+def kind_of(name):
+    """What a file configures: a model, a job of two trainings, or a ladder of many."""
+    keys = {entry.key.partition(".")[0] for entry in read_keys(CONFIGS / name)}
+    return "job" if "STAGE1" in keys else "ladder" if "RUNGS" in keys else "model"
+
+
+FILES = sorted(
     str(path.relative_to(CONFIGS))
     for path in CONFIGS.rglob("*.yaml")
     if not any(part.startswith("_") for part in path.relative_to(CONFIGS).parts)
 )
+SHIPPED = [name for name in FILES if kind_of(name) == "model"]
+JOBS = [*(name for name in FILES if kind_of(name) == "job"), "ladder/_study_weak.yaml"]
+LADDERS = [name for name in FILES if kind_of(name) == "ladder"]
+RUNGS = [
+    pytest.param(name, rung.name, marks=[] if "smoke" in name else [pytest.mark.slow])
+    for name in LADDERS
+    for rung in read_ladder(CONFIGS / name).rungs
+]
 OF_THE_THESIS = [name for name in SHIPPED if Path(name).stem.find("_r101") >= 0]
 SMOKE = [name for name in SHIPPED if name.startswith("smoke/")]
 # A quarter of the input and few regions: the same network in a fraction of the time.
@@ -44,6 +62,14 @@ def engine(request):
 @pytest.fixture(scope="module")
 def resnet101(tmp_path_factory):
     path = write_imagenet_pth(tmp_path_factory.mktemp("weights") / "resnet101.pth", depth=101)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def seresnet101(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "seresnet101.pth"
+    torch.save(random_timm_model("seresnet101"), path)
     yield path
     path.unlink()
 
@@ -82,7 +108,10 @@ def two_steps(engine, cfg):
 def test_there_are_configs():
     assert {"sim_r101.yaml", "tl_r101.yaml", "faster_r101.yaml"} <= set(OF_THE_THESIS)
     assert "faster_positives_r101.yaml" in OF_THE_THESIS
+    assert {"weak_stage1_r101.yaml", "weak_stage2_r101.yaml", "oracle_r101.yaml"} <= set(SHIPPED)
+    assert {"weak_r101.yaml", "smoke/weak.yaml"} <= set(JOBS)
     assert len(SMOKE) >= 2
+    assert {"ladder/study.yaml", "ladder/smoke.yaml"} <= set(LADDERS)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -93,6 +122,36 @@ def test_every_config_loads_and_runs_into_a_folder_of_its_own(engine, name):
     assert Path(cfg.OUTPUT_DIR).name == Path(name).stem
 
 
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_has_two_stages_that_fit_each_other(engine, name):
+    job = read_job(CONFIGS / name)
+    assert job.folder.parts[0] == "output"
+    first, second = (job.config_of(stage, engine.default_cfg()) for stage in ("STAGE1", "STAGE2"))
+    require_two_stages(first, second, job.path)
+    assert [Path(cfg.OUTPUT_DIR) for cfg in (first, second)] == [
+        job.folder / "stage1",
+        job.folder / "stage2",
+    ]
+    assert first.DATASETS.BATCHES == "positives"
+    assert second.DATASETS.TARGET_CLASSES == ("malignant",)
+
+
+def test_stages_of_weak_faster_rcnn_are_those_of_the_thesis(engine):
+    first, second = load(engine, "weak_stage1_r101.yaml"), load(engine, "weak_stage2_r101.yaml")
+    assert (first.SOLVER.MAX_ITER, second.SOLVER.MAX_ITER) == (140_000, 260_000)
+    assert (first.SOLVER.STEPS, first.SOLVER.IMS_PER_BATCH) == ((60_000,), 2)
+    assert (first.PSEUDO.SCORE_THRESHOLD, first.PSEUDO.NMS_THRESHOLD) == (0.8, 0.3)
+    assert second.DATASETS.CLASSES == ("malignant", "suspected")
+    assert (second.EVAL.SCORE_THRESHOLD, second.MODEL.ROI_HEADS.NMS_THRESH_TEST) == (0.7, 0.4)
+    rpn = second.MODEL.RPN
+    assert (rpn.PRE_NMS_TOPK_TEST, rpn.POST_NMS_TOPK_TEST, rpn.NMS_THRESH) == (1000, 100, 0.8)
+    for cfg in (first, second):
+        assert cfg.SOLVER.LOW_STAGES_LR_FACTOR == 0.1
+        assert cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS == 2
+        assert cfg.MODEL.SIMFRCNN.RPN_NORMALS == "ordinary"
+        assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0.001
+
+
 @pytest.mark.parametrize("name", SMOKE)
 def test_smoke_configs_take_two_steps(engine, name):
     for losses in two_steps(engine, load(engine, name, *REDUCED)):
@@ -100,10 +159,77 @@ def test_smoke_configs_take_two_steps(engine, name):
         assert all(0 <= loss < 10 for loss in losses.values())
 
 
+@pytest.mark.parametrize("name", LADDERS)
+def test_every_rung_of_a_ladder_is_another_training(engine, name, tmp_path):
+    ladder = read_ladder(CONFIGS / name)
+    runs = plan_runs(ladder, engine, tmp_path)
+    assert len(runs) == len(ladder.rungs) * len(ladder.seeds)
+    dumps = {cfg.dump() for run in runs for cfg in run.configs}
+    assert len(dumps) == sum(len(run.configs) for run in runs)
+
+
+def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine, tmp_path):
+    ladder = read_ladder(CONFIGS / "ladder" / "study.yaml")
+    assert [rung.name for rung in ladder.rungs] == [
+        *("faster_positives", "faster", "faster_top", "tl", "tl_top", "sim_random_rois", "sim"),
+        *("sim_hardest", "sim_lambda4_1", "sim_contrastive", "weak", "oracle", "permuted"),
+    ]
+    assert ladder.baseline == "faster"
+    assert ladder.comparisons[0] == ("sim", "faster")
+    runs = {run.rung.name: run.cfg for run in plan_runs(ladder, engine, tmp_path) if not run.seed}
+    method = {name: cfg.MODEL.SIMFRCNN for name, cfg in runs.items()}
+    chosen = {
+        name: (m.RPN_NORMALS, m.ROI_NORMAL_SAMPLING, m.SIMILARITY.LOSS)
+        for name, m in method.items()
+    }
+    assert chosen == {
+        "faster_positives": ("ordinary", "random", "none"),
+        "faster": ("ordinary", "random", "none"),
+        "faster_top": ("ordinary", "top", "none"),
+        "tl": ("top_likelihood", "random", "none"),
+        "tl_top": ("top_likelihood", "top", "none"),
+        "sim_random_rois": ("top_likelihood", "random", "cosine"),
+        "sim": ("top_likelihood", "top", "cosine"),
+        "sim_hardest": ("top_likelihood", "top", "cosine"),
+        "sim_lambda4_1": ("top_likelihood", "top", "cosine"),
+        "sim_contrastive": ("top_likelihood", "top", "contrastive"),
+        "weak": ("ordinary", "random", "none"),
+        "oracle": ("ordinary", "random", "none"),
+        "permuted": ("top_likelihood", "top", "cosine"),
+    }
+    assert runs["faster_positives"].DATASETS.BATCHES == "positives"
+    assert method["sim_hardest"].SIMILARITY.PARTNERS == "hardest"
+    assert (method["sim"].SIMILARITY.WEIGHT, method["sim_lambda4_1"].SIMILARITY.WEIGHT) == (0.1, 1)
+    assert runs["oracle"].DATASETS.TRAIN == ("phantom_study/train_oracle",)
+    assert {cfg.SOLVER.MAX_ITER for cfg in runs.values()} == {2000}
+
+
+@pytest.mark.parametrize(("name", "rung"), RUNGS)
+def test_rungs_take_two_steps(engine, name, rung, tmp_path):
+    ladder = read_ladder(CONFIGS / name)
+    run = next(run for run in plan_runs(ladder, engine, tmp_path) if run.rung.name == rung)
+    for cfg in run.configs:
+        reduced = cfg.clone()
+        reduced.defrost()
+        reduced.merge_from_list(list(REDUCED))
+        for losses in two_steps(engine, reduced):
+            assert tuple(losses) == LOSS_KEYS
+            assert all(0 <= loss < 10 for loss in losses.values()), losses
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_THE_THESIS)
 def test_configs_of_the_thesis_take_two_steps_from_imagenet_weights(engine, name, resnet101):
     cfg = load(engine, name, *REDUCED, "MODEL.WEIGHTS", resnet101)
+    assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
+    for losses in two_steps(engine, cfg):
+        assert tuple(losses) == LOSS_KEYS
+        assert all(0 <= loss < 10 for loss in losses.values()), losses
+
+
+@pytest.mark.slow
+def test_the_seresnet101_takes_two_steps_from_weights_of_timm(engine, seresnet101):
+    cfg = load(engine, "sim_seresnet101.yaml", *REDUCED, "MODEL.WEIGHTS", seresnet101)
     assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
     for losses in two_steps(engine, cfg):
         assert tuple(losses) == LOSS_KEYS

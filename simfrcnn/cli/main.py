@@ -17,7 +17,17 @@ from typing import Any, NoReturn
 from simfrcnn.errors import SimFrcnnError
 from simfrcnn.version import __version__
 
-VERBS = ("train_net", "evaluate", "predict", "prepare_data", "make_phantoms", "benchmark")
+VERBS = (
+    "train_net",
+    "pseudo_label",
+    "weak",
+    "ladder",
+    "evaluate",
+    "predict",
+    "prepare_data",
+    "make_phantoms",
+    "benchmark",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

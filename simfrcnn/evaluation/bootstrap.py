@@ -62,16 +62,25 @@ def figures_of(
         Efron and Tibshirani 1993, chapters 8 and 13 (resampling the independent unit; percentile
         interval). Stratification keeps the numbers of positive and normal patients as they are.
     """
-    weights = np.vstack(
-        [np.ones((1, len(strata)), np.int32), resampling_weights(strata, n_replicates, seed)]
-    )
-    no_resampling = _why_no_resampling(strata, n_replicates)
+    weights = all_weights(strata, n_replicates, seed)
+    no_resampling = why_no_resampling(strata, n_replicates)
     figures: dict[str, Figure] = {}
     for statistic in statistics:
-        values = _by_rows(statistic.compute, weights, len(statistic.keys))
+        values = values_of(statistic, weights)
         for column, key in enumerate(statistic.keys):
             figures[key] = _figure(statistic, key, values[:, column], no_resampling, n_replicates)
     return figures
+
+
+def all_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArray[np.int32]:
+    """The test set itself (every patient once), then its resamplings: (1 + n_replicates, P)."""
+    itself = np.ones((1, len(strata)), np.int32)
+    return np.vstack([itself, resampling_weights(strata, n_replicates, seed)])
+
+
+def values_of(statistic: Statistic, weights: NDArray[np.int32]) -> FloatArray:
+    """The figures of a statistic for each row of weights: (R, F)."""
+    return _by_rows(statistic.compute, weights, len(statistic.keys))
 
 
 def resampling_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArray[np.int32]:
@@ -86,6 +95,34 @@ def resampling_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArra
         n = len(members)
         weights[:, members] = generator.multinomial(n, np.full(n, 1 / n), size=n_replicates)
     return weights
+
+
+def bootstrap_figure(
+    values: FloatArray, *, n: Mapping[str, int], why_undefined: str, no_resampling: str | None
+) -> Figure:
+    """A figure from its value on the test set and on the resamplings of it.
+
+    Args:
+        values: (1 + n_replicates,), NaN where undefined; the test set itself first.
+        n: Over what it is counted.
+        why_undefined: The reason for a NaN of the test set itself.
+        no_resampling: From :func:`why_no_resampling`; given, there is no interval, for this reason.
+    """
+    value, replicates = float(values[0]), values[1:]
+    if math.isnan(value):
+        return Figure(value, n=n, reason=why_undefined)
+    if no_resampling:
+        return Figure(value, n=n, reason=no_resampling)
+    is_defined = ~np.isnan(replicates)
+    n_dropped = int((~is_defined).sum())
+    if n_dropped > MAX_DROPPED * len(replicates):
+        reason = (
+            f"no interval: undefined in {n_dropped} of {len(replicates)} bootstrap replicates, "
+            f"more than {MAX_DROPPED:.0%}"
+        )
+        return Figure(value, n=n, n_dropped=n_dropped, reason=reason)
+    low, high = percentile_interval(replicates[is_defined])
+    return Figure(value, low, high, "bootstrap", n, n_dropped)
 
 
 def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
@@ -126,27 +163,17 @@ def per_patient(patients: IntArray, n_patients: int) -> FloatArray:
 def _figure(
     statistic: Statistic, key: str, values: FloatArray, no_resampling: str | None, n_replicates: int
 ) -> Figure:
-    value, replicates, n = float(values[0]), values[1:], statistic.n[key]
-    if math.isnan(value):
-        return Figure(value, n=n, reason=statistic.why_undefined[key])
-    if n_replicates and key in statistic.proportions:
+    n = statistic.n[key]
+    if n_replicates and key in statistic.proportions and not math.isnan(values[0]):
         low, high = clopper_pearson(*statistic.proportions[key])
-        return Figure(value, low, high, "clopper-pearson", n)
-    if no_resampling:
-        return Figure(value, n=n, reason=no_resampling)
-    is_defined = ~np.isnan(replicates)
-    n_dropped = int((~is_defined).sum())
-    if n_dropped > MAX_DROPPED * n_replicates:
-        reason = (
-            f"no interval: undefined in {n_dropped} of {n_replicates} bootstrap replicates, "
-            f"more than {MAX_DROPPED:.0%}"
-        )
-        return Figure(value, n=n, n_dropped=n_dropped, reason=reason)
-    low, high = percentile_interval(replicates[is_defined])
-    return Figure(value, low, high, "bootstrap", n, n_dropped)
+        return Figure(float(values[0]), low, high, "clopper-pearson", n)
+    return bootstrap_figure(
+        values, n=n, why_undefined=statistic.why_undefined[key], no_resampling=no_resampling
+    )
 
 
-def _why_no_resampling(strata: IntArray, n_replicates: int) -> str | None:
+def why_no_resampling(strata: IntArray, n_replicates: int) -> str | None:
+    """Why a bootstrap over these patients gives no interval; None where it does."""
     if n_replicates == 0:
         return "no interval: none was asked for (0 bootstrap replicates)"
     known = strata[strata >= 0]

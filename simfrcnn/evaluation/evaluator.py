@@ -62,11 +62,11 @@ def evaluate(
             model that does not know the target classes.
         ConfigError: A setting outside its range, or a target class that the annotation file lacks.
     """
-    _check_settings(settings, categories)
-    _check_inputs(records, detections, settings)
+    check_settings(settings, categories)
+    check_inputs(records, detections, settings)
     views, patient_ids = views_of(records, detections.images, settings)
     evaluated = [view for view in views if view.truth is not Truth.UNKNOWN]
-    strata = _strata(views, len(patient_ids), settings)
+    strata = patient_strata(views, len(patient_ids), settings)
     units = {level: units_of(views, level, settings) for level in LEVELS}
     events = [events_of(evaluated, c, len(patient_ids), settings) for c in HIT_CRITERIA]
     figures = figures_of(
@@ -112,16 +112,18 @@ def _statistics(
             yield froc_statistic(event, population, of_lesions=True)
 
 
-def _strata(
+def patient_strata(
     views: Sequence[View], n_patients: int, settings: EvaluationSettings
 ) -> NDArray[np.intp]:
+    """(P,) truth of each patient: what the bootstrap keeps the numbers of."""
     by_patient: list[list[View]] = [[] for _ in range(n_patients)]
     for view in views:
         by_patient[view.patient].append(view)
     return np.array([unit_truth(group, settings) for group in by_patient], dtype=np.intp)
 
 
-def _check_settings(settings: EvaluationSettings, categories: Mapping[int, str] | None) -> None:
+def check_settings(settings: EvaluationSettings, categories: Mapping[int, str] | None) -> None:
+    """Refuse settings outside their range (see :func:`evaluate`)."""
     if not settings.target_classes:
         raise ConfigError("EVAL: there is no target class; at least one is needed")
     if not 0 <= settings.score_threshold <= 1:
@@ -146,9 +148,10 @@ def _check_settings(settings: EvaluationSettings, categories: Mapping[int, str] 
             )
 
 
-def _check_inputs(
+def check_inputs(
     records: Sequence[ImageRecord], detections: DetectionFile, settings: EvaluationSettings
 ) -> None:
+    """Refuse records and detections that do not belong together (see :func:`evaluate`)."""
     if not records:
         raise DataError("there are no images to evaluate: the annotation file lists none")
     by_id: dict[int, ImageRecord] = {}

@@ -25,11 +25,11 @@ LoadPixels = Callable[[ImageRecord], NDArray[np.uint8]]
 ImageFormat = Literal["png", "svg"]
 
 # Colours of Okabe and Ito 2008: distinct also with colour-blindness.
-_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#777777"
+_BLUE, _ORANGE, _GREEN, _PINK, GREY = "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#777777"
 _COLOURS = ("#0072B2", _ORANGE, _GREEN)
 _WIDTHS = (3.2, 2.2, 1.2)
 """Falling, so that curves that coincide are all seen."""
-_FPPI_RANGE = (0.05, 10.0)
+FPPI_RANGE = (0.05, 10.0)
 _PANEL_SIDE_PX = 700
 _PANEL_INCHES = 2.7
 _DETECTIONS_SHOWN = 3
@@ -45,8 +45,8 @@ class SheetRow:
 
 def draw_roc(report: Report, image_format: ImageFormat) -> bytes:
     """The ROC curves by case, breast and image, with the operating point of the score threshold."""
-    figure, axes = _canvas(5.2, 5.2)
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
+    figure, axes = canvas(5.2, 5.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for colour, width, (level, curve) in zip(_COLOURS, _WIDTHS, report.roc.items(), strict=True):
         auc = report.figures[f"{level}/auc"]
         if not curve.x:
@@ -71,7 +71,7 @@ def draw_roc(report: Report, image_format: ImageFormat) -> bytes:
     axes.set_title(f"ROC; dots: score >= {report.settings.score_threshold:g}", fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     axes.grid(color="#dddddd", linewidth=0.5)
-    return _rendered(figure, image_format)
+    return rendered(figure, image_format)
 
 
 def draw_froc(report: Report, image_format: ImageFormat) -> bytes:
@@ -79,7 +79,7 @@ def draw_froc(report: Report, image_format: ImageFormat) -> bytes:
 
     Steps, not interpolation: between two points the lower sensitivity holds.
     """
-    figure, axes = _canvas(6.4, 5.0)
+    figure, axes = canvas(6.4, 5.0)
     for index, (name, curve) in enumerate(report.froc.items()):
         criterion, population = name.split("/")
         style = "-" if population == "all" else "--"
@@ -88,18 +88,18 @@ def draw_froc(report: Report, image_format: ImageFormat) -> bytes:
         if not curve.x:
             axes.plot([], [], color=colour, linestyle=style, label=f"{label}: undefined")
             continue
-        x, y = _steps(curve)
+        x, y = froc_steps(curve)
         axes.plot(x, y, drawstyle="steps-post", color=colour, linestyle=style, label=label)
     ticks = (0.1, 0.25, 0.5, 1, 2, 4, 8)
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlim=_FPPI_RANGE, ylim=(0, 1.02))
+    axes.set(xlim=FPPI_RANGE, ylim=(0, 1.02))
     axes.set(xlabel="false positives per image", ylabel="sensitivity per finding")
     axes.set_title("FROC", fontsize=10)
     figure.legend(loc="outside lower center", fontsize=6.5, frameon=False, ncols=3)
     axes.grid(color="#dddddd", linewidth=0.5)
-    return _rendered(figure, image_format)
+    return rendered(figure, image_format)
 
 
 def choose_sheet(
@@ -164,7 +164,7 @@ def draw_sheet(
         f"(orange: at least {settings.score_threshold:g}, blue: below)",
         fontsize=8,
     )
-    return _rendered(drawing, "png")
+    return rendered(drawing, "png")
 
 
 _CRITERION_LABELS = {"iou_0.1": "IoU >= 0.1", "iou_0.5": "IoU >= 0.5", "centre": "centre in box"}
@@ -240,9 +240,9 @@ def _score(found: ImageDetections, settings: EvaluationSettings) -> float:
     return float(scores.max(initial=0.0))
 
 
-def _steps(curve: Curve) -> tuple[list[float], list[float]]:
+def froc_steps(curve: Curve) -> tuple[list[float], list[float]]:
     """The curve from the left edge of the (logarithmic) axis to its right edge."""
-    left, right = _FPPI_RANGE
+    left, right = FPPI_RANGE
     before = [y for x, y in zip(curve.x, curve.y, strict=True) if x <= left]
     later = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x > left]
     x = [left, *(x for x, _ in later), max(right, curve.x[-1])]
@@ -250,7 +250,8 @@ def _steps(curve: Curve) -> tuple[list[float], list[float]]:
     return x, y
 
 
-def _canvas(width: float, height: float) -> tuple[Any, Any]:
+def canvas(width: float, height: float) -> tuple[Any, Any]:
+    """A drawing of its own (inches) and its axes, apart from matplotlib's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
 
@@ -259,7 +260,7 @@ def _canvas(width: float, height: float) -> tuple[Any, Any]:
     return drawing, drawing.add_subplot()
 
 
-def _rendered(drawing: Any, image_format: ImageFormat) -> bytes:
+def rendered(drawing: Any, image_format: ImageFormat) -> bytes:
     """The picture without a time stamp, so that the same report gives the same file."""
     from matplotlib import rc_context
 

@@ -111,7 +111,7 @@ def write_report(
         folder,
         {
             **pictures,
-            "report.md": _markdown(title, sections).encode(),
+            "report.md": markdown_page(title, sections).encode(),
             "report.html": _html(title, sections, pictures).encode(),
             "report.json": as_json(report.to_json()).encode(),
         },
@@ -287,7 +287,8 @@ def _short(figure: Figure) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f}-{figure.high:.2f})"
 
 
-def _markdown(title: str, sections: Sequence[Section]) -> str:
+def markdown_page(title: str, sections: Sequence[Section]) -> str:
+    """Sections as one Markdown page."""
     parts = [f"# {title}"]
     for section in sections:
         parts.append(f"## {section.heading}")

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.bootstrap import clopper_pearson, resampling_weights
 from simfrcnn.evaluation.case import LEVELS, units_of
-from simfrcnn.evaluation.evaluator import _statistics, _strata
+from simfrcnn.evaluation.evaluator import _statistics, patient_strata
 from simfrcnn.evaluation.froc import RATES, events_of
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.truth import Truth, views_of
@@ -231,7 +231,7 @@ def test_each_bootstrap_replicate_equals_an_evaluation_of_the_resampled_set(
     settings = NO_INTERVALS
     views, patient_ids = views_of(records, detections.images, settings)
     evaluated = [view for view in views if view.truth is not Truth.UNKNOWN]
-    strata = _strata(views, len(patient_ids), settings)
+    strata = patient_strata(views, len(patient_ids), settings)
     weights = resampling_weights(strata, 12, seed=5)
     statistics = list(
         _statistics(

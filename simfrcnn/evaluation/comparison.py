@@ -1,0 +1,348 @@
+"""Which of two models is better on the same cases, and how sure is that?
+
+Every model is judged on the same resamplings of the same patients (:func:`resample`). A difference
+of two models is then a difference of their values, resampling by resampling, in which the luck of
+the draw of patients cancels; a mean over training seeds is a mean of values. Any two sets of
+detections of one test set can be compared, one seed each or several.
+
+Shapes: R resamplings; values (1 + R,), the test set itself first; U cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.artifacts import DetectionFile
+from simfrcnn.errors import ArtifactError
+from simfrcnn.evaluation.average_precision import ap_statistic, coco_matches
+from simfrcnn.evaluation.bootstrap import (
+    Statistic,
+    all_weights,
+    bootstrap_figure,
+    percentile_interval,
+    ratio,
+    values_of,
+    why_no_resampling,
+)
+from simfrcnn.evaluation.case import Units, auc_function, roc_curve, unit_statistic, units_of
+from simfrcnn.evaluation.delong import DeLong, paired_delong
+from simfrcnn.evaluation.evaluator import check_inputs, check_settings, patient_strata
+from simfrcnn.evaluation.froc import events_of, froc_curve, froc_statistic
+from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.results import NAN, Curve, Figure
+from simfrcnn.evaluation.truth import Truth, View, views_of
+from simfrcnn.records import ImageRecord
+from simfrcnn.settings import EvaluationSettings
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+FIXED_SENSITIVITY = 0.9
+METRICS: Mapping[str, str] = {
+    "case/auc": "AUC by case",
+    "image/auc": "AUC by image",
+    "case/specificity_at_sensitivity_0.9": "specificity at sensitivity .90, by case",
+    "case/sensitivity": "sensitivity by case",
+    "case/specificity": "specificity by case",
+    "finding/ap50": "AP50",
+    "froc/centre/all/sensitivity_at_1": "sensitivity per finding at 1 FP/image",
+}
+"""What is compared: key -> name. The first is the primary one."""
+PRIMARY = next(iter(METRICS))
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One model on the test set and on every resampling of its patients.
+
+    ``values`` (1 + R,) by metric, NaN where undefined; ``n`` and ``why_undefined`` by metric, as in
+    :class:`~simfrcnn.evaluation.bootstrap.Statistic`. ``no_resampling`` says why there are no
+    intervals, if so. ``roc`` is by case; ``froc`` per finding, centre in box, over all images.
+    """
+
+    values: Mapping[str, FloatArray]
+    n: Mapping[str, Mapping[str, int]]
+    why_undefined: Mapping[str, str]
+    no_resampling: str | None
+    patient_ids: tuple[str, ...]
+    strata: IntArray
+    cases: Units
+    roc: Curve
+    froc: Curve
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One model less another, on the same cases.
+
+    ``figure`` is the mean over seeds with its interval over patients; ``by_seed`` the difference of
+    each seed, whose extremes say what another training would do.
+    """
+
+    figure: Figure
+    by_seed: tuple[float, ...]
+
+    @property
+    def lowest(self) -> float:
+        """The smallest difference of a seed; NaN where one is undefined."""
+        return float(np.min(self.by_seed))
+
+    @property
+    def highest(self) -> float:
+        """The largest difference of a seed; NaN where one is undefined."""
+        return float(np.max(self.by_seed))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences by metric, and DeLong's test of the AUC by case for each seed."""
+
+    differences: Mapping[str, Difference]
+    delong: tuple[DeLong, ...]
+
+
+@dataclass(frozen=True)
+class PermutedTruth:
+    """AUC by case after the truth was dealt out anew among the patients, many times.
+
+    ``mean`` must be .5, and 95% of the draws lie between ``low`` and ``high``. ``p_value`` is the
+    part of draws that reach the AUC under the real truth (one-sided, the real one counted in).
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def resample(
+    records: Sequence[ImageRecord],
+    detections: DetectionFile,
+    settings: EvaluationSettings,
+    *,
+    categories: Mapping[int, str] | None = None,
+) -> Resampled:
+    """Judge a model on the test set and on ``settings.bootstrap_replicates`` resamplings of it.
+
+    Two models on the same records and settings get the same resamplings: they are a function of
+    the patients, their truth and the seed.
+
+    Raises:
+        DataError, ArtifactError, ConfigError: As :func:`simfrcnn.evaluation.evaluate`.
+    """
+    check_settings(settings, categories)
+    check_inputs(records, detections, settings)
+    views, patient_ids = views_of(records, detections.images, settings)
+    evaluated = [view for view in views if view.truth is not Truth.UNKNOWN]
+    strata = patient_strata(views, len(patient_ids), settings)
+    weights = all_weights(strata, settings.bootstrap_replicates, settings.bootstrap_seed)
+    cases = units_of(views, "case", settings)
+    values: dict[str, FloatArray] = {}
+    n: dict[str, Mapping[str, int]] = {}
+    reasons: dict[str, str] = {}
+    for statistic in _statistics(views, evaluated, cases, len(patient_ids), settings):
+        by_row = values_of(statistic, weights)
+        for column, key in enumerate(statistic.keys):
+            if key in METRICS:
+                values[key] = by_row[:, column]
+                n[key], reasons[key] = statistic.n[key], statistic.why_undefined[key]
+    return Resampled(
+        values=values,
+        n=n,
+        why_undefined=reasons,
+        no_resampling=why_no_resampling(strata, settings.bootstrap_replicates),
+        patient_ids=tuple(patient_ids),
+        strata=strata,
+        cases=cases,
+        roc=roc_curve(cases),
+        froc=froc_curve(events_of(evaluated, _CENTRE, len(patient_ids), settings), "all"),
+    )
+
+
+def mean_over_seeds(models: Sequence[Resampled]) -> dict[str, Figure]:
+    """The mean of each metric over trainings that differ in the seed only.
+
+    The interval is over patients: each resampling gives the mean of all seeds on it.
+    """
+    _require_same_cases(models)
+    return {
+        key: _figure([model.values[key] for model in models], models[0], key) for key in METRICS
+    }
+
+
+def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparison:
+    """``first - second``, metric by metric, on the same cases.
+
+    Each resampling gives the mean of the same-seed differences.
+
+    Args:
+        first: One model, one entry per seed; a model of a single training has one.
+        second: The other, with the same seeds in the same order.
+
+    Raises:
+        ArtifactError: They were not judged on the same patients with the same truth.
+        ValueError: Another number of seeds, or none.
+    """
+    if not first or len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} seeds: as many of each, at least one")
+    _require_same_cases([*first, *second])
+    differences = {}
+    for key in METRICS:
+        by_seed = [
+            one.values[key] - two.values[key] for one, two in zip(first, second, strict=True)
+        ]
+        differences[key] = Difference(
+            _figure(by_seed, first[0], key), tuple(float(values[0]) for values in by_seed)
+        )
+    return Comparison(
+        differences, tuple(_delong(one, two) for one, two in zip(first, second, strict=True))
+    )
+
+
+def specificity_at_sensitivity(
+    patients: IntArray, scores: FloatArray, is_positive: NDArray[np.bool_], sensitivity: float
+) -> Callable[[FloatArray], FloatArray]:
+    """The highest specificity at a sensitivity of at least ``sensitivity``: weights (R, P) -> (R,).
+
+    The threshold is sought anew for each row of weights, among the scores of positive units: from
+    such a score down to the next, sensitivity stays and specificity can only fall. A unit is called
+    positive if its score is at least the threshold. NaN without positives or without normals.
+    """
+    levels = np.unique(scores[is_positive])[::-1]  # K thresholds, falling
+    order = np.argsort(-scores[is_positive], kind="stable")
+    positive_patients = patients[is_positive][order]
+    last_of_level = np.searchsorted(-scores[is_positive][order], -levels, side="right") - 1
+    order = np.argsort(-scores[~is_positive], kind="stable")
+    normal_patients = patients[~is_positive][order]
+    n_called_normals = np.searchsorted(-scores[~is_positive][order], -levels, side="right")
+
+    def specificity(weights: FloatArray) -> FloatArray:
+        rows = len(weights)
+        if not len(positive_patients) or not len(normal_patients):
+            return np.full(rows, NAN)
+        found = np.cumsum(weights[:, positive_patients], axis=1)
+        called = np.cumsum(weights[:, normal_patients], axis=1)
+        called = np.concatenate([np.zeros((rows, 1)), called], axis=1)
+        n_positive, n_normal = found[:, -1], called[:, -1]
+        # The slack is for products such as .9 * 70, which are not whole in floating point.
+        is_enough = found[:, last_of_level] >= sensitivity * n_positive[:, None] - 1e-9
+        level = np.argmax(is_enough, axis=1)
+        n_false = called[np.arange(rows), n_called_normals[level]]
+        return np.where(n_positive > 0, 1 - ratio(n_false, n_normal), NAN)
+
+    return specificity
+
+
+def auc_under_permuted_truth(
+    cases: Units, *, n_draws: int = 2000, seed: int = 0
+) -> PermutedTruth | None:
+    """A negative control of the evaluation: whose truth is shuffled cannot be told apart.
+
+    Truths go from patient to patient, among those with the same number of cases of known truth, so
+    that cases of one patient stay together. None where the AUC is undefined.
+    """
+    is_known = cases.truths != Truth.UNKNOWN
+    patients, scores = cases.patients[is_known], cases.scores[is_known]
+    is_positive = cases.truths[is_known] == Truth.POSITIVE
+    if not is_positive.any() or is_positive.all():
+        return None
+    own, row = np.arange(len(scores), dtype=np.intp), np.ones((1, len(scores)))
+    real = float(auc_function(own, scores, is_positive)(row)[0])
+    members = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
+    groups = [
+        np.array([cases_of for cases_of in members if len(cases_of) == size])
+        for size in sorted({len(cases_of) for cases_of in members})
+    ]
+    generator = np.random.default_rng(seed)
+    draws = np.empty(n_draws)
+    for draw in range(n_draws):
+        permuted = is_positive.copy()
+        for group in groups:
+            permuted[group] = is_positive[group[generator.permutation(len(group))]]
+        draws[draw] = auc_function(own, scores, permuted)(row)[0]
+    low, high = percentile_interval(draws)
+    p_value = (1 + int((draws >= real - 1e-12).sum())) / (1 + n_draws)
+    return PermutedTruth(float(draws.mean()), low, high, p_value)
+
+
+_CENTRE = next(criterion for criterion in HIT_CRITERIA if criterion.name == "centre")
+
+
+def _statistics(
+    views: Sequence[View],
+    evaluated: Sequence[View],
+    cases: Units,
+    n_patients: int,
+    settings: EvaluationSettings,
+) -> Iterator[Statistic]:
+    """One at a time, as in the evaluator: each is dropped before the next is made."""
+    yield unit_statistic(cases, n_patients, settings.score_threshold)
+    yield _fixed_sensitivity_statistic(cases)
+    yield unit_statistic(units_of(views, "image", settings), n_patients, settings.score_threshold)
+    yield ap_statistic(coco_matches(evaluated, np.array([0.5])), n_patients, len(evaluated), 0.5)
+    events = events_of(evaluated, _CENTRE, n_patients, settings)
+    yield froc_statistic(events, "all", of_lesions=False)
+
+
+def _fixed_sensitivity_statistic(cases: Units) -> Statistic:
+    is_known = cases.truths != Truth.UNKNOWN
+    is_positive = cases.truths[is_known] == Truth.POSITIVE
+    compute = specificity_at_sensitivity(
+        cases.patients[is_known], cases.scores[is_known], is_positive, FIXED_SENSITIVITY
+    )
+    key = f"case/specificity_at_sensitivity_{FIXED_SENSITIVITY:g}"
+    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
+    reason = (
+        "needs a positive and a normal case; "
+        f"there are {n_positive} positive and {n_normal} normal ones"
+    )
+    return Statistic(
+        keys=(key,),
+        compute=lambda weights: compute(weights)[:, None],
+        n={key: {"positive": n_positive, "normal": n_normal}},
+        why_undefined={key: reason},
+    )
+
+
+def _figure(by_seed: Sequence[FloatArray], model: Resampled, key: str) -> Figure:
+    return bootstrap_figure(
+        np.mean(by_seed, axis=0),
+        n=model.n[key],
+        why_undefined=model.why_undefined[key],
+        no_resampling=model.no_resampling,
+    )
+
+
+def _delong(first: Resampled, second: Resampled) -> DeLong:
+    cases = first.cases
+    is_known = cases.truths != Truth.UNKNOWN
+    if len(np.unique(cases.patients[is_known])) < int(is_known.sum()):
+        reason = "a patient has several cases: they are not independent"
+        return DeLong(NAN, NAN, NAN, NAN, NAN, reason)
+    return paired_delong(
+        cases.scores[is_known],
+        second.cases.scores[is_known],
+        cases.truths[is_known] == Truth.POSITIVE,
+    )
+
+
+def _require_same_cases(models: Sequence[Resampled]) -> None:
+    """The same patients, cases and truths, and as many resamplings."""
+    first = models[0]
+    for other in models[1:]:
+        is_same = (
+            first.patient_ids == other.patient_ids
+            and first.cases.ids == other.cases.ids
+            and np.array_equal(first.strata, other.strata)
+            and np.array_equal(first.cases.truths, other.cases.truths)
+            and len(first.values[PRIMARY]) == len(other.values[PRIMARY])
+        )
+        if not is_same:
+            raise ArtifactError(
+                "the models were not judged on the same cases with the same truth and "
+                "resamplings; judge both on one annotation file with the same EVAL settings"
+            )

@@ -1,0 +1,380 @@
+"""The ladder as files: ``ladder.md`` for people, ``ladder.json`` with every number, pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from simfrcnn.evaluation.comparison import FIXED_SENSITIVITY, METRICS, PRIMARY, Difference
+from simfrcnn.evaluation.delong import DeLong
+from simfrcnn.evaluation.report import DISCLAIMER, Picture, Section, Table, markdown_page
+from simfrcnn.evaluation.results import Figure
+from simfrcnn.files import as_json, write_files
+from simfrcnn.ladder.figures import draw_differences, draw_frocs, draw_rocs
+from simfrcnn.ladder.processes import clock
+from simfrcnn.ladder.results import LadderResult, Pair, RungResult, RunResult
+
+SCHEMA_VERSION = 1
+PAGE, DATA = "ladder.md", "ladder.json"
+_HEADS = {
+    "case/auc": "AUC by case",
+    "image/auc": "AUC by image",
+    "case/specificity_at_sensitivity_0.9": "SPE at SEN .90",
+    "case/sensitivity": "SEN",
+    "case/specificity": "SPE",
+    "finding/ap50": "AP50",
+    "froc/centre/all/sensitivity_at_1": "found at 1 FP/image",
+}
+_DASH = "-"
+
+
+def write_ladder(folder: Path, result: LadderResult) -> Path:
+    """Write the page, the numbers and the pictures; together or not at all.
+
+    Returns:
+        The path of ``ladder.md``.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    sections = list(_sections(result))
+    title = f"Ladder {result.ladder.path.stem}"
+    write_files(
+        folder,
+        {
+            "roc.png": draw_rocs(result, "png"),
+            "roc.svg": draw_rocs(result, "svg"),
+            "froc.png": draw_frocs(result, "png"),
+            "froc.svg": draw_frocs(result, "svg"),
+            "differences.png": draw_differences(result),
+            PAGE: markdown_page(title, sections).encode(),
+            DATA: as_json(to_json(result, folder)).encode(),
+        },
+    )
+    return folder / PAGE
+
+
+def summary_lines(result: LadderResult) -> list[str]:
+    """The primary metric of every rung and planned difference, one line each, for a terminal."""
+    n_seeds = len(result.ladder.seeds)
+    figures = {e.rung.name: (len(e.models), _primary(e.figures)) for e in result.rungs}
+    for pair in result.pairs:
+        if "planned" in pair.roles:
+            compared = pair.comparison.differences[PRIMARY].figure if pair.comparison else None
+            shown = _cell(compared, signed=True) if compared else "missing"
+            figures[_name(pair)] = (len(pair.seeds), shown)
+    width = max(map(len, figures))
+    return [
+        f"{name:<{width}}  {n}/{n_seeds} seeds  {METRICS[PRIMARY]} {shown}"
+        for name, (n, shown) in figures.items()
+    ]
+
+
+def to_json(result: LadderResult, folder: Path) -> dict[str, Any]:
+    """Every number, in JSON types, without NaN.
+
+    Args:
+        result: What :func:`simfrcnn.ladder.results.judge_ladder` returned.
+        folder: The ladder's folder; run folders are given relative to it.
+    """
+    ladder = result.ladder
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "ladder": {
+            "file": ladder.path.name,
+            "config": ladder.config.name,
+            "seeds": list(ladder.seeds),
+            "baseline": ladder.baseline,
+            "comparisons": [list(pair) for pair in ladder.comparisons],
+        },
+        "engine": result.engine,
+        "test_set": {"name": result.test_set, "sha256": result.test_sha256},
+        "settings": dataclasses.asdict(result.settings),
+        "metrics": dict(METRICS),
+        "primary_metric": PRIMARY,
+        "rungs": {each.rung.name: _rung_json(each) for each in result.rungs},
+        "pairs": [_pair_json(pair) for pair in result.pairs],
+        "shared_facts": dict(result.shared),
+        "runs": [_run_json(each, folder) for each in result.runs],
+        "notes": list(result.notes),
+        "rules": _rules(result),
+    }
+
+
+def _sections(result: LadderResult) -> Iterator[Section]:
+    yield Section("Summary", [_what(result), _rung_table(result), DISCLAIMER])
+    yield Section("Notes", [list(result.notes) or ["None."]])
+    yield Section(
+        "Differences on the same cases",
+        [_difference_table(result), Picture("differences.png", "Differences")],
+    )
+    yield Section(f"{METRICS[PRIMARY]}, seed by seed", [_seed_table(result)])
+    yield Section("Curves", [Picture("roc.svg", "ROC"), Picture("froc.svg", "FROC")])
+    yield Section("Negative control", [_control_text(result), _control_table(result)])
+    yield Section("Time and memory", [_cost_table(result)])
+    yield Section("Rungs", [_definition_table(result)])
+    yield Section("Rules", [_rules(result)])
+    yield Section("Provenance", [_provenance_table(result)])
+
+
+def _what(result: LadderResult) -> str:
+    model = next((m for each in result.rungs for m in each.models.values()), None)
+    counted = ""
+    if model is not None:
+        n = model.n[PRIMARY]
+        counted = f", {n['positive']} positive and {n['normal']} normal cases"
+    n_done = sum(each.facts is not None for each in result.runs)
+    return (
+        f"{len(result.rungs)} rungs x {len(result.ladder.seeds)} seeds on {result.test_set}"
+        f"{counted}; engine {result.engine}; {n_done} of {len(result.runs)} runs are done. Means "
+        "over seeds, with 95% intervals over patients. SEN and SPE are by case, at score >= "
+        f"{result.settings.score_threshold:g}."
+    )
+
+
+def _rung_table(result: LadderResult) -> Table:
+    n_seeds = len(result.ladder.seeds)
+    rows = [
+        (
+            f"**{each.rung.name}**" if each.rung.name == result.ladder.baseline else each.rung.name,
+            f"{len(each.models)}/{n_seeds}",
+            *(_cell(each.figures[key]) if each.figures else "missing" for key in METRICS),
+        )
+        for each in result.rungs
+    ]
+    return Table(("rung (**baseline**)", "seeds", *_HEADS.values()), rows)
+
+
+def _difference_table(result: LadderResult) -> Table:
+    rows = []
+    for pair in result.pairs:
+        cells = ["missing"] * len(METRICS)
+        if pair.comparison is not None:
+            cells = [_cell(pair.comparison.differences[k].figure, signed=True) for k in METRICS]
+        rows.append((_name(pair), ", ".join(pair.roles), str(len(pair.seeds)), *cells))
+    return Table(("difference", "why", "seeds", *_HEADS.values()), rows)
+
+
+def _seed_table(result: LadderResult) -> Table:
+    rows = []
+    for pair in result.pairs:
+        if pair.comparison is None:
+            rows.append((_name(pair), "missing", _DASH, _DASH, _DASH))
+            continue
+        difference = pair.comparison.differences[PRIMARY]
+        by_seed = zip(pair.seeds, difference.by_seed, pair.comparison.delong, strict=True)
+        rows.append(
+            (
+                _name(pair),
+                _cell(difference.figure, signed=True),
+                _number(difference.lowest, signed=True),
+                _number(difference.highest, signed=True),
+                "; ".join(f"seed {s}: {_number(d, signed=True)}, {_p(t)}" for s, d, t in by_seed),
+            )
+        )
+    columns = ("difference", "mean of seeds", "lowest seed", "highest seed", "each seed, DeLong")
+    return Table(columns, rows)
+
+
+def _control_text(result: LadderResult) -> list[str]:
+    lines = [
+        "The table: AUC by case when the test patients' truth is dealt out anew 2,000 times. The "
+        "mean must be .5; this tests the evaluation.",
+        "A rung with PERMUTE_LABELS is trained and tested on labels permuted by patient. Its AUC "
+        "must be .5 within its interval; this tests the whole pipeline.",
+    ]
+    for each in result.rungs:
+        if each.rung.permute_labels:
+            auc = each.figures.get(PRIMARY)
+            verdict = ""
+            if auc is not None and not math.isnan(auc.low):
+                holds = auc.low <= 0.5 <= auc.high
+                verdict = f": .5 is {'within' if holds else 'OUTSIDE'} the interval"
+            lines.append(f"{each.rung.name}: AUC by case {_primary(each.figures)}{verdict}.")
+    return lines
+
+
+def _control_table(result: LadderResult) -> Table:
+    rows = [
+        (each.rung.name, str(seed), f"{c.mean:.3f} ({c.low:.3f} to {c.high:.3f})", _p_of(c.p_value))
+        for each in result.rungs
+        for seed, c in each.permuted_truth.items()
+        if c is not None
+    ]
+    columns = ("rung", "seed", "AUC under permuted truth", "p of the real AUC")
+    return Table(columns, rows or [(_DASH,) * 4])
+
+
+def _cost_table(result: LadderResult) -> Table:
+    rows = []
+    for each in result.runs:
+        facts = each.facts
+        if facts is None:
+            cells = (each.state.value, _DASH, _DASH, _DASH, _DASH)
+        else:
+            gpu = facts.peak_gpu_memory_mb
+            cells = (
+                "done, resumed" if facts.was_interrupted else "done",
+                str(facts.steps),
+                clock(facts.wall_seconds),
+                f"{facts.peak_memory_mb:.0f} MB",
+                f"{gpu:.0f} MB" if gpu else _DASH,
+            )
+        rows.append((each.run.rung.name, str(each.run.seed), *cells))
+    return Table(
+        ("rung", "seed", "state", "steps", "training time", "peak memory", "peak GPU memory"), rows
+    )
+
+
+def _definition_table(result: LadderResult) -> Table:
+    rows = [
+        (
+            each.rung.name,
+            each.rung.kind,
+            each.rung.config.name,
+            "; ".join(_flat(each.rung.options)) or "as in the config",
+            "permuted by patient" if each.rung.permute_labels else "as annotated",
+        )
+        for each in result.rungs
+    ]
+    return Table(("rung", "kind", "config", "options", "labels"), rows)
+
+
+def _rules(result: LadderResult) -> list[str]:
+    settings = result.settings
+    return [
+        f"Bootstrap over patients: {settings.bootstrap_replicates} resamplings (seed "
+        f"{settings.bootstrap_seed}), stratified by the patient's truth, percentiles 2.5 and 97.5. "
+        "Every model is judged on the same resamplings.",
+        "A rung's figure is the mean over its seeds; each resampling gives the mean of the seeds "
+        "on it. The interval says what other patients would do, not what other seeds would: for "
+        "that, look at the seeds' extremes.",
+        "A difference is the mean over the seeds that both rungs have of the same-seed difference, "
+        "on the same resampling.",
+        "DeLong: paired test of the AUC by case for each seed alone, two-sided, where each patient "
+        "is one case.",
+        f"{_HEADS['case/specificity_at_sensitivity_0.9']}: the highest specificity at a score "
+        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, sought anew on each "
+        "resampling. It is optimistic: the threshold is chosen on the test set, for every rung "
+        "alike.",
+        "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
+        "are counted over all evaluated images.",
+        "No correction for the number of comparisons.",
+    ]
+
+
+def _provenance_table(result: LadderResult) -> Table:
+    rows = [("ladder file", result.ladder.path.name), ("test set", result.test_set)]
+    rows += [("test set sha256", result.test_sha256)]
+    rows += [(key, as_json(value, indent=None).strip()) for key, value in result.shared.items()]
+    return Table(("fact of all runs", "value"), rows)
+
+
+def _rung_json(each: RungResult) -> dict[str, Any]:
+    rung = each.rung
+    return {
+        "kind": rung.kind,
+        "config": rung.config.name,
+        "options": dict(rung.options),
+        "below": rung.below,
+        "permute_labels": rung.permute_labels,
+        "seeds_done": list(each.models),
+        "seeds_missing": list(each.missing),
+        "figures": {key: figure.to_json() for key, figure in each.figures.items()},
+        "by_seed": {
+            str(seed): {key: _null(model.values[key][0]) for key in METRICS}
+            for seed, model in each.models.items()
+        },
+        "auc_under_permuted_truth": {
+            str(seed): None if control is None else dataclasses.asdict(control)
+            for seed, control in each.permuted_truth.items()
+        },
+    }
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    compared = pair.comparison
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "roles": list(pair.roles),
+        "seeds": list(pair.seeds),
+        "differences": None
+        if compared is None
+        else {key: _difference_json(each) for key, each in compared.differences.items()},
+        "delong": None if compared is None else [_delong_json(each) for each in compared.delong],
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return {
+        **difference.figure.to_json(),
+        "by_seed": [_null(value) for value in difference.by_seed],
+        "lowest": _null(difference.lowest),
+        "highest": _null(difference.highest),
+    }
+
+
+def _delong_json(test: DeLong) -> dict[str, Any]:
+    return {
+        key: _null(value) if isinstance(value, float) else value
+        for key, value in dataclasses.asdict(test).items()
+    }
+
+
+def _run_json(each: RunResult, folder: Path) -> dict[str, Any]:
+    return {
+        "rung": each.run.rung.name,
+        "seed": each.run.seed,
+        "folder": each.run.folder.relative_to(folder).as_posix(),
+        "state": each.state.value,
+        "facts": None if each.facts is None else dataclasses.asdict(each.facts),
+    }
+
+
+def _primary(figures: Mapping[str, Figure]) -> str:
+    return _cell(figures[PRIMARY]) if figures else "missing"
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.first} - {pair.second}"
+
+
+def _cell(figure: Figure, *, signed: bool = False) -> str:
+    if math.isnan(figure.value):
+        return "undefined"
+    value = _number(figure.value, signed=signed)
+    if math.isnan(figure.low):
+        return f"{value} (no interval)"
+    return (
+        f"{value} ({_number(figure.low, signed=signed)} to {_number(figure.high, signed=signed)})"
+    )
+
+
+def _number(value: float, *, signed: bool = False) -> str:
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def _p(test: DeLong) -> str:
+    return f"p {_DASH}" if math.isnan(test.p_value) else f"p {_p_of(test.p_value)}"
+
+
+def _p_of(p_value: float) -> str:
+    return "< .001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key} {value}"
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,94 @@
+"""DeLong's paired test against its definition, written out pair by pair."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from simfrcnn.evaluation.delong import paired_delong
+
+
+def slow_delong(first, second, is_positive):
+    """DeLong et al. 1988, equations 3 to 6: structural components, their covariance, the test."""
+    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
+    v10, v01, aucs = [], [], []
+    for scores in (first, second):
+        positives, normals = scores[is_positive], scores[~is_positive]
+        wins = np.array([[(x > y) + (x == y) / 2 for y in normals] for x in positives], float)
+        v10.append(wins.mean(axis=1))
+        v01.append(wins.mean(axis=0))
+        aucs.append(wins.mean())
+    covariance = np.cov(v10) / n_positive + np.cov(v01) / n_normal
+    contrast = np.array([1.0, -1.0])
+    error = math.sqrt(contrast @ covariance @ contrast)
+    difference = aucs[0] - aucs[1]
+    return aucs, difference, error, 2 * norm.sf(abs(difference) / error)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n_levels", [None, 4])
+def test_equals_the_definition(seed, n_levels):
+    random = np.random.default_rng(seed)
+    is_positive = random.random(60) < 0.4
+    first = random.normal(is_positive * 1.0)
+    second = first + random.normal(0, 1.0, 60)
+    if n_levels:  # ties, within and between the kinds
+        first, second = np.round(first * n_levels / 4), np.round(second * n_levels / 4)
+    test = paired_delong(first, second, is_positive)
+    aucs, difference, error, p_value = slow_delong(first, second, is_positive)
+    assert (test.first, test.second) == pytest.approx(tuple(aucs))
+    assert test.difference == pytest.approx(difference)
+    assert test.standard_error == pytest.approx(error)
+    assert test.p_value == pytest.approx(p_value)
+    assert test.reason is None
+
+
+def test_a_case_by_hand():
+    """Positives 3 and 1, normals 2 and 0; the other score puts the positives on top.
+
+    Components of the first: positives 1 and 1/2, normals 1/2 and 1; of the second all 1. The
+    differences are 0, -1/2 and -1/2, 0, of variance 1/8 each: error sqrt(1/16 + 1/16).
+    """
+    is_positive = np.array([True, True, False, False])
+    first, second = np.array([3.0, 1.0, 2.0, 0.0]), np.array([3.0, 2.0, 1.0, 0.0])
+    test = paired_delong(first, second, is_positive)
+    assert (test.first, test.second, test.difference) == (0.75, 1.0, -0.25)
+    assert test.standard_error == pytest.approx(math.sqrt(1 / 8))
+    assert test.p_value == pytest.approx(2 * norm.sf(0.25 / math.sqrt(1 / 8)))
+
+
+def test_exchanging_the_models_turns_the_sign_alone():
+    random = np.random.default_rng(3)
+    is_positive = np.arange(40) < 15
+    first, second = random.random(40), random.random(40)
+    one, other = (
+        paired_delong(first, second, is_positive),
+        paired_delong(second, first, is_positive),
+    )
+    assert one.difference == -other.difference
+    assert one.p_value == pytest.approx(other.p_value)
+
+
+def test_the_p_value_is_uniform_without_a_difference():
+    random = np.random.default_rng(0)
+    is_positive = np.arange(120) < 60
+    p_values = []
+    for _ in range(600):
+        shared = random.normal(is_positive * 1.0)
+        noisy = (shared + random.normal(0, 1, 120) for _ in range(2))
+        p_values.append(paired_delong(*noisy, is_positive).p_value)
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.025)
+    assert np.mean(np.array(p_values) < 0.5) == pytest.approx(0.5, abs=0.06)
+
+
+def test_what_cannot_be_tested_is_nan_with_a_reason():
+    scores = np.array([0.9, 0.8, 0.3, 0.1])
+    same = paired_delong(scores, scores, np.array([True, True, False, False]))
+    assert math.isnan(same.p_value)
+    assert "no variance" in same.reason
+    few = paired_delong(scores, scores, np.array([True, False, False, False]))
+    assert math.isnan(few.difference)
+    assert "1 and 3" in few.reason

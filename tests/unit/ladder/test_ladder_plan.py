@@ -1,0 +1,169 @@
+"""The ladder file: what it says, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from simfrcnn.config import load_config
+from simfrcnn.data import catalog
+from simfrcnn.errors import ConfigError
+from simfrcnn.ladder.plan import choose, permute_labels, plan_runs, read_ladder
+from support.examples import CONFIGS, ENGINE_PARAMETERS, engine_named, write_tiny_set
+
+SMOKE = CONFIGS / "smoke" / "sim_r18_fpn.yaml"
+HEAD = f"CONFIG: {SMOKE}\nSEEDS: [0, 3]\nBASELINE: faster\n"
+RUNGS = """\
+RUNGS:
+  positives: {OPTIONS: {DATASETS: {BATCHES: positives}}}
+  faster:
+    OPTIONS:
+      MODEL: {SIMFRCNN: {RPN_NORMALS: ordinary, SIMILARITY: {LOSS: none, WEIGHT: 1.0e-3}}}
+  sim: {}
+  sim_hardest: {BELOW: sim, OPTIONS: {MODEL: {SIMFRCNN: {SIMILARITY: {PARTNERS: hardest}}}}}
+  control: {PERMUTE_LABELS: True}
+COMPARISONS: [[sim, faster], [sim, positives]]
+"""
+
+
+@pytest.fixture(params=ENGINE_PARAMETERS)
+def engine(request):
+    return engine_named(request.param)
+
+
+@pytest.fixture
+def ladder_file(tmp_path):
+    def write(text):
+        path = tmp_path / "ladder.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_rungs_stand_in_order_above_the_one_before_or_named(ladder_file):
+    ladder = read_ladder(ladder_file(HEAD + RUNGS))
+    assert ladder.seeds == (0, 3)
+    assert [(rung.name, rung.below) for rung in ladder.rungs] == [
+        ("positives", None),
+        ("faster", "positives"),
+        ("sim", "faster"),
+        ("sim_hardest", "sim"),
+        ("control", None),
+    ]
+
+
+def test_planned_pairs_go_first_and_each_pair_is_compared_once(ladder_file):
+    ladder = read_ladder(ladder_file(HEAD + RUNGS))
+    assert ladder.pairs() == [
+        ("sim", "faster", ("planned", "below", "baseline")),
+        ("sim", "positives", ("planned",)),
+        ("faster", "positives", ("below",)),
+        ("sim_hardest", "sim", ("below",)),
+        ("sim_hardest", "faster", ("baseline",)),
+    ]
+
+
+def test_runs_have_resolved_configs_and_commands_that_say_the_same(engine, ladder_file, tmp_path):
+    ladder = read_ladder(ladder_file(HEAD + RUNGS))
+    runs = plan_runs(ladder, engine, tmp_path / "out", datasets=["phantom_tiny/train=a.json"])
+    assert [run.name for run in runs][:6] == [
+        *("positives seed 0", "faster seed 0", "sim seed 0", "sim_hardest seed 0"),
+        *("control seed 0", "positives seed 3"),
+    ]
+    run = runs[6]
+    assert run.folder == tmp_path / "out" / "faster" / "seed_3"
+    assert run.log == tmp_path / "out" / "faster" / "seed_3.log"
+    assert run.cfg.SEED == 3
+    assert run.cfg.MODEL.SIMFRCNN.RPN_NORMALS == "ordinary"
+    assert run.cfg.MODEL.SIMFRCNN.SIMILARITY.WEIGHT == 0.001
+    assert run.cfg.DATASETS.FILES == ("phantom_tiny/train=a.json",)
+    assert run.words[:6] == (
+        *("train-net", "--config-file", str(SMOKE), "--engine", engine.NAME, "--resume"),
+    )
+    said = load_config(engine.default_cfg(), run.words[2], run.words[6:])
+    assert said.dump() == run.cfg.dump()
+
+
+def test_the_negative_control_reads_permuted_copies_of_all_its_sets(engine, ladder_file, tmp_path):
+    data = write_tiny_set(tmp_path / "data")
+    files = [f"phantom_tiny/{name}={data}" for name in ("train", "val", "test")]
+    ladder = read_ladder(ladder_file(HEAD + RUNGS))
+    runs = plan_runs(ladder, engine, tmp_path / "out", datasets=files)
+    permute_labels(runs)
+    run = next(run for run in runs if run.rung.permute_labels)
+    named = catalog.parse_files(run.cfg.DATASETS.FILES)
+    for name in ("phantom_tiny/train", "phantom_tiny/val", "phantom_tiny/test"):
+        path = tmp_path / "out" / "control" / "permuted_labels" / f"{name}.json"
+        assert named[name] == str(path)
+        annotated = catalog.load(name, named)
+        assert sum(bool(record.findings) for record in annotated.records) == 3
+        assert [r.image_id for r in annotated.records if r.findings] != [1, 2, 3]
+    assert json.loads(run.words[-1]) == list(run.cfg.DATASETS.FILES)
+    others = {run.cfg.DATASETS.FILES for run in runs if not run.rung.permute_labels}
+    assert others == {tuple(files)}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (HEAD.replace("faster", "fster") + RUNGS, ["BASELINE 'fster'", "Did you mean faster?"]),
+        (HEAD + RUNGS.replace("BELOW: sim", "BELOW: simm"), ["sim_hardest", "Did you mean sim?"]),
+        (HEAD + RUNGS.replace("BELOW: sim", "BELOW: control"), ["sim_hardest: BELOW 'control'"]),
+        (HEAD + RUNGS.replace("[sim, positives]", "[sim, tl]"), ["COMPARISONS 'tl'"]),
+        (HEAD + RUNGS.replace("[sim, positives]", "[sim, sim]"), ["compared with itself"]),
+        (HEAD + RUNGS.replace("[sim, positives]", "[sim]"), ["a list of pairs"]),
+        (HEAD + RUNGS.replace("PERMUTE_LABELS", "PERMUTE_LABEL"), ["Did you mean PERMUTE_LABELS?"]),
+        (HEAD + RUNGS.replace("PERMUTE_LABELS: True", "PERMUTE_LABELS: 2"), ["True or False"]),
+        (HEAD + RUNGS.replace("{PERMUTE", "{BELOW: sim, PERMUTE"), ["control", "no BELOW"]),
+        (HEAD + RUNGS.replace("BELOW: sim", "KIND: strong"), ["KIND 'strong'", "train, weak"]),
+        (HEAD + RUNGS.replace("BELOW: sim", "KIND: weak"), ["sim_hardest", "CONFIG of its own"]),
+        (HEAD + RUNGS.replace("  sim: {}", "  faster: {}"), ["'faster' stands there twice"]),
+        (HEAD + RUNGS.replace("  sim: {}", "  a/b: {}"), ["a/b", "names a folder"]),
+        (HEAD + "RUNGS: {}", ["RUNGS is empty"]),
+        (HEAD.replace("SEEDS", "SEED") + RUNGS, ["key 'SEED'", "Did you mean SEEDS?"]),
+        (HEAD.replace("[0, 3]", "[0, 0]") + RUNGS, ["twice"]),
+        (HEAD.replace("[0, 3]", "[-1]") + RUNGS, ["SEEDS is [-1]"]),
+        (HEAD.replace("[0, 3]", "3") + RUNGS, ["SEEDS is 3"]),
+        (HEAD.replace("sim_r18", "absent") + RUNGS, ["CONFIG", "does not exist"]),
+        (RUNGS, ["CONFIG is missing"]),
+        ("- 1", ["must be a mapping"]),
+        ("RUNGS: [", ["not plain YAML"]),
+        (HEAD + RUNGS.replace("{DATASETS: {BATCHES: positives}}", "{SEED: 3}"), ["ladder sets"]),
+    ],
+)  # fmt: skip
+def test_what_is_refused_names_file_rung_and_remedy(ladder_file, text, parts):
+    path = ladder_file(text)
+    with pytest.raises(ConfigError) as error:
+        read_ladder(path)
+    message = str(error.value)
+    assert all(part in message for part in (str(path), *parts)), message
+
+
+def test_a_key_that_no_engine_knows_is_told_with_its_rung(engine, ladder_file, tmp_path):
+    ladder = read_ladder(ladder_file(HEAD + RUNGS.replace("PARTNERS", "PARTNER")))
+    with pytest.raises(ConfigError, match=r"rung sim_hardest: .*SIMILARITY\.PARTNERS\?"):
+        plan_runs(ladder, engine, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{DATASETS: {TEST: [other/test]}}", "positives and faster are judged by different rules"),
+        ("{EVAL: {POOLING: mean}}", "judged by different rules"),
+        ("{DATASETS: {TEST: []}}", "a ladder compares on one test set"),
+    ],
+)
+def test_rungs_are_judged_by_one_set_of_rules(engine, ladder_file, tmp_path, options, message):
+    text = RUNGS.replace("{DATASETS: {BATCHES: positives}}", options)
+    ladder = read_ladder(ladder_file(HEAD + text))
+    with pytest.raises(ConfigError, match=message):
+        plan_runs(ladder, engine, tmp_path)
+
+
+def test_a_choice_keeps_the_order_of_the_file():
+    assert choose("c, a", ["a", "b", "c"], "--rungs") == ["a", "c"]
+    assert choose(None, ["a", "b"], "--rungs") == ["a", "b"]
+    with pytest.raises(ConfigError, match=r"--rungs 'sin' is unknown.*Did you mean sim\?"):
+        choose("sin", ["sim", "faster"], "--rungs")
