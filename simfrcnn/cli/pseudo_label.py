@@ -298,8 +298,9 @@ def _settings(arguments: argparse.Namespace, given: PseudoSettings) -> PseudoSet
 
 
 def _detection_keys(cfg: Any) -> dict[str, Any]:
-    """The resolved config, without where it wrote and what is applied to detections later."""
+    """The resolved config, without places on this disk and what is applied to detections later."""
     tree: dict[str, Any] = yaml.safe_load(cfg.dump())
+    del tree["DATASETS"]["FILES"]
     return {key: value for key, value in tree.items() if key not in ("OUTPUT_DIR", "PSEUDO")}
 
 

@@ -4,7 +4,8 @@ A job is a list of steps, each with a folder of its own. ``manifest.json`` of th
 records of every step what it was made from (settings, and hashes of files), hashes of what it made,
 and the time it took. A step that is done is not done again; one that was ended goes on; one whose
 inputs have changed since is refused, unless it may be overwritten: then it and all later steps are
-made anew.
+made anew. What a later step made before stays recorded as outdated until its turn, so that it is
+removed then, and never gone on with, even if the job is ended in between.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ logger = logging.getLogger("simfrcnn")
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _N_SHOWN = 5
+_OUTDATED = "outdated"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Step:
 
     ``inputs`` is JSON: whatever the result depends on. ``work`` is told whether an earlier attempt
     with the same inputs may be gone on with, and returns the files that later steps rely on.
-    ``folder`` is what is removed before the step is made anew.
+    ``folder`` is what is removed before the step is made anew. ``foreign`` is a file that cannot be
+    there before the first attempt, unless something else than this job made it.
     """
 
     name: str
     folder: Path
     inputs: Mapping[str, Any]
     work: Callable[[bool], Sequence[Path]]
+    foreign: Path | None = None
 
 
 class Job:
@@ -83,8 +87,12 @@ class Job:
             ``up to date``, ``resumed`` or ``made``.
 
         Raises:
-            OutputError: Its inputs or its results have changed, and ``overwrite`` is not set.
+            OutputError: Its inputs or its results have changed, and ``overwrite`` is not set; or
+                its folder holds what this job did not make.
         """
+        if self.steps.get(step.name, {}).get(_OUTDATED):
+            shutil.rmtree(step.folder, ignore_errors=True)
+            del self.steps[step.name]
         inputs = json.loads(json.dumps(dict(step.inputs)))
         changes = self._changes(step.name, inputs)
         if changes and not self._overwrite:
@@ -100,6 +108,10 @@ class Job:
             self._tell(step.name, "up to date")
             return "up to date"
         is_resumed = step.name in self.steps
+        if not is_resumed and step.foreign and step.foreign.exists():
+            raise OutputError(
+                f"{step.folder} holds a run that this job did not start; give another OUTPUT_DIR"
+            )
         state = "resumed" if is_resumed else "made"
         logger.info(f"{step.name}: {'going on' if is_resumed else 'started'}")
         self._do(step, inputs, is_resumed)
@@ -153,11 +165,13 @@ class Job:
         return changes
 
     def _forget_from(self, step: Step) -> None:
-        """Remove a step's results and record, and the records of all steps after it."""
-        shutil.rmtree(step.folder, ignore_errors=True)
+        """Remove a step's results and record; what later steps have made is outdated."""
         for name in self._names[self._names.index(step.name) :]:
-            self.steps.pop(name, None)
+            if name in self.steps:
+                self.steps[name] = {"parts": [], "finished": False, _OUTDATED: True}
         self._write()
+        shutil.rmtree(step.folder, ignore_errors=True)
+        del self.steps[step.name]
 
     def _tell(self, name: str, state: str) -> None:
         self.states[name] = state

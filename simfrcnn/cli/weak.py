@@ -26,7 +26,7 @@ from simfrcnn.engines.common import checkpoints
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.run_folder import commit_of
 from simfrcnn.engines.contract import Engine
-from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.errors import ConfigError
 from simfrcnn.files import sha256_of, write_text
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.settings import PseudoSettings
@@ -143,10 +143,6 @@ class _Weak:
         folder = Path(cfg.OUTPUT_DIR)
 
         def work(may_resume: bool) -> list[Path]:
-            if not may_resume and (folder / checkpoints.LAST).exists():
-                raise OutputError(
-                    f"{folder} holds a run that this job did not start; give another OUTPUT_DIR"
-                )
             last = self.engine.train(cfg, resume=may_resume)
             return sorted({last, weights_of(folder)})
 
@@ -162,6 +158,7 @@ class _Weak:
                 "weights": sha256_of(weights) if weights and weights.is_file() else None,
             },
             work,
+            foreign=folder / checkpoints.LAST,
         )
 
     def labelling(self) -> Step:
@@ -298,7 +295,7 @@ def require_two_stages(first: Any, second: Any, config_file: Path) -> None:
 
     Raises:
         ConfigError: Stage 2 is trained on other sets than the pseudo-labelled ones of stage 1, has
-            other targets, or lacks the class of the pseudo-boxes.
+            other targets or other thresholds of pseudo-boxes, or lacks the class of these.
     """
     expected = [pseudo_name(name) for name in first.DATASETS.TRAIN]
     found = list(second.DATASETS.TRAIN)
@@ -314,6 +311,11 @@ def require_two_stages(first: Any, second: Any, config_file: Path) -> None:
             f"{config_file}: DATASETS.TARGET_CLASSES is {list(targets)} in stage 1 and "
             f"{list(second.DATASETS.TARGET_CLASSES)} in stage 2; both must name the same classes, "
             f"and {SUSPECTED} is none of them"
+        )
+    if pseudo_settings(second) not in (pseudo_settings(first), PseudoSettings()):
+        raise ConfigError(
+            f"{config_file}: PSEUDO is {pseudo_settings(first)} in stage 1 and "
+            f"{pseudo_settings(second)} in stage 2, which has no say in it: set it for both"
         )
     if SUSPECTED not in second.DATASETS.CLASSES:
         raise ConfigError(

@@ -96,8 +96,13 @@ def _of_stage(pairs: Sequence[tuple[str, str]], stage: str) -> tuple[str, ...]:
     """The words for one stage: those for both, and those for it alone, in their order."""
     words: list[str] = []
     for key, value in pairs:
-        first, dot, rest = key.partition(".")
-        if dot and first == stage:
+        first, _, rest = key.partition(".")
+        if first in STAGES and rest in ("", _FOLDER_KEY):
+            raise ConfigError(
+                f"{key} cannot be given on the command line: the config of a stage is named in the "
+                f"job file, and its folder is a part of {_FOLDER_KEY}"
+            )
+        if first == stage:
             words += [rest, value]
         elif first not in STAGES and key != _FOLDER_KEY:
             words += [key, value]

@@ -62,6 +62,7 @@ class Resampled:
     ``values`` (1 + R,) by metric, NaN where undefined; ``n`` and ``why_undefined`` by metric, as in
     :class:`~simfrcnn.evaluation.bootstrap.Statistic`. ``no_resampling`` says why there are no
     intervals, if so. ``roc`` is by case; ``froc`` per finding, centre in box, over all images.
+    ``settings`` are the rules and resamplings that it was judged by.
     """
 
     values: Mapping[str, FloatArray]
@@ -73,6 +74,7 @@ class Resampled:
     cases: Units
     roc: Curve
     froc: Curve
+    settings: EvaluationSettings
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def resample(
         cases=cases,
         roc=roc_curve(cases),
         froc=froc_curve(events_of(evaluated, _CENTRE, len(patient_ids), settings), "all"),
+        settings=settings,
     )
 
 
@@ -331,7 +334,7 @@ def _delong(first: Resampled, second: Resampled) -> DeLong:
 
 
 def _require_same_cases(models: Sequence[Resampled]) -> None:
-    """The same patients, cases and truths, and as many resamplings."""
+    """The same patients, cases and truths, rules and resamplings."""
     first = models[0]
     for other in models[1:]:
         is_same = (
@@ -339,7 +342,7 @@ def _require_same_cases(models: Sequence[Resampled]) -> None:
             and first.cases.ids == other.cases.ids
             and np.array_equal(first.strata, other.strata)
             and np.array_equal(first.cases.truths, other.cases.truths)
-            and len(first.values[PRIMARY]) == len(other.values[PRIMARY])
+            and first.settings == other.settings
         )
         if not is_same:
             raise ArtifactError(

@@ -71,7 +71,7 @@ def draw_differences(result: LadderResult) -> bytes:
         panel.grid(axis="x", color="#dddddd", linewidth=0.5)
     labels = [f"{p.first} - {p.second}{'' if p.comparison else ' (missing)'}" for p in pairs]
     panels[0].set_yticks(range(len(pairs)), labels, fontsize=8)
-    panels[0].set_ylim(len(pairs) - 0.5, -0.5)
+    panels[0].set_ylim(max(len(pairs), 1) - 0.5, -0.5)  # a ladder of one rung has no pair
     drawing.supxlabel("difference on the same cases, 95% interval; marks: seeds", fontsize=8)
     return rendered(drawing, "png")
 

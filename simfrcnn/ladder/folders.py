@@ -103,7 +103,10 @@ def state_of(run: Run, engine: str, defaults: Any) -> State:
     manifest = _json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
     detections = detections_of(run)
     is_tested = sidecar_of(detections).exists() and detections.with_name("report.json").exists()
-    return State.DONE if manifest.get("finished") and is_tested else State.UNFINISHED
+    is_finished = manifest.get("finished") and is_tested
+    if run.rung.kind == "weak":  # stage 1 or the labels may be in the making again
+        is_finished = is_finished and _json(run.folder / "manifest.json").get("finished")
+    return State.DONE if is_finished else State.UNFINISHED
 
 
 def facts_of(run: Run) -> Facts:

@@ -292,8 +292,8 @@ def _rung(
     if not isinstance(permute, bool):
         raise ConfigError(f"{where}: PERMUTE_LABELS is {permute!r}; True or False is legal")
     options = _mapping(tree.get("OPTIONS") or {}, f"{where}: OPTIONS")
-    for key in _FIXED:
-        if key in options:
+    for key in _words(options)[::2]:
+        if key.rpartition(".")[2] in _FIXED:
             raise ConfigError(f"{where}: OPTIONS sets {key}, which the ladder sets for each run")
     if kind == "weak" and (permute or "CONFIG" not in tree):
         raise ConfigError(
@@ -364,12 +364,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: set[Any] = set()
+    seen: set[str] = set()
     for key, _ in node.value:
-        name = loader.construct_object(key)
-        if name in seen:
-            raise ConfigError(f"{name!r} stands there twice (line {key.start_mark.line + 1})")
-        seen.add(name)
+        if not isinstance(key, yaml.ScalarNode):  # refused by construct_mapping
+            continue
+        if key.value in seen:
+            raise ConfigError(f"{key.value!r} stands there twice (line {key.start_mark.line + 1})")
+        seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 
 

@@ -275,7 +275,18 @@ def training_loader(
         world_size: Number of processes; ``SOLVER.IMS_PER_BATCH`` is shared among them.
         convert: What the engine makes of a batch (list of samples, positives first).
         items: The items, if they have been built already.
+
+    Raises:
+        ConfigError: The processes cannot share a step, or each would have one pair alone where
+            pairs are compared with each other.
     """
+    n_images = cfg.SOLVER.IMS_PER_BATCH
+    if cfg.MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS and n_images < 4 * world_size:
+        raise ConfigError(
+            "MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS is True, but with SOLVER.IMS_PER_BATCH "
+            f"{n_images} each of {world_size} processes has one pair a step, and no second image "
+            f"of a kind; legal is {4 * world_size} or more"
+        )
     return BatchLoader(
         items if items is not None else training_items(cfg),
         ItemNumbers(

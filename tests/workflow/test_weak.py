@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def test_pseudo_boxes_name_their_origin_and_radiologists_boxes_are_untouched(job
     assert origin["detections_sha256"] == sha256_of(detections)
     assert origin["detections"]["engine"] == engine
     assert origin["config"]["DATASETS"]["BATCHES"] == "positives"
+    assert "FILES" not in origin["config"]["DATASETS"]  # places on this disk
     assert origin["score_threshold"] == 0.005
     summary = load((folder / PSEUDO).with_name("train_pseudo.summary.json"))
     assert summary["counts"]["pseudo_boxes"] == len(added)
@@ -173,10 +175,16 @@ def test_no_pseudo_box_is_a_valid_file_and_stage_2_refuses_with_advice(tmp_path,
     assert "stage1: up to date" in printed
     assert "pseudo: made" in printed
     assert len(read_coco(tmp_path / "job" / PSEUDO).records) > len(labelled.records)
+    # Once more, now that stage 2 is done: it learns from the new labels, and from scratch.
+    assert main([*words[:5], *more[:-1], "0.0011"]) == 0
+    assert "stage2: made" in capsys.readouterr().out
+    (part,) = load(tmp_path / "job" / "manifest.json")["steps"]["stage2"]["parts"]
+    assert part["ended"] == "finished"
 
 
 def test_stages_that_do_not_fit_are_refused(refused, tmp_path):
     words = words_of("torchvision", tmp_path / "job")
+    assert "set it for both" in refused(*words, "STAGE2.PSEUDO.SCORE_THRESHOLD", "0.5")
     error = refused(*words, "STAGE2.DATASETS.TRAIN", "phantom_tiny/train")
     assert "must be ['phantom_tiny/train_pseudo'], not ['phantom_tiny/train']" in error
     error = refused(*words, "STAGE2.DATASETS.CLASSES", "[malignant, benign]")
@@ -204,6 +212,27 @@ def test_a_run_that_the_job_did_not_start_is_refused(refused, tmp_path):
 def test_a_weak_job_in_several_processes_is_refused(refused, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "one process" in refused(*words_of("torchvision", tmp_path / "job"))
+
+
+def test_a_ladder_counts_a_weak_run_only_while_its_job_is_finished(job, tmp_path, capsys):
+    engine, folder = job
+    file, own = tmp_path / "weak.yaml", tmp_path / "out" / "weak" / "seed_0"
+    rung = f"RUNGS:\n  weak: {{KIND: weak, CONFIG: {JOB}}}\n"
+    file.write_text(f"CONFIG: {STAGE1}\nSEEDS: [0]\nBASELINE: weak\n{rung}")
+    shutil.copytree(folder, own)
+    words = ["ladder", "--config", str(file), "--output", str(tmp_path / "out"), "--engine", engine]
+    assert main([*words, "--report-only"]) == 0
+    assert "weak  1/1 seeds" in capsys.readouterr().out
+    facts = load(tmp_path / "out" / "ladder.json")["runs"][0]["facts"]
+    trainings = [load(own / stage / "manifest.json") for stage in ("stage1", "stage2")]
+    seconds = sum(each["wall_seconds_this_process"] for each in trainings)
+    seconds += load(own / "manifest.json")["steps"]["pseudo"]["wall_seconds"]
+    assert facts["wall_seconds"] == pytest.approx(seconds)
+    # As left by a job that makes stage 1 anew: what stage 2 has tested is of the old one.
+    manifest = {**load(own / "manifest.json"), "finished": False}
+    (own / "manifest.json").write_text(json.dumps(manifest))
+    assert main([*words, "--report-only"]) == 0
+    assert "1 of 1 runs are missing, unfinished: weak (seed 0)" in capsys.readouterr().out
 
 
 # -- pseudo-label alone ----------------------------------------------------------------------------

@@ -103,6 +103,28 @@ def test_overwriting_makes_the_step_and_all_later_ones_anew(make, done, tmp_path
     assert make(first=2, second=3, overwrite=True) == ["up to date", "made"]
 
 
+def test_what_a_later_step_made_before_is_removed_and_never_gone_on_with(make, done, tmp_path):
+    make()
+    (tmp_path / "second" / "old.txt").write_text("x")
+    with pytest.raises(KeyboardInterrupt):
+        make(first=2, fail="first", overwrite=True)
+    assert manifest(tmp_path)["finished"] is False
+    assert make(first=2) == ["resumed", "made"]
+    assert done[-1] == ("second", False)
+    assert not (tmp_path / "second" / "old.txt").exists()
+
+
+def test_what_the_job_did_not_make_is_refused_again_and_again(tmp_path):
+    foreign = tmp_path / "first" / "model.pth"
+    foreign.parent.mkdir()
+    foreign.write_text("precious")
+    step = Step("first", foreign.parent, {}, lambda may_resume: [foreign], foreign=foreign)
+    for _ in range(2):  # the first refusal must not count as an attempt to go on with
+        with pytest.raises(OutputError, match="did not start"):
+            Job(tmp_path, NAMES, FACTS, overwrite=True).run(step)
+    assert foreign.read_text() == "precious"
+
+
 def test_unfinished_steps_with_other_inputs_are_refused_too(make):
     with pytest.raises(KeyboardInterrupt):
         make(fail="first")

@@ -92,6 +92,12 @@ def test_a_folder_is_needed_and_overrides_are_pairs(tmp_path, write):
         read_job(write(), ["SEED"])
 
 
+@pytest.mark.parametrize("key", ["STAGE1", "STAGE2.OUTPUT_DIR"])
+def test_what_a_job_would_not_heed_is_refused(write, key):
+    with pytest.raises(ConfigError, match=f"{key} cannot be given on the command line"):
+        read_job(write(), [key, "other"])
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("SCORE_THRESHOLD", "0"), ("SCORE_THRESHOLD", "1.2"), ("NMS_THRESHOLD", "-0.1")],

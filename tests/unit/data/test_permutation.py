@@ -103,6 +103,19 @@ def test_patients_without_a_like_are_refused(tmp_path):
     assert not (tmp_path / "permuted.json").exists()
 
 
+@pytest.mark.parametrize(("n_alone", "is_refused"), [(1, False), (2, True)])
+def test_few_patients_may_keep_their_labels(n_alone, is_refused):
+    alone = {f"p{number:02}": 200 + number for number in range(n_alone)}
+    records = [
+        dataclasses.replace(r, height=alone.get(r.patient_id, r.height)) for r in exams(30, 12)
+    ]
+    if is_refused:
+        with pytest.raises(DataError, match="2 of the 30 patients share"):
+            permute_labels(records, seed=0)
+    else:
+        assert len(permute_labels(records, seed=0)) == len(records)
+
+
 def test_the_written_file_can_be_read_and_is_the_same_again(tmp_path):
     path = tmp_path / "set.json"
     write_coco(path, exams(), CATEGORIES, {})

@@ -193,6 +193,15 @@ def test_other_truth_is_refused():
         compare([models[0]], [models[1]])
 
 
+@pytest.mark.parametrize("change", [{"bootstrap_seed": 1}, {"score_threshold": 0.7}])
+def test_other_resamplings_and_other_rules_are_refused(change):
+    records, detections = random_set(5)
+    other = dataclasses.replace(SETTINGS, **change)
+    models = [resample(records, detections, settings) for settings in (SETTINGS, other)]
+    with pytest.raises(ArtifactError, match="same EVAL settings"):
+        compare([models[0]], [models[1]])
+
+
 def test_several_cases_of_a_patient_are_not_tested_by_delong():
     records, detections = random_set(5)
     settings = dataclasses.replace(SETTINGS, case_by="exam")

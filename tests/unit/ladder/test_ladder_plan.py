@@ -54,6 +54,12 @@ def test_rungs_stand_in_order_above_the_one_before_or_named(ladder_file):
     ]
 
 
+def test_a_rung_may_take_over_the_keys_of_another_by_an_anchor(ladder_file):
+    text = "RUNGS:\n  faster: &plain {OPTIONS: {SOLVER: {MAX_ITER: 3}}}\n  sim: {<<: *plain}\n"
+    first, second = read_ladder(ladder_file(HEAD + text)).rungs
+    assert first.options == second.options == {"SOLVER": {"MAX_ITER": 3}}
+
+
 def test_planned_pairs_go_first_and_each_pair_is_compared_once(ladder_file):
     ladder = read_ladder(ladder_file(HEAD + RUNGS))
     assert ladder.pairs() == [
@@ -131,6 +137,8 @@ def test_the_negative_control_reads_permuted_copies_of_all_its_sets(engine, ladd
         ("- 1", ["must be a mapping"]),
         ("RUNGS: [", ["not plain YAML"]),
         (HEAD + RUNGS.replace("{DATASETS: {BATCHES: positives}}", "{SEED: 3}"), ["ladder sets"]),
+        (HEAD + RUNGS.replace("{DATASETS: {BATCHES", "{STAGE1: {SEED"), ["STAGE1.SEED", "ladder"]),
+        (HEAD + RUNGS.replace("  sim: {}", "  ? [sim]\n  : {}"), ["unhashable key"]),
     ],
 )  # fmt: skip
 def test_what_is_refused_names_file_rung_and_remedy(ladder_file, text, parts):

@@ -245,6 +245,15 @@ def test_ranks_together_draw_what_one_process_draws(entry):
             assert (positive, normal) == (names(batch)[rank], names(batch)[2 + rank])
 
 
+def test_same_kind_pairs_need_two_pairs_on_each_process(entry):
+    words = "MODEL.SIMFRCNN.SIMILARITY.LOSS contrastive MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS "
+    cfg = make_config(words + "True", files=[entry])
+    assert cfg.SOLVER.IMS_PER_BATCH == 4
+    recipe.training_loader(cfg)
+    with pytest.raises(ConfigError, match="legal is 8 or more"):
+        recipe.training_loader(cfg, world_size=2)
+
+
 def test_augmentation_changes_over_passes_but_not_over_runs(entry):
     cfg = make_config("SOLVER.MAX_ITER 40", files=[entry])
     flips = {
