@@ -331,10 +331,18 @@ def _check_similarity(cfg: Any) -> None:
         node.DISTANCE_MARGIN,
         "a distance above 0, and at most 2 between vectors of length 1",
     )
+    of_the_other = {
+        "contrastive": {"MARGIN": 0.0},
+        "cosine": {"DISTANCE_MARGIN": 1.0, "NORMALISE_VECTORS": True, "SAME_KIND_PAIRS": False},
+    }
+    for name, default in of_the_other.get(node.LOSS, {}).items():
+        if node[name] != default:
+            raise ConfigError(
+                f"{prefix}.{name} is {node[name]} but {prefix}.LOSS is {node.LOSS}, which has no "
+                f"such setting; leave it at {default}"
+            )
     if node.SAME_KIND_PAIRS:
         key = f"{prefix}.SAME_KIND_PAIRS"
-        if node.LOSS != "contrastive":
-            raise ConfigError(f"{key} is True: only {prefix}.LOSS contrastive has such pairs")
         if cfg.SOLVER.IMS_PER_BATCH < 4:
             raise ConfigError(
                 f"{key} is True but SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: with one "
@@ -380,10 +388,10 @@ def _check_backbone(cfg: Any) -> None:
     )
     stages = tuple(cfg.MODEL.SIMFRCNN.DEFORM_STAGES)
     _require(
-        set(stages) <= set(_STAGES) and len(set(stages)) == len(stages),
+        list(stages) == [stage for stage in _STAGES if stage in stages],
         "MODEL.SIMFRCNN.DEFORM_STAGES",
         stages,
-        f"some of {', '.join(_STAGES)}, each once",
+        f"some of {', '.join(_STAGES)}, each once and in this order",
     )
     n_convs = cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS
     _require(

@@ -246,7 +246,9 @@ def auc_under_permuted_truth(
     """A negative control of the evaluation: whose truth is shuffled cannot be told apart.
 
     Truths go from patient to patient, among those with the same number of cases of known truth, so
-    that cases of one patient stay together. None where the AUC is undefined.
+    that cases of one patient stay together. None where the AUC is undefined, and where all patients
+    with some number of cases have one truth: those could not be permuted, and the mean would not
+    be one half.
     """
     is_known = cases.truths != Truth.UNKNOWN
     patients, scores = cases.patients[is_known], cases.scores[is_known]
@@ -260,6 +262,8 @@ def auc_under_permuted_truth(
         np.array([cases_of for cases_of in members if len(cases_of) == size])
         for size in sorted({len(cases_of) for cases_of in members})
     ]
+    if any(is_positive[group].all() or not is_positive[group].any() for group in groups):
+        return None
     generator = np.random.default_rng(seed)
     draws = np.empty(n_draws)
     for draw in range(n_draws):

@@ -21,6 +21,7 @@ import yaml
 from simfrcnn import config
 from simfrcnn.artifacts import sidecar_of
 from simfrcnn.data import catalog
+from simfrcnn.engines.common import checkpoints
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.files import sha256_of
 from simfrcnn.ladder.plan import Run
@@ -166,9 +167,13 @@ def _changes(run: Run, engine: str, defaults: Any) -> list[str]:
             changes.append(f"the annotation files of {', '.join(names)} were others")
     sidecar = sidecar_of(detections_of(run))
     if sidecar.exists():
-        tested = _json(sidecar).get("provenance", {}).get("annotations_sha256")
-        if tested != _hash(run, run.test_set):
+        tested = _json(sidecar).get("provenance", {})
+        if tested.get("annotations_sha256") != _hash(run, run.test_set):
             changes.append(f"the annotation file of {run.test_set} was another")
+        own = [folder / name for name in (checkpoints.LAST, checkpoints.BEST)]
+        hashes = [sha256_of(path) for path in own if path.exists()]
+        if hashes and tested.get("checkpoint_sha256") not in hashes:
+            changes.append(f"{sidecar.name} is of a checkpoint that is not the run's own")
     return list(dict.fromkeys(changes))
 
 

@@ -140,6 +140,16 @@ def test_a_run_on_other_data_is_refused(partial, refused, datasets, tmp_path):
         assert "annotation file" in error
 
 
+def test_detections_of_another_checkpoint_are_refused(partial, refused):
+    words, output = partial
+    folder = output / "sim" / "seed_0" / "inference" / "phantom_tiny" / "test"
+    sidecar = folder / "detections.meta.json"
+    content = json.loads(sidecar.read_text())
+    content["provenance"]["checkpoint_sha256"] = "0" * 64
+    sidecar.write_text(json.dumps(content))
+    assert "of a checkpoint that is not the run's own" in refused(*words, "--report-only")
+
+
 def test_where_a_run_lies_and_what_an_older_version_lacked_makes_no_difference(partial):
     words, output = partial
     path = output / "sim" / "seed_0" / "config.yaml"

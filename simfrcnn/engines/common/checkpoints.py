@@ -127,10 +127,15 @@ def is_simfrcnn_checkpoint(content: Any) -> bool:
 def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Copy a state dict into a model; every name and shape must match.
 
+    Counters of batch normalisation may be there or not: layers with frozen statistics have none,
+    and nothing reads them.
+
     Raises:
         CheckpointError: Names the tensors that are missing, unexpected or of another shape.
     """
     own = model.state_dict()
+    state = {name: tensor for name, tensor in state.items() if name in own or not is_counter(name)}
+    state |= {name: own[name] for name in own if name not in state and is_counter(name)}
     problems = [f"missing: {name}" for name in own if name not in state]
     problems += [f"unexpected: {name}" for name in state if name not in own]
     problems += [
@@ -140,7 +145,12 @@ def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Pat
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit the model: {_first(problems)}")
-    model.load_state_dict(dict(state))
+    model.load_state_dict(state)
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor of this name counts the batches that a norm layer has seen."""
+    return name.endswith("num_batches_tracked")
 
 
 def read_torch_file(path: Path) -> Any:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from simfrcnn.engines.common.checkpoints import (
+    is_counter,
     is_simfrcnn_checkpoint,
     read_pickled_arrays,
     read_torch_file,
@@ -152,7 +153,7 @@ def backbone_weights(
         CheckpointError: Lists what is missing or of another shape. A file with batch statistics is
             refused by a model without them (GroupNorm): its scales would mean something else.
     """
-    wanted = {name: value for name, value in wanted.items() if not _is_counter(name)}
+    wanted = {name: value for name, value in wanted.items() if not is_counter(name)}
     problems = [f"missing: {name}" for name in wanted if name not in weights]
     problems += [
         f"{name}: {tuple(weights[name].shape)} in the file, {tuple(value.shape)} in the model"
@@ -176,16 +177,9 @@ def backbone_weights(
 def _is_weight(name: Any, value: Any) -> bool:
     is_array = isinstance(value, Tensor) or hasattr(value, "__array__")
     return (
-        isinstance(name, str)
-        and is_array
-        and not _CLASSIFIER.search(name)
-        and not _is_counter(name)
+        isinstance(name, str) and is_array and not _CLASSIFIER.search(name) and not is_counter(name)
     )
 
 
 def _has_statistics(tensors: Mapping[str, Tensor]) -> bool:
     return any(name.endswith("running_mean") for name in tensors)
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")

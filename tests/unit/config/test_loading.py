@@ -84,7 +84,14 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["MODEL.SIMFRCNN.SIMILARITY.MARGIN", "1"], r"MARGIN is 1\.0; legal is a cosine"),
         (["MODEL.SIMFRCNN.SIMILARITY.LOSS", "triplet"], r"cosine \| contrastive \| none"),
         (["MODEL.SIMFRCNN.SIMILARITY.DISTANCE_MARGIN", "2.5"], r"above 0, and at most 2"),
-        (["MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"], r"only .*LOSS contrastive has"),
+        (["MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"], r"LOSS is cosine, which has no"),
+        (
+            [
+                *("MODEL.SIMFRCNN.SIMILARITY.LOSS", "contrastive"),
+                *("MODEL.SIMFRCNN.SIMILARITY.MARGIN", "0.2"),
+            ],
+            r"MARGIN is 0\.2 but .*LOSS is contrastive.*leave it at 0\.0",
+        ),
         (
             [
                 *("MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"),
@@ -105,6 +112,7 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["MODEL.TIMM.NAME", "seresnet101"], r"legal is '' unless MODEL\.BACKBONE\.NAME is b"),
         (["MODEL.SIMFRCNN.DEFORM_STAGES", "[layer4]"], r"DEFORM_STAGES.*res2, res3, res4, res5"),
         (["MODEL.SIMFRCNN.DEFORM_STAGES", "[res4,res4]"], r"DEFORM_STAGES.*each once"),
+        (["MODEL.SIMFRCNN.DEFORM_STAGES", "[res5,res4]"], r"DEFORM_STAGES.*in this order"),
         (["MODEL.SIMFRCNN.DEFORM_STAGES", "[res2]"], r"some of res3, res4, res5,.*FREEZE_AT"),
         (
             ["MODEL.SIMFRCNN.DEFORM_STAGES", "[res5]", "MODEL.SIMFRCNN.RES5_TRAINED_CONVS", "2"],

@@ -160,6 +160,19 @@ def test_strict_loading_lists_what_does_not_fit(tmp_path):
         assert re.search(part, str(caught.value))
 
 
+def test_counters_of_norm_layers_may_be_there_or_not(tmp_path):
+    model = nn.BatchNorm2d(2)
+    counter = "num_batches_tracked"
+    weights = {name: torch.full((2,), 3.0) for name in model.state_dict() if name != counter}
+    load_model_strictly(model, weights, tmp_path / "x.pth")
+    assert model.running_var.tolist() == [3, 3]
+    plain = nn.Linear(1, 1)
+    state = plain.state_dict() | {f"norm.{counter}": torch.tensor(5)}
+    load_model_strictly(plain, state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"unexpected: norm\.weight"):
+        load_model_strictly(plain, state | {"norm.weight": torch.ones(1)}, tmp_path / "x.pth")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_leaves_the_old_checkpoint(saved, monkeypatch):
     path, model = saved

@@ -225,3 +225,19 @@ def test_permuted_truth_has_an_auc_of_one_half():
     spread = math.sqrt(30 * 0.5 * 0.5 * 30 / 59) / 30
     assert (control.high - control.low) / 2 == pytest.approx(1.96 * spread, rel=0.15)
     assert control.p_value == pytest.approx(1 / 2001)
+
+
+def test_truth_that_cannot_be_permuted_is_undefined():
+    # Every positive patient has two cases, every normal one has one: nothing could change hands.
+    records, images = [], []
+    for number in range(1, 31):
+        is_positive = number <= 20
+        patient = f"p{(number + 1) // 2}" if is_positive else f"p{number}"
+        boxed = [finding(BOX, number)] * is_positive
+        view = dataclasses.replace(image(number, patient, *boxed), exam_id=f"exam{number}")
+        records.append(view)
+        images.append(found(number, (BOX, 0.9 if is_positive else 0.2)))
+    settings = dataclasses.replace(SETTINGS, case_by="exam")
+    model = resample(records, detection_file(*images), settings)
+    assert model.values["case/auc"][0] == 1
+    assert auc_under_permuted_truth(model.cases) is None
