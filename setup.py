@@ -65,7 +65,10 @@ setup(
     ],
     extras_require={
         "detectron2": DETECTRON2_NEEDS,
-        "jpeg": ["pylibjpeg", "pylibjpeg-openjpeg"],
+        # DICOM decoders: JPEG 2000; lossless JPEG, JPEG-LS; these and 12-bit JPEG, under the GPL.
+        "jpeg": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.0"],
+        "gdcm": ["python-gdcm>=3.0.10"],
+        "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
         "timm": TIMM_NEEDS,
         "dev": DEVELOPMENT_NEEDS,
     },

@@ -6,12 +6,15 @@ Shapes: h x w the network's input.
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.settings import AugmentationSettings
 from simfrcnn.structures import Frame
+
+Grey = TypeVar("Grey", np.uint8, np.uint16)
 
 
 def draw_flips(settings: AugmentationSettings, rng: np.random.Generator) -> tuple[bool, bool]:
@@ -21,8 +24,8 @@ def draw_flips(settings: AugmentationSettings, rng: np.random.Generator) -> tupl
 
 
 def flip(
-    image: NDArray[np.uint8], frame: Frame, *, horizontal: bool, vertical: bool
-) -> tuple[NDArray[np.uint8], Frame]:
+    image: NDArray[Grey], frame: Frame, *, horizontal: bool, vertical: bool
+) -> tuple[NDArray[Grey], Frame]:
     """Mirror an input image (h, w) and its frame: a flip is a negative scale.
 
     Box edges are half open, so edge x goes to w - x; nothing is off by one.

@@ -5,24 +5,76 @@ Every reader gives (H, W) uint8, 0..255, white = dense.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn.data.coco import read_prepared
 from simfrcnn.data.dicom import STRICT, DicomOptions, read_dicom
+from simfrcnn.data.dicom_view import AS_STORED, Flips
+from simfrcnn.data.png import text_of
 from simfrcnn.errors import DataError
 from simfrcnn.files import sha256_of
-from simfrcnn.records import ImageRecord, Supervision
+from simfrcnn.records import ImageRecord, Prepared, Supervision
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_SUFFIXES = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff"})
+PREPARED_KEYWORD = "simfrcnn prepared"
+"""Of the text in pictures that `prepare-data` made, see :mod:`simfrcnn.data.prepared`."""
+START_BYTES = 4096
+"""Enough to hold the header and the text of such a picture."""
 _N_SHOWN = 20
+
+
+class Greys(Protocol):
+    """The pixels of one image before they are rounded to a depth."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+
+    @property
+    def flips(self) -> Flips:
+        """What turns them into the standard hanging; not done yet."""
+
+    def as_uint8(self) -> NDArray[np.uint8]:
+        """(H, W) in 0..255, rounded."""
+
+    def as_uint16(self) -> NDArray[np.uint16]:
+        """(H, W) in 0..65535, rounded."""
+
+
+@dataclass(frozen=True)
+class RasterGreys:
+    """Values (H, W), uint8 or uint16, and the one that is white; 0 is black."""
+
+    values: NDArray[Any]
+    white: int
+    flips: Flips = AS_STORED
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def as_uint8(self) -> NDArray[np.uint8]:
+        """(H, W) in 0..255, rounded."""
+        if self.values.dtype == np.uint8:
+            return self.values
+        return _scaled(self.values, 255 / self.white)
+
+    def as_uint16(self) -> NDArray[np.uint16]:
+        """(H, W) in 0..65535, rounded."""
+        scaled = np.rint(self.values * np.float32(65535 / self.white))
+        return scaled.clip(0, 65535).astype(np.uint16)
 
 
 def load_pixels(record: ImageRecord, options: DicomOptions = STRICT) -> NDArray[np.uint8]:
@@ -33,15 +85,21 @@ def load_pixels(record: ImageRecord, options: DicomOptions = STRICT) -> NDArray[
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
     """
-    pixels = read_image(record.path, options)
-    if pixels.shape != (record.height, record.width):
+    return load_greys(record, options).as_uint8()
+
+
+def load_greys(record: ImageRecord, options: DicomOptions = STRICT) -> Greys:
+    """Like :func:`load_pixels`, before the values are rounded to 8 bits."""
+    greys = read_greys(record.path, options)
+    height, width = greys.shape
+    if (height, width) != (record.height, record.width):
         raise DataError(
-            f"{record.path}: the file has {pixels.shape[0]} x {pixels.shape[1]} pixels (height x "
+            f"{record.path}: the file has {height} x {width} pixels (height x "
             f"width), image {record.image_id} of the annotation file states {record.height} x "
             f"{record.width}: the boxes belong to another version of the image; prepare the data "
             "set again"
         )
-    return pixels
+    return greys
 
 
 def read_image(path: Path, options: DicomOptions = STRICT) -> NDArray[np.uint8]:
@@ -49,15 +107,39 @@ def read_image(path: Path, options: DicomOptions = STRICT) -> NDArray[np.uint8]:
 
     8-bit files are taken as they are. 16-bit files are scaled by the smallest of 8, 10, 12, 14 and
     16 bits that holds their largest value: 12-bit values are often stored in 16-bit files, and
-    reading those on a 16-bit scale gives a nearly black image.
+    reading those on a 16-bit scale gives a nearly black image. Pictures that `prepare-data` made
+    use all 16 bits, however dark they are.
 
     Raises:
         DataError: Missing, damaged, colour or multi-page file, or samples of not 8 or 16 bits.
     """
+    return read_greys(path, options).as_uint8()
+
+
+def read_greys(path: Path, options: DicomOptions = STRICT) -> Greys:
+    """Like :func:`read_image`, before the values are rounded to 8 bits."""
     path = Path(path)
     if is_dicom(path):
-        return _scaled(read_dicom(path, options).pixels, 1.0)
-    return _to_8_bit(_one_channel(_decode_raster(path), path), path)
+        return read_dicom(path, options).display
+    content = _bytes_of(path)
+    pixels = _one_channel(_decode_raster(path, content), path)
+    return RasterGreys(pixels, _white(pixels, content, path))
+
+
+def prepared_of(path: Path) -> Prepared | None:
+    """How a picture was made, if `prepare-data` made it: it must not be cropped once more.
+
+    Raises:
+        DataError: What it says about itself is damaged.
+    """
+    with open(path, "rb") as stream:
+        text = text_of(stream.read(START_BYTES), PREPARED_KEYWORD)
+    if text is None:
+        return None
+    try:
+        return read_prepared(str(path), json.loads(text), "prepared")
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path}: its text '{PREPARED_KEYWORD}' is damaged") from error
 
 
 def is_dicom(path: Path) -> bool:
@@ -119,9 +201,10 @@ def record_of_file(path: Path, image_id: int, options: DicomOptions = STRICT) ->
     if not is_dicom(path):
         height, width = read_image(path, options).shape
         own_id = f"{path.stem}-{_content_hash(path)}"
-        return _unlabelled(path, image_id, height, width, own_id, own_id)
+        prepared = prepared_of(path)
+        return _unlabelled(path, image_id, height, width, own_id, own_id, prepared=prepared)
     mammogram = read_dicom(path, options)
-    height, width = mammogram.pixels.shape
+    height, width = mammogram.display.shape
     exam_id = mammogram.exam_id or f"file-{_content_hash(path)}"
     facts = {
         "manufacturer": mammogram.manufacturer,
@@ -209,11 +292,14 @@ def _content_hash(path: Path) -> str:
     return sha256_of(path)[:16]
 
 
-def _decode_raster(path: Path) -> NDArray[Any]:
+def _bytes_of(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _decode_raster(path: Path, content: bytes) -> NDArray[Any]:
     damaged = DataError(
         f"{path}: not a readable PNG, PGM, JPEG or TIFF image: damaged, truncated or another format"
     )
@@ -274,13 +360,15 @@ def _one_channel(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(grey)
 
 
-def _to_8_bit(pixels: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+def _white(pixels: NDArray[Any], content: bytes, path: Path) -> int:
     if pixels.dtype == np.uint8:
-        return pixels
+        return 255
     if pixels.dtype != np.uint16:
         raise DataError(f"{path}: has {pixels.dtype} samples; 8 and 16 bit unsigned are read")
+    if text_of(content, PREPARED_KEYWORD) is not None:
+        return 65535
     n_bits = next(bits for bits in (8, 10, 12, 14, 16) if int(pixels.max()) < 2**bits)
-    return _scaled(pixels, 255 / (2**n_bits - 1))
+    return int(2**n_bits - 1)
 
 
 def _scaled(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:

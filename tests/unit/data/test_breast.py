@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simfrcnn.data.breast import breast_box
+from simfrcnn.data.breast import breast_box, breast_mask
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.images import load_pixels
 from simfrcnn.data.phantom.generate import generate
@@ -54,6 +54,44 @@ def test_the_box_holds_the_whole_breast_region() -> None:
 @pytest.mark.parametrize("value", [0, 90, 255])
 def test_a_picture_of_one_value_is_its_own_box(value: int) -> None:
     assert breast_box(np.full((30, 20), value, dtype=np.uint8)) == (0, 0, 20, 30)
+    assert breast_mask(np.full((30, 20), value, dtype=np.uint8)).all()
+
+
+@pytest.mark.parametrize("times", [1, 3, 5])
+def test_the_mask_is_the_breast_and_no_label_at_any_size(times: int) -> None:
+    small = picture_with_breast()
+    small[20:60, 380:480] = 255
+    small[:, 495:] = 255
+    small[250:260, 100:110] = 0  # a hole is filled
+    pixels = cv2.resize(small, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
+    pixels = np.ascontiguousarray(pixels[: -times // 2 or None, : -times // 2 or None])
+    mask = breast_mask(pixels)
+    assert mask.shape == pixels.shape
+    assert mask.dtype == bool
+    breast = np.zeros(pixels.shape, np.uint8)
+    cv2.ellipse(breast, (0, 300 * times), (250 * times, 200 * times), 0, -90, 90, 1, -1)
+    assert mask[breast > 0].all()
+    assert not mask[: 70 * times, 370 * times :].any()
+    assert not mask[:, 490 * times :].any()
+    margin = mask & (breast == 0)
+    assert margin.sum() < 0.25 * breast.sum()
+    reach = cv2.dilate(breast, np.ones((2 * 24 * times + 1,) * 2, np.uint8))
+    assert not mask[reach == 0].any()
+
+
+def test_the_mask_lies_in_the_box() -> None:
+    pixels = picture_with_breast()
+    x1, y1, x2, y2 = (int(edge) for edge in breast_box(pixels))
+    rows, columns = np.nonzero(breast_mask(pixels))
+    assert x1 - 3 <= columns.min() <= columns.max() < x2 + 3
+    assert y1 - 3 <= rows.min() <= rows.max() < y2 + 3
+
+
+def test_halving_a_large_picture_moves_the_box_by_little() -> None:
+    small = picture_with_breast()
+    large = cv2.resize(small, (2501, 3003), interpolation=cv2.INTER_LINEAR)
+    expected = [5 * edge for edge in breast_box(small)]
+    assert breast_box(large) == pytest.approx(expected, abs=30)
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,6 +121,49 @@ def test_every_finding_of_the_phantoms_lies_in_the_breast_box(tmp_path: Path) ->
                 assert y1 <= b1 < b2 <= y2
                 findings += 1
     assert findings > 5
+
+
+ON_BACKGROUND = {212, 214}
+"""Films of MIAS whose annotated lesion lies outside of the breast, as published."""
+
+
+@pytest.mark.data
+@needs_shared("mias")
+def test_the_mask_covers_every_lesion_of_mias() -> None:
+    """Every circle as annotated, as far as it lies on the film."""
+    n_lesions, shares = 0, []
+    for record in read_mias(SHARED_DATA / "mias").records:
+        mask = breast_mask(load_pixels(record))
+        shares.append(mask.mean())
+        for finding in record.findings:
+            x1, y1, x2, y2 = finding.box
+            n_lesions += 1
+            if record.image_id in ON_BACKGROUND:
+                assert not mask[int(y1) : int(y2), int(x1) : int(x2)].any()
+                continue
+            circle = np.zeros(mask.shape, np.uint8)
+            radius = max(x2 - x1, y2 - y1) / 2
+            # A clipped box keeps the centre on the axis that was not clipped; see read_mias.
+            cv2.circle(circle, (round((x1 + x2) / 2), round((y1 + y2) / 2)), int(radius), 1, -1)
+            assert mask[circle > 0].mean() >= 0.995, record.file_name
+    assert n_lesions > 80
+    assert np.median(shares) < 0.5  # a mask, not the film
+    assert sum(share > 0.75 for share in shares) <= 2  # mdb151 and 152 fill their films
+
+
+@pytest.mark.data
+@needs_shared("mias")
+def test_labels_of_mias_lie_outside_of_the_mask() -> None:
+    """On every fourth film: the labels are the bright parts that do not touch the breast."""
+    n_labels = 0
+    for record in read_mias(SHARED_DATA / "mias").records[::4]:
+        pixels = load_pixels(record)
+        mask = breast_mask(pixels)
+        n_parts, parts, stats, _ = cv2.connectedComponentsWithStats((pixels > 200).astype(np.uint8))
+        for part in range(1, n_parts):
+            if stats[part, cv2.CC_STAT_AREA] > 400 and not mask[parts == part].any():
+                n_labels += 1
+    assert n_labels > 25
 
 
 @pytest.mark.data

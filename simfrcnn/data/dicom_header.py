@@ -1,0 +1,239 @@
+"""What does the header of a DICOM file say, in whichever place it says it?
+
+A single-frame object states its facts at the top level; an enhanced one (breast tomosynthesis,
+breast projection) in functional groups, shared by all frames or of one frame. :class:`Header` looks
+in all of them, so that nobody else has to know.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from simfrcnn.errors import DicomError
+
+MAX_FILE_BYTES = 256 * 2**20
+"""Pixels of a larger file are not read: a single view needs at most 128 MB."""
+
+_DEFER_BYTES = 2**20
+_BLOCK_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Header:
+    """A data set and its path; values are asked for here, so that errors name file and tag."""
+
+    path: Path
+    dataset: Dataset
+    has_pixels_left_out: bool = False
+    """Whether Pixel Data was not read, because nobody asked for it or because it is too large."""
+
+    def error(self, keyword: str, problem: str) -> DicomError:
+        """The error to raise about one element."""
+        return DicomError(f"{self.path}: {tag_name(keyword)} {problem}")
+
+    def value(self, keyword: str) -> Any:
+        """The value of an element, None where it is absent or empty everywhere.
+
+        Raises:
+            DicomError: Its bytes are no value of its type.
+        """
+        for scope in self._scopes:
+            value = self._value_in(scope, keyword)
+            if value is not None:
+                return value
+        return None
+
+    def text(self, keyword: str) -> str | None:
+        """The value as text, several joined by a backslash as in the file."""
+        value = self.value(keyword)
+        if isinstance(value, MultiValue):
+            value = "\\".join(map(str, value))
+        return str(value).strip() or None if value is not None else None
+
+    def code(self, keyword: str) -> str | None:
+        """The value of an element of defined terms: files write some in small letters."""
+        text = self.text(keyword)
+        return text.upper() if text is not None else None
+
+    def numbers(self, keyword: str) -> list[float]:
+        """The values of a numeric element as a list, empty where it is absent.
+
+        Raises:
+            DicomError: One is not a number.
+        """
+        value = self.value(keyword)
+        if value is None:
+            return []
+        values = value if isinstance(value, (list, tuple, MultiValue)) else [value]
+        try:
+            return [float(number) for number in values]
+        except (TypeError, ValueError) as error:
+            raise self.error(keyword, "is not a number: repair the file or leave it out") from error
+
+    def whole_number(self, keyword: str, default: int | None = None) -> int:
+        """The value of an element that holds one whole number.
+
+        Raises:
+            DicomError: It is something else, or absent without a default.
+        """
+        numbers = self.numbers(keyword)
+        if not numbers and default is not None:
+            return default
+        if len(numbers) != 1 or not numbers[0].is_integer():
+            found = "is missing" if not numbers else "is not one whole number"
+            raise self.error(keyword, f"{found}: repair the file or leave it out")
+        return int(numbers[0])
+
+    def items(self, keyword: str) -> list[Dataset]:
+        """The items of a sequence, empty where it is absent.
+
+        Raises:
+            DicomError: The element is no sequence.
+        """
+        value = self.value(keyword)
+        if value is None:
+            return []
+        if not isinstance(value, pydicom.Sequence):
+            raise self.error(keyword, "is not a sequence: repair the file or leave it out")
+        return list(value)
+
+    def has(self, keyword: str) -> bool:
+        """Whether an element stands at the top level, whatever its value."""
+        return keyword in self.dataset
+
+    @cached_property
+    def _scopes(self) -> tuple[Dataset, ...]:
+        """The top level, then the shared functional groups, then those of the first frame."""
+        return (self.dataset, *self._functional_groups())
+
+    def _functional_groups(self) -> Iterator[Dataset]:
+        for keyword in (
+            "SharedFunctionalGroupsSequence",
+            "PerFrameFunctionalGroupsSequence",
+        ):
+            groups = self._value_in(self.dataset, keyword)
+            if not isinstance(groups, pydicom.Sequence) or not groups:
+                continue
+            for macro in groups[0]:
+                if macro.VR == "SQ" and macro.value:
+                    yield macro.value[0]
+
+    def _value_in(self, scope: Dataset, keyword: str) -> Any:
+        try:
+            value = scope.get(keyword)
+        except Exception as error:  # a malformed element fails when it is first looked at
+            raise self.error(
+                keyword, f"is malformed ({type(error).__name__}): repair the file or leave it out"
+            ) from error
+        if value is None or value == "" or (isinstance(value, MultiValue) and not value):
+            return None
+        return value
+
+
+def read_header(path: Path, *, with_pixels: bool = False) -> Header:
+    """Read the data set of a file.
+
+    Args:
+        path: A DICOM file.
+        with_pixels: Whether to read Pixel Data as well, up to a file of :data:`MAX_FILE_BYTES`.
+
+    Raises:
+        DicomError: The file is missing, is no DICOM file or cannot be parsed.
+    """
+    try:
+        is_large = path.stat().st_size > MAX_FILE_BYTES
+        leave_out = is_large or not with_pixels
+        with _BoundedReader(path) as stream:
+            _refuse_what_inflates_too_far(path, stream)
+            dataset = pydicom.dcmread(
+                stream,
+                stop_before_pixels=leave_out,
+                defer_size=_DEFER_BYTES if is_large else None,
+            )
+        return Header(path, dataset, leave_out)
+    except DicomError:
+        raise
+    except FileNotFoundError as error:
+        raise DicomError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DicomError(f"{path}: cannot be opened ({error.strerror})") from error
+    except pydicom.errors.InvalidDicomError as error:
+        raise DicomError(
+            f"{path}: not a DICOM file (no 'DICM' after the 128-byte preamble): convert it to a "
+            "valid DICOM file, or leave it out"
+        ) from error
+    except Exception as error:  # a damaged file makes pydicom fail in many ways
+        raise DicomError(
+            f"{path}: the DICOM data set cannot be parsed ({type(error).__name__}): the file is "
+            "damaged or truncated; fetch it again or leave it out"
+        ) from error
+
+
+def tag_name(keyword: str) -> str:
+    """An element as an error names it: ``Rows (0028,0010)``."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def shown(text: str) -> str:
+    """A code as an error shows it; anything longer might be another element, even a name."""
+    return repr(text) if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else "no legal value"
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file that never makes room for more bytes than it has left.
+
+    The length of an element is four bytes of the file, and pydicom asks for that many.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(os.fspath(path)), _BLOCK_BYTES)
+        self._n_bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return super().read()
+        return super().read(min(size, max(0, self._n_bytes - self.tell())))
+
+
+def _refuse_what_inflates_too_far(path: Path, stream: io.BufferedReader) -> None:
+    """pydicom inflates a deflated data set in one go; a few kilobytes can become gigabytes.
+
+    Leaves the stream at its beginning.
+    """
+    if DeflatedExplicitVRLittleEndian.encode() not in stream.peek(_BLOCK_BYTES):
+        return
+    read_preamble(stream, force=False)
+    meta = read_dataset(
+        stream,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag.group != 2,
+    )
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        n_bytes = 0
+        while not inflater.eof and (block := inflater.unconsumed_tail or stream.read(_BLOCK_BYTES)):
+            n_bytes += len(inflater.decompress(block, _BLOCK_BYTES))
+            if n_bytes > MAX_FILE_BYTES:
+                raise DicomError(
+                    f"{path}: the deflated data set is larger than {MAX_FILE_BYTES:,} bytes: not "
+                    "a mammogram; leave it out"
+                )
+    stream.seek(0)
