@@ -71,15 +71,20 @@ def assert_no_patient_leak(sets: Mapping[str, Sequence[ImageRecord]]) -> None:
         sets: Records by data set name.
 
     Raises:
-        DataError: Two sets share patients; names the sets and some of the patients.
+        DataError: Two sets share patients; names the sets and two images of one patient, but not
+            the patient: a message can end in a log, and not every set is public.
     """
-    patients = {name: {record.patient_id for record in records} for name, records in sets.items()}
-    for one, other in itertools.combinations(patients, 2):
-        shared = sorted(patients[one] & patients[other])
+    images = {
+        name: {record.patient_id: record.path for record in reversed(records)}
+        for name, records in sets.items()
+    }
+    for one, other in itertools.combinations(images, 2):
+        shared = sorted(images[one].keys() & images[other].keys())
         if shared:
+            example = " and ".join(str(images[name][shared[0]]) for name in (one, other))
             raise DataError(
-                f"{one} and {other} share {len(shared)} patients ({', '.join(shared[:5])} ...): "
-                "results would be too good; split the data by patient"
+                f"{one} and {other} share {len(shared)} patients ({example} are of one): results "
+                "would be too good; split the data by patient"
             )
 
 

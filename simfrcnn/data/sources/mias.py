@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from simfrcnn.data.images import read_image
+from simfrcnn.data.sources.facts import Facts, facts_of_all
+from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.records import (
     Box,
@@ -34,6 +35,7 @@ PIXEL_SPACING_MM = (0.2, 0.2)
 CATEGORIES = {1: "malignant", 2: "benign", 3: "malignant_other"}
 IMAGE_SUFFIXES = (".pgm", ".png")
 _ROW = re.compile(r"mdb(\d{3})\s")
+_FILM = re.compile(r"mdb(\d{3})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,12 @@ class MiasRow:
     circle: tuple[int, int, int] | None
 
 
-@dataclass(frozen=True)
-class MiasData:
-    """The records by film number, and everything that did not become one or was changed."""
-
-    records: tuple[ImageRecord, ...]
-    films_without_image: tuple[str, ...]
-    images_without_row: tuple[str, ...]
-    n_clipped_boxes: int
-
-
-def read_mias(root: Path, target_classes: Collection[str] = ABNORMALITIES) -> MiasData:
+def read_mias(
+    root: Path,
+    target_classes: Collection[str] = ABNORMALITIES,
+    *,
+    skip_unreadable: bool = False,
+) -> SourceData:
     """Read Info.txt and the films beside it (PGM as distributed, or PNG).
 
     Patients are consecutive pairs of films, odd = right breast, even = left. A film is judged by
@@ -71,11 +68,12 @@ def read_mias(root: Path, target_classes: Collection[str] = ABNORMALITIES) -> Mi
     Args:
         root: The folder with Info.txt and mdbNNN.pgm or mdbNNN.png.
         target_classes: The abnormalities whose malignant findings are the target `malignant`.
+        skip_unreadable: Leave out films that cannot be read, and tell which.
 
     Raises:
         ConfigError: A class of ``target_classes`` does not exist.
         AnnotationError: A row of Info.txt is not understood, or a circle lies outside its film.
-        DataError: The folder, Info.txt or all films are missing, or a film cannot be read.
+        DataError: The folder, Info.txt or all films are missing, or films cannot be read.
     """
     root = Path(root).absolute()
     unknown = set(target_classes) - set(ABNORMALITIES)
@@ -86,22 +84,42 @@ def read_mias(root: Path, target_classes: Collection[str] = ABNORMALITIES) -> Mi
         )
     rows_of_film = _by_film(read_info(root / "Info.txt"))
     films = _films(root)
+    numbers = sorted(rows_of_film.keys() & films.keys())
+    if not numbers:
+        raise DataError(f"{root}: none of the films of Info.txt is there (mdb001.pgm or .png ...)")
+    found = facts_of_all(
+        [films[number] for number in numbers],
+        title="mias",
+        skip_unreadable=skip_unreadable,
+        n_workers=0,
+    )
     records: list[ImageRecord] = []
     n_clipped = 0
     finding_ids = count(1)
-    for number in sorted(rows_of_film.keys() & films.keys()):
-        record, clipped = _record(films[number], rows_of_film[number], target_classes, finding_ids)
-        records.append(record)
-        n_clipped += clipped
-    if not records:
-        raise DataError(f"{root}: none of the films of Info.txt is there (mdb001.pgm or .png ...)")
-    return MiasData(
+    for number, facts in zip(numbers, found, strict=True):
+        if facts is not None:
+            rows = rows_of_film[number]
+            record, clipped = _record(films[number], facts, rows, target_classes, finding_ids)
+            records.append(record)
+            n_clipped += clipped
+    unreadable = [films[n].name for n, facts in zip(numbers, found, strict=True) if facts is None]
+    without_image = [f"mdb{n:03d}" for n in sorted(rows_of_film.keys() - films.keys())]
+    without_row = [films[n].name for n in sorted(films.keys() - rows_of_film.keys())]
+    return SourceData(
         records=tuple(records),
-        films_without_image=tuple(
-            f"mdb{n:03d}" for n in sorted(rows_of_film.keys() - films.keys())
+        categories=CATEGORIES,
+        info={
+            "description": "mini-MIAS",
+            "reference": "Suckling et al. (1994), Excerpta Medica 1069, 375-378; for research only",
+            "target_classes": list(target_classes),
+            "boxes": "round the stated circle; y turned to count from the top; clipped to the film",
+        },
+        notes=(
+            *((f"{n_clipped} boxes clipped to their film",) if n_clipped else ()),
+            *listed("rows of Info.txt without a film", without_image),
+            *listed("films that cannot be read, left out", unreadable),
+            *listed("films without a row of Info.txt, not used", without_row),
         ),
-        images_without_row=tuple(films[n].name for n in sorted(films.keys() - rows_of_film.keys())),
-        n_clipped_boxes=n_clipped,
     )
 
 
@@ -163,15 +181,20 @@ def _films(root: Path) -> dict[int, Path]:
         raise DataError(f"{root}: no such folder; give the folder with Info.txt and the films")
     films: dict[int, Path] = {}
     for suffix in reversed(IMAGE_SUFFIXES):
-        for path in root.glob(f"mdb[0-9][0-9][0-9]{suffix}"):
-            films[int(path.stem[3:])] = path
+        for path in sorted(root.iterdir()):
+            if path.suffix.lower() == suffix and (match := _FILM.fullmatch(path.stem.lower())):
+                films[int(match[1])] = path
     return films
 
 
 def _record(
-    path: Path, rows: Sequence[MiasRow], target_classes: Collection[str], finding_ids: Iterator[int]
+    path: Path,
+    facts: Facts,
+    rows: Sequence[MiasRow],
+    target_classes: Collection[str],
+    finding_ids: Iterator[int],
 ) -> tuple[ImageRecord, int]:
-    height, width = read_image(path).shape
+    height, width = facts.height, facts.width
     findings: list[Finding] = []
     n_clipped = 0
     for number, row in enumerate(rows, start=1):

@@ -1,0 +1,1 @@
+"""CBIS-DDSM: its tables, its files in every known layout, its records, its files in order."""

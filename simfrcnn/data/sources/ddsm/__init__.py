@@ -1,0 +1,1 @@
+"""DDSM: its case files, its markings, its records."""

@@ -1,0 +1,123 @@
+"""What does an image file say of itself before its pixels are looked at?
+
+For readers of sets with thousands of files: a DICOM header is read in milliseconds. Whether the
+pixels can be decoded is found out where they are stored, loaded or checked.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simfrcnn.data.dicom_header import Header, read_header
+from simfrcnn.data.dicom_view import laterality_of, pixel_spacing_of, view_position_of
+from simfrcnn.data.images import is_dicom, read_image
+from simfrcnn.data.parallel import in_parallel
+from simfrcnn.errors import DataError, DicomError
+from simfrcnn.records import Laterality, ViewPosition
+
+_N_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Size in pixels and, of DICOM files, whose view it is; None is what the file does not say.
+
+    ``pixel_spacing_mm`` is (row, column), at the detector.
+    """
+
+    height: int
+    width: int
+    patient_id: str | None = None
+    exam_id: str | None = None
+    laterality: Laterality | None = None
+    view_position: ViewPosition | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    manufacturer: str | None = None
+    model_name: str | None = None
+
+    @property
+    def device(self) -> dict[str, str]:
+        """The device as attributes of a record."""
+        facts = {"manufacturer": self.manufacturer, "model": self.model_name}
+        return {key: value for key, value in facts.items() if value}
+
+
+def facts_of(path: Path) -> Facts:
+    """Read the header of a DICOM file; the size of any other image.
+
+    Raises:
+        DataError: The file cannot be read, or a DICOM file states no size.
+    """
+    if not is_dicom(path):
+        return Facts(*read_image(path).shape)
+    with warnings.catch_warnings():
+        # pydicom warns of values that break the standard; a warning could show a patient's.
+        warnings.simplefilter("ignore")
+        try:
+            return _facts(read_header(path))
+        except DicomError:
+            raise
+        except Exception as error:  # damaged bytes can break any element in any way
+            raise DicomError(
+                f"{path}: a value in it is malformed ({type(error).__name__}): the file is "
+                "damaged; fetch it again or leave it out"
+            ) from error
+
+
+def facts_or_problem(path: Path) -> Facts | str:
+    """The facts of a file, or why there are none; the message begins with the path."""
+    try:
+        return facts_of(path)
+    except DataError as error:
+        return str(error)
+
+
+def facts_of_all(
+    paths: Sequence[Path], *, title: str, skip_unreadable: bool, n_workers: int | None
+) -> list[Facts | None]:
+    """The facts of many files, None for those that cannot be read and may be left out.
+
+    All files are looked at before any is refused, so that one run names all that are damaged.
+
+    Args:
+        paths: Files.
+        title: Of the bar.
+        skip_unreadable: Whether files may be left out.
+        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+
+    Raises:
+        DataError: Files cannot be read and must not be left out, or none can be read.
+    """
+    found = list(
+        in_parallel(facts_or_problem, paths, title=title, unit="image", n_workers=n_workers)
+    )
+    problems = [problem for problem in found if isinstance(problem, str)]
+    if problems and (not skip_unreadable or len(problems) == len(found)):
+        shown = "".join(f"\n  {problem}" for problem in problems[:_N_SHOWN])
+        more = f"\n  and {len(problems) - _N_SHOWN} more" if len(problems) > _N_SHOWN else ""
+        raise DataError(
+            f"{len(problems)} of {len(found)} images cannot be read; fetch them again, or leave "
+            f"them out (--skip-unreadable):{shown}{more}"
+        )
+    return [None if isinstance(facts, str) else facts for facts in found]
+
+
+def _facts(header: Header) -> Facts:
+    notes: list[str] = []
+    height, width = header.whole_number("Rows"), header.whole_number("Columns")
+    if min(height, width) < 1:
+        raise header.error("Rows" if height < 1 else "Columns", "is below 1: leave the file out")
+    return Facts(
+        height=height,
+        width=width,
+        patient_id=header.text("PatientID"),
+        exam_id=header.text("StudyInstanceUID"),
+        laterality=laterality_of(header, notes),
+        view_position=view_position_of(header, notes),
+        pixel_spacing_mm=pixel_spacing_of(header, notes),
+        manufacturer=header.text("Manufacturer"),
+        model_name=header.text("ManufacturerModelName"),
+    )
