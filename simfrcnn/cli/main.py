@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 import warnings
@@ -25,6 +26,7 @@ VERBS = (
     "evaluate",
     "predict",
     "prepare_data",
+    "data",
     "make_phantoms",
     "benchmark",
 )
@@ -76,6 +78,9 @@ def _add_verb(parser: argparse.ArgumentParser, module: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name that the terminal or pipe cannot show must not end a run in a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     _show_messages()
     try:
         return int(arguments.run(arguments))

@@ -11,8 +11,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,9 +26,11 @@ from simfrcnn.records import (
     ImageRecord,
     Laterality,
     Pathology,
+    Prepared,
     Supervision,
     ViewPosition,
 )
+from simfrcnn.settings import InputSettings
 
 _N_SHOWN = 5
 _TOLERANCE_PX = 1e-2
@@ -36,6 +38,11 @@ _TOLERANCE_PX = 1e-2
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 
 E = TypeVar("E", bound=Enum)
+V = TypeVar("V")
+
+
+class BoxOutsideError(AnnotationError):
+    """A box that leaves its image: the commonest defect, with a remedy of its own."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,16 @@ class AnnotatedSet:
     info: Mapping[str, Any]
 
 
-def read_coco(path: Path, *, check_files: bool = True) -> AnnotatedSet:
+def read_coco(
+    path: Path, *, check_files: bool = True, refused: list[AnnotationError] | None = None
+) -> AnnotatedSet:
     """Read an annotation file strictly: what is not clear is refused, nothing guessed or dropped.
 
     Args:
         path: A COCO JSON file; ``file_name`` is relative to its folder.
         check_files: Also check that every image file exists.
+        refused: Where to put the errors of single entries, which are then left out; to list all
+            that is wrong with a file, never to use it.
 
     Raises:
         AnnotationError: The file is missing or malformed, or contradicts itself; names the file,
@@ -63,8 +74,8 @@ def read_coco(path: Path, *, check_files: bool = True) -> AnnotatedSet:
     path = Path(path).absolute()
     content, document = _read_json(path)
     categories = _categories(path, _list_of(path, document, "categories"))
-    findings = _findings(path, _list_of(path, document, "annotations"), categories)
-    records = _records(path, _list_of(path, document, "images"), findings)
+    findings = _findings(path, _list_of(path, document, "annotations"), categories, refused)
+    records = _records(path, _list_of(path, document, "images"), findings, refused)
     if check_files:
         _require_files(path, records)
     info = document.get("info") or {}
@@ -87,18 +98,32 @@ def write_coco(
 ) -> None:
     """Write records as a COCO file, atomically; :func:`read_coco` gives them back.
 
+    Raises:
+        AnnotationError: See :func:`as_coco`.
+        OutputError: The file cannot be written.
+    """
+    write_json(path, as_coco(path, records, categories, info))
+
+
+def as_coco(
+    path: Path,
+    records: Sequence[ImageRecord],
+    categories: Mapping[int, str],
+    info: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Records as the document of a COCO file that will lie at ``path``.
+
     ``file_name`` is made anew from each record's path, relative to the folder of ``path``, so
     records may be written to another folder than they came from.
 
     Raises:
         AnnotationError: A finding's category is not among ``categories``, or an id is used twice.
-        OutputError: The file cannot be written.
     """
     path = Path(path).absolute()
     ids = {name: category_id for category_id, name in categories.items()}
     _require_unique(path, "image", [record.image_id for record in records])
     _require_unique(path, "annotation", [f.finding_id for r in records for f in r.findings])
-    document = {
+    return {
         "info": dict(info),
         "images": [_image_entry(path.parent, record) for record in records],
         "annotations": [
@@ -108,7 +133,6 @@ def write_coco(
         ],
         "categories": [{"id": key, "name": name} for key, name in categories.items()],
     }
-    write_json(path, document)
 
 
 def write_extended(
@@ -208,35 +232,63 @@ def _categories(path: Path, entries: Sequence[Mapping[str, Any]]) -> dict[int, s
     return dict(zip(ids, names, strict=True))
 
 
+def _each(
+    entries: Iterable[Mapping[str, Any]],
+    read: Callable[[Mapping[str, Any]], V],
+    refused: list[AnnotationError] | None,
+) -> Iterator[V]:
+    """``read(entry)`` of every entry; an error is raised, or listed where there is a list."""
+    for entry in entries:
+        try:
+            value = read(entry)
+        except AnnotationError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+        else:
+            yield value
+
+
 def _findings(
-    path: Path, entries: Sequence[Mapping[str, Any]], categories: Mapping[int, str]
+    path: Path,
+    entries: Sequence[Mapping[str, Any]],
+    categories: Mapping[int, str],
+    refused: list[AnnotationError] | None,
 ) -> dict[int, list[Finding]]:
     """The findings by image id, each in file order."""
     by_image: dict[int, list[Finding]] = {}
+    read = _each(entries, lambda entry: _finding(path, entry, categories), refused)
     ids: list[int] = []
-    for entry in entries:
-        where = f"{path}: annotation {entry.get('id')!r}"
-        finding_id = _whole(where, entry, "id")
-        category_id = _whole(where, entry, "category_id")
-        if category_id not in categories:
-            legal = ", ".join(f"{key} ({name})" for key, name in categories.items()) or "none"
-            raise AnnotationError(
-                f"{where}: category_id {category_id} is unknown; 'categories' has {legal}"
-            )
-        finding = Finding(
-            box=_box(where, entry),
-            category=categories[category_id],
-            finding_id=finding_id,
-            pathology=_enum(where, entry, "pathology", Pathology),
-            lesion_id=_optional(where, entry, "lesion_id", _text),
-            source=_enum(where, entry, "source", FindingSource) or FindingSource.RADIOLOGIST,
-            score=_optional(where, entry, "score", _number),
-            iscrowd=_is_crowd(where, entry),
-        )
-        ids.append(finding_id)
-        by_image.setdefault(_whole(where, entry, "image_id"), []).append(finding)
+    for image_id, finding in read:
+        ids.append(finding.finding_id)
+        by_image.setdefault(image_id, []).append(finding)
     _require_unique(path, "annotation", ids)
     return by_image
+
+
+def _finding(
+    path: Path, entry: Mapping[str, Any], categories: Mapping[int, str]
+) -> tuple[int, Finding]:
+    """The id of its image, and the finding."""
+    where = f"{path}: annotation {entry.get('id')!r}"
+    finding_id = _whole(where, entry, "id")
+    category_id = _whole(where, entry, "category_id")
+    if category_id not in categories:
+        legal = ", ".join(f"{key} ({name})" for key, name in categories.items()) or "none"
+        raise AnnotationError(
+            f"{where}: category_id {category_id} is unknown; 'categories' has {legal}"
+        )
+    finding = Finding(
+        box=_box(where, entry),
+        category=categories[category_id],
+        finding_id=finding_id,
+        pathology=_enum(where, entry, "pathology", Pathology),
+        lesion_id=_optional(where, entry, "lesion_id", _text),
+        source=_enum(where, entry, "source", FindingSource) or FindingSource.RADIOLOGIST,
+        score=_optional(where, entry, "score", _number),
+        iscrowd=_is_crowd(where, entry),
+    )
+    return _whole(where, entry, "image_id"), finding
 
 
 def _is_crowd(where: str, entry: Mapping[str, Any]) -> bool:
@@ -260,12 +312,15 @@ def _box(where: str, entry: Mapping[str, Any]) -> Box:
 
 
 def _records(
-    path: Path, entries: Sequence[Mapping[str, Any]], findings: dict[int, list[Finding]]
+    path: Path,
+    entries: Sequence[Mapping[str, Any]],
+    findings: dict[int, list[Finding]],
+    refused: list[AnnotationError] | None,
 ) -> list[ImageRecord]:
-    records = [_record(path, entry, findings) for entry in entries]
+    records = list(_each(entries, lambda entry: _record(path, entry, findings), refused))
     _require_unique(path, "image", [record.image_id for record in records])
     unknown = findings.keys() - {record.image_id for record in records}
-    if unknown:
+    if unknown and not refused:  # else its image may be one that was left out
         image_id = min(unknown)
         raise AnnotationError(
             f"{path}: annotation {findings[image_id][0].finding_id}: image_id {image_id} is not "
@@ -306,6 +361,7 @@ def _record(
         split=_optional(where, entry, "split", _text),
         findings=own,
         attributes=_attributes(where, entry),
+        prepared=_optional(where, entry, "prepared", read_prepared),
     )
 
 
@@ -317,7 +373,7 @@ def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     within = x1 >= -slack and y1 >= -slack and x2 <= width + slack and y2 <= height + slack
     if not within or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-        raise AnnotationError(
+        raise BoxOutsideError(
             f"{path}: annotation {finding.finding_id}: bbox [{x1:g}, {y1:g}, {x2 - x1:g}, "
             f"{y2 - y1:g}] (XYWH) leaves image {image_id}, which is {width} wide and {height} "
             "high: clip it or correct the size"
@@ -356,6 +412,44 @@ def _attributes(where: str, entry: Mapping[str, Any]) -> Mapping[str, str]:
     ):
         raise AnnotationError(f"{where}: 'attributes' must be an object of strings")
     return attributes
+
+
+def read_prepared(where: str, entry: Mapping[str, Any], key: str) -> Prepared:
+    """How a stored picture was made, from an object with that key.
+
+    Raises:
+        AnnotationError: It is not what ``dataclasses.asdict`` writes of a :class:`Prepared`.
+    """
+    facts = entry[key]
+    where = f"{where}: '{key}'"
+    if not isinstance(facts, dict):
+        raise AnnotationError(f"{where} must be an object, not {_shown(facts)}")
+    prepared = Prepared(
+        source_height=_positive(where, facts, "source_height"),
+        source_width=_positive(where, facts, "source_width"),
+        scale_x=_number(where, facts, "scale_x"),
+        offset_x=_number(where, facts, "offset_x"),
+        scale_y=_number(where, facts, "scale_y"),
+        offset_y=_number(where, facts, "offset_y"),
+        as_input=_optional(where, facts, "as_input", _input_settings),
+    )
+    if prepared.scale_x == 0 or prepared.scale_y == 0:
+        raise AnnotationError(
+            f"{where}: 'scale_x' and 'scale_y' must be above 0, or below it in a mirrored picture"
+        )
+    return prepared
+
+
+def _input_settings(where: str, entry: Mapping[str, Any], key: str) -> InputSettings:
+    facts = entry[key] if isinstance(entry[key], dict) else {}
+    size, crops, keeps = (facts.get(k) for k in ("size_px", "crop_to_breast", "keep_aspect"))
+    are_flags = isinstance(crops, bool) and isinstance(keeps, bool)
+    if not isinstance(size, list) or list(map(type, size)) != [int, int] or not are_flags:
+        raise AnnotationError(
+            f"{where}: '{key}' must have size_px [height, width], crop_to_breast and keep_aspect, "
+            f"not {_shown(entry[key])}"
+        )
+    return InputSettings((size[0], size[1]), bool(crops), bool(keeps))
 
 
 def _require_files(path: Path, records: Sequence[ImageRecord]) -> None:
@@ -417,9 +511,6 @@ def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
     return value
 
 
-V = TypeVar("V")
-
-
 def _optional(
     where: str,
     entry: Mapping[str, Any],
@@ -455,6 +546,8 @@ def _shown(value: Any) -> str:
 
 def _image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
     spacing = record.pixel_spacing_mm
+    # Absent, not null, where the picture is the source's own: such files stay as they always were.
+    prepared = {} if record.prepared is None else {"prepared": asdict(record.prepared)}
     return {
         "id": record.image_id,
         "file_name": _relative_to(folder, record),
@@ -469,6 +562,7 @@ def _image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
         "supervision": record.supervision.value,
         "split": record.split,
         "attributes": dict(record.attributes),
+        **prepared,
     }
 
 
