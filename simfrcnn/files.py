@@ -28,11 +28,16 @@ _REASONS = {
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well.
 
     A reader sees the old file or the whole new one, never a part. If the block fails, the temporary
     file is removed and ``path`` is untouched.
+
+    Args:
+        path: The file to be.
+        private: Only the owner may read and write it, from its first byte on; folders that are
+            missing are made for the owner alone.
 
     Raises:
         OutputError: The operating system refused to write (disk full, no permission ...).
@@ -41,7 +46,7 @@ def writing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         with _explaining(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent, private=private)
             handle, name = tempfile.mkstemp(
                 prefix=f".{path.name}.", suffix=".part", dir=path.parent
             )
@@ -49,7 +54,8 @@ def writing(path: Path) -> Iterator[Path]:
             temporary = Path(name)
             yield temporary
             _sync(temporary)
-            _give_ordinary_permissions(temporary)
+            if not private:
+                _give_ordinary_permissions(temporary)
             os.replace(temporary, path)
     finally:
         if temporary is not None:
@@ -146,6 +152,13 @@ def _explaining(path: Path) -> Iterator[None]:
         if error.errno not in _REASONS:
             raise
         raise OutputError(f"cannot write {path}: {_REASONS[error.errno]}") from error
+
+
+def _make_folder(folder: Path, *, private: bool) -> None:
+    if private:
+        for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _sync(path: Path) -> None:

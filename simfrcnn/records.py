@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from simfrcnn.settings import InputSettings
+
 Box = tuple[float, float, float, float]
 
 
@@ -84,13 +86,47 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """How the stored picture was made from an image of the source: ``prepare-data --cache``.
+
+    ``x_stored = scale_x * x_source + offset_x``, and the same for y; a mirrored axis has a negative
+    scale. ``as_input`` is set where the picture is the network's input for these settings, less the
+    padding; without it, the picture is the whole image in its own size.
+    """
+
+    source_height: int
+    source_width: int
+    scale_x: float
+    offset_x: float
+    scale_y: float
+    offset_y: float
+    as_input: InputSettings | None = None
+
+    def to_stored(self, box: Box) -> Box:
+        """A box in pixels of the source's image -> pixels of the stored picture."""
+        x1, x2 = sorted(self.scale_x * x + self.offset_x for x in box[::2])
+        y1, y2 = sorted(self.scale_y * y + self.offset_y for y in box[1::2])
+        return x1, y1, x2, y2
+
+    def to_source(self, box: Box) -> Box:
+        """A box in pixels of the stored picture -> pixels of the source's image, inside it."""
+        width, height = float(self.source_width), float(self.source_height)
+        xs = ((x - self.offset_x) / self.scale_x for x in box[::2])
+        ys = ((y - self.offset_y) / self.scale_y for y in box[1::2])
+        x1, x2 = sorted(min(max(x, 0.0), width) for x in xs)
+        y1, y2 = sorted(min(max(y, 0.0), height) for y in ys)
+        return x1, y1, x2, y2
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One view: the file, its size, whose it is, and what is known about it.
 
     ``path`` is absolute; ``file_name`` is as written in the COCO file, relative to that file's
     folder. ``pixel_spacing_mm`` is (row, column) spacing, at the detector. ``pathology`` is that of
     the breast as far as it is known for this view. ``attributes`` are further facts for subgroups
-    (density, vendor ...).
+    (density, vendor ...). ``prepared`` is set where the file is not the source's own: sizes, boxes
+    and spacing are those of the stored picture.
     """
 
     image_id: int
@@ -108,6 +144,7 @@ class ImageRecord:
     split: str | None = None
     findings: tuple[Finding, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+    prepared: Prepared | None = None
 
     @property
     def breast_id(self) -> str:

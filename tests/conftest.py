@@ -9,7 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,9 +33,6 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
                 and not _is_required(engine)
             ):
                 item.add_marker(pytest.mark.skip(reason=f"{engine} is not installed"))
-        if item.get_closest_marker("data") and not SHARED_DATA.is_dir():
-            reason = f"no real data in {SHARED_DATA}; set SIMFRCNN_SHARED_DATA"
-            item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
@@ -55,6 +52,14 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The same at the end, where it is read."""
     terminalreporter.write_line(_engines_tested())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys and id maps of the tests are not those of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,10 @@ ALLOWED = {
     "structures": (set(), {"torch"}),
     "artifacts": (set(), {"numpy"}),
     "config": (set(), {"fvcore", "yaml"}),
-    "data": ({"structures"}, {"numpy", "pydicom", "cv2", "torch"}),
+    "data": (
+        {"structures"},
+        {"numpy", "pydicom", "cv2", "torch", "sklearn", "matplotlib"},
+    ),
     "sampling": ({"structures"}, {"torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
     "evaluation": ({"artifacts"}, {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib"}),

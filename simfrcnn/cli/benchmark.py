@@ -1,7 +1,9 @@
 """Measure what simFaster R-CNN costs over Faster R-CNN, and whether loading keeps up.
 
 Both detectors take the same batches in one process, step by step in turn; figures are medians. The
-loader is measured alone and compared with what a training step consumes.
+loader is measured alone and compared with what a training step consumes. With --preparation, how
+much faster several processes prepare images than one; with --decoding, what preparing a DICOM file
+costs over decoding it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from simfrcnn.cli import common
+from simfrcnn.cli import common, decode_cost, preparation_speed
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import ENGINES, Engine, is_installed
 from simfrcnn.errors import ConfigError
@@ -54,11 +56,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=int, default=40, help="steps of each, at least 20")
     parser.add_argument("--output", type=Path, help="write the table to this Markdown file too")
-    common.add_config_arguments(parser)
+    parser.add_argument(
+        "--preparation",
+        type=int,
+        metavar="N",
+        help="measure preparing images by N processes and by one instead; needs no config",
+    )
+    parser.add_argument(
+        "--decoding",
+        type=int,
+        metavar="REPEATS",
+        help="measure what preparing a DICOM file costs over decoding it instead; needs no config",
+    )
+    common.add_config_arguments(parser, required=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print a table."""
+    if arguments.preparation is not None:
+        return _run_preparation(arguments)
+    if arguments.decoding is not None:
+        return _run_decoding(arguments)
+    if arguments.config_file is None:
+        raise ConfigError("--config-file: give a config, --preparation N or --decoding REPEATS")
     if arguments.repeats < MINIMUM_REPEATS:
         raise ConfigError(f"--repeats is {arguments.repeats}; at least {MINIMUM_REPEATS}")
     names = [name for name in ENGINES if is_installed(name)]
@@ -72,6 +92,26 @@ def run(arguments: argparse.Namespace) -> int:
         lines += _rows(_measure(engine, cfg, arguments.repeats))
         lines.append("")
     page = "\n".join(lines)
+    print(page)
+    if arguments.output:
+        write_text(arguments.output, page)
+    return 0
+
+
+def _run_preparation(arguments: argparse.Namespace) -> int:
+    if arguments.preparation < 2:
+        raise ConfigError(f"--preparation is {arguments.preparation}; at least 2 processes")
+    return _show(preparation_speed.table(arguments.preparation, n_repeats=3), arguments)
+
+
+def _run_decoding(arguments: argparse.Namespace) -> int:
+    if arguments.decoding < MINIMUM_REPEATS:
+        raise ConfigError(f"--decoding is {arguments.decoding}; at least {MINIMUM_REPEATS}")
+    return _show(decode_cost.table(arguments.decoding), arguments)
+
+
+def _show(lines: Sequence[str], arguments: argparse.Namespace) -> int:
+    page = "\n".join(lines) + "\n"
     print(page)
     if arguments.output:
         write_text(arguments.output, page)

@@ -29,9 +29,9 @@ def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--config-file``, ``--dataset`` and KEY VALUE overrides."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", type=Path)
+    parser.add_argument("--config-file", required=required, metavar="FILE", type=Path)
     parser.add_argument(
         "--dataset",
         action="append",

@@ -1,8 +1,9 @@
 """Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures.
 
 The JSON lists every detection that the config keeps; the score of an image is its highest one of a
-target class, that of an exam the highest of its images. It names Study Instance UIDs and the files'
-paths below the folder; no patient's name or identifier.
+target class, that of an exam the highest of its images. Exams and images bear pseudonyms (keyed
+hashes); a private id map outside the output says which files they are, and --keep-identifiers
+writes Study Instance UIDs and paths below the folder instead.
 
 Not a medical device: the output is for research and must not guide the care of a patient.
 """
@@ -10,8 +11,10 @@ Not a medical device: the output is for research and must not guide the care of 
 from __future__ import annotations
 
 import argparse
+import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from simfrcnn.cli import common
+from simfrcnn.cli import common, identifiers
 from simfrcnn.config import data_settings, load_config
 from simfrcnn.data.dicom import DicomOptions
 from simfrcnn.data.images import find_images, load_pixels, records_of_files
+from simfrcnn.data.pseudonyms import name_of_image, pseudonymised
 from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.inference import detect_records
@@ -35,7 +39,7 @@ from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections
 from simfrcnn.version import __version__
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="smallest score of a box that is drawn (default: EVAL.SCORE_THRESHOLD)",
     )
+    identifiers.add_arguments(parser)
     parser.add_argument(
         "--set",
         nargs=2,
@@ -83,28 +88,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and write one JSON per exam and one picture per image: all of them, or none."""
+    identities = identifiers.identities(arguments, "predict", arguments.output)
     with writing_folder(arguments.output) as folder:
         engine, cfg = _engine_and_config(arguments)
         data = data_settings(cfg)
         score_threshold = _drawing_threshold(arguments.score_threshold, cfg)
         options = DicomOptions(arguments.allow_for_processing, arguments.any_modality)
-        records, n_skipped = _read_records(arguments, options)
+        found_records, n_skipped = _read_records(arguments, options)
+        images = _named(found_records, arguments.folder.absolute(), identities)
+        records = [image.record for image in images]
         model = engine.build_model(cfg)
         engine.load_weights(model, arguments.weights)
         found = detect_records(cfg, model, engine.detect, records, title="predict", options=options)
         exams: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for record, detections in zip(records, found, strict=True):
+        for number, (image, detections) in enumerate(zip(images, found, strict=True), start=1):
             suspicious = of_classes(detections, data.target_classes, data.classes)
-            picture = draw_detections(load_pixels(record, options), suspicious, score_threshold)
-            _write_picture(folder / _picture_name(record), picture)
-            exams[record.exam_id].append(
+            pixels = load_pixels(image.record, options)
+            picture = f"image_{number:05d}.png"
+            _write_picture(folder / picture, draw_detections(pixels, suspicious, score_threshold))
+            exams[image.record.exam_id].append(
                 {
-                    "file": str(record.path.relative_to(arguments.folder.absolute())),
+                    **image.name,
                     "score": max(suspicious.scores.tolist(), default=0.0),
-                    **_image_entry(record, detections, data.classes),
+                    "picture": picture,
+                    **_image_entry(image, detections, data.classes),
                 }
             )
         _write_exams(folder, exams, _provenance(arguments.weights, engine, cfg, score_threshold))
+        if identities is not None:
+            identities.save()
+            print(f"what the pseudonyms stand for, for your eyes only: {identities.id_map}")
     print(
         f"{len(records)} images of {len(exams)} exams in {arguments.output}; {n_skipped} files "
         "skipped"
@@ -197,8 +210,34 @@ def _read_records(
             progress, skip_unreadable=arguments.skip_unreadable, options=options
         )
     for _, message in skipped:
-        print(f"skipped {message}")
+        print(f"skipped {message.replace(f'{arguments.folder.absolute()}{os.sep}', '')}")
     return records, len(skipped)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image as the output names it; ``notes`` say what was decided when it was read."""
+
+    record: ImageRecord
+    name: Mapping[str, str]
+    notes: str | None
+
+
+def _named(
+    records: Sequence[ImageRecord], folder: Path, identities: identifiers.Identities | None
+) -> list[_Image]:
+    """The images by their paths, or in the order of their pseudonyms, which tells no path's."""
+    if identities is None:
+        return [
+            _Image(r, {"file": str(r.path.relative_to(folder))}, r.attributes.get("notes"))
+            for r in records
+        ]
+    notes = {record.path: record.attributes.get("notes") for record in records}
+    renamed = pseudonymised(records, identities.pseudonyms, lambda path: path.relative_to(folder))
+    return [
+        _Image(record, {"pseudonym": name_of_image(record.image_id)}, notes[record.path])
+        for record in renamed
+    ]
 
 
 def _provenance(weights: Path, engine: Engine, cfg: Any, score_threshold: float) -> dict[str, Any]:
@@ -229,16 +268,14 @@ def _write_exams(
         )
 
 
-def _image_entry(
-    record: ImageRecord, detections: Detections, classes: Sequence[str]
-) -> dict[str, Any]:
+def _image_entry(image: _Image, detections: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    record = image.record
     return {
-        "picture": _picture_name(record),
         "height": record.height,
         "width": record.width,
         "laterality": record.laterality.value if record.laterality else None,
         "view_position": record.view_position.value if record.view_position else None,
-        "notes": record.attributes.get("notes"),
+        "notes": image.notes,
         "detections": [
             {"box_xyxy_px": box, "score": score, "class": classes[label - 1]}
             for box, score, label in zip(
@@ -249,10 +286,6 @@ def _image_entry(
             )
         ],
     }
-
-
-def _picture_name(record: ImageRecord) -> str:
-    return f"image_{record.image_id:05d}.png"
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from simfrcnn.data.augment import draw_flips, flip
 from simfrcnn.data.dicom import STRICT, DicomOptions
-from simfrcnn.data.images import load_pixels
-from simfrcnn.data.preprocess import to_input
-from simfrcnn.records import ImageRecord
+from simfrcnn.data.images import Greys, load_greys
+from simfrcnn.data.preprocess import pad, to_input
+from simfrcnn.errors import ConfigError
+from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Frame, ImageTargets, Sample
 
@@ -49,13 +51,10 @@ def load_sample(
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
+        ConfigError: The picture was prepared for other input settings.
     """
-    pixels = load_pixels(record, options)
-    image, frame = to_input(
-        pixels,
-        input_settings,
-        keep=[finding.box for finding in record.findings] if training else (),
-    )
+    keep = [finding.box for finding in record.findings] if training else []
+    image, frame = _as_input(record, load_greys(record, options), input_settings, keep)
     if training and augmentation is not None:
         if rng is None:
             raise ValueError("augmentation needs an rng, seeded for this sample")
@@ -89,6 +88,27 @@ class RecordDataset(Dataset[Sample]):
             training=False,
             options=self.options,
         )
+
+
+def _as_input(
+    record: ImageRecord,
+    greys: Greys,
+    settings: InputSettings,
+    keep: Sequence[Box],
+) -> tuple[NDArray[np.uint8], Frame]:
+    """What :func:`to_input` makes; of a picture that was prepared as input, only the padding."""
+    made_for = None if record.prepared is None else record.prepared.as_input
+    if made_for is None:
+        return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
+    if made_for != settings:
+        raise ConfigError(
+            f"{record.path}: was prepared as input of {made_for}, and the config asks for "
+            f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "
+            "prepared, or prepare the data set again (prepare-data --size, --whole-image, "
+            "--stretch; --size full keeps pictures for any size)"
+        )
+    height, width = greys.shape
+    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
 
 
 def _targets(

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn.data.augment import flip
 from simfrcnn.data.breast import breast_box
+from simfrcnn.data.dicom_view import AS_STORED, Flips
 from simfrcnn.records import Box
 from simfrcnn.settings import InputSettings
 from simfrcnn.structures import Frame
 
+Grey = TypeVar("Grey", np.uint8, np.uint16)  # as in simfrcnn.data.augment
+
 
 def to_input(
-    pixels: NDArray[np.uint8], settings: InputSettings, *, keep: Sequence[Box] = ()
+    pixels: NDArray[np.uint8],
+    settings: InputSettings,
+    *,
+    keep: Sequence[Box] = (),
+    flips: Flips = AS_STORED,
 ) -> tuple[NDArray[np.uint8], Frame]:
-    """Crop to the breast, resize, pad; and the exact map of coordinates.
+    """Crop to the breast, resize, hang, pad; and the exact map of coordinates.
 
     The scale of the map is the ratio of whole pixel counts that was really used, not the factor
     that was asked for, so boxes are exact however the sizes round.
@@ -32,29 +41,57 @@ def to_input(
             or to stretch.
         keep: Boxes, in original pixels, that the crop must contain. In training these are the
             findings, so that none is cut; at test time there are none, because nothing is known.
+        flips: What turns the image into the standard hanging.
 
     Returns:
         The input (h, w) uint8 and the map from original to input pixels.
     """
+    content, frame = cut_and_resize(pixels, crop_of(pixels, settings, keep), settings)
+    content, frame = hang(content, frame, flips)
+    return pad(content, settings), frame
+
+
+def hang(content: NDArray[Grey], frame: Frame, flips: Flips) -> tuple[NDArray[Grey], Frame]:
+    """Mirror (h', w') into the standard hanging; the map back to the stored image goes along."""
+    return flip(content, frame, horizontal=flips.horizontal, vertical=flips.vertical)
+
+
+def crop_of(
+    pixels: NDArray[np.uint8], settings: InputSettings, keep: Sequence[Box] = ()
+) -> tuple[int, int, int, int]:
+    """The part of an image that becomes the input: whole pixels, XYXY, inside the image.
+
+    Args:
+        pixels: (H, W) uint8.
+        settings: Whether to crop at all.
+        keep: Boxes, in original pixels, that the crop must contain.
+    """
     height, width = pixels.shape
-    x1, y1, x2, y2 = _crop(pixels, keep) if settings.crop_to_breast else (0, 0, width, height)
+    return _crop(pixels, keep) if settings.crop_to_breast else (0, 0, width, height)
+
+
+def cut_and_resize(
+    pixels: NDArray[Grey], crop: tuple[int, int, int, int], settings: InputSettings
+) -> tuple[NDArray[Grey], Frame]:
+    """The input without its padding, of 8 or 16 bit samples, and the map of coordinates.
+
+    Args:
+        pixels: (H, W).
+        crop: What to cut out, see :func:`crop_of`.
+        settings: Size, and whether to keep the aspect.
+
+    Returns:
+        (h', w') with h' <= h and w' <= w, and the map from original to input pixels.
+    """
+    height, width = pixels.shape
+    x1, y1, x2, y2 = crop
     out_height, out_width = settings.size_px
     inner_width, inner_height = out_width, out_height
     if settings.keep_aspect:
         factor = min(out_width / (x2 - x1), out_height / (y2 - y1))
         inner_width = min(out_width, max(1, round((x2 - x1) * factor)))
         inner_height = min(out_height, max(1, round((y2 - y1) * factor)))
-    canvas = _resize(pixels[y1:y2, x1:x2], inner_width, inner_height)
-    if (inner_height, inner_width) != (out_height, out_width):
-        canvas = cv2.copyMakeBorder(
-            canvas,
-            0,
-            out_height - inner_height,
-            0,
-            out_width - inner_width,
-            cv2.BORDER_CONSTANT,
-            value=0,
-        )
+    content = _resize(pixels[y1:y2, x1:x2], inner_width, inner_height)
     scale_x, scale_y = inner_width / (x2 - x1), inner_height / (y2 - y1)
     frame = Frame(
         scale_x=scale_x,
@@ -64,7 +101,25 @@ def to_input(
         original_height=height,
         original_width=width,
     )
-    return canvas, frame
+    return content, frame
+
+
+def pad(content: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.uint8]:
+    """(h', w') -> the input (h, w), with 0 right and below."""
+    inner_height, inner_width = content.shape
+    out_height, out_width = settings.size_px
+    if (inner_height, inner_width) == (out_height, out_width):
+        return content
+    padded: NDArray[np.uint8] = cv2.copyMakeBorder(
+        content,
+        0,
+        out_height - inner_height,
+        0,
+        out_width - inner_width,
+        cv2.BORDER_CONSTANT,
+        value=0,
+    )
+    return padded
 
 
 def _crop(pixels: NDArray[np.uint8], keep: Sequence[Box]) -> tuple[int, int, int, int]:
@@ -79,7 +134,7 @@ def _crop(pixels: NDArray[np.uint8], keep: Sequence[Box]) -> tuple[int, int, int
     )
 
 
-def _resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+def _resize(pixels: NDArray[Grey], width: int, height: int) -> NDArray[Grey]:
     """Shrink by area average, then enlarge linearly: each axis by the method that suits it."""
     shrunk = (min(width, pixels.shape[1]), min(height, pixels.shape[0]))
     if shrunk != pixels.shape[::-1]:

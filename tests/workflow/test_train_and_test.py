@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from simfrcnn.cli.main import main
 from simfrcnn.files import sha256_of
+from support.canaries import canary_folder, leaks, write_canary
 from support.commands import ENGINES, ROOT, SMOKE
 
 
@@ -70,7 +72,8 @@ def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_pat
     patient = sorted((datasets / "phantom_tiny" / "dicom").iterdir())[0]
     out = tmp_path / "out"
     words = ["predict", str(patient), "--weights", str(folder / "model_last.pth")]
-    assert main([*words, "--output", str(out), "--score-threshold", "0"]) == 0
+    words += ["--output", str(out), "--score-threshold", "0", "--keep-identifiers"]
+    assert main(words) == 0
     exams = sorted(out.glob("exam_*.json"))
     assert len(exams) == 1
     content = json.loads(exams[0].read_text())
@@ -84,6 +87,32 @@ def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_pat
             left, top, right, bottom = found["box_xyxy_px"]
             assert 0 <= left < right <= image["width"]
             assert 0 <= top < bottom <= image["height"]
+
+
+def test_no_mark_of_the_folder_appears_in_a_prediction(trained, tmp_path, capsys):
+    _, run = trained
+    root = tmp_path / "clinic"
+    stored = np.random.default_rng(0).integers(0, 4000, (80, 60)).astype(np.uint16)
+    for number in range(4):
+        write_canary(canary_folder(root, str(number // 2)) / f"CANARY{number}", stored, number)
+    (canary_folder(root) / "CANARY.dcm").write_bytes(b"damaged")
+    assert leaks(root)
+    out, key, id_map = tmp_path / "out", tmp_path / "key", tmp_path / "map.json"
+    words = ["predict", root, "--weights", run / "model_last.pth", "--output", out]
+    words += ["--key-file", key, "--id-map", id_map, "--skip-unreadable"]
+    assert main([str(word) for word in words]) == 0
+    assert leaks(out) == []
+    printed = capsys.readouterr().out
+    assert str(root) not in printed
+    assert "CANARY.dcm" in printed
+    exams = [json.loads(path.read_text()) for path in sorted(out.glob("exam_*.json"))]
+    assert [len(exam["images"]) for exam in exams] == [2, 2]
+    sources = json.loads(id_map.read_text())["sources"]
+    for exam in exams:
+        assert sources["exam"][exam["exam_id"]].startswith("1.2.826")
+        for image in exam["images"]:
+            assert (root / sources["image"][image["pseudonym"]]).is_file()
+            assert (out / image["picture"]).is_file()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_three_files_that_can_be_read(
     printed = capsys.readouterr().out
     assert "train: 12 patients, 24 images" in printed
     assert "boxes:  6 malignant" in printed
-    assert "40 films; 0 boxes clipped" in printed
+    assert (
+        "40 images\ndivided: at random by patient, train=0.6 val=0.2 test=0.2\ntrain: " in printed
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes(films: Path, tmp_path: Path) -> None:
@@ -125,6 +128,38 @@ def test_a_split_of_another_division_is_not_left_beside_new_ones(
         prepare("--root", films, "--out", out, "--overwrite", *fractions)
     (out / "val.json").unlink()
     assert prepare("--root", films, "--out", out, "--overwrite", *fractions) == 0
+
+
+@pytest.mark.parametrize("words", [("--copy",), ("--cache", "8bit")], ids=str)
+@pytest.mark.parametrize(("root", "out"), [("a", "a"), ("a", "a/b"), ("a/images", "a")])
+def test_pictures_never_mix_with_those_of_the_source(
+    films: Path, tmp_path: Path, root: str, out: str, words: tuple[str, ...]
+) -> None:
+    source = tmp_path / root
+    source.parent.mkdir(exist_ok=True)
+    films.rename(source)
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    with pytest.raises(ConfigError, match=r"--out .* would lie among those of --root"):
+        prepare("--root", source, "--out", tmp_path / out, "--overwrite", *words)
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_all_annotation_files_are_written_or_none(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    prepare("--root", films, "--out", out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+
+    def full_at_the_last(content: object, **_: object) -> str:
+        if "test" in content["info"]["description"]:  # type: ignore[index]
+            raise OSError(errno.ENOSPC, "full")
+        return "{}"
+
+    monkeypatch.setattr(prepare_data, "as_json", full_at_the_last)
+    with pytest.raises(OSError, match="full"):
+        prepare("--root", films, "--out", out, "--seed", 9, "--overwrite")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize("share", ["train", "train=x", "train=0", "a/b=1", "train=2"])
