@@ -85,6 +85,10 @@ class Finding:
     iscrowd: bool = False
 
 
+RAW_ATTRIBUTE = "for_processing"
+"""Attribute that is "yes" for a raw image; of a picture made from it, the pixels do not tell."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """How the stored picture was made from an image of the source: ``prepare-data --cache``.

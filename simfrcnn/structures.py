@@ -43,6 +43,17 @@ class Frame:
         limits = mapped.new_tensor([self.original_width, self.original_height] * 2)
         return torch.minimum(mapped.clamp(min=0), limits)
 
+    def then(self, after: Frame) -> Frame:
+        """This map and, on what it gives, another one."""
+        return Frame(
+            scale_x=self.scale_x * after.scale_x,
+            offset_x=self.offset_x * after.scale_x + after.offset_x,
+            scale_y=self.scale_y * after.scale_y,
+            offset_y=self.offset_y * after.scale_y + after.offset_y,
+            original_height=self.original_height,
+            original_width=self.original_width,
+        )
+
     def _scale_and_offset(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         scale = boxes.new_tensor([self.scale_x, self.scale_y] * 2)
         offset = boxes.new_tensor([self.offset_x, self.offset_y] * 2)

@@ -258,13 +258,13 @@ def _target_classes(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _input_settings(arguments: argparse.Namespace, records: Sequence[ImageRecord]) -> InputSettings:
-    """As asked for; where nothing is, as the pictures were prepared."""
+    """As asked for; where nothing is, as the pictures were prepared (but for some whole ones)."""
     asked = InputSettings(
         size_px=_size(arguments.size or [DEFAULT_SIZE]),
         crop_to_breast=not arguments.whole_image,
         keep_aspect=not arguments.stretch,
     )
-    made_for = next((r.prepared.as_input for r in records if r.prepared), None)
+    made_for = next((p.as_input for r in records if (p := r.prepared) and p.as_input), None)
     is_asked = arguments.size or arguments.whole_image or arguments.stretch
     return made_for if made_for and not is_asked else asked
 

@@ -22,6 +22,7 @@ from simfrcnn.data.dicom_header import Header, read_header, shown
 from simfrcnn.data.dicom_pixels import require_one_grey_frame, stored_values
 from simfrcnn.data.dicom_view import (
     flips_of,
+    has_burned_in_text,
     laterality_of,
     pixel_spacing_of,
     view_position_of,
@@ -113,6 +114,10 @@ def _read(path: Path, options: DicomOptions) -> Mammogram:
     _require_mammogram(header, options)
     require_one_grey_frame(header)
     notes: list[str] = []
+    if has_burned_in_text(header):
+        notes.append(
+            "Burned In Annotation (0028,0301): the picture itself may tell who the patient is"
+        )
     display = make_display(header, stored_values(header), notes)
     laterality = laterality_of(header, notes)
     return Mammogram(

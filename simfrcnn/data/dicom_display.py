@@ -64,10 +64,12 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
 
     Polarity is one decision: inverted once, after the VOI transform, when Photometric
     Interpretation is MONOCHROME1. Presentation LUT Shape only restates it; if the two disagree,
-    Photometric Interpretation is followed and a note says so. A VOI LUT goes before a window; of
-    several, the first is taken. With neither, the values from the smallest to the largest that
-    occur fill the scale: Bits Stored is often larger than what the detector delivers, and a nearly
-    black image would go unnoticed. Pixel Padding becomes black.
+    Photometric Interpretation is followed and a note says so. Of a raw image, which is not meant
+    for a display, Pixel Intensity Relationship Sign decides where it is given: 1 says that larger
+    values are more radiation, which is air. A VOI LUT goes before a window; of several, the first
+    is taken. With neither, the values from the smallest to the largest that occur fill the scale:
+    Bits Stored is often larger than what the detector delivers, and a nearly black image would go
+    unnoticed. Pixel Padding becomes black.
 
     Args:
         header: Of the file.
@@ -78,7 +80,8 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
         DicomError: An element of the path contradicts itself or shows nothing.
 
     Reference:
-        DICOM PS3.5 8.1.1 (bits), PS3.3 C.11.1 (modality), C.11.2 (VOI), C.7.6.3.1.2 (polarity).
+        DICOM PS3.5 8.1.1 (bits), PS3.3 C.11.1 (modality), C.11.2 (VOI), C.7.6.3.1.2 (polarity),
+            C.8.11.3.1.2 (of raw values).
     """
     codes = stored.view(f"u{stored.dtype.itemsize}")
     occurs = _occurring(header, stored)
@@ -325,6 +328,13 @@ def _fill_scale(
 
 def _is_inverted(header: Header, notes: list[str]) -> bool:
     inverted = header.code("PhotometricInterpretation") == "MONOCHROME1"
+    if is_raw(header) and (sign := header.text("PixelIntensityRelationshipSign")) in {"1", "-1"}:
+        if (sign == "1") != inverted:
+            notes.append(
+                f"FOR PROCESSING: Pixel Intensity Relationship Sign (0028,1041) {sign} contradicts "
+                "Photometric Interpretation, and was followed"
+            )
+        return sign == "1"
     shape = header.code("PresentationLUTShape")
     if shape in {"IDENTITY", "INVERSE"} and (shape == "INVERSE") != inverted:
         notes.append(

@@ -101,6 +101,11 @@ def pixel_spacing_of(header: Header, notes: list[str]) -> tuple[float, float] | 
     return None
 
 
+def has_burned_in_text(header: Header) -> bool:
+    """Whether the file says that text in its pixels may tell who the patient is."""
+    return header.code("BurnedInAnnotation") == "YES"
+
+
 def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) -> Flips:
     """What the standard hanging asks for, by Patient Orientation (0020,0020) alone.
 
@@ -117,8 +122,12 @@ def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) ->
     Reference:
         DICOM PS3.3 C.7.6.1.1.1 (Patient Orientation); PS3.17 annex on mammography hanging.
     """
-    orientation = (header.code("PatientOrientation") or "").split("\\")
+    stated = header.code("PatientOrientation")
+    if stated is None:
+        return Flips()
+    orientation = stated.split("\\")
     if len(orientation) != 2 or not all(re.fullmatch(r"[APLRHF]{1,3}", o) for o in orientation):
+        notes.append("Patient Orientation (0020,0020): no legal value, left as stored")
         return Flips()
     rows, columns = orientation
     if laterality is None or rows[0] not in "AP" or columns[0] in "AP":

@@ -32,14 +32,13 @@ from simfrcnn.data.dicom import STRICT, DicomOptions
 from simfrcnn.data.images import PREPARED_KEYWORD, START_BYTES, Greys, load_greys
 from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.png import size_of, text_of, with_text
-from simfrcnn.data.preprocess import crop_of, cut_and_resize, hang
+from simfrcnn.data.preprocess import crop_of, cut_and_resize, hang, moved
 from simfrcnn.errors import AnnotationError, DataError, OutputError
 from simfrcnn.files import write_bytes
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
-from simfrcnn.structures import Frame
 
-PIXELS_VERSION = 1
+PIXELS_VERSION = 2
 """Raise it when the same file gives other pixels than before: all caches are then made anew."""
 
 
@@ -187,16 +186,18 @@ def _content(
     greys: Greys, boxes: Sequence[Box], settings: CacheSettings
 ) -> tuple[NDArray[Any], Prepared]:
     """The pixels to store (h', w') in the depth that is asked for, and how they were made."""
-    in_8_bit = greys.as_uint8()
-    pixels: NDArray[Any] = in_8_bit if settings.bits == 8 else greys.as_uint16()
-    height, width = pixels.shape
+    in_8_bit, frame = hang(greys.as_uint8(), greys.flips)
+    pixels: NDArray[Any] = in_8_bit
+    if settings.bits == 16:
+        pixels, _ = hang(greys.as_uint16(), greys.flips)
+    height, width = greys.shape
     wanted = settings.as_input
     crop = (0, 0, width, height) if wanted is None else crop_of(in_8_bit, wanted)
-    if wanted is None or not all(_holds(crop, box) for box in boxes):
-        wanted, content, frame = None, pixels, Frame(1.0, 0.0, 1.0, 0.0, height, width)
+    if wanted is None or not all(_holds(crop, box) for box in moved(boxes, frame)):
+        wanted, content = None, pixels
     else:
-        content, frame = cut_and_resize(pixels, crop, wanted)
-    content, frame = hang(content, frame, greys.flips)
+        content, from_hung = cut_and_resize(pixels, crop, wanted)
+        frame = frame.then(from_hung)
     return content, Prepared(
         source_height=height,
         source_width=width,

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from simfrcnn.data.augment import flip
@@ -30,7 +31,10 @@ def to_input(
     keep: Sequence[Box] = (),
     flips: Flips = AS_STORED,
 ) -> tuple[NDArray[np.uint8], Frame]:
-    """Crop to the breast, resize, hang, pad; and the exact map of coordinates.
+    """Hang, crop to the breast, resize, pad; and the exact map of coordinates.
+
+    Hung first: neither the crop nor the averages of a resize are the same from the other end, and a
+    picture that was stored hung must give the same input as its source.
 
     The scale of the map is the ratio of whole pixel counts that was really used, not the factor
     that was asked for, so boxes are exact however the sizes round.
@@ -46,14 +50,25 @@ def to_input(
     Returns:
         The input (h, w) uint8 and the map from original to input pixels.
     """
-    content, frame = cut_and_resize(pixels, crop_of(pixels, settings, keep), settings)
-    content, frame = hang(content, frame, flips)
-    return pad(content, settings), frame
+    hung, to_hung = hang(pixels, flips)
+    crop = crop_of(hung, settings, moved(keep, to_hung))
+    content, from_hung = cut_and_resize(hung, crop, settings)
+    return pad(content, settings), to_hung.then(from_hung)
 
 
-def hang(content: NDArray[Grey], frame: Frame, flips: Flips) -> tuple[NDArray[Grey], Frame]:
-    """Mirror (h', w') into the standard hanging; the map back to the stored image goes along."""
-    return flip(content, frame, horizontal=flips.horizontal, vertical=flips.vertical)
+def hang(pixels: NDArray[Grey], flips: Flips) -> tuple[NDArray[Grey], Frame]:
+    """Mirror an image (H, W) into the standard hanging; and the map from its stored pixels."""
+    height, width = pixels.shape
+    as_stored = Frame(1.0, 0.0, 1.0, 0.0, height, width)
+    if flips == AS_STORED:
+        return pixels, as_stored
+    return flip(pixels, as_stored, horizontal=flips.horizontal, vertical=flips.vertical)
+
+
+def moved(boxes: Sequence[Box], frame: Frame) -> list[Box]:
+    """Boxes in original pixels -> where a map takes them."""
+    corners = torch.tensor(list(boxes), dtype=torch.float64).reshape(-1, 4)
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in frame.to_input(corners).tolist()]
 
 
 def crop_of(

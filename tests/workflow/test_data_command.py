@@ -8,6 +8,9 @@ import yaml
 
 from simfrcnn.cli.data import OUTPUTS
 from simfrcnn.cli.main import main
+from simfrcnn.data.coco import write_coco
+from simfrcnn.data.prepared import CacheSettings, cache_images
+from simfrcnn.settings import InputSettings
 from support.check_examples import good_files, write_files, write_spoilt
 from support.data_examples import SECRET_NAME, SHARED_DATA, needs_shared, write_dicom
 
@@ -140,6 +143,23 @@ def test_show_writes_sheets_and_fragments_once(run, refused, tmp_path):
     assert "data_c4.yaml" in refused(*words)
     assert run(*words, "--overwrite")[0] == 0
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_size_of_prepared_pictures_is_taken_although_the_first_is_whole(run, tmp_path):
+    files = good_files(tmp_path)
+    write_files(tmp_path, files)
+    size = InputSettings((128, 96))
+    prepared = []
+    for number, record in enumerate(files.sets["train"]):
+        settings = CacheSettings(as_input=size if number else None)
+        place = {record.image_id: tmp_path / "out" / f"{number}.png"}
+        cached = cache_images([record], place, settings, fingerprint=str, n_workers=0)
+        prepared += cached.records
+    write_coco(tmp_path / "out" / "train.json", prepared, {1: "malignant"}, {})
+    words = ("--workers", 0, "--output", tmp_path / "sheets")
+    code, text = run("data", "show", tmp_path / "out", *words)
+    assert code == 0
+    assert "out/train at 128 x 96: 16 training images" in text
 
 
 # Real films

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.data.breast import breast_mask
 from simfrcnn.data.dicom import STRICT, DicomOptions
-from simfrcnn.data.images import read_image
+from simfrcnn.data.images import Greys, read_greys
 from simfrcnn.data.preprocess import crop_of, cut_and_resize
 from simfrcnn.errors import DataError
 from simfrcnn.records import Box, Laterality, Prepared
@@ -33,6 +33,8 @@ _CLEAR_SIDE = 0.2
 """Least contrast of the heights of the two edges at which the side of the chest wall is clear."""
 _AIR_TOLERANCE = 0.1
 """Part of the grey range that counts as its darkest, or brightest, end."""
+_EDGE_SHARE = 0.02
+"""Width of a picture's edge, in parts of its longer side."""
 _RAW = DicomOptions(allow_for_processing=True)
 
 
@@ -77,12 +79,15 @@ class ImageFacts:
         shape: (H, W).
         digest: Of the pixels; an image and its mirror image have the same.
         is_raw: A FOR PROCESSING image, which training refuses.
-        chest_wall: The side of the picture on which the breast is widest; None if not clear.
+        chest_wall: The side on which the breast is widest, of the picture as it hangs for the
+            network; None if not clear.
         median_grey: Of the breast, 0..255.
         grey_range: From the 0.5th to the 99.5th percentile of the image.
         saturated_share: Of the breast's pixels, those at 255.
         air_balance: Share of pixels at the dark end of the range less that at its bright end: the
             air round a breast is the largest even area, so this is below 0 in a negative.
+        edge_balance: The same along the edges of the picture, which air reaches and an implant, or
+            a dense breast that fills the picture, leaves for the most part.
         boxes: By the box in stored pixels.
     """
 
@@ -94,28 +99,32 @@ class ImageFacts:
     grey_range: float
     saturated_share: float
     air_balance: float
+    edge_balance: float
     boxes: Mapping[Box, BoxFacts]
 
 
 def measure(task: Task) -> ImageFacts | Unreadable:
     """Read one image and measure it; what cannot be read is a result, not an exception."""
     try:
-        pixels, is_raw = _read(task.path)
+        greys, is_raw = _read(task.path)
     except DataError as error:
         return Unreadable(_without_path(error, task.path))
+    pixels = greys.as_uint8()
     grid, mask = _grid(pixels), _grid(breast_mask(pixels))
     breast = grid[mask] if mask.any() else grid.reshape(-1)
     low, high = np.percentile(grid, (0.5, 99.5)).tolist()
     margin = _AIR_TOLERANCE * (high - low)
+    dark, bright = low + margin, high - margin
     return ImageFacts(
         shape=(pixels.shape[0], pixels.shape[1]),
         digest=_digest(pixels),
         is_raw=is_raw,
-        chest_wall=chest_wall_side(mask),
+        chest_wall=chest_wall_side(mask[:, ::-1] if greys.flips.horizontal else mask),
         median_grey=float(np.median(breast)),
         grey_range=high - low,
         saturated_share=float(np.mean(breast == 255)),
-        air_balance=float(np.mean(grid <= low + margin) - np.mean(grid >= high - margin)),
+        air_balance=_balance(grid, dark, bright),
+        edge_balance=_balance(_edges(grid), dark, bright),
         boxes=_box_facts(task, pixels, mask),
     )
 
@@ -142,12 +151,12 @@ def chest_wall_side(mask: NDArray[np.bool_]) -> Laterality | None:
     return Laterality.LEFT if contrast > 0 else Laterality.RIGHT
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
+def _read(path: Path) -> tuple[Greys, bool]:
     """The pixels, and whether they are a raw image: refused by default, read on demand."""
     try:
-        return read_image(path, STRICT), False
+        return read_greys(path, STRICT), False
     except DataError:
-        return read_image(path, _RAW), True
+        return read_greys(path, _RAW), True
 
 
 def _without_path(error: DataError, path: Path) -> str:
@@ -158,6 +167,19 @@ def _grid(pixels: NDArray[Pixel]) -> NDArray[Pixel]:
     """Every n-th pixel of both axes: unlike an average, it keeps what is saturated."""
     step = max(1, max(pixels.shape) // _SAMPLE_PX)
     return pixels[::step, ::step]
+
+
+def _edges(grid: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The outermost pixels of all four sides, in a row."""
+    n = max(1, round(_EDGE_SHARE * max(grid.shape)))
+    return np.concatenate(
+        [part.ravel() for part in (grid[:n], grid[-n:], grid[:, :n], grid[:, -n:])]
+    )
+
+
+def _balance(pixels: NDArray[np.uint8], dark: float, bright: float) -> float:
+    """The share of pixels that are dark less the share that are bright."""
+    return float(np.mean(pixels <= dark) - np.mean(pixels >= bright))
 
 
 def _digest(pixels: NDArray[np.uint8]) -> str:

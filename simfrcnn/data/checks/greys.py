@@ -114,7 +114,7 @@ def _pictures(collection: Collection) -> Iterator[tuple[Entry, ImageFacts]]:
 
 
 def _is_negative(facts: ImageFacts) -> bool:
-    return facts.air_balance < _NEGATIVE_BALANCE
+    return facts.air_balance < _NEGATIVE_BALANCE and facts.edge_balance < 0
 
 
 def _is_saturated(facts: ImageFacts) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simfrcnn.data.checks.model import CheckSettings, Collection, Defect, Severity, example, found
+from simfrcnn.records import RAW_ATTRIBUTE
 
 
 def check_intent(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
@@ -24,3 +25,15 @@ def check_intent(collection: Collection, settings: CheckSettings) -> Iterator[De
         "take the FOR PRESENTATION images of these exams",
         (example(entry) for entry in raw),
     )
+    made_of_raw = [
+        e for e in collection.images() if e.record.attributes.get(RAW_ATTRIBUTE) == "yes"
+    ]
+    if len(made_of_raw) < len(tuple(collection.images())):
+        yield from found(
+            "for_processing_mixed",
+            Severity.WARNING,
+            "images were made from FOR PROCESSING (raw) ones, and others were not: they look "
+            "unlike, and a network learns the difference",
+            "prepare the FOR PRESENTATION images of these exams, or raw images alone",
+            (example(entry) for entry in made_of_raw),
+        )

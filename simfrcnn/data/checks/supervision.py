@@ -84,15 +84,27 @@ def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator
 
 
 def check_composition(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
-    """Splits without positives, or without normals."""
-    without: dict[str, list[Example]] = {"positive": [], "normal": []}
-    for name, entries in by_key(collection.entries, lambda entry: entry.set.name).items():
+    """Sets without images, without positives, or without normals."""
+    without: dict[str, list[Example]] = {"image": [], "positive": [], "normal": []}
+    of_set = by_key(collection.entries, lambda entry: entry.set.name)
+    for name in dict.fromkeys(checked.name for checked in collection.sets):
+        entries = of_set.get(name, [])
+        if not entries:
+            without["image"].append(Example(name))
+            continue
         classes = sorted({f.category for e in entries for f in e.record.findings})
         if not any(_trains_as_positive(e, settings) for e in entries):
             have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
             without["positive"].append(Example(name, detail=have))
         if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
             without["normal"].append(Example(name, detail=f"{len(entries)} images"))
+    yield from found(
+        "no_images",
+        Severity.ERROR,
+        "no image is in the file, or none that the reader takes: nothing to train on or to test",
+        "prepare the data set again (simfrcnn prepare-data), or leave the file out",
+        without["image"],
+    )
     yield from found(
         "no_positives",
         Severity.ERROR,

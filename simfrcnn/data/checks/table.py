@@ -42,7 +42,11 @@ def verdict(defects: Sequence[Defect], collection: Collection) -> str:
     counts = Counter(defect.severity for defect in defects)
     parts = [_counted(counts[severity], severity.value) for severity in Severity]
     n_images = len({entry.record.path for entry in collection.entries})
-    unread = "" if collection.is_measured else "; no pixel was read (--no-pixels)"
+    unread = (
+        ""
+        if collection.is_measured or not collection.entries
+        else "; no pixel was read (--no-pixels)"
+    )
     return f"{', '.join(parts)} in {_counted(n_images, 'image')}{unread}"
 
 

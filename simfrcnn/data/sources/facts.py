@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simfrcnn.data.dicom_display import is_raw
 from simfrcnn.data.dicom_header import Header, read_header
-from simfrcnn.data.dicom_view import laterality_of, pixel_spacing_of, view_position_of
+from simfrcnn.data.dicom_view import (
+    has_burned_in_text,
+    laterality_of,
+    pixel_spacing_of,
+    view_position_of,
+)
 from simfrcnn.data.images import is_dicom, read_image
 from simfrcnn.data.parallel import in_parallel
 from simfrcnn.errors import DataError, DicomError
-from simfrcnn.records import Laterality, ViewPosition
+from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
 
 _N_SHOWN = 20
 
@@ -25,7 +31,8 @@ _N_SHOWN = 20
 class Facts:
     """Size in pixels and, of DICOM files, whose view it is; None is what the file does not say.
 
-    ``pixel_spacing_mm`` is (row, column), at the detector.
+    ``pixel_spacing_mm`` is (row, column), at the detector. ``is_raw`` is FOR PROCESSING;
+    ``has_burned_in_text`` is what Burned In Annotation (0028,0301) says.
     """
 
     height: int
@@ -37,11 +44,17 @@ class Facts:
     pixel_spacing_mm: tuple[float, float] | None = None
     manufacturer: str | None = None
     model_name: str | None = None
+    is_raw: bool = False
+    has_burned_in_text: bool = False
 
     @property
-    def device(self) -> dict[str, str]:
-        """The device as attributes of a record."""
-        facts = {"manufacturer": self.manufacturer, "model": self.model_name}
+    def attributes(self) -> dict[str, str]:
+        """The device, and whether the image is raw, as attributes of a record."""
+        facts = {
+            "manufacturer": self.manufacturer,
+            "model": self.model_name,
+            RAW_ATTRIBUTE: "yes" if self.is_raw else None,
+        }
         return {key: value for key, value in facts.items() if value}
 
 
@@ -120,4 +133,6 @@ def _facts(header: Header) -> Facts:
         pixel_spacing_mm=pixel_spacing_of(header, notes),
         manufacturer=header.text("Manufacturer"),
         model_name=header.text("ManufacturerModelName"),
+        is_raw=is_raw(header),
+        has_burned_in_text=has_burned_in_text(header),
     )

@@ -373,7 +373,7 @@ def _record(item: tuple[int, _Image], unboxed_benign: str) -> ImageRecord:
         findings=tuple(
             _finding(one, one.box, patient, facts) for one in image.labels if one.box is not None
         ),
-        attributes={**density, **facts.device},
+        attributes={**density, **facts.attributes},
     )
 
 
@@ -496,6 +496,7 @@ def _notes(
         for image in images
         if image.facts.view_position and image.get("view") not in ("", image.facts.view_position)
     ]
+    burned_in = [image.labels[0].file for image in images if image.facts.has_burned_in_text]
     what = "in the header than in the table, which was followed"
     return (
         *listed("columns of the table left aside", sorted(set(table.columns) - set(COLUMNS))),
@@ -503,4 +504,8 @@ def _notes(
         *listed("images without a row of the table, not used", unnamed),
         *listed(f"images of another laterality {what}", other_side),
         *listed(f"images of another view {what}", other_view),
+        *listed(
+            "images whose header says that text is burned in, perhaps a name: look at the pictures",
+            burned_in,
+        ),
     )

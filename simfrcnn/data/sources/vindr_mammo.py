@@ -293,7 +293,7 @@ def _record(
         "birads": str(view.breast_birads),
         "density": row.get("breast_density").removeprefix("DENSITY "),
         "findings": ",".join(names),
-        **facts.device,
+        **facts.attributes,
     }
     has_cancer = _has_cancer(view, malignant_from)
     is_doubtful = breast_has_cancer and not has_cancer

@@ -14,6 +14,7 @@ from simfrcnn.data.checks.registry import run_checks
 from simfrcnn.data.checks.table import document, table, verdict
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.records import (
+    RAW_ATTRIBUTE,
     Laterality,
     Pathology,
     Prepared,
@@ -283,10 +284,31 @@ def test_a_set_that_lacks_one_kind_of_image_is_named(spoilt, spoil, key, severit
     assert defects[key].n_images == 0
 
 
+@pytest.mark.parametrize("read_pixels", [True, False])
+def test_a_set_without_images_is_an_error(spoilt, read_pixels):
+    defects = spoilt(lambda files: files.sets["test"].clear(), read_pixels=read_pixels)
+    assert list(defects) == ["no_images"]
+    assert defects["no_images"].severity is ERROR
+    assert [example.set_name.rpartition("/")[2] for example in defects["no_images"].examples] == [
+        "test"
+    ]
+
+
 def test_a_nearly_black_set_is_found(spoilt):
     defects = spoilt(nearly_black)
     assert list(defects) == ["narrow_range"]
     assert defects["narrow_range"].n_images == 24
+
+
+def test_an_implant_that_fills_the_picture_is_no_negative(spoilt):
+    def cut_round_an_implant(files):
+        pixels = files.pixels[files.sets["train"][NORMAL].path]  # a right breast
+        rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+        depth = ((WIDTH - columns) / WIDTH) ** 2 + ((rows - 64) / 62) ** 2
+        pixels[depth < 1] = 140
+        pixels[depth < 0.85] = 250
+
+    assert "inverted" not in spoilt(cut_round_an_implant)
 
 
 def test_a_lying_image_is_found(spoilt):
@@ -311,7 +333,42 @@ def test_raw_images_among_others_are_found(tmp_path):
     assert images_of(defects["for_processing"]) == [3]
 
 
+def test_pictures_of_raw_images_among_others_are_found(spoilt):
+    def prepare_raw(files):
+        files.change("train", NORMAL, attributes={RAW_ATTRIBUTE: "yes"})
+
+    defects = spoilt(prepare_raw, read_pixels=False)
+    assert list(defects) == ["for_processing_mixed"]
+    assert defects["for_processing_mixed"].severity is WARNING
+    assert images_of(defects["for_processing_mixed"]) == [3]
+
+
+def test_pictures_of_raw_images_alone_are_no_mixture(spoilt):
+    def prepare_raw(files):
+        for name, records in files.sets.items():
+            for index in range(len(records)):
+                files.change(name, index, attributes={RAW_ATTRIBUTE: "yes"})
+
+    assert spoilt(prepare_raw, read_pixels=False) == {}
+
+
 # The rule of the sides is the set's own
+
+
+def test_a_breast_is_judged_as_it_hangs_for_the_network(tmp_path):
+    files = good_files(tmp_path)
+    for index, record in enumerate(files.sets["train"]):
+        if record.laterality is Laterality.RIGHT and index % 4 == 1:
+            stored = files.pixels.pop(record.path)[:, ::-1].astype(np.uint16) * 16
+            path = record.path.with_suffix(".dcm")
+            path.parent.mkdir(exist_ok=True)
+            window = {"WindowCenter": 2048, "WindowWidth": 4096}
+            how = {"ImageLaterality": "R", "PatientOrientation": ["A", "FL"]}
+            write_dicom(path, stored, **window, **how)
+            files.change("train", index, path=path)
+    write_files(tmp_path, files)
+    assert len(list(tmp_path.rglob("*.dcm"))) == 4
+    assert defects_in(tmp_path) == {}
 
 
 def turned(files, side):

@@ -263,6 +263,30 @@ def test_raw_values_linear_in_intensity_get_a_logarithm(tmp_path: Path) -> None:
     assert "logarithm" in mammogram.notes[0]
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("sign", "greys"), [(1, [255, 0]), (-1, [0, 255])])
+def test_raw_values_are_white_where_less_radiation_came_through(
+    tmp_path: Path, photometric: str, sign: int, greys: list[int]
+) -> None:
+    path = write_dicom(
+        tmp_path / "raw.dcm",
+        np.array([[10, 90]], dtype=np.uint16),
+        PresentationIntentType="FOR PROCESSING",
+        PhotometricInterpretation=photometric,
+        PixelIntensityRelationshipSign=sign,
+    )
+    mammogram = read_dicom(path, DicomOptions(allow_for_processing=True))
+    np.testing.assert_allclose(mammogram.pixels[0], greys)
+    contradicts = any("Relationship Sign" in note for note in mammogram.notes)
+    assert contradicts == ((sign == 1) != (photometric == "MONOCHROME1"))
+
+
+@pytest.mark.parametrize(("says", "is_noted"), [("YES", True), ("NO", False)])
+def test_text_burned_into_the_picture_is_noted(tmp_path: Path, says: str, is_noted: bool) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP, BurnedInAnnotation=says)
+    assert any("(0028,0301)" in note for note in read_dicom(path).notes) == is_noted
+
+
 def test_files_that_are_not_dicom(tmp_path: Path) -> None:
     (tmp_path / "text.dcm").write_text("hello " * 100)
     with pytest.raises(DicomError, match=r"text\.dcm: not a DICOM file"):

@@ -130,4 +130,7 @@ def test_orientation(tmp_path: Path, side: str | None, orientation: Any, flips: 
     np.testing.assert_array_equal(np.argsort(mammogram.pixels, axis=None), np.arange(12))
     said = [note for note in mammogram.notes if note.startswith("Patient Orientation")]
     is_undecided = (side, orientation) in [(None, ["P", "L"]), ("L", ["F", "A"])]
-    assert bool(said) == (flips != Flips() or is_undecided)
+    is_illegal = orientation in ("CC", ["A", "nonsense"])
+    assert bool(said) == (flips != Flips() or is_undecided or is_illegal)
+    assert any("no legal value" in note for note in said) == is_illegal
+    assert "NONSENSE" not in repr(said).upper()

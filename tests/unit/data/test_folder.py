@@ -160,6 +160,17 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path) -> None:
         read(tmp_path, table=table)
 
 
+def test_headers_that_tell_of_raw_values_and_burned_in_text(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    tags = {"PresentationIntentType": "FOR PROCESSING", "BurnedInAnnotation": "YES"}
+    write_dicom(tmp_path / "a" / "1.dcm", np.zeros((40, 30), np.uint16), **tags)
+    data = read(tmp_path)
+    assert any(note.endswith("look at the pictures: a/1.dcm") for note in data.notes)
+    records = by_name(data)
+    assert records["1.dcm"].attributes == {"density": "C", "for_processing": "yes"}
+    assert records["2.dcm"].attributes == {}
+
+
 def test_images_without_a_row_are_told(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write_table(tmp_path, rows()[:5])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from simfrcnn.data.images import load_pixels
 from simfrcnn.data.loading import load_sample
@@ -110,3 +111,28 @@ def test_prepared_pictures_hang_the_same(
     )
     assert prepared.pixel_spacing_mm is not None
     assert min(prepared.pixel_spacing_mm) > 0
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("settings", INPUTS, ids=str)
+@pytest.mark.parametrize("name", MIRRORS)
+def test_whole_pictures_make_the_input_of_their_source(
+    tmp_path: Path, name: str, settings: InputSettings, bits: int
+) -> None:
+    record = view(tmp_path, name)
+    cached = cache_images(
+        [record],
+        {1: tmp_path / "out" / "1.png"},
+        CacheSettings(bits, as_input=None),
+        fingerprint=str,
+        n_workers=0,
+    )
+    (prepared,) = cached.records
+    assert prepared.prepared is not None
+    for training in (True, False):
+        live, stored = (sample_of(r, settings, training) for r in (record, prepared))
+        assert (live.image - stored.image).abs().max() <= (bits == 16)
+        detected = live.frame.to_input(torch.tensor([record.findings[0].box]))
+        in_picture = stored.frame.to_original(detected)[0].tolist()
+        found = prepared.prepared.to_source((*in_picture,))
+        assert found == pytest.approx(record.findings[0].box, abs=1e-3)
