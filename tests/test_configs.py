@@ -172,7 +172,8 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
     ladder = read_ladder(CONFIGS / "ladder" / "study.yaml")
     assert [rung.name for rung in ladder.rungs] == [
         *("faster_positives", "faster", "faster_top", "tl", "tl_top", "sim_random_rois", "sim"),
-        *("sim_hardest", "sim_lambda4_1", "sim_contrastive", "weak", "oracle", "permuted"),
+        *("sim_rpn_ordinary", "sim_hardest", "sim_lambda4_1", "sim_contrastive", "sim_same_kind"),
+        *("weak", "oracle", "permuted"),
     ]
     assert ladder.baseline == "faster"
     assert ladder.comparisons[0] == ("sim", "faster")
@@ -192,7 +193,9 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
         "sim": ("top_likelihood", "top", "cosine"),
         "sim_hardest": ("top_likelihood", "top", "cosine"),
         "sim_lambda4_1": ("top_likelihood", "top", "cosine"),
+        "sim_rpn_ordinary": ("ordinary", "top", "cosine"),
         "sim_contrastive": ("top_likelihood", "top", "contrastive"),
+        "sim_same_kind": ("top_likelihood", "top", "contrastive"),
         "weak": ("ordinary", "random", "none"),
         "oracle": ("ordinary", "random", "none"),
         "permuted": ("top_likelihood", "top", "cosine"),
@@ -200,6 +203,8 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
     assert runs["faster_positives"].DATASETS.BATCHES == "positives"
     assert method["sim_hardest"].SIMILARITY.PARTNERS == "hardest"
     assert (method["sim"].SIMILARITY.WEIGHT, method["sim_lambda4_1"].SIMILARITY.WEIGHT) == (0.1, 1)
+    same_kind = {name for name, m in method.items() if m.SIMILARITY.SAME_KIND_PAIRS}
+    assert same_kind == {"sim_same_kind"}
     assert runs["oracle"].DATASETS.TRAIN == ("phantom_study/train_oracle",)
     assert {cfg.SOLVER.MAX_ITER for cfg in runs.values()} == {2000}
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 import cv2
@@ -56,7 +57,7 @@ def in_parallel(
         context = multiprocessing.get_context("spawn")
         try:
             with ProcessPoolExecutor(n_processes, context, initializer=_begin) as pool:
-                with _interrupts_ignored():
+                with _interrupts_held():
                     results = pool.map(function, items, chunksize=_CHUNK)
                 for result in results:
                     yield result
@@ -69,16 +70,21 @@ def in_parallel(
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """What is started inside never sees Ctrl-C: this process does, and ends the others in order."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupts_held() -> Iterator[None]:
+    """What is started inside never sees Ctrl-C: this process does, afterwards, and ends the others.
+
+    A blocked signal waits, and stays blocked in the processes that are started; an ignored one
+    would be lost.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # its start would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

@@ -22,7 +22,7 @@ MAXIMUM_MIB = 2048
 
 # A process of its own: memory is that of nobody else. Prints one line of JSON.
 SCRIPT = """
-import json, resource, sys, time
+import json, re, resource, sys, time
 from pathlib import Path
 from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.data.selection import training_lists
@@ -41,13 +41,18 @@ splits = timed("split", split_by_patient, data.records, {"train": .6, "val": .2,
 timed("check for leaks", assert_no_patient_leak, splits)
 lists = timed("training lists", training_lists, splits["train"], DataSettings())
 seconds_needed = sum(seconds.values())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = Path("/proc/self/status")
+if status.exists():  # ru_maxrss is that of the starting process where that is larger
+    mib = int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) / 2**10
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    mib = peak / (2**20 if sys.platform == "darwin" else 2**10)
 for name, records in splits.items():
     timed(f"write {name}", write_coco, path.with_name(f"{name}.json"), records, data.categories, {})
 print(json.dumps({
     "seconds": seconds,
     "seconds_needed": seconds_needed,
-    "mib": peak / (2**20 if sys.platform == "darwin" else 2**10),
+    "mib": mib,
     "n": {name: len(records) for name, records in splits.items()},
     "n_positives": len(lists.positives),
     "n_normals": len(lists.normals),

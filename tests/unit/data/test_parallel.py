@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simfrcnn.data.parallel import in_parallel
+from simfrcnn.data.parallel import _interrupts_held, in_parallel
 
 _SCRIPT = """
 import sys, time
@@ -69,6 +69,19 @@ def test_an_interrupt_ends_all_processes_quietly(folder: Path) -> None:
     assert printed == "interrupted\n"
     assert "Traceback" not in errors
     assert 0 < len(list(folder.iterdir())) < 400
+
+
+def test_an_interrupt_while_processes_are_started_is_not_lost() -> None:
+    arrived = []
+
+    def interrupted() -> None:
+        with _interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            arrived.append("not yet")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert arrived == ["not yet"]
 
 
 def test_processes_end_with_a_parent_that_was_killed(folder: Path) -> None:
