@@ -16,7 +16,7 @@ import pytest
 from simfrcnn.data.parallel import _interrupts_held, in_parallel
 
 _SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from simfrcnn.data.parallel import in_parallel
 
@@ -26,6 +26,7 @@ def work(path):
     Path(path + "-done").touch()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     items = [f"{sys.argv[1]}/{n}" for n in range(400)]
     try:
         list(in_parallel(work, items, title="t", unit="u", n_workers=2))
@@ -73,14 +74,18 @@ def test_an_interrupt_ends_all_processes_quietly(folder: Path) -> None:
 
 def test_an_interrupt_while_processes_are_started_is_not_lost() -> None:
     arrived = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
     def interrupted() -> None:
         with _interrupts_held():
             signal.raise_signal(signal.SIGINT)
             arrived.append("not yet")
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert arrived == ["not yet"]
 
 
