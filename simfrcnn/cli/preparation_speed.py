@@ -24,7 +24,7 @@ from simfrcnn.data.prepared import CacheSettings, cache_images
 from simfrcnn.records import ImageRecord, Supervision
 
 SHAPE = (3328, 2560)
-_SHORT, _LONG = 8, 72
+_SHORT, _LONG = 16, 144  # images for each process
 
 
 def table(n_workers: int, n_repeats: int) -> list[str]:
@@ -62,8 +62,9 @@ def table(n_workers: int, n_repeats: int) -> list[str]:
 
 def _rate(record: ImageRecord, folder: Path, n_workers: int) -> float:
     """Images a second, without the start of the processes."""
-    short, long = (_seconds(record, folder, n, n_workers) for n in (_SHORT, _LONG))
-    return (_LONG - _SHORT) / (long - short)
+    few, many = _SHORT * n_workers, _LONG * n_workers
+    short, long = (_seconds(record, folder, n, n_workers) for n in (few, many))
+    return (many - few) / (long - short)
 
 
 def _seconds(record: ImageRecord, folder: Path, n_images: int, n_workers: int) -> float:
