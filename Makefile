@@ -8,10 +8,10 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
-EXTRAS := dev,jpeg,detectron2
+EXTRAS := dev,jpeg,picai,detectron2
 REQUIRED_ENGINES := detectron2,torchvision
 else
-EXTRAS := dev,jpeg
+EXTRAS := dev,jpeg,picai
 REQUIRED_ENGINES := torchvision
 endif
 # Small models on CPUs are fastest with one thread a process.

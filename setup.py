@@ -25,6 +25,7 @@ DEVELOPMENT_NEEDS = [
     "timm>=1.0.20",  # its tiny test models
     "hypothesis",
     "mypy>=1.10",
+    "playwright>=1.49",  # drives a Chromium that is there; its own browsers are not needed
     "pylibjpeg-libjpeg",  # all compressions of the DICOM test files
     "pytest>=8",
     "pytest-cov",
@@ -43,7 +44,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["simfrcnn", "simfrcnn.*"]),
-    package_data={"simfrcnn": ["py.typed"]},
+    package_data={"simfrcnn": ["py.typed", "evaluation/reporting/page_files/*"]},
     python_requires=">=3.10",
     install_requires=[
         "fvcore>=0.1.5,<0.1.6",
@@ -69,6 +70,8 @@ setup(
         "jpeg": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.0"],
         "gdcm": ["python-gdcm>=3.0.10"],
         "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
+        # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
+        "picai": ["picai_eval>=1.4"],
         "timm": TIMM_NEEDS,
         "dev": DEVELOPMENT_NEEDS,
     },

@@ -17,6 +17,7 @@ UnboxedViews = Literal["exclude", "normal"]
 UnknownImages = Literal["exclude", "normal"]
 Pooling = Literal["max", "mean", "noisy_or"]
 CaseBy = Literal["exam", "patient"]
+BoxesOutside = Literal["refuse", "clip"]
 
 
 @dataclass(frozen=True)
@@ -114,5 +115,15 @@ class EvaluationSettings:
     case_by: CaseBy = "exam"
     unknown_images: UnknownImages = "exclude"
     count_repeats_as_false_positives: bool = False
+    ignored_classes: tuple[str, ...] = ()
+    """Boxes of these classes are neither to be found nor wrong to find."""
+    boxes_outside: BoxesOutside = "refuse"
+    prevalence: float | None = None
+    """Of cancer among cases where the model is to be used; None gives no predictive values."""
+    operating_sensitivity: float = 0.9
+    """Wanted of the operating point that is chosen on the validation set by sensitivity."""
+    operating_specificity: float = 0.9
+    subgroups: tuple[str, ...] = ()
+    """Keys of records, with edges where they are numbers: ``density``, ``age:50,70``."""
     bootstrap_replicates: int = 2000
     bootstrap_seed: int = 0

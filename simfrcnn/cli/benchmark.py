@@ -3,7 +3,7 @@
 Both detectors take the same batches in one process, step by step in turn; figures are medians. The
 loader is measured alone and compared with what a training step consumes. With --preparation, how
 much faster several processes prepare images than one; with --decoding, what preparing a DICOM file
-costs over decoding it.
+costs over decoding it; with --evaluation, what the figures of a large set cost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from simfrcnn.cli import common, decode_cost, preparation_speed
+from simfrcnn.cli import common, decode_cost, evaluation_speed, preparation_speed
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import ENGINES, Engine, is_installed
 from simfrcnn.errors import ConfigError
@@ -30,6 +30,7 @@ from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
 
 MINIMUM_REPEATS = 20
+MINIMUM_IMAGES = 100
 BASELINE = (
     ("MODEL.SIMFRCNN.RPN_NORMALS", "ordinary"),
     ("MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING", "random"),
@@ -68,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REPEATS",
         help="measure what preparing a DICOM file costs over decoding it instead; needs no config",
     )
+    parser.add_argument(
+        "--evaluation",
+        type=int,
+        metavar="IMAGES",
+        help="measure the evaluation of a random set of this size instead; needs no config",
+    )
     common.add_config_arguments(parser, required=False)
 
 
@@ -77,8 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_preparation(arguments)
     if arguments.decoding is not None:
         return _run_decoding(arguments)
+    if arguments.evaluation is not None:
+        return _run_evaluation(arguments)
     if arguments.config_file is None:
-        raise ConfigError("--config-file: give a config, --preparation N or --decoding REPEATS")
+        raise ConfigError(
+            "--config-file: give a config, --preparation N, --decoding REPEATS or "
+            "--evaluation IMAGES"
+        )
     if arguments.repeats < MINIMUM_REPEATS:
         raise ConfigError(f"--repeats is {arguments.repeats}; at least {MINIMUM_REPEATS}")
     names = [name for name in ENGINES if is_installed(name)]
@@ -108,6 +120,12 @@ def _run_decoding(arguments: argparse.Namespace) -> int:
     if arguments.decoding < MINIMUM_REPEATS:
         raise ConfigError(f"--decoding is {arguments.decoding}; at least {MINIMUM_REPEATS}")
     return _show(decode_cost.table(arguments.decoding), arguments)
+
+
+def _run_evaluation(arguments: argparse.Namespace) -> int:
+    if arguments.evaluation < MINIMUM_IMAGES:
+        raise ConfigError(f"--evaluation is {arguments.evaluation}; at least {MINIMUM_IMAGES}")
+    return _show(evaluation_speed.table(arguments.evaluation, n_replicates=2000), arguments)
 
 
 def _show(lines: Sequence[str], arguments: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """Train a detector and test it once, or test a trained one (--eval-only).
 
 Everything goes into OUTPUT_DIR: the resolved config, a manifest, checkpoints, metrics, TensorBoard
-events, and under inference/ the detections and the report of every test set.
+events, the operating points that were chosen on the validation set, and under inference/ the
+detections and the report of every test set.
 """
 
 from __future__ import annotations
@@ -50,15 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = common.config_from(engine, arguments)
     check_device(cfg)
     if _is_main_process(arguments):
+        # Imported late: matplotlib and the metrics are of no use to the other processes.
+        from simfrcnn.engines.common.testing import check_rules, test_model
+
         # The other processes wait for this one when they join the group.
         common.make_missing_phantoms(cfg)
         recipe.check_patients_stay_apart(cfg)
+        check_rules(cfg)
     if not arguments.eval_only:
         _train(engine, cfg, arguments)
     if _is_main_process(arguments):
-        # Imported late: matplotlib and the metrics are of no use to the other processes.
-        from simfrcnn.engines.common.testing import test_model
-
         test_model(engine, cfg, _weights_to_test(cfg, arguments))
     return 0
 

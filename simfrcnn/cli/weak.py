@@ -38,7 +38,11 @@ KIND = "simfrcnn weak job"
 
 # What a training, a detection or a test does not depend on: a change of it makes nothing anew.
 _PLACES = ("OUTPUT_DIR", "DATASETS.FILES")  # the contents count, by hash
-_OF_TESTS = ("DATASETS.TEST", "EVAL.SCORE_THRESHOLD", "EVAL.IOU_THRESHOLD", "EVAL.BOOTSTRAP_")
+_OF_TESTS = (
+    "DATASETS.TEST",
+    *("EVAL.SCORE_THRESHOLD", "EVAL.IOU_THRESHOLD", "EVAL.PREVALENCE", "EVAL.OPERATING_"),
+    *("EVAL.SUBGROUPS", "EVAL.BOOTSTRAP_"),
+)
 _OF_TRAINING = ("SOLVER.", "TEST.EVAL_PERIOD", "DATASETS.TRAIN", "DATASETS.VAL", "MODEL.WEIGHTS")
 _LOADING = ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD")
 
@@ -201,7 +205,7 @@ class _Weak:
         )
 
     def test(self) -> Step:
-        """Stage 2 on the test sets, exactly as ``train-net`` tests."""
+        """Stage 2 on the validation and test sets, exactly as ``train-net`` tests."""
         run_folder = Path(self.second.OUTPUT_DIR)
         weights = weights_of(run_folder)
         folder = run_folder / "inference"
@@ -209,10 +213,14 @@ class _Weak:
         def work(may_resume: bool) -> list[Path]:
             # Late: matplotlib and the metrics are of no use to the trainings.
             from simfrcnn.engines.common.testing import test_model
+            from simfrcnn.evaluation.operating import FILE_NAME
 
-            test_model(self.engine, self.second, weights)
-            places = [folder / name for name in self.second.DATASETS.TEST]
-            return [p / file for p in places for file in ("detections.json", "report.json")]
+            if not test_model(self.engine, self.second, weights):
+                return []
+            data = self.second.DATASETS
+            places = [folder / name for name in (*data.VAL, *data.TEST)]
+            made = [p / file for p in places for file in ("detections.json", "report.json")]
+            return [*made, *([run_folder / FILE_NAME] if data.VAL else [])]
 
         return Step(
             "test",
@@ -220,7 +228,9 @@ class _Weak:
             {
                 "engine": self.engine.NAME,
                 "config": self._keys(self.second, _PLACES, _OF_TRAINING, _LOADING, ("PSEUDO.",)),
-                "data": _hashes(self.second, self.second.DATASETS.TEST),
+                "data": _hashes(
+                    self.second, (*self.second.DATASETS.VAL, *self.second.DATASETS.TEST)
+                ),
                 "checkpoint": sha256_of(weights),
             },
             work,

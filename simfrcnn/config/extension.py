@@ -86,5 +86,12 @@ def add_simfrcnn_config(cfg: Any) -> None:
     cfg.EVAL.CASE_BY = "exam"  # exam | patient
     cfg.EVAL.UNKNOWN_IMAGES = "exclude"  # exclude | normal (as the thesis does)
     cfg.EVAL.COUNT_REPEATS = False  # a second hit on a found lesion counts as a false positive
+    cfg.EVAL.IGNORED_CLASSES = []  # boxes that are neither to be found nor wrong to find
+    cfg.EVAL.BOXES_OUTSIDE = "refuse"  # detections beyond the image: refuse | clip
+    cfg.EVAL.PREVALENCE = 0.0  # of cancer among cases, for predictive values; 0: none is stated
+    # Operating points are chosen on DATASETS.VAL: by Youden, by sensitivity and by specificity.
+    cfg.EVAL.OPERATING_SENSITIVITY = 0.9
+    cfg.EVAL.OPERATING_SPECIFICITY = 0.9
+    cfg.EVAL.SUBGROUPS = []  # keys of records, with edges where they are numbers: "age:50,70"
     cfg.EVAL.BOOTSTRAP_REPLICATES = 2000
     cfg.EVAL.BOOTSTRAP_SEED = 0

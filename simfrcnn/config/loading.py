@@ -302,9 +302,26 @@ def pseudo_settings(cfg: Any) -> settings.PseudoSettings:
 def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
     """The rules of the report (``EVAL``, and the target classes)."""
     node = cfg.EVAL
-    for key in ("SCORE_THRESHOLD", "IOU_THRESHOLD"):
+    for key in (
+        "SCORE_THRESHOLD",
+        "IOU_THRESHOLD",
+        "OPERATING_SENSITIVITY",
+        "OPERATING_SPECIFICITY",
+    ):
         _require(0 < node[key] <= 1, f"EVAL.{key}", node[key], "a number in (0, 1]")
+    _require(
+        0 <= node.PREVALENCE < 1,
+        "EVAL.PREVALENCE",
+        node.PREVALENCE,
+        "a number in [0, 1), 0 where none is stated",
+    )
     _at_least(node.BOOTSTRAP_REPLICATES, "EVAL.BOOTSTRAP_REPLICATES", 0)
+    _require(
+        not set(node.IGNORED_CLASSES) & set(cfg.DATASETS.TARGET_CLASSES),
+        "EVAL.IGNORED_CLASSES",
+        list(node.IGNORED_CLASSES),
+        f"other classes than DATASETS.TARGET_CLASSES, {list(cfg.DATASETS.TARGET_CLASSES)}",
+    )
     return settings.EvaluationSettings(
         target_classes=tuple(cfg.DATASETS.TARGET_CLASSES),
         score_threshold=float(node.SCORE_THRESHOLD),
@@ -315,6 +332,14 @@ def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
             node.UNKNOWN_IMAGES, "EVAL.UNKNOWN_IMAGES", get_args(settings.UnknownImages)
         ),
         count_repeats_as_false_positives=bool(node.COUNT_REPEATS),
+        ignored_classes=tuple(node.IGNORED_CLASSES),
+        boxes_outside=_choice(
+            node.BOXES_OUTSIDE, "EVAL.BOXES_OUTSIDE", get_args(settings.BoxesOutside)
+        ),
+        prevalence=float(node.PREVALENCE) or None,
+        operating_sensitivity=float(node.OPERATING_SENSITIVITY),
+        operating_specificity=float(node.OPERATING_SPECIFICITY),
+        subgroups=tuple(node.SUBGROUPS),
         bootstrap_replicates=int(node.BOOTSTRAP_REPLICATES),
         bootstrap_seed=int(node.BOOTSTRAP_SEED),
     )

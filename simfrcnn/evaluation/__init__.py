@@ -5,7 +5,7 @@ its result on disk.
 """
 
 from simfrcnn.evaluation.evaluator import evaluate
-from simfrcnn.evaluation.report import write_report
+from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Figure, Report
 
 __all__ = ["Figure", "Report", "evaluate", "write_report"]

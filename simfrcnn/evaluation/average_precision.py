@@ -6,7 +6,8 @@ pycocotools' own.
 
 COCO's rules, which differ from FROC's: a second box on a finding is a false positive; at most 100
 detections an image count; equal scores are ranked, not joined; all target classes together are one
-category; precision is read at 101 recalls.
+category; precision is read at 101 recalls. A detection that matches an ignored finding is neither
+true nor false.
 
 Shapes: T IoU thresholds, D detections of all images by falling score, K of them true positives,
 P patients, R rows of bootstrap weights.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scipy.sparse import csr_array
 
 from simfrcnn.evaluation.bootstrap import Statistic, per_patient
-from simfrcnn.evaluation.results import NAN
+from simfrcnn.evaluation.results import NAN, Curve
 from simfrcnn.evaluation.truth import View
 
 FloatArray = NDArray[np.float64]
@@ -37,69 +39,65 @@ COCO_IOUS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _CATEGORY = 1
+_LARGEST_AREA = 1e10
 
 
 @dataclass(frozen=True)
 class CocoMatches:
     """What pycocotools found out about each detection.
 
-    ``is_true`` and ``is_false`` (T, D) by falling score (neither: matched to a crowd region);
-    ``patients`` (D,); ``finding_patients`` one per finding that counts; ``iou_thresholds`` (T,).
+    ``is_true`` and ``is_false`` (T, D) by falling score (neither: matched to what is ignored);
+    ``scores`` and ``patients`` (D,); ``finding_patients`` one per finding that counts;
+    ``iou_thresholds`` (T,).
     """
 
     iou_thresholds: FloatArray
     is_true: BoolArray
     is_false: BoolArray
+    scores: FloatArray
     patients: IntArray
     finding_patients: IntArray
 
 
 def coco_matches(views: Sequence[View], iou_thresholds: FloatArray) -> CocoMatches:
-    """Match all detections of the evaluated images at each IoU with pycocotools."""
-    coco = run_pycocotools(views, iou_thresholds)
-    patient_of = {view.record.image_id: view.patient for view in views}
-    images = [image for image in coco.evalImgs if image is not None]
-    if not images:
-        empty = np.zeros((len(iou_thresholds), 0), dtype=bool)
-        nobody = np.zeros(0, dtype=np.intp)
-        return CocoMatches(iou_thresholds, empty, empty, nobody, nobody)
-    scores = np.concatenate([image["dtScores"] for image in images])
+    """Match the detections of the evaluated images (by image id) at each IoU with pycocotools.
+
+    It sees the images in which there is anything to match; elsewhere every detection is false.
+    """
+    with_truth = [view for view in views if view.has_regions]
+    coco = run_pycocotools(with_truth, iou_thresholds) if with_truth else None
+    matched = {image["image_id"]: image for image in coco.evalImgs} if coco else {}
+    ends = np.cumsum([0, *(min(len(view.scores), MAX_DETECTIONS) for view in views)])
+    scores = np.concatenate([np.zeros(0), *(view.scores[:MAX_DETECTIONS] for view in views)])
+    is_matched = np.zeros((len(iou_thresholds), len(scores)), dtype=bool)
+    is_ignored = np.zeros_like(is_matched)
+    finding_patients = [np.zeros(0, dtype=np.intp)]
+    for view, start, end in zip(views, ends, ends[1:], strict=False):
+        image = matched.get(view.record.image_id)
+        if image is not None:
+            is_matched[:, start:end] = image["dtMatches"] > 0
+            is_ignored[:, start:end] = image["dtIgnore"] > 0
+            n_findings = int((np.asarray(image["gtIgnore"]) == 0).sum())
+            finding_patients.append(np.full(n_findings, view.patient, np.intp))
     order = np.argsort(-scores, kind="mergesort")  # as in COCOeval.accumulate
-    is_matched = np.concatenate([image["dtMatches"] for image in images], axis=1)[:, order] > 0
-    is_ignored = np.concatenate([image["dtIgnore"] for image in images], axis=1)[:, order] > 0
-    patients = [np.full(len(i["dtIds"]), patient_of[i["image_id"]], np.intp) for i in images]
-    finding_patients = [
-        np.full(int((np.asarray(i["gtIgnore"]) == 0).sum()), patient_of[i["image_id"]], np.intp)
-        for i in images
-    ]
+    patients = np.repeat(np.array([view.patient for view in views], dtype=np.intp), np.diff(ends))
     return CocoMatches(
         iou_thresholds=iou_thresholds,
-        is_true=is_matched & ~is_ignored,
-        is_false=~is_matched & ~is_ignored,
-        patients=np.concatenate(patients)[order],
+        is_true=(is_matched & ~is_ignored)[:, order],
+        is_false=(~is_matched & ~is_ignored)[:, order],
+        scores=scores[order],
+        patients=patients[order],
         finding_patients=np.concatenate(finding_patients),
     )
 
 
 def run_pycocotools(views: Sequence[View], iou_thresholds: FloatArray) -> Any:
     """A COCOeval that has evaluated ``views`` (and not yet accumulated), all sizes, silently."""
-    images = [{"id": view.record.image_id} for view in views]
-    truth = [
-        _annotation(view, box, iscrowd=int(is_crowd))
-        for view in views
-        for boxes, is_crowd in ((view.finding_boxes, False), (view.crowd_boxes, True))
-        for box in boxes
-    ]
-    found = [
-        _annotation(view, box, score=float(score))
-        for view in views
-        for box, score in zip(view.boxes, view.scores, strict=True)
-    ]
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCOeval(_coco(images, truth), _coco(images, found), "bbox")
+        coco = COCOeval(*coco_objects(views), "bbox")
         coco.params.iouThrs = iou_thresholds
         coco.params.maxDets = [MAX_DETECTIONS]
-        coco.params.areaRng = [[0, 1e10]]
+        coco.params.areaRng = [[0, _LARGEST_AREA]]
         coco.params.areaRngLbl = ["all"]
         coco.params.imgIds = [view.record.image_id for view in views]
         coco.params.catIds = [_CATEGORY]
@@ -107,11 +105,42 @@ def run_pycocotools(views: Sequence[View], iou_thresholds: FloatArray) -> Any:
     return coco
 
 
+def coco_objects(views: Sequence[View]) -> tuple[Any, Any]:
+    """Truth and detections as pycocotools' objects, all target classes as one category."""
+    # pycocotools ignores crowd regions, and findings outside the range of areas: an ignored finding
+    # is given an area that is none, as it has no other way to say so.
+    truth = [
+        _annotation(view, box, facts)
+        for view in views
+        for boxes, facts in (
+            (view.finding_boxes, {}),
+            (view.crowd_boxes, {"iscrowd": 1}),
+            (view.ignored_boxes, {"area": 10 * _LARGEST_AREA}),
+        )
+        for box in boxes.tolist()
+    ]
+    found = [
+        _annotation(view, box, {"score": score})
+        for view in views
+        for box, score in zip(view.boxes.tolist(), view.scores.tolist(), strict=True)
+    ]
+    images = [{"id": view.record.image_id} for view in views]
+    return _coco(images, truth), _coco(images, found)
+
+
 def ap_statistic(
-    matches: CocoMatches, n_patients: int, n_images: int, iou_threshold: float
+    matches: CocoMatches,
+    n_patients: int,
+    n_images: int,
+    iou_threshold: float,
+    *,
+    with_band: bool = False,
 ) -> Statistic:
-    """AP at ``iou_threshold`` (``finding/ap50`` for .5), and COCO AP, the mean over .50:.05:.95."""
-    wanted = int(np.argmin(np.abs(matches.iou_thresholds - iou_threshold)))
+    """AP at ``iou_threshold`` (``finding/ap50`` for .5), and COCO AP, the mean over .50:.05:.95.
+
+    With ``with_band`` also how precision at each of COCO's recalls varies, at ``iou_threshold``.
+    """
+    wanted = _index_of(matches, iou_threshold)
     n_findings_of = per_patient(matches.finding_patients, n_patients)
     curves = [
         (matches.patients[is_true], _false_before(matches.patients, is_true, is_false, n_patients))
@@ -121,10 +150,10 @@ def ap_statistic(
 
     def compute(weights: FloatArray) -> FloatArray:
         n_found = weights @ n_findings_of
-        by_iou = np.stack(
-            [_average_precision(weights, n_found, *curve) for curve in curves], axis=1
-        )
-        return np.stack([by_iou[:, wanted], by_iou[:, in_coco].mean(axis=1)], axis=1)
+        by_iou = [_precision_at_recalls(weights, n_found, *curve) for curve in curves]
+        means = np.stack([precision.mean(axis=1) for precision in by_iou], axis=1)
+        figures = np.stack([means[:, wanted], means[:, in_coco].mean(axis=1)], axis=1)
+        return np.concatenate([figures, by_iou[wanted]], axis=1) if with_band else figures
 
     keys = (f"finding/ap{100 * iou_threshold:g}", "finding/coco_ap")
     return Statistic(
@@ -132,6 +161,23 @@ def ap_statistic(
         compute=compute,
         n={key: {"findings": len(matches.finding_patients), "images": n_images} for key in keys},
         why_undefined=dict.fromkeys(keys, "there is no finding of a target class"),
+        bands={f"precision_recall/{iou_threshold:g}": _RECALLS} if with_band else {},
+    )
+
+
+def precision_recall_curve(matches: CocoMatches, iou_threshold: float) -> Curve:
+    """Precision against recall at each score at which recall rises; empty without findings."""
+    index = _index_of(matches, iou_threshold)
+    n_findings = len(matches.finding_patients)
+    is_true = matches.is_true[index]
+    if not n_findings:
+        return Curve((), (), ())
+    n_true = np.cumsum(is_true)[is_true]
+    n_false = np.cumsum(matches.is_false[index])[is_true]
+    return Curve(
+        tuple(matches.scores[is_true].tolist()),
+        tuple((n_true / n_findings).tolist()),
+        tuple((n_true / (n_true + n_false)).tolist()),
     )
 
 
@@ -142,46 +188,50 @@ def iou_thresholds_with(iou_threshold: float) -> FloatArray:
     return np.sort(np.append(COCO_IOUS, iou_threshold))
 
 
-def _average_precision(
-    weights: FloatArray, n_findings: FloatArray, true_patients: IntArray, false_before: FloatArray
+def _index_of(matches: CocoMatches, iou_threshold: float) -> int:
+    return int(np.argmin(np.abs(matches.iou_thresholds - iou_threshold)))
+
+
+def _precision_at_recalls(
+    weights: FloatArray, n_findings: FloatArray, true_patients: IntArray, false_before: csr_array
 ) -> FloatArray:
-    """(R,) average precision of each re-weighted set, NaN where it has no finding.
+    """(R, 101) the best precision from each recall on, NaN where a set has no finding.
 
     Only true positives can raise recall or be the best precision from some recall on, so the curve
     is drawn at these alone: (R, K).
     """
     n_true = np.cumsum(weights[:, true_patients], axis=1)
-    n_false = weights @ false_before
+    n_false = np.ascontiguousarray(np.cumsum(false_before @ weights.T, axis=0).T)
     precision = n_true / (n_true + n_false + np.spacing(1))
     best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # The column after the last is what holds beyond the highest recall reached: precision 0.
     best_from_here = np.concatenate([best_from_here, np.zeros((len(weights), 1))], axis=1)
-    values = np.full(len(weights), NAN)
+    values = np.full((len(weights), len(_RECALLS)), NAN)
     for row in np.flatnonzero(n_findings):
         recall = n_true[row] / n_findings[row]
-        at = np.searchsorted(recall, _RECALLS, side="left")
-        values[row] = best_from_here[row, at].mean()
+        values[row] = best_from_here[row, np.searchsorted(recall, _RECALLS, side="left")]
     return values
 
 
 def _false_before(
     patients: IntArray, is_true: BoolArray, is_false: BoolArray, n_patients: int
-) -> FloatArray:
-    """(P, K): how many of each patient's false positives rank above each true positive."""
+) -> csr_array:
+    """(K, P): the false positives between each true positive and the next higher one; sparse."""
     n_true = int(is_true.sum())
-    counts = np.zeros((n_patients, n_true + 1))
-    next_true = np.cumsum(is_true)  # at a false positive: the number of true ones above it
-    np.add.at(counts, (patients[is_false], next_true[is_false]), 1)
-    return np.cumsum(counts, axis=1)[:, :n_true]
+    next_true = np.cumsum(is_true)[is_false]  # at a false positive: the true ones above it
+    is_in = next_true < n_true
+    cells = (next_true[is_in], patients[is_false][is_in])
+    return csr_array((np.ones(int(is_in.sum())), cells), shape=(n_true, n_patients))
 
 
-def _annotation(view: View, box: FloatArray, **facts: Any) -> dict[str, Any]:
-    x1, y1, x2, y2 = (float(value) for value in box)
+def _annotation(view: View, box: Sequence[float], facts: Mapping[str, Any]) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
     return {
         "image_id": view.record.image_id,
         "category_id": _CATEGORY,
         "bbox": [x1, y1, x2 - x1, y2 - y1],
         "area": (x2 - x1) * (y2 - y1),
+        "iscrowd": 0,
         **facts,
     }
 
@@ -189,13 +239,13 @@ def _annotation(view: View, box: FloatArray, **facts: Any) -> dict[str, Any]:
 def _coco(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> Any:
     """A COCO object in memory; pycocotools takes 0 for "unmatched", so ids start at 1."""
     coco = COCO()
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
     coco.dataset = {
         "images": images,
         "categories": [{"id": _CATEGORY, "name": "target"}],
-        "annotations": [
-            {"iscrowd": 0, **annotation, "id": number}
-            for number, annotation in enumerate(annotations, start=1)
-        ],
+        "annotations": annotations,
     }
-    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
     return coco

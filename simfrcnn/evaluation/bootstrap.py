@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
-from simfrcnn.evaluation.results import NAN, Figure
+from simfrcnn.evaluation.results import NAN, Band, Figure, Method
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -28,20 +29,41 @@ _ROWS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
+class Interval:
+    """From ``low`` to ``high``, by ``method``; without an interval NaN, None and the ``reason``."""
+
+    low: float
+    high: float
+    method: Method | None
+    reason: str | None = None
+
+    @classmethod
+    def missing(cls, reason: str) -> Interval:
+        """There is none, for this reason."""
+        return cls(NAN, NAN, None, reason)
+
+
+@dataclass(frozen=True)
 class Statistic:
     """One or more figures that are computed together.
 
     ``compute`` maps weights (R, P) to values (R, F), NaN where undefined. For each key, ``n`` says
     over what it is counted, and ``why_undefined`` the reason for a NaN of the test set itself.
-    ``proportions`` holds (successes, trials) of those figures for which each patient gives at most
-    one trial: these get exact intervals.
+    ``intervals`` makes the interval of those figures that have a better one than the bootstrap's;
+    it is called where intervals are wanted and the figure is defined.
     """
 
     keys: tuple[str, ...]
     compute: Callable[[FloatArray], FloatArray]
     n: Mapping[str, Mapping[str, int]]
     why_undefined: Mapping[str, str]
-    proportions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    intervals: Mapping[str, Callable[[], Interval]] = field(default_factory=dict)
+    bands: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def n_columns(self) -> int:
+        """How many values ``compute`` gives for each row of weights."""
+        return len(self.keys) + sum(len(x) for x in self.bands.values())
 
 
 def figures_of(
@@ -49,8 +71,9 @@ def figures_of(
 ) -> dict[str, Figure]:
     """Compute every statistic with 95% intervals.
 
-    Intervals are percentiles of a bootstrap over patients, stratified; Clopper-Pearson where each
-    patient gives one unit. The same replicates serve all figures.
+    Intervals are a statistic's own where it brings them (Clopper-Pearson, DeLong), else percentiles
+    of a bootstrap over patients, stratified. The same replicates serve all figures; a statistic
+    that needs none of them is computed on the test set alone.
 
     Args:
         statistics: What to compute.
@@ -62,14 +85,39 @@ def figures_of(
         Efron and Tibshirani 1993, chapters 8 and 13 (resampling the independent unit; percentile
         interval). Stratification keeps the numbers of positive and normal patients as they are.
     """
+    return figures_and_bands(statistics, strata, n_replicates=n_replicates, seed=seed)[0]
+
+
+def figures_and_bands(
+    statistics: Iterable[Statistic], strata: IntArray, *, n_replicates: int, seed: int
+) -> tuple[dict[str, Figure], dict[str, Band]]:
+    """As :func:`figures_of`, with the bands round the curves; none where there is no interval."""
     weights = all_weights(strata, n_replicates, seed)
     no_resampling = why_no_resampling(strata, n_replicates)
     figures: dict[str, Figure] = {}
+    bands: dict[str, Band] = {}
     for statistic in statistics:
-        values = values_of(statistic, weights)
+        is_enough = set(statistic.keys) <= set(statistic.intervals) and not statistic.bands
+        needed = weights[:1] if is_enough else weights
+        values = values_of(statistic, needed)
         for column, key in enumerate(statistic.keys):
             figures[key] = _figure(statistic, key, values[:, column], no_resampling, n_replicates)
-    return figures
+        start = len(statistic.keys)
+        for name, x in statistic.bands.items():
+            heights = values[:, start : start + len(x)]
+            start += len(x)
+            if not no_resampling and not np.isnan(heights[0]).any():
+                is_defined = ~np.isnan(heights[1:]).any(axis=1)
+                if is_defined.mean() >= 1 - MAX_DROPPED:
+                    bands[name] = band_of(x, heights[1:][is_defined])
+    return figures, bands
+
+
+def band_of(x: FloatArray, heights: FloatArray) -> Band:
+    """The central 95% of resampled curves (R, Q), all defined, at each ``x`` (Q,) by itself."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(heights, [tail, 1 - tail], axis=0)
+    return Band(tuple(x.tolist()), tuple(low.tolist()), tuple(high.tolist()))
 
 
 def all_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArray[np.int32]:
@@ -80,7 +128,7 @@ def all_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArray[np.in
 
 def values_of(statistic: Statistic, weights: NDArray[np.int32]) -> FloatArray:
     """The figures of a statistic for each row of weights: (R, F)."""
-    return _by_rows(statistic.compute, weights, len(statistic.keys))
+    return _by_rows(statistic.compute, weights, statistic.n_columns)
 
 
 def resampling_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArray[np.int32]:
@@ -132,19 +180,22 @@ def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def clopper_pearson(n_successes: int, n_trials: int) -> tuple[float, float]:
-    """The exact 95% interval of a proportion of independent trials.
+def clopper_pearson(
+    n_successes: float, n_trials: float, confidence: float = CONFIDENCE
+) -> Interval:
+    """The exact interval of a proportion of independent trials.
+
+    Counts need not be whole: an effective number of trials is less than their number.
 
     Reference:
-        Clopper and Pearson 1934: the ends are where the binomial tail is 2.5%. Found by bisection.
+        Clopper and Pearson 1934: the ends are where a binomial tail is 2.5% (of a 95% interval), by
+        quantiles of the beta distribution; Korn and Graubard 1998 (effective numbers).
     """
-    tail = (1 - CONFIDENCE) / 2
-    low, high = 0.0, 1.0
-    if n_successes > 0:
-        low = _bisect(lambda p: _upper_tail(n_successes, n_trials, p) - tail)
-    if n_successes < n_trials:
-        high = _bisect(lambda p: _upper_tail(n_successes + 1, n_trials, p) - (1 - tail))
-    return low, high
+    tail = (1 - confidence) / 2
+    n_failures = n_trials - n_successes
+    low = float(beta.ppf(tail, n_successes, n_failures + 1)) if n_successes > 0 else 0.0
+    high = float(beta.isf(tail, n_successes + 1, n_failures)) if n_failures > 0 else 1.0
+    return Interval(low, high, "clopper-pearson")
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -164,9 +215,9 @@ def _figure(
     statistic: Statistic, key: str, values: FloatArray, no_resampling: str | None, n_replicates: int
 ) -> Figure:
     n = statistic.n[key]
-    if n_replicates and key in statistic.proportions and not math.isnan(values[0]):
-        low, high = clopper_pearson(*statistic.proportions[key])
-        return Figure(float(values[0]), low, high, "clopper-pearson", n)
+    if n_replicates and key in statistic.intervals and not math.isnan(values[0]):
+        own = statistic.intervals[key]()
+        return Figure(float(values[0]), own.low, own.high, own.method, n, reason=own.reason)
     return bootstrap_figure(
         values, n=n, why_undefined=statistic.why_undefined[key], no_resampling=no_resampling
     )
@@ -194,29 +245,3 @@ def _by_rows(
         rows = slice(start, start + _ROWS_AT_ONCE)
         values[rows] = compute(weights[rows].astype(np.float64))
     return values
-
-
-def _upper_tail(n_successes: int, n_trials: int, p: float) -> float:
-    """P(X >= n_successes) for X ~ Binomial(n_trials, p), 0 < p < 1."""
-    log_n = math.lgamma(n_trials + 1)
-    terms = (
-        log_n
-        - math.lgamma(k + 1)
-        - math.lgamma(n_trials - k + 1)
-        + k * math.log(p)
-        + (n_trials - k) * math.log1p(-p)
-        for k in range(n_successes, n_trials + 1)
-    )
-    return math.fsum(math.exp(term) for term in terms)
-
-
-def _bisect(rising: Callable[[float], float]) -> float:
-    """Where a rising function of p in (0, 1) crosses 0."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if rising(middle) < 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2

@@ -10,8 +10,11 @@ Shapes: R resamplings; values (1 + R,), the test set itself first; U cases.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +31,21 @@ from simfrcnn.evaluation.bootstrap import (
     values_of,
     why_no_resampling,
 )
-from simfrcnn.evaluation.case import Units, auc_function, roc_curve, unit_statistic, units_of
+from simfrcnn.evaluation.case import (
+    Units,
+    auc_function,
+    fixed_point,
+    roc_curve,
+    roc_statistic,
+    threshold_statistic,
+    units_of,
+)
 from simfrcnn.evaluation.delong import DeLong, paired_delong
-from simfrcnn.evaluation.evaluator import check_inputs, check_settings, patient_strata
-from simfrcnn.evaluation.froc import events_of, froc_curve, froc_statistic
+from simfrcnn.evaluation.froc import Events, events_of, froc_curve, froc_statistic
+from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.results import NAN, Curve, Figure
-from simfrcnn.evaluation.truth import Truth, View, views_of
+from simfrcnn.evaluation.truth import Truth, View, patient_strata, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -98,6 +109,15 @@ class Difference:
         """The largest difference of a seed; NaN where one is undefined."""
         return float(np.max(self.by_seed))
 
+    def to_json(self) -> dict[str, Any]:
+        """The difference in JSON types, ``null`` for NaN."""
+        return {
+            **self.figure.to_json(),
+            "by_seed": [without_nan(value) for value in self.by_seed],
+            "lowest": without_nan(self.lowest),
+            "highest": without_nan(self.highest),
+        }
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -143,10 +163,11 @@ def resample(
     strata = patient_strata(views, len(patient_ids), settings)
     weights = all_weights(strata, settings.bootstrap_replicates, settings.bootstrap_seed)
     cases = units_of(views, "case", settings)
+    events = events_of(evaluated, _CENTRE, len(patient_ids), settings)
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    for statistic in _statistics(views, evaluated, cases, len(patient_ids), settings):
+    for statistic in _statistics(views, evaluated, cases, events, settings):
         by_row = values_of(statistic, weights)
         for column, key in enumerate(statistic.keys):
             if key in METRICS:
@@ -161,7 +182,7 @@ def resample(
         strata=strata,
         cases=cases,
         roc=roc_curve(cases),
-        froc=froc_curve(events_of(evaluated, _CENTRE, len(patient_ids), settings), "all"),
+        froc=froc_curve(events, "all"),
         settings=settings,
     )
 
@@ -276,6 +297,19 @@ def auc_under_permuted_truth(
     return PermutedTruth(float(draws.mean()), low, high, p_value)
 
 
+def delong_json(test: DeLong) -> dict[str, Any]:
+    """DeLong's test in JSON types, ``null`` for NaN."""
+    return {
+        key: without_nan(value) if isinstance(value, float) else value
+        for key, value in dataclasses.asdict(test).items()
+    }
+
+
+def without_nan(value: float) -> float | None:
+    """What JSON takes."""
+    return None if math.isnan(value) else float(value)
+
+
 _CENTRE = next(criterion for criterion in HIT_CRITERIA if criterion.name == "centre")
 
 
@@ -283,16 +317,17 @@ def _statistics(
     views: Sequence[View],
     evaluated: Sequence[View],
     cases: Units,
-    n_patients: int,
+    events: Events,
     settings: EvaluationSettings,
 ) -> Iterator[Statistic]:
     """One at a time, as in the evaluator: each is dropped before the next is made."""
-    yield unit_statistic(cases, n_patients, settings.score_threshold)
+    n_patients = events.n_patients
+    yield roc_statistic(cases)
+    yield threshold_statistic(cases, n_patients, fixed_point("case", settings))
     yield _fixed_sensitivity_statistic(cases)
-    yield unit_statistic(units_of(views, "image", settings), n_patients, settings.score_threshold)
+    yield roc_statistic(units_of(views, "image", settings))
     yield ap_statistic(coco_matches(evaluated, np.array([0.5])), n_patients, len(evaluated), 0.5)
-    events = events_of(evaluated, _CENTRE, n_patients, settings)
-    yield froc_statistic(events, "all", of_lesions=False)
+    yield froc_statistic(events, populations=("all",))
 
 
 def _fixed_sensitivity_statistic(cases: Units) -> Statistic:

@@ -5,16 +5,17 @@ or none. The sensitivity at a rate is the highest at which the false positives p
 most that rate, without interpolation; beyond the last point the last value holds.
 
 Shapes: T targets (findings or lesions), F false positives, P patients, K distinct scores of hits,
-R rows of bootstrap weights.
+R rows of bootstrap weights, Q rates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from simfrcnn.evaluation.bootstrap import Statistic, per_patient, ratio
 from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, HitCriterion, match_image
@@ -24,11 +25,16 @@ from simfrcnn.settings import EvaluationSettings
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
 
 RATES = (0.1, 0.125, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image at which the sensitivity is read."""
-POPULATIONS = ("all", "normal")
-"""Over which images false positives are counted."""
+POPULATIONS = ("all", "normal", "positive")
+"""Over which images false positives are counted: all evaluated ones, or one kind alone."""
+CURVE_RATES = np.geomspace(0.05, 10, 60)
+"""Where the band round a curve is drawn, in false positives per image."""
+FINDINGS, LESIONS = "", "lesion_"
+"""What is found; how the names of figures begin."""
 NEVER = -np.inf
 """The hit score of a target that no detection hits."""
 
@@ -45,18 +51,28 @@ class Targets:
 class Events:
     """All that happens in the evaluated images under one hit criterion.
 
-    ``false_positives`` maps a population (:data:`POPULATIONS`) to scores and patients, (F,) each;
-    ``image_patients`` to the patients of its images. ``n_lesionless`` findings have no lesion id:
-    they are in ``findings`` but in no lesion.
+    ``false_scores``, ``false_patients`` and ``is_false_in_normal`` (F,): the false positives, and
+    whether each lies in a normal image. ``image_patients`` maps a population (:data:`POPULATIONS`)
+    to the patients of its images. ``n_lesionless`` findings have no lesion id: they are in
+    ``findings`` but in no lesion.
     """
 
     criterion: HitCriterion
     findings: Targets
     lesions: Targets
     n_lesionless: int
-    false_positives: Mapping[str, tuple[FloatArray, IntArray]]
+    false_scores: FloatArray
+    false_patients: IntArray
+    is_false_in_normal: BoolArray
     image_patients: Mapping[str, IntArray]
     n_patients: int
+
+    def false_positives(self, population: str) -> tuple[FloatArray, IntArray]:
+        """Scores and patients of the false positives in the images of a population."""
+        if population == "all":
+            return self.false_scores, self.false_patients
+        is_in = self.is_false_in_normal == (population == "normal")
+        return self.false_scores[is_in], self.false_patients[is_in]
 
 
 def events_of(
@@ -66,34 +82,33 @@ def events_of(
 
     A lesion is found at the highest score at which it is found in any view of its exam.
     """
-    false_outcomes = [FALSE_POSITIVE]
-    if settings.count_repeats_as_false_positives:
-        false_outcomes.append(REPEAT)
     finding_scores: list[float] = []
     finding_patients: list[int] = []
     lesions: dict[tuple[str, str, str], tuple[float, int]] = {}
     false_scores: list[FloatArray] = []
-    false_patients: list[IntArray] = []
-    is_normal: list[NDArray[np.bool_]] = []
     for view in views:
-        outcome = match_image(view.boxes, view.finding_boxes, criterion, view.crowd_boxes)
-        for index, finding in enumerate(view.findings):
-            hits = view.scores[outcome == index]
-            score = float(hits[0]) if len(hits) else NEVER
+        if not view.has_regions:
+            false_scores.append(view.scores)
+            continue
+        outcome = match_image(
+            view.boxes, view.finding_boxes, criterion, view.crowd_boxes, view.ignored_boxes
+        )
+        is_false = outcome == FALSE_POSITIVE
+        if settings.count_repeats_as_false_positives:
+            is_false |= outcome == REPEAT
+        false_scores.append(view.scores[is_false])
+        scores = np.full(len(view.findings), NEVER)
+        is_hit = outcome >= 0
+        scores[outcome[is_hit]] = view.scores[is_hit]
+        for finding, score in zip(view.findings, scores.tolist(), strict=True):
             finding_scores.append(score)
             finding_patients.append(view.patient)
             if finding.lesion_id is not None:
                 key = (view.record.patient_id, view.record.exam_id, finding.lesion_id)
                 lesions[key] = (max(score, lesions.get(key, (NEVER, 0))[0]), view.patient)
-        is_false = np.isin(outcome, false_outcomes)
-        n_false = int(is_false.sum())
-        false_scores.append(view.scores[is_false])
-        false_patients.append(np.full(n_false, view.patient, dtype=np.intp))
-        is_normal.append(np.full(n_false, view.truth is Truth.NORMAL))
-    scores = np.concatenate([np.zeros(0), *false_scores])
-    patients = np.concatenate([np.zeros(0, np.intp), *false_patients])
-    in_normal = np.concatenate([np.zeros(0, np.bool_), *is_normal])
-    n_lesionless = sum(f.lesion_id is None for view in views for f in view.findings)
+    n_false = [len(scores) for scores in false_scores]
+    patients = np.array([view.patient for view in views], dtype=np.intp)
+    is_normal = np.array([view.truth is Truth.NORMAL for view in views], dtype=np.bool_)
     return Events(
         criterion=criterion,
         findings=Targets(np.array(finding_scores), np.array(finding_patients, dtype=np.intp)),
@@ -101,56 +116,69 @@ def events_of(
             np.array([score for score, _ in lesions.values()], dtype=np.float64),
             np.array([patient for _, patient in lesions.values()], dtype=np.intp),
         ),
-        n_lesionless=n_lesionless,
-        false_positives={
-            "all": (scores, patients),
-            "normal": (scores[in_normal], patients[in_normal]),
-        },
+        n_lesionless=sum(f.lesion_id is None for view in views for f in view.findings),
+        false_scores=np.concatenate([np.zeros(0), *false_scores]),
+        false_patients=np.repeat(patients, n_false),
+        is_false_in_normal=np.repeat(is_normal, n_false),
         image_patients={
-            "all": np.array([view.patient for view in views], dtype=np.intp),
-            "normal": np.array(
-                [view.patient for view in views if view.truth is Truth.NORMAL], dtype=np.intp
-            ),
+            "all": patients,
+            "normal": patients[is_normal],
+            "positive": patients[~is_normal],
         },
         n_patients=n_patients,
     )
 
 
-def froc_statistic(events: Events, population: str, *, of_lesions: bool) -> Statistic:
-    """The sensitivity at every rate of :data:`RATES`."""
-    targets = events.lesions if of_lesions else events.findings
-    hits, false_positives, _ = _cumulated(events, targets, population)
-    n_targets = per_patient(targets.patients, events.n_patients)
-    n_images = per_patient(events.image_patients[population], events.n_patients)
+def froc_statistic(
+    events: Events, *, populations: Iterable[str] = POPULATIONS, with_bands: bool = False
+) -> Statistic:
+    """The sensitivity per finding and per lesion at every rate of :data:`RATES`.
+
+    With ``all`` and ``positive`` among the populations, also the gap: by how much the sensitivity
+    at a rate falls when the normal images join the positive ones in the test set.
+
+    Args:
+        events: From :func:`events_of`.
+        populations: Some of :data:`POPULATIONS`.
+        with_bands: Read the curves per finding at :data:`CURVE_RATES` as well.
+    """
+    populations = tuple(populations)
+    counts = _Counts.of(events)
+    rates = np.concatenate([RATES, CURVE_RATES]) if with_bands else np.array(RATES)
+    name = events.criterion.name
+    has_gap = {"all", "positive"} <= set(populations)
+    read = [(population, kind) for population in populations for kind in (FINDINGS, LESIONS)]
+    keys = [_keys(f"{name}/{population}", kind) for population, kind in read]
+    n = {key: _n(events, *each) for each, group in zip(read, keys, strict=True) for key in group}
+    why = {
+        key: _why(events, *each) for each, group in zip(read, keys, strict=True) for key in group
+    }
+    if has_gap:
+        keys.append(_keys(f"{name}/gap", FINDINGS))
+        n.update(dict.fromkeys(keys[-1], _n(events, "all", FINDINGS)))
+        why.update(dict.fromkeys(keys[-1], _why(events, "positive", FINDINGS)))
 
     def compute(weights: FloatArray) -> FloatArray:
-        sensitivity = ratio(weights @ hits, (weights @ n_targets)[:, None])
-        fppi = ratio(weights @ false_positives, (weights @ n_images)[:, None])
-        is_undefined = ((weights @ n_targets) == 0) | ((weights @ n_images) == 0)
-        rows = np.arange(len(weights))
-        # Both rise along K, so the best point within a rate is the last one within it; column 0
-        # is the point above all scores, where nothing is found.
-        sensitivity = np.concatenate([np.zeros((len(weights), 1)), sensitivity], axis=1)
-        readings = [sensitivity[rows, (fppi <= rate).sum(axis=1)] for rate in RATES]
-        return np.where(is_undefined[:, None], NAN, np.stack(readings, axis=1))
+        readings = counts.sensitivities(weights, populations, rates)
+        figures = [readings[each][:, : len(RATES)] for each in read]
+        if has_gap:
+            figures.append(
+                (readings["positive", FINDINGS] - readings["all", FINDINGS])[:, : len(RATES)]
+            )
+        if with_bands:
+            figures += [
+                readings[population, FINDINGS][:, len(RATES) :] for population in populations
+            ]
+        return np.concatenate(figures, axis=1)
 
-    what = "lesion" if of_lesions else "finding"
-    prefix = "lesion_" if of_lesions else ""
-    keys = tuple(
-        f"froc/{events.criterion.name}/{population}/{prefix}sensitivity_at_{rate:g}"
-        for rate in RATES
-    )
-    n = {f"{what}s": len(targets.patients), "images": len(events.image_patients[population])}
-    which = "evaluated" if population == "all" else "normal"
-    reason = f"there is no {which} image"
-    if not len(targets.patients):
-        has_findings = of_lesions and n_findings(events) > 0
-        reason = "no finding has a lesion id" if has_findings else f"there is no {what} to be found"
     return Statistic(
-        keys=keys,
+        keys=tuple(key for group in keys for key in group),
         compute=compute,
-        n=dict.fromkeys(keys, n),
-        why_undefined=dict.fromkeys(keys, reason),
+        n=n,
+        why_undefined=why,
+        bands={f"froc/{name}/{population}": CURVE_RATES for population in populations}
+        if with_bands
+        else {},
     )
 
 
@@ -162,14 +190,14 @@ def froc_curve(events: Events, population: str) -> Curve:
     n_images, n_targets = len(events.image_patients[population]), n_findings(events)
     if not n_images or not n_targets:
         return Curve((), (), ())
-    hits, false_positives, levels = _cumulated(events, events.findings, population)
-    n_hits, n_false = hits.sum(axis=0), false_positives.sum(axis=0)
-    false_scores, _ = events.false_positives[population]
-    lowest = min([*levels[-1:], *false_scores], default=None)
-    if lowest is not None and (not len(levels) or lowest < levels[-1]):
-        levels = np.append(levels, lowest)
-        n_hits = np.append(n_hits, n_hits[-1] if len(n_hits) else 0)
-        n_false = np.append(n_false, len(false_scores))
+    hit_scores = np.sort(events.findings.hit_scores)
+    false_scores = np.sort(events.false_positives(population)[0])
+    levels = np.unique(hit_scores[hit_scores != NEVER])[::-1]
+    lowest = np.concatenate([levels[-1:], false_scores[:1]])
+    if len(lowest) and (not len(levels) or lowest.min() < levels[-1]):
+        levels = np.append(levels, lowest.min())
+    n_hits = len(hit_scores) - np.searchsorted(hit_scores, levels, side="left")
+    n_false = len(false_scores) - np.searchsorted(false_scores, levels, side="left")
     return Curve(
         tuple(levels.tolist()),
         tuple((n_false / n_images).tolist()),
@@ -182,26 +210,112 @@ def n_findings(events: Events) -> int:
     return len(events.findings.patients)
 
 
-def _cumulated(
-    events: Events, targets: Targets, population: str
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Hits (P, K) and false positives (P, K) of each patient at or above each hit score (K,)."""
-    is_hit = targets.hit_scores != NEVER
-    hit_scores, hit_patients = targets.hit_scores[is_hit], targets.patients[is_hit]
-    levels = np.unique(hit_scores)[::-1]
-    scores, patients = events.false_positives[population]
-    return (
-        _at_or_above(levels, hit_scores, hit_patients, events.n_patients),
-        _at_or_above(levels, scores, patients, events.n_patients),
-        levels,
-    )
+@dataclass(frozen=True)
+class _Counts:
+    """How many events each patient has between one hit score and the next higher one.
+
+    ``false_positives`` are (K, P) by kind of image and ``hits`` (K, P) by kind of target, over the
+    distinct hit scores, falling; sparse, so that a million events of thousands of patients fit.
+    ``n_targets`` (P,) is by kind of target, ``n_images`` (P,) by population.
+    """
+
+    false_positives: Mapping[str, csr_array]
+    hits: Mapping[str, csr_array]
+    n_targets: Mapping[str, FloatArray]
+    n_images: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, events: Events) -> _Counts:
+        n_patients = events.n_patients
+        targets = {FINDINGS: events.findings, LESIONS: events.lesions}
+        # A lesion's score is that of one of its findings: these are the levels of both.
+        levels = np.unique(events.findings.hit_scores)[::-1]
+        levels = levels[levels != NEVER]
+        return cls(
+            false_positives={
+                kind: _by_level(levels, *events.false_positives(kind), n_patients)
+                for kind in ("normal", "positive")
+            },
+            hits={
+                kind: _by_level(levels, each.hit_scores, each.patients, n_patients)
+                for kind, each in targets.items()
+            },
+            n_targets={
+                kind: per_patient(each.patients, n_patients) for kind, each in targets.items()
+            },
+            n_images={
+                population: per_patient(patients, n_patients)
+                for population, patients in events.image_patients.items()
+            },
+        )
+
+    def sensitivities(
+        self, weights: FloatArray, populations: Sequence[str], rates: FloatArray
+    ) -> dict[tuple[str, str], FloatArray]:
+        """(R, Q) by population and kind of target; NaN where undefined."""
+        n_false = {kind: _cumulated(n, weights) for kind, n in self.false_positives.items()}
+        n_false["all"] = n_false["normal"] + n_false["positive"]
+        found = {kind: self._found(kind, weights) for kind in self.hits}
+        readings = {}
+        for population in populations:
+            n_images = weights @ self.n_images[population]
+            within = _n_levels_within(n_false[population], n_images, rates)
+            for kind, sensitivity in found.items():
+                values = np.take_along_axis(sensitivity, within, axis=1)
+                readings[population, kind] = np.where(n_images[:, None] > 0, values, NAN)
+        return readings
+
+    def _found(self, kind: str, weights: FloatArray) -> FloatArray:
+        """(R, 1 + K) sensitivity from each level on; the first column is above all scores."""
+        n_hits = _cumulated(self.hits[kind], weights)
+        n_hits = np.concatenate([np.zeros((len(weights), 1)), n_hits], axis=1)
+        return ratio(n_hits, (weights @ self.n_targets[kind])[:, None])
 
 
-def _at_or_above(
+def _by_level(
     levels: FloatArray, scores: FloatArray, patients: IntArray, n_patients: int
-) -> FloatArray:
-    """(P, K): how many of each patient's ``scores`` are at least each of the falling ``levels``."""
-    counts = np.zeros((n_patients, len(levels) + 1))
-    first_level = np.searchsorted(-levels, -scores, side="left")
-    np.add.at(counts, (patients, first_level), 1)
-    return np.cumsum(counts, axis=1)[:, : len(levels)]
+) -> csr_array:
+    """(K, P): each score counts at the first of the falling ``levels`` that it reaches."""
+    level = np.searchsorted(-levels, -scores, side="left")
+    is_in = level < len(levels)
+    ones = np.ones(int(is_in.sum()))
+    shape = (len(levels), n_patients)
+    return csr_array((ones, (level[is_in], patients[is_in])), shape=shape)
+
+
+def _cumulated(by_level: csr_array, weights: FloatArray) -> FloatArray:
+    """(R, K): how many events of the re-weighted patients there are from each level on."""
+    return np.ascontiguousarray(np.cumsum(by_level @ weights.T, axis=0).T)
+
+
+def _n_levels_within(
+    n_false: FloatArray, n_images: FloatArray, rates: FloatArray
+) -> NDArray[np.intp]:
+    """(R, Q): on how many levels the false positives per image are at most each rate.
+
+    They rise along the levels, and so does the sensitivity: the last level within a rate is the
+    best one.
+    """
+    fppi = ratio(n_false, n_images[:, None])
+    rows = [np.searchsorted(row, rates, side="right") for row in fppi]
+    return np.array(rows, dtype=np.intp).reshape(len(n_false), len(rates))
+
+
+def _keys(where: str, kind: str) -> list[str]:
+    return [f"froc/{where}/{kind}sensitivity_at_{rate:g}" for rate in RATES]
+
+
+def _n(events: Events, population: str, kind: str) -> dict[str, int]:
+    images = {"images": len(events.image_patients[population])}
+    if kind == LESIONS:
+        return {"lesions": len(events.lesions.patients), **images}
+    return {"findings": n_findings(events), **images}
+
+
+def _why(events: Events, population: str, kind: str) -> str:
+    """The reason where a figure of the test set itself is undefined."""
+    if not n_findings(events):
+        return f"there is no {'lesion' if kind == LESIONS else 'finding'} to be found"
+    if kind == LESIONS and not len(events.lesions.patients):
+        return "no finding has a lesion id"
+    return f"there is no {'evaluated' if population == 'all' else population} image"

@@ -21,7 +21,8 @@ FALSE_POSITIVE = -1
 REPEAT = -2
 """The detection meets only findings that a higher one found already."""
 IGNORED = -3
-"""The detection meets no finding but a crowd region: neither hit nor false positive."""
+"""The detection hits nothing but lies on a region that does not count: neither hit nor false
+positive."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def match_image(
     findings: FloatArray,
     criterion: HitCriterion,
     crowds: FloatArray | None = None,
+    ignored: FloatArray | None = None,
 ) -> IntArray:
     """Give each detection of one image the finding that it hits, or say why it hits none.
 
@@ -95,7 +97,9 @@ def match_image(
         criterion: What meeting means.
         crowds: (C, 4) regions that hold an unknown number of findings; what lies in one
             (intersection over the detection's own area, as COCO has it, in place of IoU) is
-            ignored.
+            ignored unless it is a hit.
+        ignored: (I, 4) boxes of findings that do not count, a benign mass for instance; what meets
+            one is ignored unless it is a hit.
 
     Returns:
         (D,) index of the finding hit, or ``FALSE_POSITIVE``, ``REPEAT`` or ``IGNORED``.
@@ -111,10 +115,11 @@ def match_image(
             best = int(np.argmax(np.where(open_findings, overlap[index], -1.0)))
             outcome[index] = best
             is_found[best] = True
-    if crowds is not None and len(crowds):
-        covered = _covered_by(detections, crowds)
-        in_crowd = criterion.meets(detections, crowds, covered).any(axis=1)
-        outcome[in_crowd & (outcome == FALSE_POSITIVE)] = IGNORED
+    for regions, overlap_with in ((crowds, _covered_by), (ignored, box_iou)):
+        if regions is not None and len(regions):
+            part = overlap_with(detections, regions)
+            meets_region = criterion.meets(detections, regions, part).any(axis=1)
+            outcome[meets_region & (outcome < 0)] = IGNORED
     return outcome
 
 

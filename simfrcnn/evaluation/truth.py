@@ -1,6 +1,7 @@
 """What is true of an image, a breast and a case, and what was found in it?
 
-Shapes: D detections of target classes in an image, G findings of target classes, C crowd regions.
+Shapes: D detections of target classes in an image, G findings of target classes, C crowd regions,
+I findings of ignored classes.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.artifacts import ImageDetections
+from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.matching import falling_order
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
 FloatArray = NDArray[np.float64]
+
+TOLERANCE_PX = 1.0
+"""How far a detection may reach beyond its image, by rounding."""
 
 
 class Truth(IntEnum):
@@ -38,8 +43,8 @@ class View:
     """One image as the evaluation sees it: target classes only, detections by falling score.
 
     ``patient`` numbers the patients from 0. ``boxes`` (D, 4), ``scores`` (D,), ``finding_boxes``
-    (G, 4), ``crowd_boxes`` (C, 4), in original pixels. ``findings`` are without crowd regions, in
-    the order of ``finding_boxes``.
+    (G, 4), ``crowd_boxes`` (C, 4), ``ignored_boxes`` (I, 4), in original pixels. ``findings`` are
+    without crowd regions, in the order of ``finding_boxes``.
     """
 
     record: ImageRecord
@@ -50,11 +55,17 @@ class View:
     findings: tuple[Finding, ...]
     finding_boxes: FloatArray
     crowd_boxes: FloatArray
+    ignored_boxes: FloatArray
 
     @property
     def score(self) -> float:
         """The image's score: its highest detection, 0 if there is none (thesis eq. 3.1)."""
         return float(self.scores[0]) if len(self.scores) else 0.0
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether a detection can be anything but a false positive here."""
+        return bool(len(self.finding_boxes) or len(self.crowd_boxes) or len(self.ignored_boxes))
 
 
 def views_of(
@@ -69,7 +80,13 @@ def views_of(
 
     Returns:
         The views by image id, and the patients' ids in the order of their numbers.
+
+    Raises:
+        ArtifactError: A detection lies outside its image, and ``settings.boxes_outside`` is
+            ``refuse``.
     """
+    if settings.boxes_outside == "refuse":
+        _refuse_boxes_outside(records, detections)
     patient_ids = sorted({record.patient_id for record in records})
     numbers = {patient_id: number for number, patient_id in enumerate(patient_ids)}
     views = [
@@ -108,16 +125,28 @@ def unit_truth(views: Sequence[View], settings: EvaluationSettings) -> Truth:
     return Truth.UNKNOWN
 
 
+def patient_strata(
+    views: Sequence[View], n_patients: int, settings: EvaluationSettings
+) -> NDArray[np.intp]:
+    """(P,) truth of each patient: what the bootstrap keeps the numbers of."""
+    by_patient: list[list[View]] = [[] for _ in range(n_patients)]
+    for view in views:
+        by_patient[view.patient].append(view)
+    return np.array([unit_truth(group, settings) for group in by_patient], dtype=np.intp)
+
+
 def _view(
     record: ImageRecord, patient: int, found: ImageDetections, settings: EvaluationSettings
 ) -> View:
-    is_target = np.array([name in settings.target_classes for name in found.categories], dtype=bool)
-    boxes, scores = found.boxes[is_target], found.scores[is_target]
+    boxes, scores = _of_targets(found, settings.target_classes)
+    if settings.boxes_outside == "clip":
+        boxes = boxes.clip(0, (record.width, record.height) * 2)
     order = falling_order(boxes, scores)
     targets = sorted(
         record.findings_of(settings.target_classes), key=lambda f: (f.box, f.finding_id)
     )
     findings = tuple(finding for finding in targets if not finding.iscrowd)
+    ignored = record.findings_of(settings.ignored_classes)
     return View(
         record=record,
         patient=patient,
@@ -126,9 +155,48 @@ def _view(
         scores=scores[order],
         findings=findings,
         finding_boxes=_boxes(findings),
-        crowd_boxes=_boxes(tuple(finding for finding in targets if finding.iscrowd)),
+        crowd_boxes=_boxes([finding for finding in (*targets, *ignored) if finding.iscrowd]),
+        ignored_boxes=_boxes([finding for finding in ignored if not finding.iscrowd]),
     )
 
 
-def _boxes(findings: tuple[Finding, ...]) -> FloatArray:
-    return np.array([finding.box for finding in findings], dtype=np.float64).reshape(-1, 4)
+def _of_targets(
+    found: ImageDetections, target_classes: Sequence[str]
+) -> tuple[FloatArray, FloatArray]:
+    if all(name in target_classes for name in found.categories):
+        return found.boxes, found.scores
+    is_target = np.array([name in target_classes for name in found.categories], dtype=bool)
+    return found.boxes[is_target], found.scores[is_target]
+
+
+def _refuse_boxes_outside(
+    records: Sequence[ImageRecord], detections: Mapping[int, ImageDetections]
+) -> None:
+    """One pass over all boxes at once: there may be a million."""
+    found = [detections[record.image_id] for record in records]
+    boxes = np.concatenate([np.zeros((0, 4)), *(image.boxes for image in found)])
+    sizes = np.array([(record.width, record.height) for record in records], dtype=np.float64)
+    limits = np.repeat(sizes, [len(image.scores) for image in found], axis=0)
+    is_outside = (boxes[:, :2] < -TOLERANCE_PX) | (boxes[:, 2:] > limits + TOLERANCE_PX)
+    outside = np.flatnonzero(is_outside.any(axis=1))
+    if not len(outside):
+        return
+    first = int(outside[0])
+    ends = np.cumsum([len(image.scores) for image in found])
+    record = records[int(np.searchsorted(ends, first, side="right"))]
+    box = ", ".join(f"{side:g}" for side in boxes[first])
+    raise ArtifactError(
+        f"image {record.image_id} ({record.file_name}): the detection ({box}) lies outside the "
+        f"image of {record.width} x {record.height} pixels ({len(outside)} such detections); boxes "
+        "must be in pixels of the stored image. --boxes-outside clip (EVAL.BOXES_OUTSIDE) cuts "
+        "them at its edges"
+    )
+
+
+def _boxes(findings: Sequence[Finding]) -> FloatArray:
+    if not findings:
+        return _NO_BOXES
+    return np.array([finding.box for finding in findings], dtype=np.float64)
+
+
+_NO_BOXES = np.zeros((0, 4))

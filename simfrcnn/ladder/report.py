@@ -8,26 +8,35 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.evaluation.comparison import FIXED_SENSITIVITY, METRICS, PRIMARY, Difference
-from simfrcnn.evaluation.delong import DeLong
-from simfrcnn.evaluation.report import DISCLAIMER, Picture, Section, Table, markdown_page
+from simfrcnn.evaluation.comparison import METRICS, PRIMARY, delong_json, without_nan
+from simfrcnn.evaluation.reporting.comparison_report import (
+    HEADS,
+    UNADJUSTED,
+    cell,
+    number,
+    optimism_rule,
+    p_of,
+    p_of_test,
+)
+from simfrcnn.evaluation.reporting.documents import (
+    DISCLAIMER,
+    Picture,
+    Section,
+    Table,
+    markdown_page,
+)
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.files import as_json, write_files
-from simfrcnn.ladder.figures import draw_differences, draw_frocs, draw_rocs
+from simfrcnn.ladder.figures import (
+    draw_ladder_differences,
+    draw_ladder_frocs,
+    draw_ladder_rocs,
+)
 from simfrcnn.ladder.processes import clock
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult, RunResult
 
 SCHEMA_VERSION = 1
 PAGE, DATA = "ladder.md", "ladder.json"
-_HEADS = {
-    "case/auc": "AUC by case",
-    "image/auc": "AUC by image",
-    "case/specificity_at_sensitivity_0.9": "SPE at SEN .90",
-    "case/sensitivity": "SEN",
-    "case/specificity": "SPE",
-    "finding/ap50": "AP50",
-    "froc/centre/all/sensitivity_at_1": "found at 1 FP/image",
-}
 _DASH = "-"
 
 
@@ -45,11 +54,11 @@ def write_ladder(folder: Path, result: LadderResult) -> Path:
     write_files(
         folder,
         {
-            "roc.png": draw_rocs(result, "png"),
-            "roc.svg": draw_rocs(result, "svg"),
-            "froc.png": draw_frocs(result, "png"),
-            "froc.svg": draw_frocs(result, "svg"),
-            "differences.png": draw_differences(result),
+            "roc.png": draw_ladder_rocs(result, "png"),
+            "roc.svg": draw_ladder_rocs(result, "svg"),
+            "froc.png": draw_ladder_frocs(result, "png"),
+            "froc.svg": draw_ladder_frocs(result, "svg"),
+            "differences.png": draw_ladder_differences(result),
             PAGE: markdown_page(title, sections).encode(),
             DATA: as_json(to_json(result, folder)).encode(),
         },
@@ -64,7 +73,7 @@ def summary_lines(result: LadderResult) -> list[str]:
     for pair in result.pairs:
         if "planned" in pair.roles:
             compared = pair.comparison.differences[PRIMARY].figure if pair.comparison else None
-            shown = _cell(compared, signed=True) if compared else "missing"
+            shown = cell(compared, signed=True) if compared else "missing"
             figures[_name(pair)] = (len(pair.seeds), shown)
     width = max(map(len, figures))
     return [
@@ -141,11 +150,11 @@ def _rung_table(result: LadderResult) -> Table:
         (
             f"**{each.rung.name}**" if each.rung.name == result.ladder.baseline else each.rung.name,
             f"{len(each.models)}/{n_seeds}",
-            *(_cell(each.figures[key]) if each.figures else "missing" for key in METRICS),
+            *(cell(each.figures[key]) if each.figures else "missing" for key in METRICS),
         )
         for each in result.rungs
     ]
-    return Table(("rung (**baseline**)", "seeds", *_HEADS.values()), rows)
+    return Table(("rung (**baseline**)", "seeds", *HEADS.values()), rows)
 
 
 def _difference_table(result: LadderResult) -> Table:
@@ -153,9 +162,9 @@ def _difference_table(result: LadderResult) -> Table:
     for pair in result.pairs:
         cells = ["missing"] * len(METRICS)
         if pair.comparison is not None:
-            cells = [_cell(pair.comparison.differences[k].figure, signed=True) for k in METRICS]
+            cells = [cell(pair.comparison.differences[k].figure, signed=True) for k in METRICS]
         rows.append((_name(pair), ", ".join(pair.roles), str(len(pair.seeds)), *cells))
-    return Table(("difference", "why", "seeds", *_HEADS.values()), rows)
+    return Table(("difference", "why", "seeds", *HEADS.values()), rows)
 
 
 def _seed_table(result: LadderResult) -> Table:
@@ -169,10 +178,12 @@ def _seed_table(result: LadderResult) -> Table:
         rows.append(
             (
                 _name(pair),
-                _cell(difference.figure, signed=True),
-                _number(difference.lowest, signed=True),
-                _number(difference.highest, signed=True),
-                "; ".join(f"seed {s}: {_number(d, signed=True)}, {_p(t)}" for s, d, t in by_seed),
+                cell(difference.figure, signed=True),
+                number(difference.lowest, signed=True),
+                number(difference.highest, signed=True),
+                "; ".join(
+                    f"seed {s}: {number(d, signed=True)}, {p_of_test(t)}" for s, d, t in by_seed
+                ),
             )
         )
     columns = ("difference", "mean of seeds", "lowest seed", "highest seed", "each seed, DeLong")
@@ -199,7 +210,7 @@ def _control_text(result: LadderResult) -> list[str]:
 
 def _control_table(result: LadderResult) -> Table:
     rows = [
-        (each.rung.name, str(seed), f"{c.mean:.3f} ({c.low:.3f} to {c.high:.3f})", _p_of(c.p_value))
+        (each.rung.name, str(seed), f"{c.mean:.3f} ({c.low:.3f} to {c.high:.3f})", p_of(c.p_value))
         for each in result.rungs
         for seed, c in each.permuted_truth.items()
         if c is not None
@@ -256,13 +267,10 @@ def _rules(result: LadderResult) -> list[str]:
         "on the same resampling.",
         "DeLong: paired test of the AUC by case for each seed alone, two-sided, where each patient "
         "is one case.",
-        f"{_HEADS['case/specificity_at_sensitivity_0.9']}: the highest specificity at a score "
-        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, sought anew on each "
-        "resampling. It is optimistic: the threshold is chosen on the test set, for every rung "
-        "alike.",
+        optimism_rule("for every rung alike"),
         "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",
-        "No correction for the number of comparisons.",
+        UNADJUSTED,
     ]
 
 
@@ -285,7 +293,7 @@ def _rung_json(each: RungResult) -> dict[str, Any]:
         "seeds_missing": list(each.missing),
         "figures": {key: figure.to_json() for key, figure in each.figures.items()},
         "by_seed": {
-            str(seed): {key: _null(model.values[key][0]) for key in METRICS}
+            str(seed): {key: without_nan(model.values[key][0]) for key in METRICS}
             for seed, model in each.models.items()
         },
         "auc_under_permuted_truth": {
@@ -304,24 +312,8 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
         "seeds": list(pair.seeds),
         "differences": None
         if compared is None
-        else {key: _difference_json(each) for key, each in compared.differences.items()},
-        "delong": None if compared is None else [_delong_json(each) for each in compared.delong],
-    }
-
-
-def _difference_json(difference: Difference) -> dict[str, Any]:
-    return {
-        **difference.figure.to_json(),
-        "by_seed": [_null(value) for value in difference.by_seed],
-        "lowest": _null(difference.lowest),
-        "highest": _null(difference.highest),
-    }
-
-
-def _delong_json(test: DeLong) -> dict[str, Any]:
-    return {
-        key: _null(value) if isinstance(value, float) else value
-        for key, value in dataclasses.asdict(test).items()
+        else {key: each.to_json() for key, each in compared.differences.items()},
+        "delong": None if compared is None else [delong_json(each) for each in compared.delong],
     }
 
 
@@ -336,36 +328,11 @@ def _run_json(each: RunResult, folder: Path) -> dict[str, Any]:
 
 
 def _primary(figures: Mapping[str, Figure]) -> str:
-    return _cell(figures[PRIMARY]) if figures else "missing"
+    return cell(figures[PRIMARY]) if figures else "missing"
 
 
 def _name(pair: Pair) -> str:
     return f"{pair.first} - {pair.second}"
-
-
-def _cell(figure: Figure, *, signed: bool = False) -> str:
-    if math.isnan(figure.value):
-        return "undefined"
-    value = _number(figure.value, signed=signed)
-    if math.isnan(figure.low):
-        return f"{value} (no interval)"
-    return (
-        f"{value} ({_number(figure.low, signed=signed)} to {_number(figure.high, signed=signed)})"
-    )
-
-
-def _number(value: float, *, signed: bool = False) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
-
-
-def _p(test: DeLong) -> str:
-    return f"p {_DASH}" if math.isnan(test.p_value) else f"p {_p_of(test.p_value)}"
-
-
-def _p_of(p_value: float) -> str:
-    return "< .001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -374,7 +341,3 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key} {value}"
-
-
-def _null(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
+from simfrcnn.data.hanging import HungPicture
 from simfrcnn.records import Finding, ImageRecord, Laterality, Pathology, Supervision, ViewPosition
 
 CATEGORIES = {1: "malignant", 2: "benign"}
@@ -75,10 +77,12 @@ def random_set(
     n_detections: int = 8,
     n_levels: int | None = None,
     side_px: int = 100,
+    with_benign: bool = False,
 ) -> tuple[list[ImageRecord], DetectionFile]:
     """Patients with up to three images each, findings, and detections near and far from them.
 
     ``n_levels`` rounds scores to so many values, which makes ties; None leaves them all different.
+    ``with_benign`` makes about every third finding benign.
     """
     random = np.random.default_rng(seed)
     records: list[ImageRecord] = []
@@ -93,6 +97,7 @@ def random_set(
                     _random_box(random, side_px),
                     10 * image_id + index,
                     lesion_id=f"L{index}" if random.random() < 0.8 else None,
+                    category="benign" if with_benign and random.random() < 0.35 else "malignant",
                 )
                 for index in range(n_findings)
             ]
@@ -116,6 +121,7 @@ def random_set(
                     box = np.concatenate(
                         [np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])]
                     )
+                box = np.clip(box, 0, side_px)
                 score = float(random.random())
                 if n_levels is not None:
                     score = round(score * n_levels) / n_levels
@@ -128,3 +134,15 @@ def _random_box(random: np.random.Generator, side_px: int) -> np.ndarray:
     corner = random.uniform(0, side_px * 0.7, size=2)
     size = random.uniform(side_px * 0.05, side_px * 0.3, size=2)
     return np.concatenate([corner, corner + size])
+
+
+def grey_pictures(records: Sequence[ImageRecord]) -> list[HungPicture]:
+    """A grey JPEG in place of each image; those with even ids are mirrored."""
+    return [
+        HungPicture(
+            cv2.imencode(".jpg", np.full((20, 20), 90, dtype=np.uint8))[1].tobytes(),
+            "image/jpeg",
+            is_mirrored=record.image_id % 2 == 0,
+        )
+        for record in records
+    ]

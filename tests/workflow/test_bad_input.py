@@ -72,6 +72,10 @@ def test_a_gpu_that_is_not_there(train):
     assert "MODEL.DEVICE cpu" in train("MODEL.DEVICE", "cuda")
 
 
+def test_a_subgroup_that_cannot_be_made_is_refused_before_training(train):
+    assert "did you mean 'density'" in train("EVAL.SUBGROUPS", '["densty"]')
+
+
 def test_missing_data_set(train):
     error = train("DATASETS.TRAIN", "nothing/train")
     assert "nothing/train" in error

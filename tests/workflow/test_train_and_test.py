@@ -45,8 +45,74 @@ def test_detections_and_report_name_their_origin(trained):
     assert len(meta["image_ids"]) == 16
     report = json.loads((inference / "report.json").read_text())
     assert 0 <= report["figures"]["case/auc"]["value"] <= 1
-    for name in ("report.html", "report.md", "roc.svg", "froc.svg", "images.png"):
+    for name in ("report.html", "report.md", "roc.svg", "froc.svg"):
         assert (inference / name).stat().st_size > 500
+
+
+def test_operating_points_are_chosen_on_validation_and_applied_to_the_test_set(trained, datasets):
+    _, folder = trained
+    kept = json.loads((folder / "operating_points.json").read_text())
+    assert kept["checkpoint_sha256"] == sha256_of(folder / "model_best.pth")
+    annotations = datasets / "phantom_tiny" / "val.json"
+    assert kept["chosen_on"] == [
+        {"name": "phantom_tiny/val", "annotations_sha256": sha256_of(annotations)}
+    ]
+    of_validation = folder / "inference" / "phantom_tiny" / "val"
+    meta = json.loads((of_validation / "detections.meta.json").read_text())
+    assert meta["provenance"]["checkpoint_sha256"] == kept["checkpoint_sha256"]
+    of_val = json.loads((of_validation / "report.json").read_text())
+    assert [point["rule"] for point in of_val["operating_points"]] == ["fixed"] * 4
+
+    tested = json.loads((folder / "inference/phantom_tiny/test/report.json").read_text())
+    applied = [point for point in tested["operating_points"] if point["rule"] != "fixed"]
+    by_level = {}
+    for point in kept["points"]:
+        by_level.setdefault(point["level"], []).append(point)
+    assert applied == [p for level in tested["units"] for p in by_level.get(level, [])]
+    assert len(kept["points"]) + len(kept["missing"]) == 3 * 4
+    assert len(kept["points"]) > 0
+    for point in kept["points"]:
+        key = f"{point['level']}/{point['rule']}"
+        units = tested["units"][point["level"]]
+        called = [u["truth"] for u in units if u["score"] >= point["score_threshold"]]
+        confusion = tested["confusions"][key]
+        assert confusion["true_positives"] == called.count("positive")
+        assert confusion["false_positives"] == called.count("normal")
+        assert sum(confusion.values()) == sum(u["truth"] != "unknown" for u in units)
+        positive = confusion["true_positives"] + confusion["false_negatives"]
+        figure = tested["figures"][f"{key}/sensitivity"]
+        assert figure["value"] == pytest.approx(confusion["true_positives"] / positive)
+    for key, reason in kept["missing"].items():
+        assert any(key in note and reason in note for note in tested["notes"])
+
+
+def test_without_a_validation_set_there_is_no_point_and_the_report_says_so(trained, tmp_path):
+    engine, folder = trained
+    again = tmp_path / "again"
+    again.mkdir()
+    shutil.copy(folder / "model_best.pth", again)
+    words = ["train-net", "--config-file", SMOKE, "--engine", engine, "--eval-only"]
+    assert main([*words, "OUTPUT_DIR", str(again), "DATASETS.VAL", "[]"]) == 0
+    assert not (again / "operating_points.json").exists()
+    tested = json.loads((again / "inference/phantom_tiny/test/report.json").read_text())
+    assert {point["rule"] for point in tested["operating_points"]} == {"fixed"}
+    assert any("no validation set (DATASETS.VAL)" in note for note in tested["notes"])
+
+
+def test_a_patient_of_the_test_set_chooses_no_operating_point(trained, tmp_path):
+    """Also where a script calls ``test_model`` without the checks of the command."""
+    from simfrcnn.config import load_config
+    from simfrcnn.engines import load_engine
+    from simfrcnn.engines.common.testing import test_model
+    from simfrcnn.errors import DataError
+
+    name, folder = trained
+    engine = load_engine(name)
+    words = ["DATASETS.VAL", "[phantom_tiny/test]", "OUTPUT_DIR", str(tmp_path)]
+    cfg = load_config(engine.default_cfg(), SMOKE, words)
+    with pytest.raises(DataError, match=r"DATASETS\.VAL phantom_tiny/test and DATASETS\.TEST"):
+        test_model(engine, cfg, folder / "model_best.pth")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_eval_only_repeats_the_detections_and_evaluate_the_report(trained, tmp_path, datasets):
@@ -58,13 +124,17 @@ def test_eval_only_repeats_the_detections_and_evaluate_the_report(trained, tmp_p
     assert main([*words, "OUTPUT_DIR", str(again)]) == 0
     name = os.path.join("inference", "phantom_tiny", "test", "detections.json")
     assert (again / name).read_bytes() == (folder / name).read_bytes()
+    points = again / "operating_points.json"
+    assert points.read_bytes() == (folder / "operating_points.json").read_bytes()
 
     annotations = datasets / "phantom_tiny" / "test.json"
     words = ["evaluate", "--annotations", str(annotations), "--detections", str(again / name)]
-    assert main([*words, "--output", str(tmp_path / "report"), "--replicates", "200"]) == 0
-    ours = json.loads((tmp_path / "report" / "report.json").read_text())["figures"]
-    theirs = json.loads((folder / name).with_name("report.json").read_text())["figures"]
-    assert ours == theirs
+    words += ["--operating-points", str(points), "--replicates", "200"]
+    assert main([*words, "--output", str(tmp_path / "report")]) == 0
+    ours = json.loads((tmp_path / "report" / "report.json").read_text())
+    theirs = json.loads((folder / name).with_name("report.json").read_text())
+    for part in ("figures", "confusions", "operating_points", "notes"):
+        assert ours[part] == theirs[part]
 
 
 def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_path, datasets):

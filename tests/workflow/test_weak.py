@@ -60,6 +60,10 @@ def test_the_folder_of_a_job_holds_every_step_and_its_time(job):
     assert not (folder / "stage1" / "inference" / "phantom_tiny" / "test").exists()
     report = load((folder / FOUND).with_name("report.json"))
     assert 0 <= report["figures"]["case/auc"]["value"] <= 1
+    test = manifest["steps"]["test"]
+    points = "stage2/operating_points.json"
+    assert test["outputs"][points] == sha256_of(folder / points)
+    assert set(test["inputs"]["data"]) == {"phantom_tiny/val", "phantom_tiny/test"}
     page = (folder / "summary.md").read_text()
     assert all(f"| {name} | made |" in page for name in manifest["steps"])
     assert "pseudo-boxes on" in page

@@ -2,7 +2,8 @@
 
 A run folder holds ``config.yaml`` (resolved), ``manifest.json`` (versions, commit, engine,
 deviations, seed, data hashes, time, memory), ``metrics.json`` (one JSON object a line), TensorBoard
-events, ``model_last.pth`` and ``model_best.pth``, and under ``inference/`` detections and reports.
+events, ``model_last.pth`` and ``model_best.pth``, under ``inference/`` detections and reports, and
+``operating_points.json``, chosen on the validation set.
 Of a run that was resumed after step n, ``config_to_step<n>.yaml`` and ``manifest_to_step<n>.json``
 say under what it had run until then.
 """

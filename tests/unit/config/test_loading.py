@@ -6,6 +6,7 @@ import pytest
 
 from simfrcnn import config
 from simfrcnn.errors import ConfigError
+from simfrcnn.settings import EvaluationSettings
 
 
 @pytest.fixture
@@ -103,6 +104,16 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["INPUT.MAMMO.SIZE", "512"], r"INPUT\.MAMMO\.SIZE"),
         (["INPUT.MAMMO.HORIZONTAL_FLIP", "2"], r"probability"),
         (["EVAL.SCORE_THRESHOLD", "0"], r"EVAL\.SCORE_THRESHOLD"),
+        (["EVAL.OPERATING_SENSITIVITY", "0"], r"OPERATING_SENSITIVITY is 0\.0; .* in \(0, 1\]"),
+        (["EVAL.OPERATING_SPECIFICITY", "90"], r"OPERATING_SPECIFICITY is 90\.0"),
+        (["EVAL.PREVALENCE", "1"], r"PREVALENCE is 1\.0; .* in \[0, 1\), 0 where none is stated"),
+        (["EVAL.PREVALENCE", "-0.1"], r"EVAL\.PREVALENCE is -0\.1"),
+        (["EVAL.PREVALENCE", ".nan"], r"EVAL\.PREVALENCE"),
+        (["EVAL.BOXES_OUTSIDE", "drop"], r"BOXES_OUTSIDE is 'drop'; legal is refuse \| clip"),
+        (
+            ["EVAL.IGNORED_CLASSES", "[benign,malignant]"],
+            r"IGNORED_CLASSES is \['benign', 'malignant'\]; .*TARGET_CLASSES, \['malignant'\]",
+        ),
         (["DATASETS.TARGET_CLASSES", "[benign]"], r"one or more of DATASETS\.CLASSES"),
         (["DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True"], r"drop the normal images.*False"),
         (["DATALOADER.ASPECT_RATIO_GROUPING", "True"], r"break the pairs.*False"),
@@ -194,6 +205,29 @@ def test_settings_hold_what_the_keys_say(tree, legal):
     evaluation = config.evaluation_settings(cfg)
     assert (evaluation.pooling, evaluation.unknown_images) == ("noisy_or", "normal")
     assert evaluation.target_classes == ("malignant",)
+
+
+def test_evaluation_settings_are_those_of_the_class_by_default_and_all_can_be_set(tree, legal):
+    assert config.evaluation_settings(config.load_config(tree.clone(), legal)) == (
+        EvaluationSettings()
+    )
+    words = {
+        "IGNORED_CLASSES": "benign",
+        "BOXES_OUTSIDE": "clip",
+        "PREVALENCE": "0.008",
+        "OPERATING_SENSITIVITY": "0.95",
+        "OPERATING_SPECIFICITY": "1",
+        "SUBGROUPS": "[density, 'age:50,70']",
+    }
+    flat = [word for key, value in words.items() for word in (f"EVAL.{key}", value)]
+    assert config.evaluation_settings(config.load_config(tree, legal, flat)) == EvaluationSettings(
+        ignored_classes=("benign",),
+        boxes_outside="clip",
+        prevalence=0.008,
+        operating_sensitivity=0.95,
+        operating_specificity=1.0,
+        subgroups=("density", "age:50,70"),
+    )
 
 
 def test_settings_of_the_contrastive_loss(tree, legal):

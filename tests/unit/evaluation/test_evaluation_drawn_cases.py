@@ -149,3 +149,48 @@ def test_average_precision_passes_over_what_lies_in_a_crowd_region() -> None:
     )
     report = evaluate(records, detections, NO_INTERVALS)
     assert report.figures["finding/ap50"].value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_case_e_an_ignored_finding_is_neither_missed_nor_wrong_to_find(is_ignored: bool) -> None:
+    records = [
+        image(1, "A", finding(BOX, 1), finding(ELSEWHERE, 2, category="benign")),
+        image(2, "B", finding(BOX, 3, category="benign")),
+    ]
+    detections = detection_file(
+        found(1, (BOX, 0.7), (ELSEWHERE, 0.9)), found(2, (BOX, 0.8), (ELSEWHERE, 0.6))
+    )
+    settings = EvaluationSettings(
+        bootstrap_replicates=0, ignored_classes=("benign",) if is_ignored else ()
+    )
+    report = evaluate(records, detections, settings)
+    for criterion in ("iou_0.1", "iou_0.5", "centre"):
+        expected = [1.0] * 10 if is_ignored else [0.0] * 6 + [1.0] * 4
+        assert sensitivities(report, "all", criterion=criterion) == expected
+    expected_ap = 1.0 if is_ignored else 1 / 3
+    assert report.figures["finding/ap50"].value == pytest.approx(expected_ap)
+    assert report.counts["findings"] == 1
+    assert report.counts["ignored_findings"] == (2 if is_ignored else 0)
+    assert [unit.score for unit in report.units["image"]] == [0.9, 0.8]
+    assert report.figures["case/specificity"].value == 0.0
+
+
+def test_case_f_normal_images_make_a_gap_at_the_same_rate() -> None:
+    records = [
+        image(1, "A", finding(BOX, 1)),
+        image(2, "A", finding(BOX, 2)),
+        image(3, "B"),
+        image(4, "B"),
+    ]
+    detections = detection_file(
+        found(1, (BOX, 0.6), (ELSEWHERE, 0.7)),
+        found(2, (ELSEWHERE, 0.5)),
+        found(3, (BOX, 0.9)),
+        found(4, (BOX, 0.8)),
+    )
+    report = evaluate(records, detections, NO_INTERVALS)
+    assert sensitivities(report, "positive") == [0.0] * 5 + [0.5] * 5
+    assert sensitivities(report, "all") == [0.0] * 6 + [0.5] * 4
+    assert sensitivities(report, "gap") == [0.0] * 5 + [0.5] + [0.0] * 4
+    assert report.figures["finding/corloc"].value == 0.0
+    assert report.figures["finding/corloc"].n == {"localised": 0, "images": 2}

@@ -9,6 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.stats import binomtest
@@ -16,17 +19,25 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.bootstrap import clopper_pearson, resampling_weights
-from simfrcnn.evaluation.case import LEVELS, units_of
-from simfrcnn.evaluation.evaluator import _statistics, patient_strata
-from simfrcnn.evaluation.froc import RATES, events_of
-from simfrcnn.evaluation.matching import HIT_CRITERIA
-from simfrcnn.evaluation.truth import Truth, views_of
+from simfrcnn.evaluation.case import levels_of
+from simfrcnn.evaluation.evaluator import gather, statistics_of
+from simfrcnn.evaluation.froc import POPULATIONS, RATES
+from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, random_set
 
 NO_INTERVALS = EvaluationSettings(bootstrap_replicates=0)
 SEEDS = range(6)
 SCORE_LEVELS = (None, 10, 2)
+
+
+SEED = st.integers(0, 10**6)
+N_LEVELS = st.sampled_from([None, 10, 2])
+TWINS = hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def near(value: float):
+    return pytest.approx(value, abs=1e-12, nan_ok=True)
 
 
 def iou(a, b) -> float:
@@ -43,21 +54,36 @@ def meets(detection, box, criterion: str) -> bool:
     return iou(detection, box) >= float(criterion.removeprefix("iou_"))
 
 
-def slow_events(records, detections, criterion: str, *, with_repeats: bool):
-    """(score, image, "false") and (score, image, finding) by the words of the definition."""
+TARGET = ("malignant",)
+
+
+def targets_of(record):
+    return [f for f in record.findings if f.category in TARGET]
+
+
+def rows_of(record, detections):
+    """(score, box) of the target's detections, highest first."""
+    entry = detections.images[record.image_id]
+    rows = [
+        (float(score), tuple(map(float, box)))
+        for box, score, name in zip(entry.boxes, entry.scores, entry.categories, strict=True)
+        if name in TARGET
+    ]
+    return sorted(rows, key=lambda row: (-row[0], row[1]))
+
+
+def evaluated_of(records):
+    return [r for r in records if r.is_positive(TARGET) or r.is_known_normal(TARGET)]
+
+
+def slow_events(records, detections, criterion: str, settings: EvaluationSettings):
+    """(score, image, finding), None for a false positive, by the words of the definition."""
     events = []
-    for record in records:
-        if not record.is_positive(("malignant",)) and not record.is_known_normal(("malignant",)):
-            continue
-        entry = detections.images[record.image_id]
-        rows = [
-            (float(score), tuple(map(float, box)))
-            for box, score, name in zip(entry.boxes, entry.scores, entry.categories, strict=True)
-            if name == "malignant"
-        ]
-        is_open = {finding.finding_id: finding for finding in record.findings}
-        for score, box in sorted(rows, key=lambda row: (-row[0], row[1])):
-            met = [f for f in record.findings if meets(box, f.box, criterion)]
+    for record in evaluated_of(records):
+        is_open = {finding.finding_id: finding for finding in targets_of(record)}
+        ignored = [f for f in record.findings if f.category in settings.ignored_classes]
+        for score, box in rows_of(record, detections):
+            met = [f for f in targets_of(record) if meets(box, f.box, criterion)]
             best = max(
                 (f for f in met if f.finding_id in is_open),
                 key=lambda f: iou(box, f.box),
@@ -66,25 +92,28 @@ def slow_events(records, detections, criterion: str, *, with_repeats: bool):
             if best is not None:
                 del is_open[best.finding_id]
                 events.append((score, record, best))
-            elif not met or with_repeats:
+            elif any(meets(box, f.box, criterion) for f in ignored):
+                continue
+            elif not met or settings.count_repeats_as_false_positives:
                 events.append((score, record, None))
     return events
 
 
 def slow_sensitivity(
-    records, events, rate: float, *, normals_alone: bool, per_lesion: bool
+    records, events, rate: float, *, population: str, per_lesion: bool = False
 ) -> float:
     """The highest sensitivity over all thresholds whose false positives are within the rate."""
-    classes = ("malignant",)
-    evaluated = [r for r in records if r.is_positive(classes) or r.is_known_normal(classes)]
-    images = [r for r in evaluated if not (normals_alone and r.is_positive(classes))]
+    evaluated = evaluated_of(records)
+    images = [
+        r for r in evaluated if population in ("all", ("normal", "positive")[r.is_positive(TARGET)])
+    ]
 
     def target(record, finding):
         if not per_lesion:
             return (record.image_id, finding.finding_id)
         return finding.lesion_id and (record.exam_id, finding.lesion_id)
 
-    targets = {target(r, f) for r in evaluated for f in r.findings} - {None}
+    targets = {target(r, f) for r in evaluated for f in targets_of(r)} - {None}
     if not targets or not images:
         return math.nan
     best = 0.0
@@ -97,34 +126,83 @@ def slow_sensitivity(
     return best
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("n_levels", SCORE_LEVELS)
-@pytest.mark.parametrize("with_repeats", [False, True])
-def test_froc_equals_its_definition(seed: int, n_levels: int | None, with_repeats: bool) -> None:
-    records, detections = random_set(seed, n_levels=n_levels)
-    settings = EvaluationSettings(
-        bootstrap_replicates=0, count_repeats_as_false_positives=with_repeats
+@TWINS
+@given(
+    seed=SEED,
+    n_levels=N_LEVELS,
+    with_repeats=st.booleans(),
+    ignored=st.sampled_from([(), ("benign",)]),
+)
+def test_froc_equals_its_definition(
+    seed: int, n_levels: int | None, with_repeats: bool, ignored: tuple[str, ...]
+) -> None:
+    records, detections = random_set(seed, n_levels=n_levels, with_benign=True)
+    settings = replace(
+        NO_INTERVALS, count_repeats_as_false_positives=with_repeats, ignored_classes=ignored
     )
     figures = evaluate(records, detections, settings).figures
     for criterion in ("iou_0.1", "iou_0.5", "centre"):
-        events = slow_events(records, detections, criterion, with_repeats=with_repeats)
-        for population in ("all", "normal"):
-            for what in ("", "lesion_"):
-                for rate in RATES:
+        events = slow_events(records, detections, criterion, settings)
+        for rate in RATES:
+            read = {}
+            for population in POPULATIONS:
+                for what in ("", "lesion_"):
                     expected = slow_sensitivity(
-                        records,
-                        events,
-                        rate,
-                        normals_alone=population == "normal",
-                        per_lesion=bool(what),
+                        records, events, rate, population=population, per_lesion=bool(what)
                     )
                     key = f"froc/{criterion}/{population}/{what}sensitivity_at_{rate:g}"
-                    assert figures[key].value == pytest.approx(expected, abs=1e-12), key
+                    assert figures[key].value == near(expected), key
+                    read[population, what] = expected
+            gap = figures[f"froc/{criterion}/gap/sensitivity_at_{rate:g}"].value
+            assert gap == near(read["positive", ""] - read["all", ""])
+
+
+@TWINS
+@given(seed=SEED, n_levels=N_LEVELS)
+def test_a_froc_curve_holds_every_point_at_which_sensitivity_rises(
+    seed: int, n_levels: int | None
+) -> None:
+    records, detections = random_set(seed, n_levels=n_levels)
+    curves = evaluate(records, detections, NO_INTERVALS).froc
+    events = slow_events(records, detections, "centre", NO_INTERVALS)
+    n_findings = sum(len(targets_of(record)) for record in records)
+    for population, curve in ((name, curves[f"centre/{name}"]) for name in POPULATIONS):
+        is_in = {
+            r.image_id
+            for r in evaluated_of(records)
+            if population in ("all", ("normal", "positive")[r.is_positive(TARGET)])
+        }
+        expected = []
+        false_scores = [s for s, r, f in events if f is None and r.image_id in is_in]
+        hit_scores = [s for s, _, f in events if f is not None]
+        for score in sorted({*hit_scores, *([min(false_scores)] if false_scores else [])})[::-1]:
+            if score in hit_scores or score < min(hit_scores, default=2.0):
+                n_false = sum(other >= score for other in false_scores)
+                n_hits = sum(other >= score for other in hit_scores)
+                expected.append((score, n_false / len(is_in), n_hits / n_findings))
+        if not is_in or not n_findings:
+            expected = []
+        assert list(zip(curve.scores, curve.x, curve.y, strict=True)) == [
+            tuple(map(near, point)) for point in expected
+        ]
+
+
+@TWINS
+@given(seed=SEED, n_levels=N_LEVELS)
+def test_corloc_equals_its_definition(seed: int, n_levels: int | None) -> None:
+    records, detections = random_set(seed, n_levels=n_levels, with_benign=True)
+    right = []
+    for record in records:
+        if targets_of(record):
+            best = rows_of(record, detections)[:1]
+            right.append(any(iou(box, f.box) >= 0.5 for _, box in best for f in targets_of(record)))
+    figure = evaluate(records, detections, NO_INTERVALS).figures["finding/corloc"]
+    assert figure.value == near(np.mean(right) if right else math.nan)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("n_levels", SCORE_LEVELS)
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", levels_of(NO_INTERVALS))
 def test_auc_and_roc_equal_scikit_learn(seed: int, n_levels: int | None, level: str) -> None:
     records, detections = random_set(seed, n_levels=n_levels)
     report = evaluate(records, detections, NO_INTERVALS)
@@ -141,10 +219,12 @@ def test_auc_and_roc_equal_scikit_learn(seed: int, n_levels: int | None, level: 
     assert report.figures[f"{level}/accuracy"].value == pytest.approx((called == truth).mean())
 
 
-def pycocotools_ap(records, detections) -> tuple[float, float]:
-    """AP at .5 and COCO AP by pycocotools alone, from the raw data, ``loadRes`` and all."""
-    classes = ("malignant",)
-    evaluated = [r for r in records if r.is_positive(classes) or r.is_known_normal(classes)]
+def pycocotools_alone(records, detections, *, ignored: tuple[str, ...] = ()):
+    """A COCOeval of the raw data, ``loadRes`` and all, with its own defaults.
+
+    It has no key for an ignored finding: one is taken out of the range of areas.
+    """
+    evaluated = evaluated_of(records)
     truth = COCO()
     truth.dataset = {
         "info": {},
@@ -156,11 +236,12 @@ def pycocotools_ap(records, detections) -> tuple[float, float]:
                 "image_id": r.image_id,
                 "category_id": 1,
                 "bbox": [f.box[0], f.box[1], f.box[2] - f.box[0], f.box[3] - f.box[1]],
-                "area": (f.box[2] - f.box[0]) * (f.box[3] - f.box[1]),
+                "area": 1e12 if f.category in ignored else 1.0,
                 "iscrowd": 0,
             }
             for r in evaluated
             for f in r.findings
+            if f.category in (*TARGET, *ignored)
         ],
     }
     results = [
@@ -168,16 +249,10 @@ def pycocotools_ap(records, detections) -> tuple[float, float]:
             "image_id": r.image_id,
             "category_id": 1,
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            "score": float(score),
+            "score": score,
         }
         for r in evaluated
-        for box, score, name in zip(
-            detections.images[r.image_id].boxes,
-            detections.images[r.image_id].scores,
-            detections.images[r.image_id].categories,
-            strict=True,
-        )
-        if name == "malignant"
+        for score, box in rows_of(r, detections)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
@@ -185,17 +260,50 @@ def pycocotools_ap(records, detections) -> tuple[float, float]:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return float(evaluation.stats[1]), float(evaluation.stats[0])
+    return evaluation
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_average_precision_equals_pycocotools(seed: int) -> None:
+@pytest.mark.parametrize("ignored", [(), ("benign",)])
+def test_average_precision_equals_pycocotools(seed: int, ignored: tuple[str, ...]) -> None:
+    records, detections = random_set(seed, n_patients=20, n_detections=15, with_benign=True)
+    figures = evaluate(records, detections, replace(NO_INTERVALS, ignored_classes=ignored)).figures
+    stats = pycocotools_alone(records, detections, ignored=ignored).stats
+    assert 0 < stats[1] < 1
+    assert figures["finding/ap50"].value == near(stats[1])
+    assert figures["finding/coco_ap"].value == near(stats[0])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_precision_recall_curve_is_that_of_pycocotools(seed: int) -> None:
     records, detections = random_set(seed, n_patients=20, n_detections=15)
-    figures = evaluate(records, detections, NO_INTERVALS).figures
-    ap50, coco_ap = pycocotools_ap(records, detections)
-    assert 0 < ap50 < 1
-    assert figures["finding/ap50"].value == pytest.approx(ap50, abs=1e-12)
-    assert figures["finding/coco_ap"].value == pytest.approx(coco_ap, abs=1e-12)
+    curve = evaluate(records, detections, NO_INTERVALS).precision_recall["0.5"]
+    evaluation = pycocotools_alone(records, detections)
+    expected = evaluation.eval["precision"][0, :, 0, 0, -1]  # the best from each recall on
+    recall, precision = np.array(curve.x), np.array(curve.y)
+    assert recall[-1] == near(evaluation.eval["recall"][0, 0, 0, -1])
+    for level, height in zip(np.linspace(0, 1, 101), expected, strict=True):
+        best = precision[recall >= level].max(initial=0.0)
+        assert best == pytest.approx(height, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["froc/centre/all", "precision_recall/0.5"])
+def test_a_band_holds_95_percent_of_the_resampled_curves(name: str) -> None:
+    records, detections = random_set(1, n_patients=15)
+    settings = replace(NO_INTERVALS, bootstrap_replicates=200)
+    evidence = gather(records, detections, settings)
+    band = evaluate(records, detections, settings).bands[name]
+    weights = resampling_weights(evidence.strata, 200, seed=0)
+    (statistic,) = [s for s in statistics_of(evidence, settings) if name in s.bands]
+    start = len(statistic.keys)
+    for other, x in statistic.bands.items():
+        if other == name:
+            break
+        start += len(x)
+    heights = statistic.compute(weights.astype(float))[:, start : start + len(band.x)]
+    inside = (heights >= np.array(band.low)) & (heights <= np.array(band.high))
+    assert (inside.mean(axis=0) >= 0.94).all()
+    assert np.array(band.low) == pytest.approx(np.nanquantile(heights, 0.025, axis=0))
 
 
 def resampled(records, detections, patients: list[str]):
@@ -228,24 +336,16 @@ def test_each_bootstrap_replicate_equals_an_evaluation_of_the_resampled_set(
     n_levels: int | None,
 ) -> None:
     records, detections = random_set(3, n_patients=10, n_detections=6, n_levels=n_levels)
-    settings = NO_INTERVALS
-    views, patient_ids = views_of(records, detections.images, settings)
-    evaluated = [view for view in views if view.truth is not Truth.UNKNOWN]
-    strata = patient_strata(views, len(patient_ids), settings)
-    weights = resampling_weights(strata, 12, seed=5)
-    statistics = list(
-        _statistics(
-            {level: units_of(views, level, settings) for level in LEVELS},
-            [events_of(evaluated, c, len(patient_ids), settings) for c in HIT_CRITERIA],
-            evaluated,
-            len(patient_ids),
-            settings,
-        )
-    )
+    settings = replace(NO_INTERVALS, prevalence=0.01)
+    chosen = (OperatingPoint("case", "youden", 0.7),)
+    evidence = gather(records, detections, settings)
+    weights = resampling_weights(evidence.strata, 12, seed=5)
+    statistics = list(statistics_of(evidence, settings))
     fast = [statistic.compute(weights.astype(float)) for statistic in statistics]
     for row, drawn in enumerate(weights):
-        patients = [p for p, n in zip(patient_ids, drawn, strict=True) for _ in range(n)]
-        slow = evaluate(*resampled(records, detections, patients), settings).figures
+        patients = [p for p, n in zip(evidence.patient_ids, drawn, strict=True) for _ in range(n)]
+        resampling = resampled(records, detections, patients)
+        slow = evaluate(*resampling, settings, operating_points=chosen).figures
         for statistic, values in zip(statistics, fast, strict=True):
             for key, value in zip(statistic.keys, values[row], strict=True):
                 # pycocotools ranks equal scores by image number, which a resampled set changes.
@@ -271,9 +371,12 @@ def test_resampling_keeps_the_strata() -> None:
 )
 def test_clopper_pearson_equals_scipy(right: int, trials: int) -> None:
     expected = binomtest(right, trials).proportion_ci(0.95, method="exact")
-    assert clopper_pearson(right, trials) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    interval = clopper_pearson(right, trials)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert interval.method == "clopper-pearson"
 
 
 def test_clopper_pearson_by_hand() -> None:
     # No success in 10: the upper end solves (1 - p)^10 = .025.
-    assert clopper_pearson(0, 10) == pytest.approx((0.0, 1 - 0.025**0.1))
+    interval = clopper_pearson(0, 10)
+    assert (interval.low, interval.high) == pytest.approx((0.0, 1 - 0.025**0.1))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,15 +21,18 @@ from simfrcnn.artifacts import sidecar_of, write_detections
 from simfrcnn.cli import evaluate as command
 from simfrcnn.errors import ArtifactError, ConfigError, DataError, OutputError, SimFrcnnError
 from simfrcnn.evaluation import Figure, evaluate, write_report
-from simfrcnn.evaluation.figures import choose_sheet, draw_froc, draw_roc, draw_sheet
-from simfrcnn.evaluation.report import DISCLAIMER, summary_lines
+from simfrcnn.evaluation.reporting.documents import DISCLAIMER
+from simfrcnn.evaluation.reporting.figures import draw_charts, pictures_of
+from simfrcnn.evaluation.reporting.gallery import HungPicture
+from simfrcnn.evaluation.reporting.report import main_point, summary_lines
+from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import (
     CATEGORIES,
     detection_file,
-    finding,
     found,
+    grey_pictures,
     image,
     random_set,
 )
@@ -37,31 +43,44 @@ FILES = {
     "report.json",
     "report.md",
     "report.html",
-    "roc.svg",
-    "roc.png",
-    "froc.svg",
-    "froc.png",
+    *(
+        f"{name}.{kind}"
+        for name in ("roc", "froc", "precision_recall", "calibration")
+        for kind in ("svg", "png")
+    ),
 }
 
 
-def grey(record: ImageRecord) -> np.ndarray:
-    return np.full((record.height, record.width), 90, dtype=np.uint8)
-
-
 class Page(HTMLParser):
-    """What a page loads, and its text."""
+    """What a page loads, the text that a reader sees, and the data for its script."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.sources: list[str] = []
         self.words: list[str] = []
+        self.data: dict[str, object] = {}
+        self.tags: set[str] = set()
+        self._inside: list[tuple[str, str | None]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.tags.add(tag)
+        facts = dict(attrs)
+        self.sources += [
+            facts[name] or "" for name in ("src", "href") if name in facts and tag != "a"
+        ]
+        if tag in ("script", "style"):
+            self._inside = [(tag, facts.get("id"))]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._inside = []
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if not self._inside:
+            self.words.append(data)
+        elif self._inside[0][1]:
+            self.data[self._inside[0][1]] = json.loads(data)
 
 
 def test_the_files_of_a_report(tmp_path: Path) -> None:
@@ -72,16 +91,15 @@ def test_the_files_of_a_report(tmp_path: Path) -> None:
         report,
         records=records,
         detections=detections,
-        load_pixels=grey,
+        load_pictures=grey_pictures,
         title="A <test>",
     )
-    assert {path.name for path in page.parent.iterdir()} == FILES | {"images.png"}
+    assert {path.name for path in page.parent.iterdir()} == FILES
     assert json.loads((page.parent / "report.json").read_text()) == json.loads(
         json.dumps(report.to_json(), allow_nan=False)
     )
     html = Page(page.read_text())
-    assert len(html.sources) == 3
-    assert all(source.startswith("data:image/") for source in html.sources)
+    assert html.sources == []  # not one file, not one address
     text, markdown = " ".join(html.words), (page.parent / "report.md").read_text()
     auc = report.figures["case/auc"]
     for words in (text, markdown):
@@ -89,41 +107,152 @@ def test_the_files_of_a_report(tmp_path: Path) -> None:
         assert f"{auc.low:.3f} to {auc.high:.3f}" in words
         assert DISCLAIMER in words
         assert "test.json" in words
-        assert words.index("Summary") < words.index("Rules")
+        assert words.index("Summary") < words.index("Curves") < words.index("Rules")
+        assert "exams are shown, at most 12 for each reason" in words
     assert "A <test>" in text  # escaped in the source, whole on the page
-    for name in ("roc.svg", "froc.svg"):
-        assert ET.parse(page.parent / name).getroot().tag.endswith("svg")
-        assert f"]({name})" in markdown
+    assert "test" not in html.tags
+    for name in ("roc", "froc", "precision_recall", "calibration"):
+        assert ET.parse(page.parent / f"{name}.svg").getroot().tag.endswith("svg")
+        assert f"]({name}.svg)" in markdown
 
 
-def test_without_pixels_there_is_no_sheet_and_the_page_says_so(tmp_path: Path) -> None:
+def test_what_is_in_the_page_for_its_script(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    report = evaluate(records, detections, FEW)
+    page = write_report(
+        tmp_path, report, records=records, detections=detections, load_pictures=grey_pictures
+    )
+    data = Page(page.read_text()).data
+    assert data["report-data"]["start"] == 0.5
+    for level, units in report.units.items():
+        held = data["report-data"]["levels"][level]
+        for truth in ("positive", "normal"):
+            scores = np.frombuffer(base64.b64decode(held[truth]), dtype="<f8")
+            assert scores.tolist() == sorted(u.score for u in units if u.truth == truth)
+        assert held["unknown"] == sum(unit.truth == "unknown" for unit in units)
+    shown = {view["id"] for exam in data["report-data"]["exams"] for view in exam["views"]}
+    assert {int(image_id) for image_id in data["report-pictures"]} == shown
+    assert len(shown) > 5
+
+
+def test_without_pixels_there_are_boxes_in_empty_frames_and_the_page_says_so(
+    tmp_path: Path,
+) -> None:
     records, detections = random_set(0)
     report = evaluate(records, detections, FEW)
     arguments = {"records": records, "detections": detections}
-    write_report(tmp_path, report, load_pixels=grey, **arguments)
-    page = write_report(tmp_path, report, load_pixels=None, **arguments)
+    write_report(tmp_path, report, load_pictures=grey_pictures, **arguments)
+    page = write_report(tmp_path, report, load_pictures=None, **arguments)
     assert {path.name for path in tmp_path.iterdir()} == FILES
-    assert "No sheet of images was drawn" in page.read_text()
+    html = Page(page.read_text())
+    assert "boxes are shown in empty frames" in " ".join(html.words)
+    assert html.data["report-pictures"] == {}
+    assert any(v["found"] for exam in html.data["report-data"]["exams"] for v in exam["views"])
+
+
+def test_an_earlier_report_leaves_no_picture_behind(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    report = evaluate(records, detections, FEW)
+    arguments = {"records": records, "detections": detections, "load_pictures": None}
+    write_report(tmp_path, report, **arguments)
+    (tmp_path / "images.png").write_bytes(b"of the first versions")
+    (tmp_path / "mine.png").write_bytes(b"not ours")
+    write_report(tmp_path, replace(report, calibration={}), **arguments)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == FILES - {"calibration.svg", "calibration.png"} | {"mine.png"}
 
 
 def test_a_report_of_undefined_figures_is_written_all_the_same(tmp_path: Path) -> None:
     records, detections = [image(1, "A")], detection_file(found(1))
     report = evaluate(records, detections, FEW)
-    page = write_report(tmp_path, report, records=records, detections=detections, load_pixels=grey)
+    page = write_report(
+        tmp_path, report, records=records, detections=detections, load_pictures=grey_pictures
+    )
     text = " ".join(Page(page.read_text()).words)
     assert "needs a positive and a normal case" in text
     assert "nan" not in text.lower().split()
     assert summary_lines(report)[0].startswith("AUC by case          undefined")
 
 
+def test_a_report_without_intervals_says_why(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    report = evaluate(records, detections, replace(FEW, bootstrap_replicates=0))
+    page = write_report(
+        tmp_path, report, records=records, detections=detections, load_pictures=None
+    )
+    text = " ".join(Page(page.read_text()).words)
+    assert "no interval: none was asked for" in text
+    assert "Intervals by" not in text
+    assert "Bands round curves" not in text
+
+
+def test_the_rules_name_the_methods_that_were_used_and_no_other(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    report = evaluate(records, detections, FEW)
+    page = write_report(
+        tmp_path, report, records=records, detections=detections, load_pictures=None
+    )
+    text = " ".join(Page(page.read_text()).words)
+    used = {figure.method for figure in report.figures.values()}
+    for method, words in (
+        ("bootstrap", "Intervals by bootstrap: 40 (seed 0) resamplings"),
+        ("clopper-pearson", "Intervals by Clopper-Pearson:"),
+        ("delong-logit", "Intervals by DeLong, logit:"),
+        ("obuchowski-logit", "Intervals by Obuchowski, logit:"),
+        ("disjoint-pairs", "Intervals by disjoint pairs:"),
+    ):
+        assert (words in text) == (method in used)
+    assert len(used - {None}) >= 2
+
+
+def test_the_summary_stands_at_the_point_that_was_chosen_on_validation(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    chosen = OperatingPoint("case", "sensitivity", 0.3, 0.9, "val", 0.95, 0.5)
+    report = evaluate(records, detections, FEW, operating_points=(chosen,))
+    assert main_point(report) == chosen
+    assert main_point(evaluate(records, detections, FEW)).rule == "fixed"
+    page = write_report(
+        tmp_path, report, records=records, detections=detections, load_pictures=None
+    )
+    html = Page(page.read_text())
+    text = " ".join(html.words)
+    assert "at score >= 0.3, an operating point chosen on val (by sensitivity)" in text
+    assert html.data["report-data"]["start"] == 0.3
+    confusion = report.confusions["case/sensitivity"]
+    table = f"| positive | {confusion.true_positives} | {confusion.false_negatives} |"
+    assert table in (tmp_path / "report.md").read_text()
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def test_a_hostile_id_stays_a_word(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    records = [replace(record, exam_id=HOSTILE + record.exam_id) for record in records]
+    report = evaluate(records, detections, FEW, provenance={"annotations": HOSTILE})
+    page = write_report(
+        tmp_path,
+        report,
+        records=records,
+        detections=detections,
+        load_pictures=grey_pictures,
+        title=HOSTILE,
+    )
+    html = Page(page.read_text())
+    assert "img" not in html.tags
+    assert html.data["report-data"]["exams"][0]["id"].startswith(HOSTILE)
+    assert HOSTILE in " ".join(html.words)
+    assert "<img" not in (tmp_path / "report.md").read_text()
+
+
 def test_an_image_that_cannot_be_read_leaves_nothing_half_written(tmp_path: Path) -> None:
-    def broken(record: ImageRecord) -> np.ndarray:
-        raise DataError(f"{record.path} is damaged")
+    def broken(records: Sequence[ImageRecord]) -> list[HungPicture]:
+        raise DataError(f"{records[0].path} is damaged")
 
     records, detections = random_set(0)
     report = evaluate(records, detections, FEW)
     with pytest.raises(DataError, match="is damaged"):
-        write_report(tmp_path, report, records=records, detections=detections, load_pixels=broken)
+        write_report(tmp_path, report, records=records, detections=detections, load_pictures=broken)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -133,59 +262,32 @@ def test_an_output_folder_that_is_a_file(tmp_path: Path) -> None:
     report = evaluate(records, detections, FEW)
     with pytest.raises(OutputError, match="report is a file"):
         write_report(
-            tmp_path / "report", report, records=records, detections=detections, load_pixels=None
+            tmp_path / "report", report, records=records, detections=detections, load_pictures=None
         )
     assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_a_gallery_of_less_than_nothing(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    report = evaluate(records, detections, FEW)
+    with pytest.raises(ConfigError, match="--gallery is -1; 0"):
+        write_report(
+            tmp_path,
+            report,
+            records=records,
+            detections=detections,
+            load_pictures=None,
+            n_gallery=-1,
+        )
 
 
 def test_drawing_is_deterministic_and_leaves_matplotlib_as_it_was() -> None:
     records, detections = random_set(1)
     report = evaluate(records, detections, FEW)
     before = dict(matplotlib.rcParams)
-    assert draw_roc(report, "svg") == draw_roc(report, "svg")
-    assert draw_froc(report, "svg") == draw_froc(report, "svg")
+    for charts in pictures_of(report).values():
+        assert draw_charts(charts, "svg") == draw_charts(charts, "svg")
     assert dict(matplotlib.rcParams) == before
-
-
-def test_the_sheet_shows_extremes_and_each_image_once() -> None:
-    records = [image(i, f"P{i}", *([finding(BOX, i)] if i <= 3 else [])) for i in range(1, 9)]
-    scores = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.1, 5: 0.8, 6: 0.3, 7: 0.0, 8: 0.6}
-    detections = detection_file(*(found(i, (BOX, score)) for i, score in scores.items()))
-    rows = choose_sheet(records, detections.images, FEW, n_per_row=2)
-    assert [(row.title, [r.image_id for r in row.records]) for row in rows] == [
-        ("positive images, highest scores", [2, 3]),
-        ("positive images, lowest scores", [1]),
-        ("normal images, highest scores", [5, 8]),
-        ("normal images, lowest scores", [7, 4]),
-    ]
-
-
-def test_the_sheet_draws_truth_and_detections_where_they_are() -> None:
-    records = [image(1, "A", finding((20, 20, 40, 40)))]
-    rows = choose_sheet(records, {1: found(1)}, FEW)
-    without = draw_sheet(rows, {1: found(1)}, FEW, grey)
-    with_one = draw_sheet(rows, {1: found(1, ((60, 60, 90, 90), 0.75))}, FEW, grey)
-    pictures = [
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        for data in (without, with_one)
-    ]
-    is_green = (pictures[0] == (0x73, 0x9E, 0x00)).all(axis=2)  # BGR of the target's colour
-    panel = (abs(pictures[0].astype(int) - 90) <= 2).all(axis=2)
-    # The soft edges of letters hold a few pixels of the same grey.
-    left, right = np.flatnonzero(panel.sum(axis=0) > 50)[[0, -1]]
-    top, bottom = np.flatnonzero(panel.sum(axis=1) > 50)[[0, -1]]
-    columns, lines = np.flatnonzero(is_green.any(axis=0)), np.flatnonzero(is_green.any(axis=1))
-    placed = [
-        (columns[0] - left) / (right - left),
-        (columns[-1] - left) / (right - left),
-        (lines[0] - top) / (bottom - top),
-        (lines[-1] - top) / (bottom - top),
-    ]
-    assert placed == pytest.approx([0.2, 0.4, 0.2, 0.4], abs=0.02)
-    changed = (pictures[0] != pictures[1]).any(axis=2)
-    columns, lines = np.flatnonzero(changed.any(axis=0)), np.flatnonzero(changed.any(axis=1))
-    assert (columns[0] - left) / (right - left) == pytest.approx(0.6, abs=0.02)
-    assert (lines[-1] - top) / (bottom - top) == pytest.approx(0.9, abs=0.02)
 
 
 def test_figures_in_words() -> None:
@@ -277,12 +379,13 @@ def test_the_command(
     assert re.search(r"Sensitivity by case +1\.000 \(0\.025 to 1\.000\)", printed)
     assert f"report: {output / 'report.html'}" in printed
     document = json.loads((output / "report.json").read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["settings"]["bootstrap_replicates"] == 20
     assert document["figures"]["froc/centre/all/sensitivity_at_1"]["value"] == 0.5
     assert document["figures"]["froc/centre/all/lesion_sensitivity_at_1"]["value"] == 1.0
     assert len(document["provenance"]["annotations_sha256"]) == 64
-    assert (output / "images.png").exists()
+    page = Page((output / "report.html").read_text())
+    assert page.data["report-pictures"]["1"].startswith("data:image/jpeg;base64,")
 
 
 def test_the_command_passes_its_options_on(test_set: dict[str, Path], tmp_path: Path) -> None:
@@ -304,7 +407,7 @@ def test_the_command_passes_its_options_on(test_set: dict[str, Path], tmp_path: 
         bootstrap_seed=4,
     )
     assert command.run(args) == 0
-    assert not (tmp_path / "out" / "images.png").exists()
+    assert '"report-pictures">{}<' in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_command_without_options_uses_the_default_settings(

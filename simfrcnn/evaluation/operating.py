@@ -1,0 +1,447 @@
+"""From which score on is a case called positive? Chosen on a validation set, applied to others.
+
+A threshold that is chosen on the set on which it is judged makes sensitivity and specificity look
+better than they are. So it is chosen here, on validation, written into a file with all that its
+meaning hangs on, and refused where that does not hold.
+
+Thresholds lie midway between two neighbouring scores of the validation set, not at one: the called
+units are the same, but a score that is computed again with another rounding stays on its side, and
+neither neighbour is favoured in new cases. Only a threshold that finds at least one positive unit
+and spares at least one normal one is an operating point: calling nobody or everybody positive is
+no test.
+
+Shapes: U units of known truth of one level, C candidate thresholds, by falling score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.artifacts import DetectionFile
+from simfrcnn.errors import ArtifactError, ConfigError
+from simfrcnn.evaluation.results import OperatingPoint, OperatingRule, Report, UnitScore
+from simfrcnn.evaluation.truth import Truth
+from simfrcnn.files import write_json
+from simfrcnn.settings import EvaluationSettings
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+OPERATING_POINTS_SCHEMA_VERSION = 1
+FILE_NAME = "operating_points.json"
+RULES: tuple[OperatingRule, ...] = ("youden", "sensitivity", "specificity")
+_KIND = "simfrcnn-operating-points"
+_SETTINGS = (
+    "target_classes",
+    "pooling",
+    "case_by",
+    "unknown_images",
+    "operating_sensitivity",
+    "operating_specificity",
+)
+"""The rules that make a unit's score and truth, and those that were asked of the points."""
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """A data set on which points were chosen, and the hash of its annotation file if known."""
+
+    name: str
+    annotations_sha256: str | None
+
+
+@dataclass(frozen=True)
+class ChosenPoints:
+    """The operating points of a model, and all that their meaning hangs on.
+
+    ``missing`` says by key (``breast/youden``) why there is no point. ``settings`` are those of
+    :class:`EvaluationSettings` that matter, in JSON types. ``checkpoint_sha256`` is that of the
+    model whose scores the thresholds cut, None where the detections did not say it.
+    """
+
+    points: tuple[OperatingPoint, ...]
+    missing: Mapping[str, str]
+    settings: Mapping[str, Any]
+    chosen_on: tuple[ValidationSet, ...]
+    checkpoint_sha256: str | None
+
+
+def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
+    """Choose a threshold by each rule at each level, from the scores of validation sets.
+
+    Several sets are one here: their units are put together, so that there is one threshold, and a
+    large set counts for more than a small one.
+
+    Args:
+        reports: What :func:`simfrcnn.evaluation.evaluate` said of each validation set, by name;
+            intervals are not needed.
+
+    Raises:
+        ConfigError: There is no report, or they were made under different settings.
+        ArtifactError: The detections are of different checkpoints.
+    """
+    if not reports:
+        raise ConfigError("operating points are chosen on a validation set; none was given")
+    settings, *others = (_settings_that_matter(report.settings) for report in reports.values())
+    if any(other != settings for other in others):
+        raise ConfigError(
+            f"the evaluations of {_and(reports)} follow different rules; evaluate them alike"
+        )
+    checkpoints = {_checkpoint_of(report) for report in reports.values()}
+    if len(checkpoints) > 1:
+        raise ArtifactError(
+            f"the detections on {_and(reports)} are of different checkpoints; an operating point "
+            "belongs to one"
+        )
+    first = next(iter(reports.values()))
+    points: list[OperatingPoint] = []
+    missing: dict[str, str] = {}
+    for level in first.units:
+        units = [unit for report in reports.values() for unit in report.units[level]]
+        for rule in RULES:
+            choice = choose_point(units, level, rule, first.settings, chosen_on=_and(reports))
+            if isinstance(choice, OperatingPoint):
+                points.append(choice)
+            else:
+                missing[f"{level}/{rule}"] = choice
+    return ChosenPoints(
+        points=tuple(points),
+        missing=missing,
+        settings=settings,
+        chosen_on=tuple(
+            ValidationSet(name, report.provenance.get("annotations_sha256"))
+            for name, report in reports.items()
+        ),
+        checkpoint_sha256=checkpoints.pop(),
+    )
+
+
+def choose_point(
+    units: Sequence[UnitScore],
+    level: str,
+    rule: OperatingRule,
+    settings: EvaluationSettings,
+    *,
+    chosen_on: str,
+) -> OperatingPoint | str:
+    """The best threshold by one rule, or the reason why there is none.
+
+    ``youden``: the highest sensitivity + specificity - 1, of equal ones that of the highest
+    sensitivity, because a missed cancer weighs more than a recall. ``sensitivity``: the highest
+    specificity at a sensitivity of ``settings.operating_sensitivity`` or more, of equal ones that
+    of the highest sensitivity. ``specificity``: the same with the two exchanged.
+
+    Args:
+        units: Of one level; those of unknown truth do not count.
+        level: ``case``, ``breast``, ``image`` ...
+        rule: One of :data:`RULES`.
+        settings: For the two targets.
+        chosen_on: The name of the data set.
+
+    Reference:
+        Youden 1950 (the index).
+    """
+    known = [unit for unit in units if unit.truth != Truth.UNKNOWN.label]
+    scores = np.array([unit.score for unit in known], dtype=np.float64)
+    is_positive = np.array([unit.truth == Truth.POSITIVE.label for unit in known], dtype=bool)
+    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
+    if not n_positive or not n_normal:
+        return (
+            f"needs positive and normal units of this level; {chosen_on} has {n_positive} positive "
+            f"and {n_normal} normal ones"
+        )
+    thresholds, found, spared = _candidates(scores, is_positive)
+    sensitivity, specificity = found / n_positive, spared / n_normal
+    target: float | None = None
+    if rule == "youden":
+        # In whole numbers, so that equal indices are equal.
+        index = found * n_normal + spared * n_positive - n_positive * n_normal
+        order = np.lexsort((found, index))
+        is_allowed = index > 0
+        none = f"no score threshold tells positive from normal better than chance on {chosen_on}"
+    elif rule == "sensitivity":
+        target = settings.operating_sensitivity
+        order = np.lexsort((found, spared))
+        is_allowed = sensitivity >= target
+        none = (
+            f"on {chosen_on}, a sensitivity of {target:g} or more is reached only where every "
+            "normal one is called positive"
+        )
+    else:
+        target = settings.operating_specificity
+        order = np.lexsort((spared, found))
+        is_allowed = specificity >= target
+        none = (
+            f"on {chosen_on}, a specificity of {target:g} or more is kept only where no positive "
+            "one is found"
+        )
+    allowed = order[is_allowed[order]]
+    if not len(allowed):
+        return none
+    best = int(allowed[-1])
+    return OperatingPoint(
+        level=level,
+        rule=rule,
+        score_threshold=float(thresholds[best]),
+        target=target,
+        chosen_on=chosen_on,
+        sensitivity=float(sensitivity[best]),
+        specificity=float(specificity[best]),
+    )
+
+
+def _candidates(
+    scores: FloatArray, is_positive: NDArray[np.bool_]
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Thresholds (C,), with the positive units found and the normal ones spared at each (C,).
+
+    Args:
+        scores: (U,)
+        is_positive: (U,)
+    """
+    levels = np.unique(scores)[::-1]
+    positives, normals = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
+    found = len(positives) - np.searchsorted(positives, levels, side="left")
+    spared = np.searchsorted(normals, levels, side="left")
+    below = np.append(levels[1:], 0.0)
+    middle = levels / 2 + below / 2
+    # Between two neighbouring floats there is no middle: rounding could call the lower one too.
+    thresholds = np.where(middle > below, middle, levels)
+    is_point = (found > 0) & (spared > 0)
+    return thresholds[is_point], found[is_point], spared[is_point]
+
+
+# Applying them
+
+
+def all_points(
+    levels: Sequence[str], settings: EvaluationSettings, given: Sequence[OperatingPoint]
+) -> tuple[OperatingPoint, ...]:
+    """At each level the fixed ``score_threshold``, then the given points in their order.
+
+    Raises:
+        ConfigError: A point of a level that there is not, or two by one rule.
+    """
+    of_levels: dict[str, list[OperatingPoint]] = {
+        level: [OperatingPoint(level, "fixed", settings.score_threshold)] for level in levels
+    }
+    for point in given:
+        if point.level not in of_levels:
+            raise ConfigError(
+                f"an operating point is of level {point.level!r}; there are {', '.join(levels)}"
+            )
+        if point.key in {other.key for other in of_levels[point.level]}:
+            raise ConfigError(f"there are two operating points {point.key}; one is legal")
+        of_levels[point.level].append(point)
+    return tuple(itertools.chain.from_iterable(of_levels.values()))
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What :func:`simfrcnn.evaluation.evaluate` is given of chosen points."""
+
+    points: tuple[OperatingPoint, ...] = ()
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def apply_to(
+    chosen: ChosenPoints,
+    detections: DetectionFile,
+    settings: EvaluationSettings,
+    annotations_sha256: str,
+) -> Applied:
+    """Check that points fit what is to be judged (:func:`points_for`), and say where they are from.
+
+    Args:
+        chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
+        detections: To be judged.
+        settings: By these rules.
+        annotations_sha256: Of the annotation file they are judged by.
+
+    Raises:
+        ConfigError: The points were chosen under other settings.
+        ArtifactError: They were chosen for another model.
+    """
+    sha256 = detections.provenance.get("checkpoint_sha256")
+    return Applied(
+        points=points_for(chosen, settings, checkpoint_sha256=sha256),
+        notes=tuple(notes_on(chosen, annotations_sha256)),
+        provenance={
+            "operating_points": {
+                "chosen_on": [dataclasses.asdict(one) for one in chosen.chosen_on],
+                "checkpoint_sha256": chosen.checkpoint_sha256,
+            }
+        },
+    )
+
+
+def points_for(
+    chosen: ChosenPoints, settings: EvaluationSettings, *, checkpoint_sha256: str | None
+) -> tuple[OperatingPoint, ...]:
+    """The points, if they mean the same under these settings and for this model.
+
+    Args:
+        chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
+        settings: Those of the evaluation to come.
+        checkpoint_sha256: Of the model that made the detections to be judged; None if unknown.
+
+    Raises:
+        ConfigError: The points were chosen under other settings.
+        ArtifactError: They were chosen for another model.
+    """
+    wanted = _settings_that_matter(settings)
+    for name, value in wanted.items():
+        if chosen.settings[name] != value:
+            raise ConfigError(
+                f"the operating points were chosen with {name} {chosen.settings[name]!r}, but "
+                f"{value!r} is in use: evaluate with the settings they were chosen under, or "
+                "choose them again"
+            )
+    if checkpoint_sha256 and chosen.checkpoint_sha256 not in (None, checkpoint_sha256):
+        raise ArtifactError(
+            "the operating points were chosen for another checkpoint than the one that made the "
+            f"detections (sha256 {str(chosen.checkpoint_sha256)[:12]}... and "
+            f"{checkpoint_sha256[:12]}...): a score means something else there; choose them on "
+            "validation detections of this checkpoint"
+        )
+    return chosen.points
+
+
+def notes_on(chosen: ChosenPoints, annotations_sha256: str | None) -> Iterator[str]:
+    """What a reader must know about points that are applied to a test set.
+
+    Args:
+        chosen: The points.
+        annotations_sha256: Of the test set's annotation file.
+    """
+    for validation in chosen.chosen_on:
+        if annotations_sha256 and validation.annotations_sha256 == annotations_sha256:
+            yield (
+                f"OPTIMISTIC: the operating points were chosen on {validation.name}, the very set "
+                "that is judged here; their sensitivity and specificity must not be quoted as a "
+                "test result."
+            )
+    if not chosen.checkpoint_sha256:
+        yield (
+            "The detections on which the operating points were chosen do not name their "
+            "checkpoint: that it is the model judged here is taken on trust."
+        )
+    for reason in dict.fromkeys(chosen.missing.values()):
+        keys = [key for key, why in chosen.missing.items() if why == reason]
+        yield f"There is no operating point {', '.join(keys)}: {reason}."
+
+
+def lines_on(chosen: ChosenPoints) -> list[str]:
+    """The points by case, and why there is none, one line each, for a terminal."""
+    lines = [
+        f"{point.key}: positive from score {point.score_threshold:.4f} on (sensitivity "
+        f"{point.sensitivity:.3f}, specificity {point.specificity:.3f} on {point.chosen_on})"
+        for point in chosen.points
+        if point.level == "case"
+    ]
+    reasons = (f"{k}: none; {why}" for k, why in chosen.missing.items() if k.startswith("case/"))
+    return [*lines, *reasons]
+
+
+# The file
+
+
+def write_operating_points(path: Path, chosen: ChosenPoints) -> None:
+    """Write points as JSON, atomically; :func:`read_operating_points` gives them back.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    write_json(
+        path,
+        {
+            "kind": _KIND,
+            "schema_version": OPERATING_POINTS_SCHEMA_VERSION,
+            **dataclasses.asdict(chosen),
+        },
+    )
+
+
+def read_operating_points(path: Path) -> ChosenPoints:
+    """Read points that were chosen before.
+
+    Raises:
+        ArtifactError: The file is missing, another kind of file, of another schema version, or
+            damaged.
+    """
+    path = Path(path)
+    content = _read_json(path)
+    if not isinstance(content, dict) or content.get("kind") != _KIND:
+        raise ArtifactError(
+            f"{path} is not a file of operating points (its 'kind' must be {_KIND!r})"
+        )
+    if content.get("schema_version") != OPERATING_POINTS_SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema version {content.get('schema_version')!r}; this program reads "
+            f"{OPERATING_POINTS_SCHEMA_VERSION}: choose the points again with this version"
+        )
+    try:
+        chosen = ChosenPoints(
+            points=tuple(OperatingPoint(**point) for point in content["points"]),
+            missing=dict(content["missing"]),
+            settings={name: content["settings"][name] for name in _SETTINGS},
+            chosen_on=tuple(ValidationSet(**one) for one in content["chosen_on"]),
+            checkpoint_sha256=content["checkpoint_sha256"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is damaged ({type(error).__name__}: {error}): choose the points again"
+        ) from error
+    for point in chosen.points:
+        _check_point(point, path)
+    return chosen
+
+
+def _read_json(path: Path) -> Any:
+    what = f"a file of operating points ({FILE_NAME} of a run folder)"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}); {what} was expected there"
+        ) from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not {what}: it is not valid JSON ({error})") from error
+
+
+def _check_point(point: OperatingPoint, path: Path) -> None:
+    if point.rule not in RULES:
+        raise ArtifactError(f"{path}: the rule {point.rule!r} is none of {', '.join(RULES)}")
+    threshold = point.score_threshold
+    is_score = isinstance(threshold, float | int) and math.isfinite(threshold)
+    if not is_score or not 0 < threshold <= 1:
+        raise ArtifactError(
+            f"{path}: the score threshold of {point.key} is {threshold!r}; a number in (0, 1] is "
+            "legal"
+        )
+
+
+def _settings_that_matter(settings: EvaluationSettings) -> dict[str, Any]:
+    """In JSON types, the classes in an order of their own."""
+    values = {name: getattr(settings, name) for name in _SETTINGS}
+    return {**values, "target_classes": sorted(settings.target_classes)}
+
+
+def _checkpoint_of(report: Report) -> str | None:
+    sha256 = report.provenance.get("prediction", {}).get("checkpoint_sha256")
+    return None if sha256 is None else str(sha256)
+
+
+def _and(names: Mapping[str, Any]) -> str:
+    return " and ".join(names)

@@ -1,0 +1,184 @@
+"""Which of several models is best, and which of them cannot be told apart?
+
+All models are judged on the same resamplings of the same patients. Two models tie where the 95%
+interval of their paired difference contains 0, or where there is no interval. Ties are not
+transitive: A can be better than C while B ties with both. So each model has a range of ranks: at
+best one more than the number of models that are better than it, at worst the number of models,
+itself among them, that it is not better than.
+
+Shapes: T tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simfrcnn.errors import ConfigError
+from simfrcnn.evaluation.comparison import (
+    METRICS,
+    PRIMARY,
+    Comparison,
+    Resampled,
+    compare,
+    mean_over_seeds,
+)
+from simfrcnn.evaluation.results import NAN, Figure
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """``first - second`` on the same cases, in the order in which the models were named.
+
+    ``p_holm`` is the p-value of DeLong's test after Holm's adjustment for the number of pairs; NaN
+    where there is no test.
+    """
+
+    first: str
+    second: str
+    comparison: Comparison
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One model's place: ``best_rank`` to ``worst_rank``, from 1, and the models it ties with."""
+
+    name: str
+    figure: Figure
+    best_rank: int
+    worst_rank: int
+    ties: tuple[str, ...]
+
+    @property
+    def ranks(self) -> str:
+        """``1`` or ``1-3``."""
+        if self.best_rank == self.worst_rank:
+            return str(self.best_rank)
+        return f"{self.best_rank}-{self.worst_rank}"
+
+
+@dataclass(frozen=True)
+class ModelsCompared:
+    """Several models on the same cases.
+
+    ``figures`` are by model and metric; ``ranking`` goes by falling value of the metric
+    ``primary``.
+    """
+
+    primary: str
+    models: Mapping[str, Resampled]
+    figures: Mapping[str, Mapping[str, Figure]]
+    pairs: tuple[ModelPair, ...]
+    ranking: tuple[Ranked, ...]
+
+    def difference(self, first: str, second: str, key: str) -> Figure:
+        """``first - second``, in either order of the two names."""
+        for pair in self.pairs:
+            figure = pair.comparison.differences[key].figure
+            if (pair.first, pair.second) == (first, second):
+                return figure
+            if (pair.first, pair.second) == (second, first):
+                return mirrored(figure)
+        raise KeyError((first, second))
+
+
+def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> ModelsCompared:
+    """Compare every two of several models, and rank them.
+
+    Args:
+        models: By name; two or more, in the order in which they are to be shown.
+        primary: What they are ranked by, one of :data:`~simfrcnn.evaluation.comparison.METRICS`.
+
+    Raises:
+        ConfigError: Fewer than two models, or an unknown metric.
+        ArtifactError: They were not judged on the same patients with the same truth.
+    """
+    require_metric(primary)
+    if len(models) < 2:
+        raise ConfigError(f"{len(models)} model to compare; two or more are legal")
+    compared = [
+        (first, second, compare([models[first]], [models[second]]))
+        for first, second in itertools.combinations(models, 2)
+    ]
+    adjusted = holm([comparison.delong[0].p_value for _, _, comparison in compared])
+    figures = {name: mean_over_seeds([model]) for name, model in models.items()}
+    return ModelsCompared(
+        primary=primary,
+        models=models,
+        figures=figures,
+        pairs=tuple(ModelPair(*each, p) for each, p in zip(compared, adjusted, strict=True)),
+        ranking=rank(
+            {name: by_key[primary] for name, by_key in figures.items()},
+            {(a, b): comparison.differences[primary].figure for a, b, comparison in compared},
+        ),
+    )
+
+
+def require_metric(key: str) -> None:
+    """Refuse what is not compared.
+
+    Raises:
+        ConfigError: An unknown metric; names those that there are.
+    """
+    if key not in METRICS:
+        raise ConfigError(f"metric {key!r} is not among those compared: {', '.join(METRICS)}")
+
+
+def rank(
+    figures: Mapping[str, Figure], differences: Mapping[tuple[str, str], Figure]
+) -> tuple[Ranked, ...]:
+    """The models by falling value, undefined ones last, each with the ranks that it can have.
+
+    Args:
+        figures: The value of each model.
+        differences: ``first - second`` of every pair, in one order of the two.
+    """
+    better: dict[str, set[str]] = {name: set() for name in figures}  # name -> those it beats
+    for (first, second), difference in differences.items():
+        if difference.low > 0:  # false for NaN: without an interval they tie
+            better[first].add(second)
+        elif difference.high < 0:
+            better[second].add(first)
+    ranked = []
+    for name, figure in figures.items():
+        beaten_by = {other for other in figures if name in better[other]}
+        ties = [o for o in figures if o != name and o not in beaten_by | better[name]]
+        worst = len(figures) - len(better[name])
+        ranked.append(Ranked(name, figure, 1 + len(beaten_by), worst, tuple(ties)))
+    return tuple(
+        sorted(ranked, key=lambda each: (math.isnan(each.figure.value), -each.figure.value))
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """(T,) p-values adjusted for their number; NaN is no test, and stays.
+
+    Reference:
+        Holm 1979: the smallest of T p-values is multiplied by T, the next by T - 1 ..., and none
+        may be below one that was smaller before.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(len(p), NAN)
+    tests = np.flatnonzero(~np.isnan(p))
+    order = tests[np.argsort(p[tests], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+    return [float(value) for value in adjusted]
+
+
+def mirrored(difference: Figure) -> Figure:
+    """``second - first`` from ``first - second``."""
+    return Figure(
+        value=-difference.value,
+        low=-difference.high,
+        high=-difference.low,
+        method=difference.method,
+        n=difference.n,
+        n_dropped=difference.n_dropped,
+        reason=difference.reason,
+    )

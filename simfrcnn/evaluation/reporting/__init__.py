@@ -1,0 +1,1 @@
+"""What is read: the report and the comparison as pages, Markdown, JSON and pictures."""

@@ -1,0 +1,429 @@
+"""The comparison of several models as files: JSON for programs, Markdown and HTML for people.
+
+``comparison.json`` holds every number; the two pages hold the same text, the ranking first. How
+differences and tests are worded is here too, for other tables of models.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simfrcnn.evaluation.comparison import FIXED_SENSITIVITY, METRICS, delong_json, without_nan
+from simfrcnn.evaluation.delong import DeLong
+from simfrcnn.evaluation.ranking import ModelPair, ModelsCompared, Ranked
+from simfrcnn.evaluation.reporting.documents import (
+    DISCLAIMER,
+    Drawn,
+    Picture,
+    Section,
+    Table,
+    markdown_page,
+)
+from simfrcnn.evaluation.reporting.overlays import (
+    Model,
+    draw_differences,
+    draw_froc_overlay,
+    draw_roc_overlay,
+)
+from simfrcnn.evaluation.reporting.page import html_page
+from simfrcnn.evaluation.results import Figure
+from simfrcnn.files import as_json, write_files
+from simfrcnn.settings import EvaluationSettings
+
+SCHEMA_VERSION = 1
+PAGE, TEXT, DATA = "comparison.html", "comparison.md", "comparison.json"
+PICTURES = tuple(
+    f"{name}.{image_format}"
+    for name in ("roc", "froc", "differences")
+    for image_format in ("svg", "png")
+)
+HEADS = {
+    "case/auc": "AUC by case",
+    "image/auc": "AUC by image",
+    "case/specificity_at_sensitivity_0.9": "SPE at SEN .90",
+    "case/sensitivity": "SEN",
+    "case/specificity": "SPE",
+    "finding/ap50": "AP50",
+    "froc/centre/all/sensitivity_at_1": "found at 1 FP/image",
+}
+"""Short names of the metrics, for the heads of tables."""
+UNADJUSTED = "No correction for the number of comparisons."
+_DASH = "-"
+_LINKS = "links"
+_NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
+"""For the script of the page: no chart that answers the pointer, and no exams."""
+_LARGEST_MATRIX = 8
+_ALWAYS_DRAWN = ("case/specificity_at_sensitivity_0.9", "froc/centre/all/sensitivity_at_1")
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """What the pages show.
+
+    ``figures`` are by model and metric, those of the models' own reports where these have them;
+    ``reports`` are the models' own pages, relative to the folder of the comparison; ``provenance``
+    holds the facts of each model, and ``tested_on`` those of the test set.
+    """
+
+    compared: ModelsCompared
+    settings: EvaluationSettings
+    figures: Mapping[str, Mapping[str, Figure]]
+    counts: Mapping[str, Any]
+    reports: Mapping[str, str]
+    provenance: Mapping[str, Mapping[str, Any]]
+    tested_on: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def write_comparison(folder: Path, report: ComparisonReport) -> Path:
+    """Write the pages, the numbers and the pictures; together or not at all.
+
+    Returns:
+        The path of ``comparison.html``.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    pictures = _pictures(report)
+    sections = list(_sections(report))
+    title = f"{len(report.compared.models)} models compared"
+    links = "\n".join(f"- [{name}]({page})" for name, page in report.reports.items())
+    text = f"{markdown_page(title, sections)}\n## Reports\n\n{links}\n"
+    linked = Section("Reports", [Drawn(_LINKS, "")])
+    drawings = {**_drawings(pictures), _LINKS: _links(report.reports)}
+    page = html_page(title, [*sections, linked], drawings, data=_NO_DATA)
+    write_files(
+        folder,
+        {
+            **pictures,
+            TEXT: text.encode(),
+            PAGE: page.encode(),
+            DATA: as_json(to_json(report)).encode(),
+        },
+    )
+    return folder / PAGE
+
+
+def summary_lines(report: ComparisonReport) -> list[str]:
+    """The ranking, one line a model, for a terminal."""
+    ranking = report.compared.ranking
+    width = max(len(each.name) for each in ranking)
+    rows = [
+        f"{each.ranks:>5}  {each.name:<{width}}  {_primary(report, each.name)}  {_ties(each)}"
+        for each in ranking
+    ]
+    return [f"rank by {METRICS[report.compared.primary]}", *rows, *_verdict(report)]
+
+
+def to_json(report: ComparisonReport) -> dict[str, Any]:
+    """Every number, in JSON types, without NaN."""
+    compared = report.compared
+    curve = {"roc": "one_minus_specificity", "froc": "false_positives_per_image"}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "settings": dataclasses.asdict(report.settings),
+        "metrics": dict(METRICS),
+        "primary_metric": compared.primary,
+        "counts": dict(report.counts),
+        "tested_on": dict(report.tested_on),
+        "models": {
+            name: {
+                "figures": {key: figure.to_json() for key, figure in report.figures[name].items()},
+                "roc": model.roc.to_json(curve["roc"], "sensitivity"),
+                "froc": model.froc.to_json(curve["froc"], "sensitivity"),
+                "report": report.reports[name],
+                "provenance": dict(report.provenance[name]),
+            }
+            for name, model in compared.models.items()
+        },
+        "ranking": [
+            {
+                "name": each.name,
+                "value": without_nan(each.figure.value),
+                "best_rank": each.best_rank,
+                "worst_rank": each.worst_rank,
+                "ties": list(each.ties),
+            }
+            for each in compared.ranking
+        ],
+        "pairs": [_pair_json(pair) for pair in compared.pairs],
+        "notes": list(report.notes),
+        "rules": _rules(report),
+    }
+
+
+# The pages
+
+
+def _sections(report: ComparisonReport) -> Iterator[Section]:
+    compared = report.compared
+    primary = METRICS[compared.primary]
+    yield Section("Summary", [_what(report), _ranking_table(report), *_verdict(report), DISCLAIMER])
+    yield Section("Notes", [list(report.notes) or ["None."]])
+    yield Section("Models", [_model_table(report)])
+    if len(compared.models) <= _LARGEST_MATRIX:
+        text = "Row less column: better or worse where the 95% interval excludes 0, else a tie."
+        yield Section(f"Who is better by {primary}", [text, _matrix(compared)])
+    yield Section(
+        "Differences on the same cases",
+        [
+            _difference_table(compared),
+            Picture("differences.svg", "Differences"),
+            _test_table(compared),
+        ],
+    )
+    yield Section("Curves", [Picture("roc.svg", "ROC by case"), Picture("froc.svg", "FROC")])
+    yield Section("Rules", [_rules(report)])
+    yield Section("Provenance", [_provenance_table(report)])
+
+
+def _what(report: ComparisonReport) -> str:
+    cases, counts = report.counts["cases"], report.counts
+    return (
+        f"{len(report.compared.models)} models on the same {cases['total']} cases "
+        f"({cases['positive']} positive, {cases['normal']} normal, {cases['unknown']} of unknown "
+        f"truth) of {counts['patients']['total']} patients, with {counts['images']['total']} "
+        f"images and {counts['findings']} findings. Ranked by {METRICS[report.compared.primary]}. "
+        f"SEN and SPE are by case, at score >= {report.settings.score_threshold:g}. Intervals are "
+        "95%."
+    )
+
+
+def _ranking_table(report: ComparisonReport) -> Table:
+    rows = [
+        (each.ranks, each.name, _primary(report, each.name), _ties(each))
+        for each in report.compared.ranking
+    ]
+    return Table(("rank", "model", METRICS[report.compared.primary], "cannot be told from"), rows)
+
+
+def _verdict(report: ComparisonReport) -> list[str]:
+    """The ranking in a sentence; no model is called the best that only looks so."""
+    first, *others = report.compared.ranking
+    if math.isnan(first.figure.value):
+        return [f"No ranking: {first.figure.reason}."]
+    beaten = [each.name for each in others if each.name not in first.ties]
+    than = f" It is better than {_listed(beaten)}." if beaten else ""
+    if not first.ties:
+        return [f"{first.name} is better than every other model."]
+    return [
+        f"{first.name} has the highest value, but cannot be told from {_listed(first.ties)}.{than}"
+    ]
+
+
+def _model_table(report: ComparisonReport) -> Table:
+    rows = [
+        (name, *(cell(report.figures[name][key]) for key in METRICS))
+        for name in report.compared.models
+    ]
+    return Table(("model", *HEADS.values()), rows)
+
+
+def _matrix(compared: ModelsCompared) -> Table:
+    names = [each.name for each in compared.ranking]
+    rows = [
+        (
+            row,
+            *(
+                _DASH
+                if row == column
+                else _judged(compared.difference(row, column, compared.primary))
+                for column in names
+            ),
+        )
+        for row in names
+    ]
+    return Table(("less", *names), rows)
+
+
+def _judged(difference: Figure) -> str:
+    word = "better" if difference.low > 0 else "worse" if difference.high < 0 else "tie"
+    return f"{word}: {cell(difference, signed=True)}"
+
+
+def _difference_table(compared: ModelsCompared) -> Table:
+    rows = [
+        (
+            _name(pair),
+            *(cell(pair.comparison.differences[key].figure, signed=True) for key in METRICS),
+        )
+        for pair in compared.pairs
+    ]
+    return Table(("difference", *HEADS.values()), rows)
+
+
+def _test_table(compared: ModelsCompared) -> Table:
+    rows = []
+    for pair in compared.pairs:
+        (test,) = pair.comparison.delong
+        rows.append(
+            (
+                _name(pair),
+                number(test.difference, signed=True),
+                number(test.standard_error),
+                test.reason or p_of(test.p_value),
+                _DASH if math.isnan(pair.p_holm) else p_of(pair.p_holm),
+            )
+        )
+    columns = ("difference", "AUC by case", "standard error", "p", "p, Holm")
+    return Table(columns, rows, caption="DeLong's test of the AUC by case")
+
+
+def _rules(report: ComparisonReport) -> list[str]:
+    settings = report.settings
+    return [
+        f"Every difference is that of two models on the same {settings.bootstrap_replicates} "
+        f"resamplings of the same patients (seed {settings.bootstrap_seed}), stratified by the "
+        "patient's truth, percentiles 2.5 and 97.5. Interval of a model alone: as in its own "
+        "report. Two such intervals that overlap say nothing about the difference.",
+        "Two models tie where the interval of their difference contains 0, or is missing. The best "
+        "rank that a model can have is one more than the number of models that are better; the "
+        "worst is the number of models, itself among them, that it is not better than. A tie is no "
+        "proof that two models are equally good.",
+        f"Ranked by {METRICS[report.compared.primary]} alone, a choice to be made before the "
+        "results are seen. The other figures are shown, not ranked.",
+        "DeLong: paired test of the AUC by case, two-sided, where each patient is one case. Holm: "
+        "the same p-values, adjusted for the number of pairs. Intervals and ranks are not.",
+        optimism_rule("for every model alike"),
+        "AP50 and FROC as in the report of a model; a hit is a centre in the box, false positives "
+        "are counted over all evaluated images.",
+        "All of this is about these trained models on other patients. What another training of "
+        "the same model would do, only other trainings say (tools/ladder.py).",
+    ]
+
+
+def _provenance_table(report: ComparisonReport) -> Table:
+    rows = [("test set", key, _worded(value)) for key, value in report.tested_on.items()]
+    for name, facts in report.provenance.items():
+        rows += [(name, key, _worded(value)) for key, value in _flat(facts)]
+    return Table(("of", "fact", "value"), rows)
+
+
+# Pictures
+
+
+def _pictures(report: ComparisonReport) -> dict[str, bytes]:
+    compared = report.compared
+    rocs = [
+        Model(f"{name}: {report.figures[name]['case/auc']}", (model.roc,))
+        for name, model in compared.models.items()
+    ]
+    frocs = [Model(name, (model.froc,)) for name, model in compared.models.items()]
+    rows = [(_name(pair), pair.comparison) for pair in compared.pairs]
+    shown = tuple(dict.fromkeys((compared.primary, *_ALWAYS_DRAWN)))
+    pictures = {}
+    for image_format in ("svg", "png"):
+        roc = draw_roc_overlay(rocs, "ROC by case; AUC with 95% interval", image_format)
+        froc = draw_froc_overlay(frocs, "FROC, centre in box, all images", image_format)
+        pictures[f"roc.{image_format}"] = roc
+        pictures[f"froc.{image_format}"] = froc
+        pictures[f"differences.{image_format}"] = draw_differences(rows, shown, image_format)
+    return pictures
+
+
+def _drawings(pictures: Mapping[str, bytes]) -> dict[str, str]:
+    """The SVGs as images of the page: inline, their ids would be one another's."""
+    return {
+        name: f'<p class="drawing"><img alt="{name.removesuffix(".svg")}" '
+        f'src="data:image/svg+xml;base64,{base64.b64encode(content).decode("ascii")}"></p>'
+        for name, content in pictures.items()
+        if name.endswith(".svg")
+    }
+
+
+def _links(reports: Mapping[str, str]) -> str:
+    """Only these lead out of the page."""
+    items = (
+        f'<li><a href="{html.escape(page)}">{html.escape(name)}</a></li>'
+        for name, page in reports.items()
+    )
+    return f"<ul>{''.join(items)}</ul>"
+
+
+# Words and numbers
+
+
+def optimism_rule(for_whom: str) -> str:
+    """What a specificity at a sensitivity of the test set itself is."""
+    return (
+        f"{HEADS['case/specificity_at_sensitivity_0.9']}: the highest specificity at a score "
+        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, sought anew on each "
+        "resampling. It is optimistic: the threshold is chosen on the test set, "
+        f"{for_whom}."
+    )
+
+
+def cell(figure: Figure, *, signed: bool = False) -> str:
+    """``0.912 (0.853 to 0.957)``, ``undefined``, or a value without its interval."""
+    if math.isnan(figure.value):
+        return "undefined"
+    value = number(figure.value, signed=signed)
+    if math.isnan(figure.low):
+        return f"{value} (no interval)"
+    return f"{value} ({number(figure.low, signed=signed)} to {number(figure.high, signed=signed)})"
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Three decimals; with its sign for a difference."""
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def p_of_test(test: DeLong) -> str:
+    """``p 0.012``; a dash where there is no test."""
+    return f"p {_DASH}" if math.isnan(test.p_value) else f"p {p_of(test.p_value)}"
+
+
+def p_of(p_value: float) -> str:
+    """Three decimals, and no zero."""
+    return "< .001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _primary(report: ComparisonReport, name: str) -> str:
+    return cell(report.figures[name][report.compared.primary])
+
+
+def _ties(each: Ranked) -> str:
+    return ", ".join(each.ties) or _DASH
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _name(pair: ModelPair) -> str:
+    return f"{pair.first} - {pair.second}"
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}: ")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _worded(value: Any) -> str:
+    return value if isinstance(value, str) else as_json(value, indent=None).strip()
+
+
+def _pair_json(pair: ModelPair) -> dict[str, Any]:
+    (test,) = pair.comparison.delong
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "differences": {
+            key: difference.figure.to_json()
+            for key, difference in pair.comparison.differences.items()
+        },
+        "delong": {**delong_json(test), "p_holm": without_nan(pair.p_holm)},
+    }

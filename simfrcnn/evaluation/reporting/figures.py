@@ -1,0 +1,129 @@
+"""The charts of a report for papers: PNG and SVG by matplotlib.
+
+Every picture is returned as bytes; nothing is written, and matplotlib's global state (backend,
+current figure) is not touched: it is imported inside the functions, and drawn to its own canvas.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from simfrcnn.evaluation.reporting.charts import (
+    COLOURS,
+    Chart,
+    Line,
+    calibration_charts,
+    froc_charts,
+    froc_line,
+    precision_recall_charts,
+    roc_charts,
+)
+from simfrcnn.evaluation.results import Curve, Report
+
+ImageFormat = Literal["png", "svg"]
+
+PICTURES: Mapping[str, Callable[[Report], tuple[Chart, ...]]] = {
+    "roc": roc_charts,
+    "froc": froc_charts,
+    "precision_recall": precision_recall_charts,
+    "calibration": calibration_charts,
+}
+GREY = "#777777"
+_STYLES = ("-", "--", ":", "-.")
+_WIDTHS = (2.6, 2.1, 1.7, 1.3)
+"""Falling, so that curves that coincide are all seen."""
+_MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^"}
+_PANEL_INCHES = 3.9
+
+
+def pictures_of(report: Report) -> dict[str, tuple[Chart, ...]]:
+    """The charts of a report by the name of their picture; those without data are left out."""
+    pictures = {name: charts_of(report) for name, charts_of in PICTURES.items()}
+    return {name: charts for name, charts in pictures.items() if charts}
+
+
+def draw_charts(charts: Sequence[Chart], image_format: ImageFormat) -> bytes:
+    """Charts side by side, each with its legend below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Drawing
+
+    n_entries = max(len(chart.lines) for chart in charts)
+    drawing = Drawing(
+        figsize=(_PANEL_INCHES * len(charts), _PANEL_INCHES + 0.35 + 0.19 * n_entries),
+        layout="constrained",
+    )
+    FigureCanvasAgg(drawing)
+    panels = drawing.subplots(1, len(charts), squeeze=False)[0]
+    for panel, chart in zip(panels, charts, strict=True):
+        _draw_chart(panel, chart)
+    return rendered(drawing, image_format)
+
+
+def _draw_chart(axes: Any, chart: Chart) -> None:
+    if chart.has_diagonal:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for number, line in enumerate(chart.lines):
+        _draw_line(axes, chart, number % len(COLOURS), line)
+    if chart.x.is_logarithmic:
+        axes.set_xscale("log")
+    axes.set_xticks(chart.x.ticks, [f"{tick:g}" for tick in chart.x.ticks])
+    axes.minorticks_off()
+    margin = 0.0 if chart.x.is_logarithmic else 0.01
+    axes.set(
+        xlim=(chart.x.low - margin, chart.x.high + margin),
+        ylim=(chart.y.low - 0.01, chart.y.high + 0.02),
+        xlabel=chart.x.label,
+        ylabel=chart.y.label,
+    )
+    axes.set_box_aspect(1)
+    axes.set_title(chart.title, fontsize=10)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7.5, frameon=False)
+
+
+def _draw_line(axes: Any, chart: Chart, series: int, line: Line) -> None:
+    colour = COLOURS[series]
+    style = {"color": colour, "linestyle": _STYLES[series], "linewidth": _WIDTHS[series]}
+    if not line.x:
+        axes.plot([], [], label=f"{line.label} (undefined)", **style)
+        return
+    if line.band is not None:
+        band = line.band
+        axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
+    if line.low:
+        below = [max(0.0, y - low) for y, low in zip(line.y, line.low, strict=True)]
+        above = [max(0.0, high - y) for y, high in zip(line.y, line.high, strict=True)]
+        axes.errorbar(line.x, line.y, (below, above), fmt="o", color=colour, capsize=2)
+    drawn = "steps-post" if chart.shape == "steps" else "default"
+    axes.plot(line.x, line.y, drawstyle=drawn, label=line.label, **style)
+    for mark in line.marks:
+        axes.plot(mark.x, mark.y, marker=_MARKERS[mark.shape], color=colour, zorder=3)
+
+
+def froc_steps(curve: Curve) -> tuple[list[float], list[float]]:
+    """The curve from the left edge of the (logarithmic) axis to its right edge."""
+    line = froc_line("", "", curve)
+    return list(line.x), list(line.y)
+
+
+def canvas(width: float, height: float) -> tuple[Any, Any]:
+    """A drawing of its own (inches) and its axes, apart from matplotlib's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Drawing
+
+    drawing = Drawing(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing, drawing.add_subplot()
+
+
+def rendered(drawing: Any, image_format: ImageFormat) -> bytes:
+    """The picture without a time stamp, so that the same report gives the same file."""
+    from matplotlib import rc_context
+
+    stream = io.BytesIO()
+    metadata = {"Date": None} if image_format == "svg" else {}
+    with rc_context({"svg.hashsalt": "simfrcnn"}):
+        drawing.savefig(stream, format=image_format, dpi=130, metadata=metadata)
+    return stream.getvalue()

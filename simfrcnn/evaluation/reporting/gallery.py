@@ -1,0 +1,296 @@
+"""Which exams does the report show, and where do their boxes lie?
+
+Chosen by rules that are written on the page, so that nobody can pick the pretty ones: the exams
+with the highest false positives, those with the worst missed lesions, and a random sample of those
+in which every lesion was found.
+
+Shapes: D detections, G findings of one image.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.evaluation.case import pool
+from simfrcnn.evaluation.matching import FALSE_POSITIVE, HIT_CRITERIA, REPEAT, match_image
+from simfrcnn.evaluation.truth import Truth, View, unit_truth
+from simfrcnn.records import Box, ImageRecord
+from simfrcnn.settings import EvaluationSettings
+
+CRITERION = next(c for c in HIT_CRITERIA if c.name == "centre")
+"""What counts as a hit in the gallery."""
+GROUPS = {
+    "false_positive": "worst false positives",
+    "missed": "missed lesions",
+    "hit": "found",
+}
+EXAMS_PER_GROUP = 12
+MAX_BOXES = 300
+"""Detections drawn in one image, the highest first."""
+NEVER = -1.0
+
+
+class HungPicture(Protocol):
+    """A small encoded picture of an image, hung for reading."""
+
+    @property
+    def content(self) -> bytes:
+        """The encoded file."""
+
+    @property
+    def media_type(self) -> str:
+        """Such as image/jpeg."""
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether it is the mirror image of the stored pixels."""
+
+
+LoadPictures = Callable[[Sequence[ImageRecord]], Iterable[HungPicture]]
+"""A picture for each record, in their order."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A view and what its detections are.
+
+    ``outcomes`` (D,) as of :func:`match_image`; ``hit_scores`` (G,), ``NEVER`` where missed.
+    """
+
+    view: View
+    outcomes: NDArray[np.intp]
+    hit_scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """An exam of the gallery; ``groups`` are the reasons for which it is shown."""
+
+    patient_id: str
+    exam_id: str
+    truth: Truth
+    score: float
+    groups: tuple[str, ...]
+    views: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The chosen exams, of how many, and at which score a lesion counts as found."""
+
+    exams: tuple[Exam, ...]
+    n_exams: int
+    score_threshold: float
+    n_per_group: int
+    seed: int
+
+    @property
+    def rules(self) -> list[str]:
+        """How the exams were chosen, in words."""
+        found = f"at score >= {self.score_threshold:.4g}; a hit: {CRITERION.description}"
+        counts = {g: sum(g in exam.groups for exam in self.exams) for g in GROUPS}
+        return [
+            f"{len(self.exams)} of {self.n_exams} exams are shown, at most {self.n_per_group} for "
+            "each reason; one exam can be shown for several.",
+            f"Worst false positives ({counts['false_positive']}): the exams with the highest false "
+            "positive of all, whatever its score, in images of known truth.",
+            f"Missed lesions ({counts['missed']}): positive exams with a lesion that is hit in no "
+            f"view {found}; lesions that are hit at no score first, then those with the lowest "
+            "score, of equal ones the largest. A positive exam without boxes is one missed lesion "
+            "if its own score is lower.",
+            f"Found ({counts['hit']}): a random sample (seed {self.seed}) of the exams with "
+            "lesions, all of which are hit.",
+        ]
+
+
+def choose_exams(
+    views: Sequence[View],
+    settings: EvaluationSettings,
+    *,
+    score_threshold: float,
+    n_per_group: int = EXAMS_PER_GROUP,
+) -> Gallery:
+    """Choose by the rules that :attr:`Gallery.rules` states.
+
+    Args:
+        views: All images of the test set.
+        settings: Whose ``bootstrap_seed`` draws the sample.
+        score_threshold: From which score on a lesion counts as found.
+        n_per_group: At most so many exams for each reason.
+    """
+    by_exam: dict[tuple[str, str], list[View]] = defaultdict(list)
+    for view in views:
+        by_exam[view.record.patient_id, view.record.exam_id].append(view)
+    false_positives: list[tuple[float, tuple[str, str]]] = []
+    missed: list[tuple[float, float, tuple[str, str]]] = []
+    found: list[tuple[str, str]] = []
+    for key in sorted(by_exam):
+        seen = [_seen(view) for view in by_exam[key]]
+        highest = max((_highest_false_positive(one, settings) for one in seen), default=NEVER)
+        if highest > NEVER:
+            false_positives.append((-highest, key))
+        lesions = _lesions(seen, settings)
+        open_ones = [(score, -area) for score, area in lesions if score < score_threshold]
+        if open_ones:
+            missed.append((*min(open_ones), key))
+        elif lesions and any(view.findings for view in by_exam[key]):
+            found.append(key)
+    seed = settings.bootstrap_seed
+    sample = random.Random(seed).sample(found, min(n_per_group, len(found)))
+    chosen = {
+        "false_positive": [key for _, key in sorted(false_positives)[:n_per_group]],
+        "missed": [key for *_, key in sorted(missed)[:n_per_group]],
+        "hit": sample,
+    }
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for group, keys in chosen.items():
+        for key in keys:
+            reasons[key].append(group)
+    exams = tuple(_exam(key, by_exam[key], groups, settings) for key, groups in reasons.items())
+    return Gallery(exams, len(by_exam), score_threshold, n_per_group, seed)
+
+
+def gallery_data(
+    gallery: Gallery, pictures: Mapping[int, HungPicture], settings: EvaluationSettings
+) -> list[dict[str, Any]]:
+    """The exams in JSON types; boxes in pixels of the picture as it hangs.
+
+    Args:
+        gallery: The chosen exams.
+        pictures: By image id; an image without one is drawn as an empty frame.
+        settings: For the target classes.
+    """
+    return [
+        {
+            "id": exam.exam_id,
+            "patient": exam.patient_id,
+            "truth": exam.truth.label,
+            "score": exam.score,
+            "groups": list(exam.groups),
+            "views": [_view_data(seen, pictures, settings) for seen in exam.views],
+        }
+        for exam in gallery.exams
+    ]
+
+
+def picture_source(picture: HungPicture) -> str:
+    """The picture as a data URL."""
+    return f"data:{picture.media_type};base64,{base64.b64encode(picture.content).decode('ascii')}"
+
+
+def _seen(view: View) -> Seen:
+    has_regions = len(view.finding_boxes) or len(view.crowd_boxes) or len(view.ignored_boxes)
+    if not has_regions:  # most images: nothing to match
+        outcomes = np.full(len(view.scores), FALSE_POSITIVE, dtype=np.intp)
+    else:
+        outcomes = match_image(
+            view.boxes, view.finding_boxes, CRITERION, view.crowd_boxes, view.ignored_boxes
+        )
+    hit_scores = np.full(len(view.findings), NEVER)
+    is_hit = outcomes >= 0
+    hit_scores[outcomes[is_hit]] = view.scores[is_hit]
+    return Seen(view, outcomes, hit_scores)
+
+
+def _is_false(seen: Seen, settings: EvaluationSettings) -> NDArray[np.bool_]:
+    """(D,) which detections are false positives; nobody knows in an image of unknown truth."""
+    if seen.view.truth is Truth.UNKNOWN:
+        return np.zeros(len(seen.outcomes), dtype=bool)
+    kinds = [FALSE_POSITIVE]
+    if settings.count_repeats_as_false_positives:
+        kinds.append(REPEAT)
+    return np.isin(seen.outcomes, kinds)
+
+
+def _highest_false_positive(seen: Seen, settings: EvaluationSettings) -> float:
+    return float(seen.view.scores[_is_false(seen, settings)].max(initial=NEVER))
+
+
+def _lesions(seen: Sequence[Seen], settings: EvaluationSettings) -> list[tuple[float, float]]:
+    """Score and area (px^2) of each lesion: of its best hit in any view, and of its largest box.
+
+    A finding without lesion id is a lesion. A positive exam without boxes is one lesion, found at
+    the exam's own score.
+    """
+    lesions: dict[object, tuple[float, float]] = {}
+    for one in seen:
+        for finding, score in zip(one.view.findings, one.hit_scores.tolist(), strict=True):
+            x1, y1, x2, y2 = finding.box
+            key = finding.lesion_id or (one.view.record.image_id, finding.finding_id)
+            known_score, known_area = lesions.get(key, (NEVER, 0.0))
+            lesions[key] = (max(known_score, score), max(known_area, (x2 - x1) * (y2 - y1)))
+    views = [one.view for one in seen]
+    if not lesions and unit_truth(views, settings) is Truth.POSITIVE:
+        return [(pool([view.score for view in views], settings.pooling), 0.0)]
+    return list(lesions.values())
+
+
+def _exam(
+    key: tuple[str, str], views: Sequence[View], groups: Sequence[str], settings: EvaluationSettings
+) -> Exam:
+    return Exam(
+        patient_id=key[0],
+        exam_id=key[1],
+        truth=unit_truth(views, settings),
+        score=pool([view.score for view in views], settings.pooling),
+        groups=tuple(groups),
+        views=tuple(_seen(view) for view in views),
+    )
+
+
+def _view_data(
+    seen: Seen, pictures: Mapping[int, HungPicture], settings: EvaluationSettings
+) -> dict[str, Any]:
+    view, record = seen.view, seen.view.record
+    picture = pictures.get(record.image_id)
+    is_mirrored = picture is not None and picture.is_mirrored
+    hit_by_box = dict(zip((f.finding_id for f in view.findings), seen.hit_scores, strict=True))
+    marked = []
+    for finding in record.findings:
+        is_target = finding.category in settings.target_classes and not finding.iscrowd
+        hit = float(hit_by_box[finding.finding_id]) if is_target else NEVER
+        marked.append(
+            {
+                "box": _hung(finding.box, record, is_mirrored=is_mirrored),
+                "name": finding.category + (" (region)" if finding.iscrowd else ""),
+                "target": is_target,
+                "hit": None if hit == NEVER else hit,
+            }
+        )
+    is_false = _is_false(seen, settings)
+    kinds = np.where(seen.outcomes >= 0, "hit", np.where(is_false, "false", "other"))
+    boxes = view.boxes[:MAX_BOXES].tolist()
+    return {
+        "id": record.image_id,
+        "side": record.laterality.value if record.laterality else None,
+        "view": record.view_position.value if record.view_position else None,
+        "width": record.width,
+        "height": record.height,
+        "mirrored": is_mirrored,
+        "truth": view.truth.label,
+        "score": view.score,
+        "marked": marked,
+        "found": [
+            [*_hung(tuple(box), record, is_mirrored=is_mirrored), score, str(kind)]
+            for box, score, kind in zip(
+                boxes, view.scores[:MAX_BOXES].tolist(), kinds[:MAX_BOXES], strict=True
+            )
+        ],
+        "left_out": max(0, len(view.scores) - MAX_BOXES),
+    }
+
+
+def _hung(box: Box, record: ImageRecord, *, is_mirrored: bool) -> list[float]:
+    """A box in stored pixels -> x1, y1, x2, y2 in the picture as it hangs, to 0.1 px."""
+    x1, y1, x2, y2 = box
+    if is_mirrored:
+        x1, x2 = record.width - x2, record.width - x1
+    return [round(side, 1) for side in (x1, y1, x2, y2)]

@@ -1,0 +1,109 @@
+"""What was counted, and what must a reader know before believing a figure?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.artifacts import DetectionFile
+from simfrcnn.evaluation.average_precision import MAX_DETECTIONS
+from simfrcnn.evaluation.case import Units
+from simfrcnn.evaluation.froc import Events, n_findings
+from simfrcnn.evaluation.results import Figure
+from simfrcnn.evaluation.truth import Truth, View
+from simfrcnn.settings import EvaluationSettings
+
+
+def counts_of(
+    views: Sequence[View],
+    evaluated: Sequence[View],
+    detections: DetectionFile,
+    strata: NDArray[np.intp],
+    units: Mapping[str, Units],
+    events: Sequence[Events],
+) -> dict[str, Any]:
+    """How many patients, units, findings and detections there are."""
+    n_detections = sum(len(found.scores) for found in detections.images.values())
+    n_of_targets = sum(len(view.scores) for view in views)
+    lesions, lesionless = len(events[0].lesions.patients), events[0].n_lesionless
+    return {
+        "patients": _by_truth(strata),
+        **{f"{level}s": _by_truth(each.truths) for level, each in units.items()},
+        "images_evaluated_for_boxes": len(evaluated),
+        "findings": n_findings(events[0]),
+        "findings_without_lesion_id": lesionless,
+        "crowd_regions": sum(len(view.crowd_boxes) for view in views),
+        "ignored_findings": sum(len(view.ignored_boxes) for view in views),
+        "lesions": lesions,
+        "detections": {
+            "of_target_classes": n_of_targets,
+            "of_other_classes": n_detections - n_of_targets,
+        },
+    }
+
+
+def _by_truth(truths: NDArray[np.intp]) -> dict[str, int]:
+    by_truth = {truth.label: int((truths == truth).sum()) for truth in sorted(Truth, reverse=True)}
+    return {"total": len(truths), **by_truth}
+
+
+def notes_on_files(detections: DetectionFile, provenance: Mapping[str, Any]) -> Iterator[str]:
+    """What the files themselves leave in doubt."""
+    if not detections.is_coverage_stated:
+        yield (
+            "The detections came without a sidecar: every image of the annotation file is taken "
+            "to have been run, so an image that was forgotten counts as one without detections."
+        )
+    hashes = [facts.get("annotations_sha256") for facts in (detections.provenance, provenance)]
+    if all(hashes) and hashes[0] != hashes[1]:
+        yield (
+            "The annotation file is not the one that the detections were made on (the hashes "
+            "differ): the images are the same by id, their boxes or labels may have changed."
+        )
+
+
+def notes_on_figures(
+    views: Sequence[View],
+    evaluated: Sequence[View],
+    figures: Mapping[str, Figure],
+    events: Sequence[Events],
+    settings: EvaluationSettings,
+) -> Iterator[str]:
+    """What the figures leave out, and where they say less than they seem to."""
+    n_left_out = len(views) - len(evaluated)
+    if n_left_out:
+        yield (
+            f"{n_left_out} images of unknown truth are left out of the image level, FROC and AP; "
+            "their detections still count in the score of their breast and case."
+        )
+    if settings.unknown_images == "normal":
+        n_unknown = sum(
+            not (v.record.is_positive(settings.target_classes))
+            and not v.record.is_known_normal(settings.target_classes)
+            for v in views
+        )
+        if n_unknown:
+            yield f"{n_unknown} images of unknown truth count as normal, by EVAL.UNKNOWN_IMAGES."
+    n_crowded = sum(len(view.scores) > MAX_DETECTIONS for view in evaluated)
+    if n_crowded:
+        yield (
+            f"{n_crowded} images have more than {MAX_DETECTIONS} detections: AP takes the highest "
+            f"{MAX_DETECTIONS} of each, as COCO does; all other figures take them all."
+        )
+    if 0 < events[0].n_lesionless < n_findings(events[0]):
+        yield (
+            f"{events[0].n_lesionless} of {n_findings(events[0])} findings have no lesion id and "
+            "are in no figure per lesion."
+        )
+    if any(f.method == "bootstrap" and f.low == f.high for f in figures.values()):
+        yield (
+            "An interval of no width only says that no resampled set gave another value; it is not "
+            "certainty. More patients are needed there."
+        )
+    n_dropped = max((f.n_dropped for f in figures.values() if not math.isnan(f.low)), default=0)
+    if n_dropped:
+        yield f"Up to {n_dropped} bootstrap replicates were dropped for a figure, being undefined."

@@ -1,0 +1,36 @@
+"""The benchmark of the evaluation: its data, and that its table is complete."""
+
+from __future__ import annotations
+
+import pytest
+
+from simfrcnn.cli.evaluation_speed import N_DETECTIONS, random_set, table
+from simfrcnn.cli.main import main
+from simfrcnn.evaluation import evaluate
+from simfrcnn.settings import EvaluationSettings
+
+
+def test_the_random_set_has_what_the_table_says() -> None:
+    records, detections = random_set(400)
+    assert len(records) == 400
+    assert len({record.patient_id for record in records}) == 100
+    assert sum(len(record.findings) for record in records) == 80
+    assert all(len(image.scores) == N_DETECTIONS for image in detections.images.values())
+    report = evaluate(records, detections, EvaluationSettings(bootstrap_replicates=0))
+    # Most findings are found, with higher scores, but not all of them.
+    assert 0.6 < report.figures["case/auc"].value < 1
+    assert 0.5 < report.figures["froc/centre/all/sensitivity_at_1"].value < 1
+
+
+def test_the_table_has_a_row_for_every_part() -> None:
+    lines = table(200, n_replicates=4)
+    assert lines[3].startswith("200 images of 50 patients, 2,000 detections, 40 findings")
+    rows = [line for line in lines if line.startswith("| ")][1:]
+    assert len(rows) == 10
+    assert not any("nan" in row for row in rows)
+    assert "times" in next(row for row in rows if "over pycocotools alone" in row)
+
+
+def test_too_small_a_set_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "--evaluation", "10"]) != 0
+    assert "--evaluation is 10; at least 100" in capsys.readouterr().err

@@ -1,0 +1,250 @@
+"""Ranks with ties, by hand; and the comparison of models drawn at random, pair by pair."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from simfrcnn.errors import ArtifactError, ConfigError
+from simfrcnn.evaluation import evaluate
+from simfrcnn.evaluation.comparison import METRICS, compare, resample
+from simfrcnn.evaluation.ranking import compare_all, holm, mirrored, rank
+from simfrcnn.evaluation.reporting.comparison_report import (
+    PICTURES,
+    ComparisonReport,
+    p_of,
+    summary_lines,
+    to_json,
+    write_comparison,
+)
+from simfrcnn.evaluation.results import NAN, Figure
+from simfrcnn.settings import EvaluationSettings
+from support.evaluation_examples import detection_file, finding, found, image, random_set
+
+SETTINGS = EvaluationSettings(bootstrap_replicates=80, case_by="patient")
+BOX = (10, 10, 30, 30)
+BETTER, TIE = Figure(0.1, 0.02, 0.2, "bootstrap"), Figure(0.05, -0.01, 0.1, "bootstrap")
+
+
+def places(ranking):
+    return [(each.name, each.ranks, set(each.ties)) for each in ranking]
+
+
+def test_three_models_that_all_differ_have_one_rank_each():
+    values = {"low": Figure(0.7), "high": Figure(0.9), "middle": Figure(0.8)}
+    differences = {
+        ("low", "high"): mirrored(BETTER),
+        ("low", "middle"): mirrored(BETTER),
+        ("high", "middle"): BETTER,
+    }
+    assert places(rank(values, differences)) == [
+        ("high", "1", set()),
+        ("middle", "2", set()),
+        ("low", "3", set()),
+    ]
+
+
+def test_ties_that_are_not_transitive_give_ranges():
+    """A beats C; B ties with both::
+
+    A |---1---2---|          A can be first or second,
+    B |---1---2---3---|      B anything,
+    C     |---2---3---|      C second or third.
+    """
+    values = {"A": Figure(0.90), "B": Figure(0.88), "C": Figure(0.86)}
+    differences = {("A", "B"): TIE, ("B", "C"): TIE, ("A", "C"): BETTER}
+    assert places(rank(values, differences)) == [
+        ("A", "1-2", {"B"}),
+        ("B", "1-3", {"A", "C"}),
+        ("C", "2-3", {"B"}),
+    ]
+
+
+def test_an_interval_that_ends_at_0_or_is_missing_is_a_tie():
+    values = {"A": Figure(0.9), "B": Figure(0.8)}
+    for difference in (Figure(0.1, 0.0, 0.2), Figure(0.1), Figure(NAN)):
+        assert places(rank(values, {("A", "B"): difference})) == [
+            ("A", "1-2", {"B"}),
+            ("B", "1-2", {"A"}),
+        ]
+
+
+def test_the_order_of_a_pair_does_not_matter_and_undefined_values_come_last():
+    values = {"none": Figure(NAN), "A": Figure(0.7), "B": Figure(0.9)}
+    pairs = {("none", "A"): Figure(NAN), ("none", "B"): Figure(NAN), ("A", "B"): mirrored(BETTER)}
+    turned = {("A", "none"): Figure(NAN), ("B", "none"): Figure(NAN), ("B", "A"): BETTER}
+    for differences in (pairs, turned):
+        assert places(rank(values, differences)) == [
+            ("B", "1-2", {"none"}),
+            ("A", "2-3", {"none"}),
+            ("none", "1-3", {"A", "B"}),
+        ]
+
+
+def test_a_mirrored_difference_turns_its_ends():
+    turned = mirrored(TIE)
+    assert (turned.value, turned.low, turned.high) == (-0.05, -0.1, 0.01)
+
+
+def test_holm_as_worked_out_by_hand():
+    """Of .01, .04, .03, .005: x 4 = .02, x 3 = .03, x 2 = .06, x 1 = .04, raised to .06."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    adjusted = holm([0.6, NAN, 0.7])  # two tests: 1.2 is 1, and .7 may not be below it
+    assert (adjusted[0], adjusted[2]) == (1, 1)
+    assert math.isnan(adjusted[1])
+    assert holm([]) == []
+
+
+def graded_models():
+    """Sixty patients, one image each; three models: sharp, almost the same, and noise."""
+    random = np.random.default_rng(1)
+    records, images = [], {"sharp": [], "like it": [], "noise": []}
+    for number in range(1, 61):
+        is_positive = number % 2 == 0
+        records.append(image(number, f"p{number:02}", *([finding(BOX, number)] * is_positive)))
+        sharp = float(np.clip(random.normal(0.3 + 0.4 * is_positive, 0.15), 0, 1))
+        near = float(np.clip(sharp + random.normal(0, 0.02), 0, 1))
+        scores = {"sharp": sharp, "like it": near, "noise": random.random()}
+        for name, score in scores.items():
+            images[name].append(found(number, (BOX, score)))
+    return records, {name: detection_file(*each) for name, each in images.items()}
+
+
+def resampled(records, files, settings=SETTINGS):
+    return {name: resample(records, each, settings) for name, each in files.items()}
+
+
+def test_every_pair_is_the_comparison_of_the_two():
+    records, files = graded_models()
+    models = resampled(records, files)
+    compared = compare_all(models)
+    assert [(pair.first, pair.second) for pair in compared.pairs] == [
+        ("sharp", "like it"),
+        ("sharp", "noise"),
+        ("like it", "noise"),
+    ]
+    for pair in compared.pairs:
+        assert pair.comparison == compare([models[pair.first]], [models[pair.second]])
+    p_values = [pair.comparison.delong[0].p_value for pair in compared.pairs]
+    assert [pair.p_holm for pair in compared.pairs] == holm(p_values)
+    assert {each.name: each.ranks for each in compared.ranking} == {
+        "sharp": "1-2",
+        "like it": "1-2",
+        "noise": "3",
+    }
+    for key in METRICS:
+        one, other = (compared.difference(*names, key) for names in
+                      (("sharp", "noise"), ("noise", "sharp")))  # fmt: skip
+        assert (one.value, one.low, one.high) == (-other.value, -other.high, -other.low)
+
+
+def test_another_primary_metric_ranks_by_it():
+    records, files = graded_models()
+    compared = compare_all(resampled(records, files), "case/specificity")
+    values = [each.figure.value for each in compared.ranking]
+    assert values == sorted(values, reverse=True)
+    assert compared.primary == "case/specificity"
+    for each in compared.ranking:
+        assert each.figure == compared.figures[each.name]["case/specificity"]
+
+
+def test_what_cannot_be_compared_is_refused():
+    records, files = graded_models()
+    models = resampled(records, files)
+    with pytest.raises(ConfigError, match=r"'case/acu'.*case/auc, image/auc"):
+        compare_all(models, "case/acu")
+    with pytest.raises(ConfigError, match="two or more"):
+        compare_all({"sharp": models["sharp"]})
+    others, detections = random_set(0)
+    with pytest.raises(ArtifactError, match="same cases"):
+        compare_all({"a": models["sharp"], "b": resample(others, detections, SETTINGS)})
+
+
+def report_of(settings=SETTINGS, primary="case/auc"):
+    records, files = graded_models()
+    compared = compare_all(resampled(records, files, settings), primary)
+    counts = evaluate(
+        records, files["sharp"], dataclasses.replace(settings, bootstrap_replicates=0)
+    ).counts
+    return ComparisonReport(
+        compared=compared,
+        settings=settings,
+        figures=compared.figures,
+        counts=counts,
+        reports={name: f"{name.replace(' ', '_')}/report.html" for name in files},
+        provenance={name: {"detections": f"{name}.json"} for name in files},
+        tested_on={"annotations": "test.json"},
+        notes=("A note with <angle> brackets & such.",),
+    )
+
+
+def test_the_pages_hold_the_ranking_the_differences_and_the_rules(tmp_path):
+    report = report_of()
+    page = write_comparison(tmp_path, report)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"comparison.html", "comparison.md", "comparison.json", *PICTURES}
+    text = (tmp_path / "comparison.md").read_text()
+    first = report.compared.ranking[0].name
+    assert f"{first} has the highest value, but cannot be told from" in text
+    assert "It is better than noise." in text
+    assert "| sharp - noise | +0." in text
+    assert "60 cases (30 positive, 30 normal, 0 of unknown truth)" in text
+    assert "[like it](like_it/report.html)" in text
+    shown = page.read_text()
+    assert '<a href="like_it/report.html">like it</a>' in shown
+    assert "prefers-color-scheme: dark" in shown
+    assert "&lt;angle&gt; brackets &amp; such" in shown
+    assert set(re.findall(r"https?://[^/\"]+", shown)) <= {"http://www.w3.org"}
+    assert set(re.findall(r'src="(.{5})', shown)) == {"data:"}
+
+
+def test_the_numbers_are_all_in_the_json(tmp_path):
+    report = report_of()
+    content = json.loads(json.dumps(to_json(report), allow_nan=False))
+    assert content["schema_version"] == 1
+    assert content["primary_metric"] == "case/auc"
+    assert [each["name"] for each in content["ranking"]][2] == "noise"
+    pair = content["pairs"][1]
+    assert (pair["first"], pair["second"]) == ("sharp", "noise")
+    difference = report.compared.difference("sharp", "noise", "case/auc")
+    assert pair["differences"]["case/auc"]["value"] == difference.value
+    assert pair["differences"]["case/auc"]["low"] == difference.low
+    assert pair["delong"]["p_holm"] == report.compared.pairs[1].p_holm
+    for name, model in content["models"].items():
+        assert set(model["figures"]) == set(METRICS)
+        assert model["roc"]["sensitivity"][-1] == 1
+        assert model["provenance"] == {"detections": f"{name}.json"}
+
+
+def test_without_intervals_all_tie_and_the_page_says_so(tmp_path):
+    report = report_of(dataclasses.replace(SETTINGS, bootstrap_replicates=0))
+    assert {each.ranks for each in report.compared.ranking} == {"1-3"}
+    write_comparison(tmp_path, report)
+    assert "(no interval)" in (tmp_path / "comparison.md").read_text()
+    assert "cannot be told from" in summary_lines(report)[-1]
+
+
+def test_an_undefined_metric_gives_no_ranking_but_the_reason(tmp_path):
+    records = [image(n, f"p{n}") for n in (1, 2, 3)]
+    files = {name: detection_file(*(found(n) for n in (1, 2, 3))) for name in ("a", "b")}
+    compared = compare_all(resampled(records, files))
+    report = dataclasses.replace(
+        report_of(),
+        compared=compared,
+        figures=compared.figures,
+        reports={"a": "a/report.html", "b": "b/report.html"},
+        provenance={"a": {}, "b": {}},
+    )
+    write_comparison(tmp_path, report)
+    text = (tmp_path / "comparison.md").read_text()
+    assert "No ranking: needs a positive and a normal case" in text
+    assert json.loads((tmp_path / "comparison.json").read_text())["ranking"][0]["value"] is None
+
+
+def test_small_p_values_are_no_zero():
+    assert [p_of(p) for p in (0.0002, 0.0123)] == ["< .001", "0.012"]
