@@ -57,6 +57,19 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class ReplaySettings:
+    """Hard-normal replay: normal images on which the model fires are drawn more often.
+
+    ``fraction`` of the pairs take their normal image from the ``hard_share`` of those seen on
+    which the model fired most; the ranking is renewed every ``period`` steps.
+    """
+
+    fraction: float = 0.0
+    hard_share: float = 0.25
+    period: int = 50
+
+
+@dataclass(frozen=True)
 class TopLikelihoodSettings:
     """Top likelihood loss of normal images in the RPN (thesis eq. 5.1-5.2)."""
 

@@ -171,8 +171,17 @@ def test_every_rung_of_a_ladder_is_another_training(engine, name, tmp_path):
 def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine, tmp_path):
     ladder = read_ladder(CONFIGS / "ladder" / "study.yaml")
     assert [rung.name for rung in ladder.rungs] == [
-        *("faster_positives", "faster", "faster_top", "tl", "tl_top", "sim_random_rois", "sim"),
-        *("sim_rpn_ordinary", "sim_hardest", "sim_lambda4_1", "sim_contrastive", "sim_same_kind"),
+        *("faster_positives", "faster", "faster_top", "faster_top_replay", "tl", "tl_top"),
+        *(
+            "sim_random_rois",
+            "sim",
+            "sim_rpn_ordinary",
+            "sim_replay",
+            "sim_hardest",
+            "sim_lambda4_1",
+            "sim_contrastive",
+            "sim_same_kind",
+        ),
         *("weak", "oracle", "permuted"),
     ]
     assert ladder.baseline == "faster"
@@ -187,10 +196,12 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
         "faster_positives": ("ordinary", "random", "none"),
         "faster": ("ordinary", "random", "none"),
         "faster_top": ("ordinary", "top", "none"),
+        "faster_top_replay": ("ordinary", "top", "none"),
         "tl": ("top_likelihood", "random", "none"),
         "tl_top": ("top_likelihood", "top", "none"),
         "sim_random_rois": ("top_likelihood", "random", "cosine"),
         "sim": ("top_likelihood", "top", "cosine"),
+        "sim_replay": ("top_likelihood", "top", "cosine"),
         "sim_hardest": ("top_likelihood", "top", "cosine"),
         "sim_lambda4_1": ("top_likelihood", "top", "cosine"),
         "sim_rpn_ordinary": ("ordinary", "top", "cosine"),
@@ -205,6 +216,14 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
     assert (method["sim"].SIMILARITY.WEIGHT, method["sim_lambda4_1"].SIMILARITY.WEIGHT) == (0.1, 1)
     same_kind = {name for name, m in method.items() if m.SIMILARITY.SAME_KIND_PAIRS}
     assert same_kind == {"sim_same_kind"}
+    replayed = {name: cfg.DATASETS.REPLAY.FRACTION for name, cfg in runs.items()}
+    assert {name: f for name, f in replayed.items() if f} == {
+        "faster_top_replay": 0.5,
+        "sim_replay": 0.5,
+    }
+    below = {rung.name: rung.below for rung in ladder.rungs}
+    assert (below["sim_replay"], below["faster_top_replay"]) == ("sim", "faster_top")
+    assert below["tl"] == "faster"
     assert runs["oracle"].DATASETS.TRAIN == ("phantom_study/train_oracle",)
     assert {cfg.SOLVER.MAX_ITER for cfg in runs.values()} == {2000}
 

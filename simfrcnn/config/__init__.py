@@ -18,6 +18,7 @@ from simfrcnn.config.loading import (
     method_settings,
     pseudo_settings,
     read_keys,
+    replay_settings,
     set_keys,
 )
 from simfrcnn.config.portable import portable_defaults
@@ -36,5 +37,6 @@ __all__ = [
     "portable_defaults",
     "pseudo_settings",
     "read_keys",
+    "replay_settings",
     "set_keys",
 ]

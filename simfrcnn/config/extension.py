@@ -64,6 +64,13 @@ def add_simfrcnn_config(cfg: Any) -> None:
     cfg.DATASETS.TARGET_CLASSES = ("malignant",)  # what makes an image positive, and is evaluated
     # One item of a batch: pairs (one positive, one normal image) | positives (two positives).
     cfg.DATASETS.BATCHES = "pairs"
+    # Hard-normal replay: the fraction of pairs whose normal image is one of the hard ones, 0 for
+    # none; which share of those seen is hard, by the model's highest score there; and the steps
+    # after which they are ranked anew.
+    cfg.DATASETS.REPLAY = new_node()
+    cfg.DATASETS.REPLAY.FRACTION = 0.0
+    cfg.DATASETS.REPLAY.HARD_SHARE = 0.25
+    cfg.DATASETS.REPLAY.PERIOD = 50
     # Views without boxes of patients who have cancer: exclude | normal (as the thesis does).
     cfg.DATASETS.UNBOXED_VIEWS = "exclude"
 

@@ -159,6 +159,7 @@ def check_config(cfg: Any) -> None:
     input_settings(cfg)
     augmentation_settings(cfg)
     data_settings(cfg)
+    replay_settings(cfg)
     evaluation_settings(cfg)
     pseudo_settings(cfg)
     _choice(cfg.SOLVER.OPTIMIZER, "SOLVER.OPTIMIZER", ("adam", "sgd"))
@@ -277,6 +278,27 @@ def data_settings(cfg: Any) -> settings.DataSettings:
         unboxed_views=_choice(
             node.UNBOXED_VIEWS, "DATASETS.UNBOXED_VIEWS", get_args(settings.UnboxedViews)
         ),
+    )
+
+
+def replay_settings(cfg: Any) -> settings.ReplaySettings:
+    """Which normal images come again (``DATASETS.REPLAY``)."""
+    node, prefix = cfg.DATASETS.REPLAY, "DATASETS.REPLAY"
+    _require(
+        0 <= node.FRACTION < 1,
+        f"{prefix}.FRACTION",
+        node.FRACTION,
+        "a number in [0, 1): with 1 no normal image but the hard ones would be seen again",
+    )
+    _require(0 < node.HARD_SHARE <= 1, f"{prefix}.HARD_SHARE", node.HARD_SHARE, "in (0, 1]")
+    _at_least(node.PERIOD, f"{prefix}.PERIOD", 1)
+    if node.FRACTION and cfg.DATASETS.BATCHES == "positives":
+        raise ConfigError(
+            f"{prefix}.FRACTION is {node.FRACTION} but DATASETS.BATCHES is positives, which has no "
+            "normal image to replay; set the fraction to 0, or DATASETS.BATCHES to pairs"
+        )
+    return settings.ReplaySettings(
+        fraction=float(node.FRACTION), hard_share=float(node.HARD_SHARE), period=int(node.PERIOD)
     )
 
 

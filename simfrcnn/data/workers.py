@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from simfrcnn.errors import SimFrcnnError
 
+PREFETCHED_PER_WORKER = 2
+"""Batches that each loading process works ahead."""
+
 
 class BatchLoader(DataLoader[Any]):
     """A loader of batches that raises an error of a loading process as it was raised there.
@@ -40,6 +43,7 @@ class BatchLoader(DataLoader[Any]):
             sampler=batches,
             collate_fn=_as_it_is,
             num_workers=n_workers,
+            prefetch_factor=PREFETCHED_PER_WORKER if n_workers else None,
             worker_init_fn=_one_thread,
         )
 

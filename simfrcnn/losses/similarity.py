@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from simfrcnn.losses.precision import at_least_float32
-from simfrcnn.sampling.proposals import choose_partners
+from simfrcnn.sampling.proposals import choose_partners, target_scores
 from simfrcnn.settings import SimilaritySettings
 
 
@@ -107,9 +107,8 @@ def similarity_loss(
     nothing = at_least_float32(features[:0]).sum()
     if settings.kind == "none":
         return nothing
-    targets = list(target_labels)
-    target_scores = class_logits.detach().float().softmax(dim=1)[:, targets].amax(dim=1)
-    is_target = torch.isin(labels, torch.tensor(targets, device=labels.device))
+    scores = target_scores(class_logits, target_labels)
+    is_target = torch.isin(labels, torch.tensor(list(target_labels), device=labels.device))
     compared = []
     for positive_image, normal_image in _pairs_of(is_normal):
         foreground = torch.nonzero((image_index == positive_image) & is_target).flatten()
@@ -117,7 +116,7 @@ def similarity_loss(
         left, right = choose_partners(
             n_foreground=len(foreground),
             objectness=objectness[candidates],
-            target_scores=target_scores[candidates],
+            target_scores=scores[candidates],
             partners=settings.partners,
         )
         compared.append(_Compared(features, foreground, candidates, left, right))

@@ -27,17 +27,18 @@ class ShuffledStream:
         self.n_items = n_items
         self._seed = seed
         self._name = name
-        self._permutation = lru_cache(maxsize=2)(self._shuffled)
 
     def __getitem__(self, number: int) -> int:
         epoch, place = divmod(number, self.n_items)
-        return self._permutation(epoch)[place]
+        return _permutation(self.n_items, f"{self._seed}/{self._name}/{epoch}")[place]
 
-    def _shuffled(self, epoch: int) -> list[int]:
-        order = list(range(self.n_items))
-        # Text seeds are hashed with SHA-512: the same order on every platform and Python version.
-        random.Random(f"{self._seed}/{self._name}/{epoch}").shuffle(order)
-        return order
+
+@lru_cache(maxsize=4)  # two passes of two streams; not of a method, which no process could be sent
+def _permutation(n_items: int, seed: str) -> list[int]:
+    order = list(range(n_items))
+    # Text seeds are hashed with SHA-512: the same order on every platform and Python version.
+    random.Random(seed).shuffle(order)
+    return order
 
 
 class PairStream:

@@ -5,10 +5,26 @@ Shapes: P proposals of a normal image, F foreground regions of its positive part
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from simfrcnn.settings import Partners
+
+
+@torch.no_grad()
+def target_scores(class_logits: Tensor, target_labels: Sequence[int]) -> Tensor:
+    """How much each region looks like a target: the highest probability of a target class.
+
+    Args:
+        class_logits: (R, C) classification logits of R regions, background first.
+        target_labels: Labels in 1..K of the target classes.
+
+    Returns:
+        (R,) float32 in [0, 1], without gradient.
+    """
+    return class_logits.float().softmax(dim=1)[:, list(target_labels)].amax(dim=1)
 
 
 def top_proposals(objectness: Tensor, n_regions: int) -> Tensor:

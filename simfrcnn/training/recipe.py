@@ -23,10 +23,11 @@ from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.loading import load_sample
 from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
-from simfrcnn.data.workers import BatchLoader
+from simfrcnn.data.workers import PREFETCHED_PER_WORKER, BatchLoader
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import ImageRecord
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
+from simfrcnn.sampling.replay import NormalReplay
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Sample
 
@@ -192,7 +193,8 @@ def check_patients_stay_apart(cfg: Any) -> None:
 class TrainingItems(Dataset[list[Sample]]):
     """Item n: the samples of one pair (or of two positives), loaded and augmented.
 
-    A pure function of (seed, n). Items are what a loader fetches: a pair is never split.
+    A pure function of (seed, n) and, with a replay, of its published rankings. Items are what a
+    loader fetches: a pair is never split.
     """
 
     def __init__(
@@ -204,6 +206,7 @@ class TrainingItems(Dataset[list[Sample]]):
         classes: tuple[str, ...],
         input_settings: InputSettings,
         augmentation: AugmentationSettings,
+        replay: NormalReplay | None = None,
     ) -> None:
         self._positives, self._normals = lists.positives, lists.normals
         self._seed = seed
@@ -211,6 +214,8 @@ class TrainingItems(Dataset[list[Sample]]):
         self._classes = classes
         self._input_settings = input_settings
         self._augmentation = augmentation
+        self.replay = replay
+        """Which items take a hard normal image; the trainer tells it how hard the model fired."""
         n_positives, n_normals = len(lists.positives), len(lists.normals)
         self._stream = (
             PairStream(n_positives, n_normals, seed) if pairs else TwinStream(n_positives, seed)
@@ -219,6 +224,8 @@ class TrainingItems(Dataset[list[Sample]]):
     def records_of(self, number: int) -> tuple[ImageRecord, ImageRecord]:
         """The two images of item ``number``, without loading them."""
         first, second = self._stream[number]
+        hard = self.replay.replacement(number) if self.replay else None
+        second = second if hard is None else hard
         return self._positives[first], (self._normals if self._pairs else self._positives)[second]
 
     def __getitem__(self, number: int) -> list[Sample]:
@@ -247,13 +254,36 @@ def training_items(cfg: Any) -> TrainingItems:
     """The endless items of the config's training sets."""
     data = config.data_settings(cfg)
     records = [record for annotated in training_sets(cfg) for record in annotated.records]
+    lists = training_lists(records, data, names=tuple(cfg.DATASETS.TRAIN))
     return TrainingItems(
-        training_lists(records, data, names=tuple(cfg.DATASETS.TRAIN)),
+        lists,
         seed=cfg.SEED,
         pairs=data.batch_kind == "pairs",
         classes=data.classes,
         input_settings=config.input_settings(cfg),
         augmentation=config.augmentation_settings(cfg),
+        replay=_replay(cfg, lists),
+    )
+
+
+def _replay(cfg: Any, lists: TrainingLists) -> NormalReplay | None:
+    """The replay of ``DATASETS.REPLAY``; None if it is off."""
+    settings = config.replay_settings(cfg)
+    if not settings.fraction:
+        return None
+    n_ahead = cfg.DATALOADER.NUM_WORKERS * PREFETCHED_PER_WORKER
+    if n_ahead > settings.period:
+        raise ConfigError(
+            f"DATASETS.REPLAY.PERIOD is {settings.period}, but with DATALOADER.NUM_WORKERS "
+            f"{cfg.DATALOADER.NUM_WORKERS} loading processes work {n_ahead} steps ahead, beyond "
+            f"the rankings that are known by then; legal is {n_ahead} or more, or fewer processes"
+        )
+    return NormalReplay(
+        settings,
+        normals=lists.normals,
+        classes=tuple(cfg.DATASETS.CLASSES),
+        seed=cfg.SEED,
+        items_per_step=cfg.SOLVER.IMS_PER_BATCH // 2,
     )
 
 

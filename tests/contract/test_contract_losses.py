@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+
 import pytest
 import torch
 
@@ -132,6 +135,64 @@ def test_contrastive_loss_reaches_the_box_head(engine, heads, same_kind):
     losses["loss_similarity"].backward()
     gradients = [p.grad for n, p in model.named_parameters() if "box_head" in n or "res5" in n]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients)
+
+
+def brute_force_firing(engine, model, samples, monkeypatch):
+    """The highest malignant probability of each image, region by region, from the predictor."""
+    predictor, logits = model.roi_heads.box_predictor, []
+    original = predictor.forward
+
+    def spied(vectors):
+        outputs = original(vectors)
+        logits.extend(outputs[0].detach().tolist())
+        return outputs
+
+    counts = []
+    owner = model.roi_heads
+    name = {"detectron2": "label_and_sample_proposals", "torchvision": "subsample"}[engine.NAME]
+    sample = getattr(owner, name)
+
+    def counted(*arguments):
+        found = sample(*arguments)
+        counts.extend(len(of_image) for of_image in found)
+        return found
+
+    monkeypatch.setattr(predictor, "forward", spied)
+    monkeypatch.setattr(owner, name, counted)
+    engine.training_losses(model, samples)
+    malignant = {"detectron2": 0, "torchvision": 1}[engine.NAME]
+    assert len(logits) == sum(counts)
+    rows, expected = iter(logits), []
+    for n_regions in counts:
+        of_image = [next(rows) for _ in range(n_regions)]
+        chances = [math.exp(r[malignant]) / sum(math.exp(x) for x in r) for r in of_image]
+        expected.append(max(chances, default=0.0))
+    return expected
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_firing_scores_are_the_highest_malignant_probabilities(engine, heads, batch, monkeypatch):
+    model = seeded_model(engine, smoke_config(engine, heads))
+    with torch.no_grad():  # a new network's regions all look alike
+        model.roi_heads.box_predictor.cls_score.weight.mul_(3)
+    expected = brute_force_firing(engine, model, BATCHES[batch], monkeypatch)
+    scores = model.firing_scores
+    assert not scores.requires_grad
+    assert scores.tolist() == pytest.approx(expected, rel=1e-4)
+    assert len(set(scores.tolist())) == len(BATCHES[batch])
+
+
+def test_a_normal_image_without_a_region_scores_0(engine, monkeypatch):
+    # An RPN that proposes nothing on an image as small as a few cells is out of reach here: the
+    # ROI batch of normal images is cut to nothing instead.
+    model = seeded_model(engine, smoke_config(engine, "fpn"))
+    module = sys.modules[type(model.roi_heads).__mro__[0].__module__]
+    top = module.top_proposals
+    monkeypatch.setattr(module, "top_proposals", lambda objectness, _n: top(objectness, 0))
+    engine.training_losses(model, BATCHES["pairs"])
+    scores = model.firing_scores.tolist()
+    assert scores[2:] == [0, 0]
+    assert all(score > 0 for score in scores[:2])
 
 
 def test_images_of_different_sizes_make_one_batch(engine, heads):

@@ -100,6 +100,46 @@ def test_resuming_continues_exactly(engine, heads, tmp_path):
     assert steps == sorted(set(steps))
 
 
+REPLAY = (
+    *("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "2"),
+    *("SOLVER.CHECKPOINT_PERIOD", "7", "DATALOADER.NUM_WORKERS", "1"),
+)
+
+
+@pytest.mark.parametrize("steps_before", [4, 7])
+def test_resuming_with_replay_continues_exactly(engine, steps_before, tmp_path):
+    for part in ("one", "two"):
+        write_tiny_set(tmp_path / part / "data", n_normals=4)
+    end = ("SOLVER.MAX_ITER", "9")
+    one, two = tmp_path / "one", tmp_path / "two"
+    uninterrupted = read_checkpoint(engine.train(tiny_config(engine, "fpn", one, *REPLAY, *end)))
+    engine.train(tiny_config(engine, "fpn", two, *REPLAY, "SOLVER.MAX_ITER", str(steps_before)))
+    resumed = read_checkpoint(
+        engine.train(tiny_config(engine, "fpn", two, *REPLAY, *end), resume=True)
+    )
+    assert_same_weights(resumed["model"], uninterrupted["model"])
+    memories = [content["training"]["replay"] for content in (uninterrupted, resumed)]
+    assert memories[0]["published"][:, 0].tolist() == [1, 1]  # a quarter of four
+    for key, value in memories[0].items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(memories[1][key])), key
+    recorded = [line for line in lines_of(two / "run") if "replay/hard_score" in line]
+    assert recorded
+    assert all(0 < line["replay/mean_score"] <= line["replay/hard_score"] for line in recorded)
+
+
+def test_replay_may_be_switched_on_in_a_resumed_run(engine, tmp_path, caplog):
+    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+    last = tmp_path / "run" / LAST
+    older = torch.load(last, weights_only=True)
+    assert older["training"].pop("replay") == {}  # as it was written before there was a replay
+    torch.save(older, last)
+    cfg = tiny_config(engine, "fpn", tmp_path, *REPLAY, "SOLVER.MAX_ITER", "2")
+    with caplog.at_level("WARNING", "simfrcnn"):
+        engine.train(cfg, resume=True)
+    assert "remembers no normal images" in caplog.text
+    assert int((~read_checkpoint(last)["training"]["replay"]["scores"].isnan()).sum()) == 1
+
+
 def test_the_best_so_far_survives_a_resume(engine, tmp_path):
     tiny = tmp_path / "data" / "tiny.json"
     write_tiny_set(tiny.parent)

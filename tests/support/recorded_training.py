@@ -1,7 +1,8 @@
 """A training with the torchvision engine that writes down what each process saw and ended with.
 
 Run as ``python recorded_training.py CONFIG FOLDER``, alone or under torchrun: every rank writes
-``rank<n>.json`` (the images of each step, the best figure) and ``rank<n>.pth`` (its last weights).
+``rank<n>.json`` (the images of each step, the best figure, the memory of a replay) and
+``rank<n>.pth`` (its last weights).
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ class Recorded(trainer._Training):
         self.seen: list[list[str]] = []
         last = super().run()
         folder, name = Path(sys.argv[2]), f"rank{self.processes.rank}"
-        facts = {"steps": self.seen, "best": self.best.state_dict()}
+        memory = self.replay.state_dict() if self.replay else {}
+        facts = {
+            "steps": self.seen,
+            "best": self.best.state_dict(),
+            "replay": {key: torch.as_tensor(value).tolist() for key, value in memory.items()},
+        }
         (folder / f"{name}.json").write_text(json.dumps(facts))
         torch.save(self.model.state_dict(), folder / f"{name}.pth")
         return last

@@ -20,6 +20,7 @@ from simfrcnn.engines.common.checkpoints import (
     save_checkpoint,
 )
 from simfrcnn.errors import CheckpointError
+from simfrcnn.sampling.replay import NormalReplay
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Resumable:
     scheduler: LambdaLR
     best: BestSoFar
     scaler: GradScaler | None = None
+    replay: NormalReplay | None = None
 
     def save(self, path: Path, identity: Identity, *, steps_done: int) -> None:
         """Write a checkpoint from which :meth:`load` goes on, atomically."""
@@ -42,6 +44,7 @@ class Resumable:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best.state_dict(),
             "grad_scaler": self.scaler.state_dict() if self.scaler else {},
+            "replay": self.replay.state_dict() if self.replay else {},
         }
         save_checkpoint(path, self.model, identity, training)
 
@@ -69,6 +72,8 @@ class Resumable:
         self.best.load_state_dict(state["best"])
         if self.scaler and state.get("grad_scaler"):
             self.scaler.load_state_dict(state["grad_scaler"])
+        if self.replay:
+            self.replay.load_state_dict(state.get("replay", {}), source=str(path))
         return steps_done
 
 

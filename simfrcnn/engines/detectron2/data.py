@@ -15,6 +15,7 @@ from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.loading import RecordDataset
 from simfrcnn.data.workers import BatchLoader
+from simfrcnn.errors import ConfigError
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
@@ -55,9 +56,15 @@ def build_train_loader(cfg: Any) -> BatchLoader:
 
     Raises:
         ConfigError: A value or combination that the recipe cannot honour, such as the library's
-            default ``SEED``, -1.
+            default ``SEED``, -1; or one that needs simfrcnn's own trainer.
     """
     config.check_config(cfg)
+    if cfg.DATASETS.REPLAY.FRACTION:
+        raise ConfigError(
+            f"DATASETS.REPLAY.FRACTION is {cfg.DATASETS.REPLAY.FRACTION}, but this loader alone "
+            "does not learn how hard the model fires: train with "
+            "simfrcnn.engines.detectron2.Trainer, or set the fraction to 0"
+        )
     return recipe.training_loader(
         cfg, convert=to_dicts, rank=comm.get_rank(), world_size=comm.get_world_size()
     )

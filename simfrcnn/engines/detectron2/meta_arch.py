@@ -61,6 +61,12 @@ class SimFasterRCNN(GeneralizedRCNN):
         """The stages of the ResNet by name (stem, res2 ... res5); empty for another backbone."""
         return stages_of(self.backbone, self.roi_heads)
 
+    @property
+    def firing_scores(self) -> Tensor:
+        """(N,) how hard the last training step fired on each image of its batch."""
+        scores: Tensor = self.roi_heads.box_predictor.firing_scores
+        return scores
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses by :data:`~simfrcnn.engines.contract.LOSS_KEYS` in training, else detections."""
         if not self.training:

@@ -27,6 +27,7 @@ from simfrcnn.config import data_settings, method_settings
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.losses import similarity_loss
 from simfrcnn.sampling.proposals import top_proposals
+from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
 
 _BASIC_BLOCKS_OF_RES5 = {18: 2, 34: 3}
@@ -56,6 +57,8 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         self.target_labels = target_labels
         self.is_normal: tuple[bool, ...] = ()
         """For each image of the batch; set by the ROI heads while a training step runs."""
+        self.firing_scores = torch.zeros(0)
+        """(N,) how hard the last training step fired on each image."""
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -79,12 +82,16 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         """The library's own losses over all sampled regions, and the similarity loss."""
         scores, deltas, vectors = predictions
         losses: dict[str, Tensor] = super().losses((scores, deltas), proposals)
+        class_logits, image_index = background_first(scores), _image_index(proposals)
+        self.firing_scores = firing_scores(
+            class_logits, image_index, n_images=len(proposals), target_labels=self.target_labels
+        )
         losses["loss_similarity"] = self.similarity.weight * similarity_loss(
             features=vectors,
             labels=core_labels(_joined(proposals, "gt_classes"), self.num_classes),
-            image_index=_image_index(proposals),
+            image_index=image_index,
             objectness=_joined(proposals, "objectness_logits"),
-            class_logits=background_first(scores),
+            class_logits=class_logits,
             is_normal=self.is_normal,
             target_labels=self.target_labels,
             settings=self.similarity,

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults, hooks, launch
@@ -61,7 +61,10 @@ from simfrcnn.engines.detectron2.evaluation import build_evaluator
 from simfrcnn.engines.detectron2.model import NAME, build_model
 from simfrcnn.engines.detectron2.weights import load_initial_weights
 from simfrcnn.errors import ConfigError, SimFrcnnError
+from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class SeededBatches:
         """Read the training sets; no image is loaded yet."""
         self._cfg = cfg
         self._items = recipe.training_items(cfg)
+        self.replay = self._items.replay
         self.batch: list[dict[str, Any]] = []
         """The batch of the current step."""
         self.start_at(0)
@@ -136,7 +140,14 @@ class Trainer(DefaultTrainer):
     def resumable(self) -> Resumable:
         """What a checkpoint holds."""
         scaler = getattr(self._trainer, "grad_scaler", None)
-        return Resumable(self.bare_model, self.optimizer, self.scheduler, self.best, scaler)
+        return Resumable(
+            self.bare_model,
+            self.optimizer,
+            self.scheduler,
+            self.best,
+            scaler,
+            self.data_loader.replay,
+        )
 
     @property
     def identity(self) -> Identity:
@@ -158,7 +169,7 @@ class Trainer(DefaultTrainer):
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             Validation(),
-            Checkpoints() if comm.is_main_process() else None,
+            Checkpoints(),
         ]
 
     def build_writers(self) -> list[EventWriter]:
@@ -203,12 +214,21 @@ class Trainer(DefaultTrainer):
             raise report_divergence(
                 cause=str(error) if known else "a predicted box or score of the RPN",
                 step=self.iter,
-                samples=[entry["sample"] for entry in self.data_loader.batch],
+                samples=self._samples,
                 losses=known,
                 model=self.bare_model,
                 identity=self.identity,
                 folder=self.folder,
             ) from error
+        if self.data_loader.replay:
+            figures = self.data_loader.replay.after_step(
+                self.iter, self._samples, self.bare_model.firing_scores, _of_all_processes
+            )
+            self.storage.put_scalars(**figures, smoothing_hint=False)
+
+    @property
+    def _samples(self) -> list[Sample]:
+        return [entry["sample"] for entry in self.data_loader.batch]
 
     def save(self, name: str, step: int) -> None:
         """Write a checkpoint after ``step`` steps, with all that resuming needs."""
@@ -258,10 +278,14 @@ class Checkpoints(HookBase):
     """Write the last checkpoint every ``SOLVER.CHECKPOINT_PERIOD`` steps and at the end."""
 
     def after_step(self) -> None:
-        """Write it if it is time to."""
+        """Write it if it is time to; every process takes part in what it remembers."""
         trainer: Any = self.trainer
         done = trainer.iter + 1
-        if done == trainer.max_iter or done % trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+        if done < trainer.max_iter and done % trainer.cfg.SOLVER.CHECKPOINT_PERIOD:
+            return
+        if trainer.data_loader.replay:
+            trainer.data_loader.replay.merge(_of_all_processes)
+        if comm.is_main_process():
             trainer.save(LAST, done)
 
 
@@ -408,6 +432,10 @@ def _check_processes(cfg: Any, num_gpus: int, num_machines: int, dist_url: str) 
             f"--num-gpus is {num_gpus}; this machine has {n_found}. Give at most that, or "
             "MODEL.DEVICE cpu for so many CPU processes"
         )
+
+
+def _of_all_processes(part: list[T]) -> list[T]:
+    return [item for one in comm.all_gather(part) for item in one]
 
 
 def _refuse_non_finite(model: nn.Module, _inputs: Any, outputs: Any) -> None:

@@ -112,6 +112,12 @@ class SimFasterRCNN(GeneralizedRCNN):
         """Where the model's weights are."""
         return next(self.parameters()).device
 
+    @property
+    def firing_scores(self) -> Tensor:
+        """(N,) how hard the last training step fired on each image of its batch."""
+        scores: Tensor = self.roi_heads.firing_scores
+        return scores
+
     def forward(self, samples: Sequence[Sample]) -> Any:
         """In training the losses under :data:`LOSS_KEYS`, else detections in input pixels."""
         images = [sample.image.to(self.device) for sample in samples]

@@ -48,6 +48,10 @@ class Progress:
             f"lr {learning_rate:.2g}  {seconds:.2f} s/step  {left} left"
         )
 
+    def record(self, step: int, figures: Mapping[str, float]) -> None:
+        """Record other figures of a step."""
+        self._write(step, figures)
+
     def record_validation(self, step: int, figures: Mapping[str, float]) -> None:
         """Record the figures of a validation after ``step``; its time is no training time."""
         self._write(step, figures)

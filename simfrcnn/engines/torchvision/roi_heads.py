@@ -18,6 +18,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from simfrcnn.losses import similarity_loss
 from simfrcnn.sampling.proposals import top_proposals
+from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
 
 
@@ -44,6 +45,8 @@ class SimRoIHeads(RoIHeads):
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: subsample is not given the targets.
         self._is_normal: list[bool] = []
+        self.firing_scores = torch.zeros(0)
+        """(N,) how hard the last training step fired on each image."""
 
     def forward(
         self,
@@ -94,11 +97,14 @@ class SimRoIHeads(RoIHeads):
             loss_cls, loss_box_reg = fastrcnn_loss(class_logits, box_deltas, labels, box_targets)
         else:  # a mean over no region is NaN in the library
             loss_cls, loss_box_reg = class_logits.sum(), box_deltas.sum()
-        image_index = [torch.full_like(of_image, i) for i, of_image in enumerate(labels)]
+        image_index = torch.cat([torch.full_like(each, i) for i, each in enumerate(labels)])
+        self.firing_scores = firing_scores(
+            class_logits, image_index, n_images=len(labels), target_labels=self.target_labels
+        )
         loss_similarity = similarity_loss(
             features=vectors,
             labels=torch.cat(labels),
-            image_index=torch.cat(image_index),
+            image_index=image_index,
             # Regions of a normal image keep the order of its proposals, by falling objectness.
             objectness=torch.cat([_rank(of_image) for of_image in labels]),
             class_logits=class_logits,

@@ -80,8 +80,9 @@ class _Training:
         self.scheduler = recipe.build_lr_scheduler(cfg, self.optimizer)
         self.scaler = GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
         self.best = BestSoFar()
+        self.replay = self.items.replay
         self.resumable = Resumable(
-            self.model, self.optimizer, self.scheduler, self.best, self.scaler
+            self.model, self.optimizer, self.scheduler, self.best, self.scaler, self.replay
         )
         self.steps_done = 0
 
@@ -145,6 +146,7 @@ class _Training:
             learning_rate = float(self.scheduler.get_last_lr()[0])
             losses = self._step(model, samples, step)
             self.steps_done = step + 1
+            self._remember(progress, step, samples)
             if _is_due(self.steps_done, RECORD_PERIOD, end):
                 self._record(progress, step, losses, learning_rate)
             if _is_due(self.steps_done, cfg.TEST.EVAL_PERIOD or end, end):
@@ -176,6 +178,15 @@ class _Training:
         self.scaler.update()
         self.scheduler.step()
         return losses
+
+    def _remember(self, progress: Progress | None, step: int, samples: Sequence[Sample]) -> None:
+        """Tell the replay how hard the model fired on the normal images."""
+        if self.replay is None:
+            return
+        scores = self.model.firing_scores
+        figures = self.replay.after_step(step, samples, scores, self.processes.gather)
+        if progress is not None and figures:
+            progress.record(step, figures)
 
     def _record(
         self,
@@ -214,6 +225,8 @@ class _Training:
         return quick_report(self.processes.gather(found), self.cfg, annotated).scalars()
 
     def _save(self) -> None:
+        if self.replay is not None:
+            self.replay.merge(self.processes.gather)
         if self.processes.is_main:
             path = self.folder / LAST
             self.resumable.save(path, self.model.identity, steps_done=self.steps_done)

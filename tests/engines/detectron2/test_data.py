@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Frame
 from simfrcnn.training import recipe
 
@@ -37,6 +38,13 @@ def test_the_train_loader_gives_the_recipes_pairs(make_cfg):
         first, second = items.records_of(2 * step), items.records_of(2 * step + 1)
         expected = [first[0], second[0], first[1], second[1]]
         assert [entry["image_id"] for entry in batch] == [record.image_id for record in expected]
+
+
+def test_a_loader_without_our_trainer_does_not_replay(make_cfg):
+    from simfrcnn.engines.detectron2 import build_train_loader
+
+    with pytest.raises(ConfigError, match=r"REPLAY\.FRACTION is 0\.5.*Trainer, or .* to 0"):
+        build_train_loader(make_cfg("c4", "DATASETS.REPLAY.FRACTION", "0.5"))
 
 
 def test_the_test_loader_gives_every_image_once_without_targets(make_cfg):

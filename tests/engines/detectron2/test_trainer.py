@@ -267,6 +267,10 @@ def spied(self):
     original(self)
     names = [Path(entry["file_name"]).name for entry in self.data_loader.batch]
     total = sum(float(p.double().sum()) for p in self.bare_model.parameters())
+    replay = self.data_loader.replay
+    if replay and self.iter + 1 == self.max_iter:
+        replay.merge(trainer._of_all_processes)
+        torch.save(replay.state_dict(), f"{self.cfg.OUTPUT_DIR}/rank{comm.get_rank()}.pth")
     with open(f"{self.cfg.OUTPUT_DIR}/rank{comm.get_rank()}.txt", "a") as stream:
         stream.write(json.dumps([names, total.hex()]) + "\\n")
 trainer.Trainer.run_step = spied
@@ -276,10 +280,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-def test_two_processes_draw_the_pairs_of_one_and_stay_equal(make_cfg, tmp_path):
-    words = ("SOLVER.MAX_ITER", "3", "SOLVER.IMS_PER_BATCH", "4")
-    cfg = make_cfg("fpn", *words)
+def run_two_processes(cfg, tmp_path):
+    """Train in two processes; what each of them took at each step, and its weights' sum."""
     config_file, script = tmp_path / "two.yaml", tmp_path / "two.py"
     config_file.write_text(cfg.dump())
     script.write_text(PAIRS_OF_EACH_PROCESS)
@@ -294,10 +296,40 @@ def test_two_processes_draw_the_pairs_of_one_and_stay_equal(make_cfg, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    ranks = [
+    return [
         [json.loads(line) for line in (tmp_path / f"run/rank{rank}.txt").read_text().splitlines()]
         for rank in (0, 1)
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_replay_alike(make_cfg, tmp_path):
+    words = ("SOLVER.MAX_ITER", "8", "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", "1")
+    words += ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3", *NO_VAL)
+    cfg = make_cfg("fpn", *words)
+    ranks = run_two_processes(cfg, tmp_path)
+    memories = [torch.load(tmp_path / f"run/rank{rank}.pth") for rank in (0, 1)]
+    kept = torch.load(tmp_path / "run/model_last.pth")["training"]["replay"]
+    for key in ("scores", "published"):
+        assert torch.equal(memories[0][key], memories[1][key])
+        assert torch.equal(memories[0][key], kept[key])
+    assert bool(((kept["scores"] > 0) & (kept["scores"] < 1)).all())
+    items = recipe.training_items(cfg)
+    ordinary = [[record.path.name for record in items.records_of(number)] for number in range(16)]
+    items.replay.load_state_dict(kept, source="")
+    replayed = [[record.path.name for record in items.records_of(number)] for number in range(16)]
+    taken = [ranks[number % 2][number // 2][0] for number in range(16)]
+    assert taken[:12] == ordinary[:12]
+    assert taken[12:] == replayed[12:]  # window 2
+    assert sum(items.replay.replacement(number) is not None for number in range(12, 16)) >= 3
+    assert [step[1] for step in ranks[0]] == [step[1] for step in ranks[1]]
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_pairs_of_one_and_stay_equal(make_cfg, tmp_path):
+    words = ("SOLVER.MAX_ITER", "3", "SOLVER.IMS_PER_BATCH", "4")
+    cfg = make_cfg("fpn", *words)
+    ranks = run_two_processes(cfg, tmp_path)
     items = recipe.training_items(cfg)
     for step in range(3):
         pairs = [

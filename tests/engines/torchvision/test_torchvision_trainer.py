@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import support.recorded_training
+from simfrcnn.config import load_config
 from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
 from simfrcnn.engines.torchvision import trainer
 from simfrcnn.engines.torchvision.processes import Processes
@@ -35,7 +36,7 @@ def metrics_of(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def run_recorded(engine, folder, n_processes):
+def run_recorded(engine, folder, n_processes, *words):
     """Run the recorded training; give the facts and weights of every rank."""
     write_tiny_set(folder / "data", n_positives=5, n_normals=3)
     cfg = tiny_config(
@@ -44,6 +45,7 @@ def run_recorded(engine, folder, n_processes):
         folder,
         *("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_ITER", "4"),
         *("DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "2"),
+        *words,
     )
     (folder / "config.yaml").write_text(cfg.dump())
     launcher = [sys.executable]
@@ -85,6 +87,32 @@ def test_two_processes_draw_the_pairs_of_one_and_end_with_the_same_weights(engin
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["world_size"] == 2
     assert manifest["finished"] is True
+
+
+@pytest.mark.slow
+def test_two_processes_replay_alike(engine, tmp_path):
+    words = ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3")
+    words += ("SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1", "DATASETS.VAL", "[]")
+    facts, _ = run_recorded(engine, tmp_path, 2, *words)
+    memories = [each["replay"] for each in facts]
+    assert memories[0] == memories[1]
+    assert all(0 < score < 1 for score in memories[0]["scores"])
+    kept = read_checkpoint(tmp_path / "run" / LAST)["training"]["replay"]
+    assert kept["published"].tolist() == memories[0]["published"]
+    # Window 2, steps 6 and 7, took what its ranking says.
+    cfg = load_config(engine.default_cfg(), tmp_path / "config.yaml")
+    items = recipe.training_items(cfg)
+    ordinary = [items.records_of(number) for number in range(12)]
+    items.replay.load_state_dict(kept, source="")
+    replayed = 0
+    for number in range(12, 16):
+        pair = facts[number % 2]["steps"][number // 2]
+        assert pair == [record.file_name for record in items.records_of(number)]
+        replayed += items.replay.replacement(number) is not None
+    assert replayed >= 3
+    for number in range(12):
+        pair = facts[number % 2]["steps"][number // 2]
+        assert pair == [record.file_name for record in ordinary[number]]
 
 
 def test_processes_that_cannot_share_the_pairs_are_refused(engine, tmp_path, monkeypatch):

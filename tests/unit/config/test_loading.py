@@ -101,6 +101,13 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
             r"IMS_PER_BATCH is 2.*legal is 4 or more",
         ),
         (["MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "0"], r"TOP_K is 0; legal is at least 1"),
+        (["DATASETS.REPLAY.FRACTION", "1"], r"FRACTION is 1\.0; legal is a number in \[0, 1\)"),
+        (["DATASETS.REPLAY.HARD_SHARE", "0"], r"HARD_SHARE is 0\.0; legal is in \(0, 1\]"),
+        (["DATASETS.REPLAY.PERIOD", "0"], r"PERIOD is 0; legal is at least 1"),
+        (
+            ["DATASETS.REPLAY.FRACTION", ".5", "DATASETS.BATCHES", "positives"],
+            r"FRACTION is 0\.5 but DATASETS\.BATCHES is positives.*to pairs",
+        ),
         (["INPUT.MAMMO.SIZE", "512"], r"INPUT\.MAMMO\.SIZE"),
         (["INPUT.MAMMO.HORIZONTAL_FLIP", "2"], r"probability"),
         (["EVAL.SCORE_THRESHOLD", "0"], r"EVAL\.SCORE_THRESHOLD"),

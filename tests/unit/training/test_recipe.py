@@ -306,3 +306,61 @@ def test_the_two_images_of_a_pair_are_flipped_independently(entry):
         tuple((sample.frame.scale_x < 0, sample.frame.scale_y < 0) for sample in items[number])
         for number in range(40)
     ]
+
+
+REPLAY = "DATASETS.REPLAY.FRACTION .9 DATASETS.REPLAY.PERIOD 4 SOLVER.IMS_PER_BATCH 2 "
+
+
+def replayed_names(cfg, context=None):
+    """The images of each step, with scores that the last digit of the normal one's name decides."""
+    items = recipe.training_items(cfg)
+    loader = recipe.training_loader(cfg, items=items)
+    if context is not None:
+        loader.multiprocessing_context = context
+    seen = []
+    for step, batch in enumerate(loader):
+        seen.append(names(batch))
+        digits = torch.tensor([int(name[-5]) / 10 for name in names(batch)])
+        items.replay.after_step(step, batch, (digits + step / 7) % 1, lambda part: part)
+    return seen
+
+
+def test_loading_processes_see_the_rankings_of_a_replay(entry):
+    words = REPLAY + "SOLVER.MAX_ITER 24"
+    alone = replayed_names(make_config(words, files=[entry]))
+    plain = [names(b) for b in recipe.training_loader(make_config(words, files=[entry]))]
+    assert alone[:8] == plain[:8]
+    assert sum(one != other for one, other in zip(alone[8:], plain[8:], strict=True)) > 6
+    assert [one[0] for one in alone] == [one[0] for one in plain]  # the positives stay
+    two = replayed_names(make_config(words + " DATALOADER.NUM_WORKERS 2", files=[entry]))
+    assert two == alone
+
+
+@pytest.mark.slow
+def test_loading_processes_that_are_spawned_see_them_too(entry):
+    words = REPLAY + "SOLVER.MAX_ITER 13"
+    alone = replayed_names(make_config(words, files=[entry]))
+    cfg = make_config(words + " DATALOADER.NUM_WORKERS 1", files=[entry])
+    assert replayed_names(cfg, "spawn") == alone
+
+
+def test_a_replayed_item_is_augmented_as_any_other(entry):
+    cfg = make_config(REPLAY, files=[entry])
+    items, plain = recipe.training_items(cfg), recipe.training_items(make_config(files=[entry]))
+    items.replay._published[:] = torch.tensor([1, 3, 0, 0, 0, 0])
+    number = next(n for n in range(20) if items.replay.replacement(n) == 3)
+    assert items.records_of(number)[1].file_name == "normal_7.png"
+    flipped = [
+        [(sample.frame.scale_x < 0, sample.frame.scale_y < 0) for sample in each[number]]
+        for each in (items, items, plain)
+    ]
+    assert flipped[0] == flipped[1] == flipped[2]
+
+
+def test_replay_is_off_unless_asked_for(entry):
+    assert recipe.training_items(make_config(files=[entry])).replay is None
+
+
+def test_loading_processes_that_work_too_far_ahead_are_refused(entry):
+    with pytest.raises(ConfigError, match=r"PERIOD is 4.*NUM_WORKERS 3.*legal is 6 or more"):
+        recipe.training_items(make_config(REPLAY + "DATALOADER.NUM_WORKERS 3", files=[entry]))
