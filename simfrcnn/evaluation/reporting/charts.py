@@ -1,7 +1,7 @@
 """Which curves does a report show?
 
-A chart is described once; :mod:`simfrcnn.evaluation.reporting.figures` draws it for papers (matplotlib) and
-:mod:`simfrcnn.evaluation.reporting.vector` for the page (SVG that follows light and dark).
+A chart is described once; ``figures`` draws it for papers (matplotlib) and ``vector`` for the page
+(SVG that follows light and dark).
 """
 
 from __future__ import annotations
