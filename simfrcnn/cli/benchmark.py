@@ -3,7 +3,8 @@
 Both detectors take the same batches in one process, step by step in turn; figures are medians. The
 loader is measured alone and compared with what a training step consumes. With --preparation, how
 much faster several processes prepare images than one; with --decoding, what preparing a DICOM file
-costs over decoding it; with --evaluation, what the figures of a large set cost.
+costs over decoding it; with --evaluation, what the figures of a large set cost; with --report, what
+its report costs.
 """
 
 from __future__ import annotations
@@ -75,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGES",
         help="measure the evaluation of a random set of this size instead; needs no config",
     )
+    parser.add_argument(
+        "--report",
+        type=int,
+        metavar="IMAGES",
+        help="measure the report of a random set of this size instead; needs no config",
+    )
     common.add_config_arguments(parser, required=False)
 
 
@@ -86,10 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_decoding(arguments)
     if arguments.evaluation is not None:
         return _run_evaluation(arguments)
+    if arguments.report is not None:
+        return _run_report(arguments)
     if arguments.config_file is None:
         raise ConfigError(
-            "--config-file: give a config, --preparation N, --decoding REPEATS or "
-            "--evaluation IMAGES"
+            "--config-file: give a config, --preparation N, --decoding REPEATS, "
+            "--evaluation IMAGES or --report IMAGES"
         )
     if arguments.repeats < MINIMUM_REPEATS:
         raise ConfigError(f"--repeats is {arguments.repeats}; at least {MINIMUM_REPEATS}")
@@ -123,9 +132,21 @@ def _run_decoding(arguments: argparse.Namespace) -> int:
 
 
 def _run_evaluation(arguments: argparse.Namespace) -> int:
-    if arguments.evaluation < MINIMUM_IMAGES:
-        raise ConfigError(f"--evaluation is {arguments.evaluation}; at least {MINIMUM_IMAGES}")
+    _require_images("--evaluation", arguments.evaluation)
     return _show(evaluation_speed.table(arguments.evaluation, n_replicates=2000), arguments)
+
+
+def _run_report(arguments: argparse.Namespace) -> int:
+    # Imported here: drawing is of no use to the other measurements.
+    from simfrcnn.cli import report_speed
+
+    _require_images("--report", arguments.report)
+    return _show(report_speed.table(arguments.report), arguments)
+
+
+def _require_images(option: str, n_images: int) -> None:
+    if n_images < MINIMUM_IMAGES:
+        raise ConfigError(f"{option} is {n_images}; at least {MINIMUM_IMAGES}")
 
 
 def _show(lines: Sequence[str], arguments: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def table(n_workers: int, n_repeats: int) -> list[str]:
     n_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
-        record = _record(Path(name))
+        record = noise_record(Path(name))
         rates: dict[int, list[float]] = {1: [], n_workers: []}
         for _ in range(n_repeats):
             for workers, measured in rates.items():
@@ -76,7 +76,7 @@ def _seconds(record: ImageRecord, folder: Path, n_images: int, n_workers: int) -
         return time.perf_counter() - start
 
 
-def _record(folder: Path) -> ImageRecord:
+def noise_record(folder: Path) -> ImageRecord:
     """A mammogram of noise in the shape of a breast."""
     path = folder / "view.dcm"
     y, x = np.ogrid[: SHAPE[0], : SHAPE[1]]

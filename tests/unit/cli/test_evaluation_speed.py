@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from simfrcnn.cli import report_speed
 from simfrcnn.cli.evaluation_speed import N_DETECTIONS, random_set, table
 from simfrcnn.cli.main import main
 from simfrcnn.evaluation import evaluate
 from simfrcnn.settings import EvaluationSettings
+
+FEW = partial(EvaluationSettings, bootstrap_replicates=20)
 
 
 def test_the_random_set_has_what_the_table_says() -> None:
@@ -31,6 +36,17 @@ def test_the_table_has_a_row_for_every_part() -> None:
     assert "times" in next(row for row in rows if "over pycocotools alone" in row)
 
 
-def test_too_small_a_set_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "--evaluation", "10"]) != 0
-    assert "--evaluation is 10; at least 100" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--evaluation", "--report"])
+def test_too_small_a_set_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", option, "10"]) != 0
+    assert f"{option} is 10; at least 100" in capsys.readouterr().err
+
+
+def test_the_report_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_speed, "_seconds_to_open", lambda page: f"{page.name} opened")
+    monkeypatch.setattr(report_speed, "EvaluationSettings", FEW)
+    lines = report_speed.table(100)
+    assert "100 images of 3328 x 2560 px" in lines[3]
+    assert lines[-1].endswith("| report.html opened |")
+    size = float(next(line for line in lines if "`report.html`" in line).split()[3])
+    assert 0.1 < size < 30

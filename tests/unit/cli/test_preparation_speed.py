@@ -40,7 +40,7 @@ def test_images_are_really_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     preparation_speed_cache = preparation_speed.cache_images
     monkeypatch.setattr(preparation_speed, "cache_images", count)
-    record = preparation_speed._record(tmp_path)
+    record = preparation_speed.noise_record(tmp_path)
     assert preparation_speed._seconds(record, tmp_path, 3, 0) > 0
     assert [(cached.n_made, cached.unreadable) for cached in made] == [(3, ())]
     assert [path.name for path in tmp_path.iterdir()] == ["view.dcm"]
