@@ -20,6 +20,7 @@ _REASONS = {
     errno.ENOSPC: "the disk is full: free some space and run again",
     errno.EDQUOT: "the disk quota is used up: free some space and run again",
     errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of that path is a file, not a folder",
     errno.EEXIST: "a part of that path is a file, not a folder",
@@ -109,6 +110,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write files that belong together: all are on disk before the first one gets its name."""
     with contextlib.ExitStack() as stack:
         for name, content in contents.items():
+            if (folder / name).is_dir():  # the rename would fail when others are through
+                raise OutputError(f"cannot write {folder / name}: {_REASONS[errno.EISDIR]}")
             temporary = stack.enter_context(writing(folder / name))
             temporary.write_bytes(content)
             _sync(temporary)

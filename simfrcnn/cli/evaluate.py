@@ -140,7 +140,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-images",
         action="store_true",
-        help="pixels are not read: the exams are shown as boxes in empty frames",
+        help="pixels are not read, and image files may be missing: the exams are shown as boxes in "
+        "empty frames",
     )
     parser.add_argument(
         "--gallery",

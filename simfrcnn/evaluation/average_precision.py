@@ -6,8 +6,9 @@ pycocotools' own.
 
 COCO's rules, which differ from FROC's: a second box on a finding is a false positive; at most 100
 detections an image count; equal scores are ranked, not joined; all target classes together are one
-category; precision is read at 101 recalls. A detection that matches an ignored finding is neither
-true nor false.
+category; precision is read at 101 recalls. What meets an ignored finding and hits nothing is
+neither true nor false; pycocotools would let one detection off for each such finding, so it is not
+told of them.
 
 Shapes: T IoU thresholds, D detections of all images by falling score, K of them true positives,
 P patients, R rows of bootstrap weights.
@@ -28,6 +29,7 @@ from pycocotools.cocoeval import COCOeval
 from scipy.sparse import csr_array
 
 from simfrcnn.evaluation.bootstrap import Statistic, per_patient
+from simfrcnn.evaluation.matching import box_iou
 from simfrcnn.evaluation.results import NAN, Curve
 from simfrcnn.evaluation.truth import View
 
@@ -66,7 +68,7 @@ def coco_matches(views: Sequence[View], iou_thresholds: FloatArray) -> CocoMatch
     """
     with_truth = [view for view in views if view.has_regions]
     coco = run_pycocotools(with_truth, iou_thresholds) if with_truth else None
-    matched = {image["image_id"]: image for image in coco.evalImgs} if coco else {}
+    matched = {image["image_id"]: image for image in coco.evalImgs if image} if coco else {}
     ends = np.cumsum([0, *(min(len(view.scores), MAX_DETECTIONS) for view in views)])
     scores = np.concatenate([np.zeros(0), *(view.scores[:MAX_DETECTIONS] for view in views)])
     is_matched = np.zeros((len(iou_thresholds), len(scores)), dtype=bool)
@@ -79,6 +81,10 @@ def coco_matches(views: Sequence[View], iou_thresholds: FloatArray) -> CocoMatch
             is_ignored[:, start:end] = image["dtIgnore"] > 0
             n_findings = int((np.asarray(image["gtIgnore"]) == 0).sum())
             finding_patients.append(np.full(n_findings, view.patient, np.intp))
+        if len(view.ignored_boxes):
+            overlap = box_iou(view.boxes[:MAX_DETECTIONS], view.ignored_boxes).max(axis=1)
+            meets_ignored = overlap >= iou_thresholds[:, None]
+            is_ignored[:, start:end] |= meets_ignored & ~is_matched[:, start:end]
     order = np.argsort(-scores, kind="mergesort")  # as in COCOeval.accumulate
     patients = np.repeat(np.array([view.patient for view in views], dtype=np.intp), np.diff(ends))
     return CocoMatches(
@@ -107,15 +113,12 @@ def run_pycocotools(views: Sequence[View], iou_thresholds: FloatArray) -> Any:
 
 def coco_objects(views: Sequence[View]) -> tuple[Any, Any]:
     """Truth and detections as pycocotools' objects, all target classes as one category."""
-    # pycocotools ignores crowd regions, and findings outside the range of areas: an ignored finding
-    # is given an area that is none, as it has no other way to say so.
     truth = [
         _annotation(view, box, facts)
         for view in views
         for boxes, facts in (
             (view.finding_boxes, {}),
             (view.crowd_boxes, {"iscrowd": 1}),
-            (view.ignored_boxes, {"area": 10 * _LARGEST_AREA}),
         )
         for box in boxes.tolist()
     ]

@@ -228,10 +228,10 @@ def why_no_resampling(strata: IntArray, n_replicates: int) -> str | None:
     if n_replicates == 0:
         return "no interval: none was asked for (0 bootstrap replicates)"
     known = strata[strata >= 0]
-    if any((known == stratum).sum() == 1 for stratum in np.unique(known)):
+    if len(strata) == 1 or any((known == stratum).sum() == 1 for stratum in np.unique(known)):
         return (
-            "no interval: there is a single positive or a single normal patient, whom resampling "
-            "cannot vary"
+            "no interval: there is a single patient, a single positive or a single normal one, "
+            "whom resampling cannot vary"
         )
     return None
 

@@ -124,14 +124,17 @@ def pool(scores: Sequence[float], pooling: Pooling) -> float:
     """The score of a unit from those of its views.
 
     ``max`` is multiple-instance learning's (thesis eq. 3.2); ``noisy_or`` is the probability that
-    at least one view shows a cancer if the views were independent.
+    at least one view shows a cancer if the views were independent. Equal scores, in whatever order
+    of the views, give equal results, also in their last digit: a tie stays a tie, and a score at a
+    threshold stays there.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if pooling == "max":
-        return float(values.max())
+    values = np.sort(np.asarray(scores, dtype=np.float64))
+    lowest, highest = values[0], values[-1]
+    if pooling == "max" or len(values) == 1:
+        return float(highest)
     if pooling == "mean":
-        return float(values.mean())
-    return float(1 - np.prod(1 - values))
+        return float(values.mean().clip(lowest, highest))
+    return float((1 - np.prod(1 - values)).clip(highest, 1))
 
 
 def roc_statistic(units: Units, *, with_band: bool = False) -> Statistic:

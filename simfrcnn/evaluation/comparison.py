@@ -351,9 +351,11 @@ def _fixed_sensitivity_statistic(cases: Units) -> Statistic:
 
 
 def _figure(by_seed: Sequence[FloatArray], model: Resampled, key: str) -> Figure:
+    # How many are right is one model's own, not the difference's or the mean's.
+    n = {what: count for what, count in model.n[key].items() if what != "right"}
     return bootstrap_figure(
         np.mean(by_seed, axis=0),
-        n=model.n[key],
+        n=n,
         why_undefined=model.why_undefined[key],
         no_resampling=model.no_resampling,
     )

@@ -143,7 +143,7 @@ def paired_delong(first: FloatArray, second: FloatArray, is_positive: BoolArray)
     positive, normal = (one - other for one, other in zip(*wins, strict=True))
     error = math.sqrt(positive.var(ddof=1) / n_positive + normal.var(ddof=1) / n_normal)
     if error == 0:
-        reason = "no case fares otherwise under the other model: the difference has no variance"
+        reason = "all cases differ alike under the two models: the difference has no variance"
         return DeLong(auc_first, auc_second, difference, 0.0, NAN, reason)
     p_value = math.erfc(abs(difference) / error / math.sqrt(2))
     return DeLong(auc_first, auc_second, difference, error, p_value)

@@ -276,7 +276,7 @@ def apply_to(
     sha256 = detections.provenance.get("checkpoint_sha256")
     return Applied(
         points=points_for(chosen, settings, checkpoint_sha256=sha256),
-        notes=tuple(notes_on(chosen, annotations_sha256)),
+        notes=tuple(notes_on(chosen, annotations_sha256, sha256)),
         provenance={
             "operating_points": {
                 "chosen_on": [dataclasses.asdict(one) for one in chosen.chosen_on],
@@ -318,12 +318,15 @@ def points_for(
     return chosen.points
 
 
-def notes_on(chosen: ChosenPoints, annotations_sha256: str | None) -> Iterator[str]:
+def notes_on(
+    chosen: ChosenPoints, annotations_sha256: str | None, checkpoint_sha256: str | None
+) -> Iterator[str]:
     """What a reader must know about points that are applied to a test set.
 
     Args:
         chosen: The points.
         annotations_sha256: Of the test set's annotation file.
+        checkpoint_sha256: Of the model that made the detections to be judged; None if unknown.
     """
     for validation in chosen.chosen_on:
         if annotations_sha256 and validation.annotations_sha256 == annotations_sha256:
@@ -332,10 +335,10 @@ def notes_on(chosen: ChosenPoints, annotations_sha256: str | None) -> Iterator[s
                 "that is judged here; their sensitivity and specificity must not be quoted as a "
                 "test result."
             )
-    if not chosen.checkpoint_sha256:
+    if not (chosen.checkpoint_sha256 and checkpoint_sha256):
         yield (
-            "The detections on which the operating points were chosen do not name their "
-            "checkpoint: that it is the model judged here is taken on trust."
+            "The detections on which the operating points were chosen, or those judged here, do "
+            "not name their checkpoint: that both are of one model is taken on trust."
         )
     for reason in dict.fromkeys(chosen.missing.values()):
         keys = [key for key, why in chosen.missing.items() if why == reason]

@@ -278,12 +278,15 @@ def _group_name(division: Division, value: Value, owner: Callable[[], str]) -> s
 
 
 def _bin_name(edges: Sequence[float], number: int) -> str:
-    """The name of the bin before ``edges[number]``: a value at an edge is in the bin above it."""
+    """The name of the bin before ``edges[number]``: a value at an edge is in the bin above it.
+
+    Written in full, because dates such as 20190103 and 20190107 are alike in six digits.
+    """
     if number == 0:
-        return f"< {edges[0]:g}"
+        return f"< {edges[0]:.15g}"
     if number == len(edges):
-        return f">= {edges[-1]:g}"
-    return f"{edges[number - 1]:g} to < {edges[number]:g}"
+        return f">= {edges[-1]:.15g}"
+    return f"{edges[number - 1]:.15g} to < {edges[number]:.15g}"
 
 
 def _sorted_names(names: Sequence[str]) -> list[str]:

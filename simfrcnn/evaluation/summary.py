@@ -17,6 +17,9 @@ from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.truth import Truth, View
 from simfrcnn.settings import EvaluationSettings
 
+FEWEST_REPLICATES = 1000
+"""Below so many resamplings a reader is told."""
+
 
 def counts_of(
     views: Sequence[View],
@@ -98,6 +101,11 @@ def notes_on_figures(
         yield (
             f"{events[0].n_lesionless} of {n_findings(events[0])} findings have no lesion id and "
             "are in no figure per lesion."
+        )
+    if 0 < settings.bootstrap_replicates < FEWEST_REPLICATES:
+        yield (
+            f"Bootstrap intervals come from only {settings.bootstrap_replicates} resamplings, and "
+            f"their ends are rough; {FEWEST_REPLICATES:,} or more are usual."
         )
     if any(f.method == "bootstrap" and f.low == f.high for f in figures.values()):
         yield (

@@ -32,6 +32,17 @@ def test_a_full_disk_names_the_file_and_the_remedy(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_may_not_be_changed_is_told_in_a_line(tmp_path, monkeypatch):
+    """Root is refused by EPERM, and so is everybody by some network drives."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(OutputError, match=r"report\.json: no permission to write there"):
+        write_text(tmp_path / "report.json", "new")
+
+
 def test_files_that_belong_together_change_together(tmp_path, monkeypatch):
     write_files(tmp_path, {"a": b"old", "b": b"old"})
     n_written = 0
@@ -48,6 +59,11 @@ def test_files_that_belong_together_change_together(tmp_path, monkeypatch):
         patch.setattr("os.fsync", fill_up)
         with pytest.raises(OutputError, match=r"b: the disk is full"):
             write_files(tmp_path, {"a": b"new", "b": b"new"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "old"}
+    (tmp_path / "c").mkdir()
+    with pytest.raises(OutputError, match=r"c: that path is a folder"):
+        write_files(tmp_path, {"c": b"new", "a": b"new"})
+    (tmp_path / "c").rmdir()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "old"}
     write_files(tmp_path, {"a": b"new", "b": b"new"})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}

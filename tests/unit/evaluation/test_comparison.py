@@ -131,6 +131,15 @@ def test_a_model_compared_with_itself_differs_in_nothing():
         assert (difference.figure.low, difference.figure.high) == (0, 0)
 
 
+def test_a_difference_is_counted_over_cases_not_over_what_one_model_has_right():
+    records, detections = random_set(2)
+    models = [resample(records, each, SETTINGS) for each in (detections, rescored(detections, 1))]
+    n_positive = int((models[0].cases.truths == 1).sum())
+    difference = compare(models[:1], models[1:]).differences["case/sensitivity"].figure
+    assert difference.n == {"positive": n_positive}
+    assert mean_over_seeds(models)["case/sensitivity"].n == {"positive": n_positive}
+
+
 def test_pairing_makes_the_interval_narrow():
     """Two models that rank alike: the difference is surer than either AUC."""
     random = np.random.default_rng(0)

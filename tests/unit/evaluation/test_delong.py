@@ -89,6 +89,10 @@ def test_what_cannot_be_tested_is_nan_with_a_reason():
     same = paired_delong(scores, scores, np.array([True, True, False, False]))
     assert math.isnan(same.p_value)
     assert "no variance" in same.reason
+    # Perfect against blind: every case fares better by one half.
+    blind = paired_delong(scores, np.zeros(4), np.array([True, True, False, False]))
+    assert (blind.difference, math.isnan(blind.p_value)) == (0.5, True)
+    assert "all cases differ alike" in blind.reason
     few = paired_delong(scores, scores, np.array([True, False, False, False]))
     assert math.isnan(few.difference)
     assert "1 and 3" in few.reason

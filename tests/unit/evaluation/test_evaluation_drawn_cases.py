@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -173,6 +175,24 @@ def test_case_e_an_ignored_finding_is_neither_missed_nor_wrong_to_find(is_ignore
     assert report.counts["ignored_findings"] == (2 if is_ignored else 0)
     assert [unit.score for unit in report.units["image"]] == [0.9, 0.8]
     assert report.figures["case/specificity"].value == 0.0
+
+
+def test_all_that_meets_an_ignored_finding_is_ignored_not_the_first_box_alone() -> None:
+    # .9 and .8 lie on one benign mass, and .85 on one in an image that has nothing else.
+    records = [
+        image(1, "A", finding(BOX, 1), finding(ELSEWHERE, 2, category="benign")),
+        image(2, "B", finding(BOX, 3, category="benign")),
+        image(3, "C", finding(BOX, 4, category="benign")),
+    ]
+    detections = detection_file(
+        found(1, (ELSEWHERE, 0.9), (ELSEWHERE, 0.8), (BOX, 0.7)),
+        found(2, (BOX, 0.85), (BOX, 0.84)),
+        found(3),
+    )
+    report = evaluate(records, detections, replace(NO_INTERVALS, ignored_classes=("benign",)))
+    assert sensitivities(report, "all", criterion="iou_0.5") == [1.0] * 10
+    assert report.precision_recall["0.5"].y == (1.0,)
+    assert report.figures["finding/coco_ap"].value == pytest.approx(1.0)
 
 
 def test_case_f_normal_images_make_a_gap_at_the_same_rate() -> None:

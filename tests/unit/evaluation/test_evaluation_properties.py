@@ -176,6 +176,15 @@ def test_one_case_alone() -> None:
     assert math.isnan(report.figures["case/auc"].value)
 
 
+def test_one_patient_of_unknown_truth_gives_no_interval_either() -> None:
+    records = [image(1, "A"), image(2, "A"), image(3, "A", supervision=Supervision.UNLABELLED)]
+    report = evaluate(records, detection_file(found(1, (BOX, 0.7)), found(2), found(3)), FEW)
+    brier = report.figures["image/brier"]
+    assert brier.value == pytest.approx(0.49 / 2)
+    assert math.isnan(brier.low)
+    assert "a single patient" in str(brier.reason)
+
+
 def test_ten_thousand_detections_in_one_image() -> None:
     generator = np.random.default_rng(0)
     corners = generator.uniform(0, 80, size=(10_000, 2))
@@ -257,6 +266,18 @@ def test_pooling_by_hand() -> None:
     assert pool([0.2, 0.5, 0.0], "max") == 0.5
     assert pool([0.2, 0.5, 0.2], "mean") == pytest.approx(0.3)
     assert pool([0.2, 0.5], "noisy_or") == pytest.approx(1 - 0.8 * 0.5)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean", "noisy_or"])
+def test_pooling_keeps_ties_and_scores_at_a_threshold_to_the_last_digit(pooling: str) -> None:
+    generator = random.Random(0)
+    for _ in range(200):
+        scores = [round(generator.random(), 2) for _ in range(generator.randint(2, 5))]
+        other_order = generator.sample(scores, len(scores))
+        assert pool(scores, pooling) == pool(other_order, pooling)
+        assert pool(scores[:1], pooling) == scores[0]
+        if pooling != "noisy_or":
+            assert pool(scores[:1] * 3, pooling) == scores[0]
 
 
 def test_another_iou_threshold_gives_its_own_average_precision() -> None:
@@ -402,3 +423,11 @@ def test_noisy_or_of_a_case_from_its_views() -> None:
     report = evaluate(records, detections, replace(NO_INTERVALS, pooling="noisy_or"))
     assert [unit.score for unit in report.units["case"]] == pytest.approx([0.7, 0.0])
     assert [unit.score for unit in report.units["image"]] == pytest.approx([0.4, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(("n_replicates", "is_told"), [(0, False), (999, True), (1000, False)])
+def test_a_reader_is_told_of_few_resamplings(n_replicates: int, is_told: bool) -> None:
+    records, detections = random_set(1, n_patients=6)
+    settings = EvaluationSettings(bootstrap_replicates=n_replicates)
+    notes = evaluate(records, detections, settings).notes
+    assert any("their ends are rough" in note for note in notes) is is_told

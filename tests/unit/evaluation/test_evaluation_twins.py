@@ -222,7 +222,8 @@ def test_auc_and_roc_equal_scikit_learn(seed: int, n_levels: int | None, level: 
 def pycocotools_alone(records, detections, *, ignored: tuple[str, ...] = ()):
     """A COCOeval of the raw data, ``loadRes`` and all, with its own defaults.
 
-    It has no key for an ignored finding: one is taken out of the range of areas.
+    It has no key for an ignored finding: one is taken out of the range of areas, and stands there
+    100 times over, because each such finding lets a single detection off.
     """
     evaluated = evaluated_of(records)
     truth = COCO()
@@ -232,7 +233,7 @@ def pycocotools_alone(records, detections, *, ignored: tuple[str, ...] = ()):
         "categories": [{"id": 1, "name": "malignant"}],
         "annotations": [
             {
-                "id": f.finding_id,
+                "id": f.finding_id + 10_000 * copy,
                 "image_id": r.image_id,
                 "category_id": 1,
                 "bbox": [f.box[0], f.box[1], f.box[2] - f.box[0], f.box[3] - f.box[1]],
@@ -242,6 +243,7 @@ def pycocotools_alone(records, detections, *, ignored: tuple[str, ...] = ()):
             for r in evaluated
             for f in r.findings
             if f.category in (*TARGET, *ignored)
+            for copy in range(100 if f.category in ignored else 1)
         ],
     }
     results = [

@@ -179,7 +179,7 @@ def test_every_rule_at_every_level_and_a_file_that_gives_it_back(tmp_path):
         {"name": "clinic/val", "annotations_sha256": "a" * 64}
     ]
     assert points_for(points, SETTINGS, checkpoint_sha256="c" * 64) == points.points
-    assert list(notes_on(points, "b" * 64)) == []
+    assert list(notes_on(points, "b" * 64, "c" * 64)) == []
 
 
 def test_several_validation_sets_are_one(tmp_path):
@@ -192,7 +192,7 @@ def test_several_validation_sets_are_one(tmp_path):
     alone = choose_operating_points({"a/val": one})
     assert alone.points == ()
     assert "a/val has 2 positive and 0 normal" in alone.missing["case/youden"]
-    (note,) = notes_on(alone, None)  # one for all levels: each has as many of both
+    (note,) = notes_on(alone, None, "c" * 64)  # one for all levels: each has as many of both
     assert note.startswith("There is no operating point case/youden, case/sensitivity, case/spec")
     assert "a/val has 2 positive and 0 normal" in note
 
@@ -231,12 +231,14 @@ def test_points_are_refused_for_another_model_and_suspect_on_their_own_set():
     points = choose_operating_points({"clinic/val": report_on(VALIDATION)})
     with pytest.raises(ArtifactError, match=r"another checkpoint.*cccccccccccc.*dddddddddddd"):
         points_for(points, SETTINGS, checkpoint_sha256="d" * 64)
-    (note,) = notes_on(points, "a" * 64)
+    (note,) = notes_on(points, "a" * 64, "c" * 64)
     assert note.startswith("OPTIMISTIC: the operating points were chosen on clinic/val, the very")
     nameless = choose_operating_points({"clinic/val": report_on(VALIDATION, checkpoint=None)})
     assert points_for(nameless, SETTINGS, checkpoint_sha256="d" * 64)
-    (note,) = notes_on(nameless, "b" * 64)
-    assert "taken on trust" in note
+    assert points_for(points, SETTINGS, checkpoint_sha256=None)
+    for which, judged in ((nameless, "c" * 64), (nameless, None), (points, None)):
+        (note,) = notes_on(which, "b" * 64, judged)
+        assert "taken on trust" in note
 
 
 @pytest.mark.parametrize(

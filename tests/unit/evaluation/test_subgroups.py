@@ -247,6 +247,21 @@ def test_numbers_sort_as_numbers():
     assert list(by_value(records, detections, settings_of("age"))) == ["9", "50", "100"]
 
 
+def test_edges_that_are_alike_in_six_digits_part_the_images():
+    records = [
+        dataclasses.replace(image(n, f"p{n}"), attributes={"date": date})
+        for n, date in enumerate(("20190101", "20190105", "20190106", "20190109"), start=1)
+    ]
+    detections = detection_file(*(found(n) for n in (1, 2, 3, 4)))
+    groups = by_value(records, detections, settings_of("date:20190103,20190106,20190107"))
+    assert {name: group.counts["images"]["total"] for name, group in groups.items()} == {
+        "< 20190103": 1,
+        "20190103 to < 20190106": 1,
+        "20190106 to < 20190107": 1,
+        ">= 20190107": 1,
+    }
+
+
 def test_a_division_is_a_key_with_or_without_edges():
     assert read_division("density") == Division("density")
     assert read_division("age:50,70.5") == Division("age", (50.0, 70.5))

@@ -221,7 +221,7 @@
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
   function facts(view) {
     const more = view.left_out ? `, ${view.left_out} lower detections not drawn` : "";
-    return `${nameOf(view)} · ${view.id} · ${view.truth} · ${digits(view.score)}${view.mirrored ? " · mirrored" : ""}${more}`;
+    return `${nameOf(view)}${view.mirrored ? " · mirrored" : ""} · ${view.id} · ${view.truth} · ${digits(view.score)}${more}`;
   }
   const HANGING = [["R", "CC"], ["L", "CC"], ["R", "MLO"], ["L", "MLO"]];
   const inSlot = (view, [side, position]) => view.side === side && view.view === position;
@@ -242,8 +242,8 @@
       node.append(images);
       return node;
     };
-    const slots = hung(exam).map((views, i) => slotNode(views, HANGING[i].join(" "), HANGING[i][0] === "R" ? "right" : "left"));
-    const rest = others(exam);
+    const rest = others(exam), isAnyHung = rest.length < exam.views.length;
+    const slots = isAnyHung ? hung(exam).map((views, i) => slotNode(views, HANGING[i].join(" "), HANGING[i][0] === "R" ? "right" : "left")) : [];
     if (rest.length) slots.push(slotNode(rest, "", "others"));
     // A pair of views of which there is none (film sets often hold MLO alone) takes less room.
     const widths = [0, 1, 2, 3].map((i) => (hung(exam)[i].length || hung(exam)[i ^ 1].length ? "minmax(0, 1fr)" : "minmax(0, .3fr)"));
@@ -395,7 +395,7 @@
       "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4),
       ",": () => setThreshold(state.threshold - 0.01), ".": () => setThreshold(state.threshold + 0.01),
     };
-    if ($("large").open && event.key.startsWith("Arrow")) return; // scrolls the enlarged view
+    if (event.key.startsWith("Arrow") && ($("large").open || event.target.closest(".table"))) return; // scrolls
     if (actions[event.key]) { actions[event.key](); event.preventDefault(); }
   });
   function fillPaper() {

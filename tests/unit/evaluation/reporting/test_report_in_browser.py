@@ -175,6 +175,8 @@ def test_four_views_hang_with_chest_walls_facing(browser: Any, made: tuple[Path,
         slide(page, 0)
         # Mirrored pictures: 50..65 of 80 pixels becomes 15..30.
         assert page.get_attribute("#stage rect.found", "x") == "15"
+        label = page.locator("#stage .label").first.text_content()
+        assert label.startswith("R CC · mirrored ·")  # first, so that a narrow page does not cut it
         page.fill("#search", "P01")
         assert page.get_attribute("#stage rect.found", "x") == "50"
 
@@ -232,6 +234,36 @@ def test_filters_and_keys(browser: Any, made: tuple[Path, Report]) -> None:
         assert not page.is_visible("#large")
         page.click("#stage .view >> nth=1")
         assert "L CC" in page.text_content("#large-title")
+
+
+def scrolls(page: Any, node: Any, key: str) -> bool:
+    """Whether the key moves what the node holds; the page's own policy forbids wait_for_function.
+
+    Browsers move it little by little, so it is waited for.
+    """
+    place = "node => node.scrollLeft + node.scrollTop"
+    start = node.evaluate(place)
+    page.keyboard.press(key)
+    for _ in range(100):
+        if node.evaluate(place) > start:
+            return True
+        page.wait_for_timeout(50)
+    return False
+
+
+def test_arrow_keys_scroll_what_has_the_focus(browser: Any, made: tuple[Path, Report]) -> None:
+    path, _ = made
+    with opened(browser, path, width=700) as page:
+        title = page.text_content("#exam-title")
+        table = page.locator("#findings .table").nth(1)  # wider than the page
+        table.focus()
+        assert scrolls(page, table, "ArrowRight")
+        page.click("#stage .view >> nth=0")
+        for _ in range(4):
+            page.keyboard.press("+")
+        assert scrolls(page, page.locator("#large-stage"), "ArrowDown")
+        page.keyboard.press("Escape")
+        assert page.text_content("#exam-title") == title
 
 
 def test_light_dark_narrow_and_paper(browser: Any, made: tuple[Path, Report]) -> None:
@@ -314,6 +346,10 @@ SETS = {
         ],
         [found(i, ((1, 1, 9, 9), 0.4)) for i in range(1, 6)],
     ),
+    "no view with a name": (
+        [replace(image(i, "A"), laterality=None, view_position=None) for i in (1, 2)],
+        [found(1), found(2, ((1, 1, 9, 9), 0.4))],
+    ),
 }
 
 
@@ -332,3 +368,7 @@ def test_small_sets(browser: Any, tmp_path: Path, name: str) -> None:
         shown = page.locator("#stage .view").count()
         n_views = len(records) if "A-exam" in page.text_content("#exam-list") else 0
         assert shown == (1 if name == "no positives" else n_views)
+        n_exams = page.locator("#exam-list button").count()
+        assert page.is_visible(".filters") is page.is_visible(".viewer") is (n_exams > 0)
+        has_frames = page.locator("#stage .empty").count() > 0  # for the views that are not there
+        assert has_frames is (shown > 0 and name != "no view with a name")
