@@ -197,6 +197,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output} is a file; --output takes a folder for the report")
+    if args.choose_operating_points and args.choose_operating_points.is_dir():
+        raise OutputError(
+            f"{args.choose_operating_points} is a folder; --choose-operating-points takes the file "
+            "to write"
+        )
     annotated = read_coco(args.annotations, check_files=not args.no_images)
     detections = read_detections(
         args.detections[0],

@@ -149,6 +149,13 @@ def test_points_of_other_rules_or_another_model_are_refused(write_set, judge, tm
         judge(*test, "--choose-operating-points", tmp_path / "new.json")
 
 
+def test_a_folder_for_the_points_is_refused_before_anything_is_judged(write_set, judge, tmp_path):
+    words = write_set("val", VAL)
+    message = refusal(judge, *words, "--choose-operating-points", tmp_path)
+    assert "--choose-operating-points takes the file to write" in message
+    assert not (tmp_path / "val" / "report").exists()
+
+
 def test_every_setting_has_its_option(write_set, judge):
     _, report, _ = judge(
         *write_set("test", TEST),
