@@ -44,7 +44,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["simfrcnn", "simfrcnn.*"]),
-    package_data={"simfrcnn": ["py.typed", "evaluation/reporting/page_files/*"]},
+    package_data={
+        # configs is a link to the folder at the top.
+        "simfrcnn": ["py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "fvcore>=0.1.5,<0.1.6",

@@ -11,7 +11,7 @@ import torch
 
 from simfrcnn.cli.weak import require_two_stages
 from simfrcnn.config import load_config, read_keys
-from simfrcnn.config.jobs import read_job
+from simfrcnn.config.stages import read_stages
 from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.ladder.plan import plan_runs, read_ladder
 from simfrcnn.training import recipe
@@ -124,7 +124,7 @@ def test_every_config_loads_and_runs_into_a_folder_of_its_own(engine, name):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_job_has_two_stages_that_fit_each_other(engine, name):
-    job = read_job(CONFIGS / name)
+    job = read_stages(CONFIGS / name)
     assert job.folder.parts[0] == "output"
     first, second = (job.config_of(stage, engine.default_cfg()) for stage in ("STAGE1", "STAGE2"))
     require_two_stages(first, second, job.path)

@@ -1,6 +1,7 @@
-"""See `python tools/benchmark.py --help`; the same as `simfrcnn benchmark`."""
+"""See `python tools/benchmark.py --help`."""
 
-from simfrcnn.cli.main import run_tool
+from benchmarks import steps
+from simfrcnn.cli.main import run_program
 
 if __name__ == "__main__":
-    run_tool("benchmark")
+    run_program(steps)

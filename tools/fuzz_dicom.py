@@ -1,6 +1,7 @@
 """See `python tools/fuzz_dicom.py --help`."""
 
-from simfrcnn.cli.main import run_tool
+from fuzz import run
+from simfrcnn.cli.main import run_program
 
 if __name__ == "__main__":
-    run_tool("fuzz_dicom")
+    run_program(run)

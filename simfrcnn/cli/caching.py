@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from simfrcnn.data.dicom import STRICT, DicomOptions
-from simfrcnn.data.images import DICOM_SUFFIXES, RASTER_SUFFIXES
 from simfrcnn.data.prepared import Cached, CacheSettings, Unreadable, cache_images
 from simfrcnn.data.pseudonyms import Pseudonyms, name_of_image
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.images.reading import DICOM_SUFFIXES, RASTER_SUFFIXES
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 

@@ -11,10 +11,10 @@ from typing import Any
 from simfrcnn.cli import make_phantoms
 from simfrcnn.config import load_config
 from simfrcnn.data import catalog
-from simfrcnn.data.phantom.generate import MANIFEST
-from simfrcnn.data.phantom.presets import PRESETS
 from simfrcnn.engines.contract import ENGINES, Engine, load_engine
 from simfrcnn.errors import ConfigError
+from simfrcnn.phantom.generate import MANIFEST
+from simfrcnn.phantom.presets import PRESETS
 
 _PHANTOM_FOLDERS = frozenset(f"phantom_{preset}" for preset in PRESETS)
 

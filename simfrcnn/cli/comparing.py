@@ -15,7 +15,6 @@ from pathlib import Path
 
 from simfrcnn.artifacts import DetectionFile, read_detections
 from simfrcnn.data.coco import AnnotatedSet, read_coco
-from simfrcnn.data.hanging import hung_pictures
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation import evaluate, write_report
 from simfrcnn.evaluation.comparison import METRICS, PRIMARY, Resampled, resample
@@ -32,6 +31,7 @@ from simfrcnn.evaluation.reporting.comparison_report import (
 )
 from simfrcnn.evaluation.results import Report
 from simfrcnn.files import sha256_of
+from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.settings import EvaluationSettings
 
 _LONGEST_NAME = 60

@@ -14,22 +14,22 @@ from pathlib import Path
 
 from simfrcnn.cli.sources import names_in
 from simfrcnn.data import catalog
-from simfrcnn.data.checks.model import CheckSettings, Severity
-from simfrcnn.data.checks.reading import annotation_files, collect, read_sets
-from simfrcnn.data.checks.registry import run_checks
-from simfrcnn.data.checks.table import document, table, verdict
 from simfrcnn.data.coco import read_coco
-from simfrcnn.data.overview.anchors import (
+from simfrcnn.data.inspect.checks.model import CheckSettings, Severity
+from simfrcnn.data.inspect.checks.reading import annotation_files, collect, read_sets
+from simfrcnn.data.inspect.checks.registry import run_checks
+from simfrcnn.data.inspect.checks.table import document, table, verdict
+from simfrcnn.data.inspect.overview.anchors import (
     MATCH_IOU,
     N_LEVELS,
     coverage,
     suggest_c4,
     suggest_fpn,
 )
-from simfrcnn.data.overview.fragment import fragment
-from simfrcnn.data.overview.histograms import draw_histograms
-from simfrcnn.data.overview.sheets import draw_all, evenly, sheet
-from simfrcnn.data.overview.statistics import measure_inputs
+from simfrcnn.data.inspect.overview.fragment import fragment
+from simfrcnn.data.inspect.overview.histograms import draw_histograms
+from simfrcnn.data.inspect.overview.sheets import draw_all, evenly, sheet
+from simfrcnn.data.inspect.overview.statistics import measure_inputs
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.files import write_files, write_json
 from simfrcnn.records import ImageRecord

@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> int:
         return comparing.run(args, settings_of(args))
     # Here, not above: reading images is not needed to show the help or to judge without pictures.
     from simfrcnn.data.coco import read_coco
-    from simfrcnn.data.hanging import hung_pictures
+    from simfrcnn.images.hanging import hung_pictures
 
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output} is a file; --output takes a folder for the report")

@@ -18,7 +18,7 @@ from simfrcnn.engines.common.device import check_device
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.ladder.folders import State, facts_of, state_of
 from simfrcnn.ladder.plan import Run, choose, permute_labels, plan_runs, read_ladder
-from simfrcnn.ladder.processes import Job, run_jobs
+from simfrcnn.ladder.processes import Command, run_commands
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,11 +105,11 @@ def _run_missing(
         print(f"{run.name}: done before, skipped", flush=True)
     missing = [run for run in runs if run not in skipped]
     jobs = [
-        Job(run.name, (sys.executable, "-m", "simfrcnn.cli.main", *run.words), run.log)
+        Command(run.name, (sys.executable, "-m", "simfrcnn.cli.main", *run.words), run.log)
         for run in missing
     ]
     known = [facts_of(run).wall_seconds for run in skipped]
-    return run_jobs(jobs, slots, say=lambda line: print(line, flush=True), known_seconds=known)
+    return run_commands(jobs, slots, say=lambda line: print(line, flush=True), known_seconds=known)
 
 
 def _slots(runs: Sequence[Run], n_workers: int | None) -> list[dict[str, str]]:

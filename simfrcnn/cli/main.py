@@ -28,7 +28,6 @@ VERBS = (
     "prepare_data",
     "data",
     "make_phantoms",
-    "benchmark",
 )
 
 
@@ -56,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_tool(verb: str) -> NoReturn:
     """What ``tools/<verb>.py`` calls: the verb as a program of its own."""
-    module = _module(verb)
+    run_program(_module(verb))
+
+
+def run_program(module: Any) -> NoReturn:
+    """Run a module with ``add_arguments`` and ``run`` as a program: errors as of a verb."""
     parser = argparse.ArgumentParser(
         description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from simfrcnn.data.phantom.generate import generate
-from simfrcnn.data.phantom.presets import PRESETS
+from simfrcnn.phantom.generate import generate
+from simfrcnn.phantom.presets import PRESETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,15 +26,15 @@ from tqdm import tqdm
 
 from simfrcnn.cli import common, identifiers
 from simfrcnn.config import data_settings, load_config
-from simfrcnn.data.dicom import DicomOptions
-from simfrcnn.data.images import find_images, load_pixels, records_of_files
 from simfrcnn.data.pseudonyms import name_of_image, pseudonymised
+from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import CheckpointError, ConfigError, OutputError
 from simfrcnn.files import sha256_of, write_bytes, write_json, writing_folder
+from simfrcnn.images.reading import find_images, load_pixels, records_of_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections
 from simfrcnn.version import __version__

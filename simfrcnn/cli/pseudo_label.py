@@ -187,7 +187,7 @@ def detect(
     # Late: neither is needed where the detections are there.
     from simfrcnn.engines.common.device import check_device
     from simfrcnn.engines.common.inference import detect_records
-    from simfrcnn.engines.common.testing import save_detections
+    from simfrcnn.engines.common.validation import save_detections
 
     facts = {
         "engine": engine.NAME,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simfrcnn.data.dicom import STRICT, DicomOptions
 from simfrcnn.data.sources.cbis_ddsm.flat import reorganise
 from simfrcnn.data.sources.cbis_ddsm.reader import read_cbis_ddsm
 from simfrcnn.data.sources.cbis_ddsm.tables import KINDS
@@ -33,6 +32,7 @@ from simfrcnn.data.sources.source import SourceData
 from simfrcnn.data.sources.vindr_mammo import DEFAULT_RULE as VINDR_RULE
 from simfrcnn.data.sources.vindr_mammo import RULES as VINDR_RULES
 from simfrcnn.data.sources.vindr_mammo import read_vindr_mammo
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError
 
 

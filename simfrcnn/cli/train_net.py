@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_device(cfg)
     if _is_main_process(arguments):
         # Imported late: matplotlib and the metrics are of no use to the other processes.
-        from simfrcnn.engines.common.testing import check_rules, test_model
+        from simfrcnn.workflows.testing import check_rules, judge_model
 
         # The other processes wait for this one when they join the group.
         common.make_missing_phantoms(cfg)
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.eval_only:
         _train(engine, cfg, arguments)
     if _is_main_process(arguments):
-        test_model(engine, cfg, _weights_to_test(cfg, arguments))
+        judge_model(engine, cfg, _weights_to_test(cfg, arguments))
     return 0
 
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.cli import common, pseudo_label
-from simfrcnn.cli.steps import Job, Step
 from simfrcnn.config import data_settings, pseudo_settings, set_keys
-from simfrcnn.config.jobs import read_job
+from simfrcnn.config.stages import read_stages
 from simfrcnn.data import catalog
 from simfrcnn.engines.common import checkpoints
 from simfrcnn.engines.common.device import check_device
@@ -32,6 +31,7 @@ from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.settings import PseudoSettings
 from simfrcnn.training import recipe
 from simfrcnn.version import __version__
+from simfrcnn.workflows.steps import Step, StepRunner
 
 STEPS = ("stage1", "pseudo", "stage2", "test")
 KIND = "simfrcnn weak job"
@@ -106,7 +106,7 @@ def run_job(
         )
     engine = common.start_engine(engine_name)
     weak = _prepare(engine, config_file, overrides, datasets, force)
-    job = Job(
+    job = StepRunner(
         weak.folder,
         STEPS,
         {
@@ -212,10 +212,10 @@ class _Weak:
 
         def work(may_resume: bool) -> list[Path]:
             # Late: matplotlib and the metrics are of no use to the trainings.
-            from simfrcnn.engines.common.testing import test_model
             from simfrcnn.evaluation.operating import FILE_NAME
+            from simfrcnn.workflows.testing import judge_model
 
-            if not test_model(self.engine, self.second, weights):
+            if not judge_model(self.engine, self.second, weights):
                 return []
             data = self.second.DATASETS
             places = [folder / name for name in (*data.VAL, *data.TEST)]
@@ -270,7 +270,7 @@ def _prepare(
     force: bool,
 ) -> _Weak:
     """Resolve and check everything that can be checked before the first step."""
-    job = read_job(config_file, overrides)
+    job = read_stages(config_file, overrides)
 
     def resolved(stage: str) -> Any:
         cfg = engine.default_cfg()
@@ -339,7 +339,7 @@ def _hashes(cfg: Any, names: Sequence[str]) -> dict[str, str]:
     return {name: sha256_of(catalog.resolve(name, files)) for name in names}
 
 
-def _summary(job: Job, weak: _Weak) -> str:
+def _summary(job: StepRunner, weak: _Weak) -> str:
     """What was done and how long it took, as Markdown."""
     places = {
         "stage1": f"{weights_of(Path(weak.first.OUTPUT_DIR))}",

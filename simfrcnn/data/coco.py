@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from simfrcnn import fields
 from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
 from simfrcnn.records import (
@@ -26,18 +27,15 @@ from simfrcnn.records import (
     ImageRecord,
     Laterality,
     Pathology,
-    Prepared,
     Supervision,
     ViewPosition,
 )
-from simfrcnn.settings import InputSettings
 
 _N_SHOWN = 5
 _TOLERANCE_PX = 1e-2
 """Boxes that leave the image by less are rounding, and are clipped; by more, an error."""
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 
-E = TypeVar("E", bound=Enum)
 V = TypeVar("V")
 
 
@@ -80,7 +78,7 @@ def read_coco(
         _require_files(path, records)
     info = document.get("info") or {}
     if not isinstance(info, dict):
-        raise AnnotationError(f"{path}: 'info' must be an object, not {_shown(info)}")
+        raise AnnotationError(f"{path}: 'info' must be an object, not {fields.shown(info)}")
     return AnnotatedSet(
         path=path,
         categories=categories,
@@ -210,7 +208,7 @@ def _read_json(path: Path) -> tuple[bytes, dict[str, Any]]:
     if not isinstance(document, dict):
         raise AnnotationError(
             f"{path}: must hold an object with images, annotations and categories, "
-            f"not {_shown(document)}"
+            f"not {fields.shown(document)}"
         )
     return content, document
 
@@ -225,8 +223,8 @@ def _list_of(path: Path, document: Mapping[str, Any], key: str) -> list[dict[str
 
 def _categories(path: Path, entries: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     where = [f"{path}: category {entry.get('id')!r}" for entry in entries]
-    ids = [_whole(place, entry, "id") for place, entry in zip(where, entries, strict=True)]
-    names = [_text(place, entry, "name") for place, entry in zip(where, entries, strict=True)]
+    ids = [fields.whole(place, entry, "id") for place, entry in zip(where, entries, strict=True)]
+    names = [fields.text(place, entry, "name") for place, entry in zip(where, entries, strict=True)]
     _require_unique(path, "category", ids)
     _require_unique(path, "category name", names)
     return dict(zip(ids, names, strict=True))
@@ -271,8 +269,8 @@ def _finding(
 ) -> tuple[int, Finding]:
     """The id of its image, and the finding."""
     where = f"{path}: annotation {entry.get('id')!r}"
-    finding_id = _whole(where, entry, "id")
-    category_id = _whole(where, entry, "category_id")
+    finding_id = fields.whole(where, entry, "id")
+    category_id = fields.whole(where, entry, "category_id")
     if category_id not in categories:
         legal = ", ".join(f"{key} ({name})" for key, name in categories.items()) or "none"
         raise AnnotationError(
@@ -282,27 +280,30 @@ def _finding(
         box=_box(where, entry),
         category=categories[category_id],
         finding_id=finding_id,
-        pathology=_enum(where, entry, "pathology", Pathology),
-        lesion_id=_optional(where, entry, "lesion_id", _text),
-        source=_enum(where, entry, "source", FindingSource) or FindingSource.RADIOLOGIST,
-        score=_optional(where, entry, "score", _number),
+        pathology=fields.enum_member(where, entry, "pathology", Pathology),
+        lesion_id=fields.optional(where, entry, "lesion_id", fields.text),
+        source=fields.enum_member(where, entry, "source", FindingSource)
+        or FindingSource.RADIOLOGIST,
+        score=fields.optional(where, entry, "score", fields.number),
         iscrowd=_is_crowd(where, entry),
     )
-    return _whole(where, entry, "image_id"), finding
+    return fields.whole(where, entry, "image_id"), finding
 
 
 def _is_crowd(where: str, entry: Mapping[str, Any]) -> bool:
     value = entry.get("iscrowd")
     if value not in (None, 0, 1):
-        raise AnnotationError(f"{where}: 'iscrowd' must be 0 or 1, not {_shown(value)}")
+        raise AnnotationError(f"{where}: 'iscrowd' must be 0 or 1, not {fields.shown(value)}")
     return bool(value)
 
 
 def _box(where: str, entry: Mapping[str, Any]) -> Box:
-    bbox = _present(where, entry, "bbox")
+    bbox = fields.present(where, entry, "bbox")
     numbers = isinstance(bbox, list) and all(type(number) in (int, float) for number in bbox)
     if not numbers or len(bbox) != 4 or not all(math.isfinite(number) for number in bbox):
-        raise AnnotationError(f"{where}: bbox must be four finite numbers, not {_shown(bbox)}")
+        raise AnnotationError(
+            f"{where}: bbox must be four finite numbers, not {fields.shown(bbox)}"
+        )
     x, y, width, height = bbox
     if width <= 0 or height <= 0:
         raise AnnotationError(
@@ -333,15 +334,15 @@ def _record(
     path: Path, entry: Mapping[str, Any], findings: Mapping[int, list[Finding]]
 ) -> ImageRecord:
     where = f"{path}: image {entry.get('id')!r}"
-    image_id = _whole(where, entry, "id")
-    height, width = _positive(where, entry, "height"), _positive(where, entry, "width")
-    supervision = _enum(where, entry, "supervision", Supervision)
+    image_id = fields.whole(where, entry, "id")
+    height, width = fields.positive(where, entry, "height"), fields.positive(where, entry, "width")
+    supervision = fields.enum_member(where, entry, "supervision", Supervision)
     if supervision is None:
         raise AnnotationError(
             f"{where}: 'supervision' is missing; say what the labels mean, one of "
-            f"{_legal(Supervision)}"
+            f"{fields.legal(Supervision)}"
         )
-    file_name = _text(where, entry, "file_name")
+    file_name = fields.text(where, entry, "file_name")
     own = tuple(_inside(path, image_id, f, height, width) for f in findings.get(image_id, ()))
     if supervision is Supervision.NORMAL:
         _require_normal(where, own)
@@ -351,17 +352,17 @@ def _record(
         path=Path(os.path.normpath(os.path.join(path.parent, file_name))),
         height=height,
         width=width,
-        patient_id=_text(where, entry, "patient_id"),
-        exam_id=_text(where, entry, "exam_id"),
+        patient_id=fields.text(where, entry, "patient_id"),
+        exam_id=fields.text(where, entry, "exam_id"),
         supervision=supervision,
-        laterality=_enum(where, entry, "laterality", Laterality),
-        view_position=_enum(where, entry, "view_position", ViewPosition),
+        laterality=fields.enum_member(where, entry, "laterality", Laterality),
+        view_position=fields.enum_member(where, entry, "view_position", ViewPosition),
         pixel_spacing_mm=_spacing(where, entry),
-        pathology=_enum(where, entry, "pathology", Pathology),
-        split=_optional(where, entry, "split", _text),
+        pathology=fields.enum_member(where, entry, "pathology", Pathology),
+        split=fields.optional(where, entry, "split", fields.text),
         findings=own,
         attributes=_attributes(where, entry),
-        prepared=_optional(where, entry, "prepared", read_prepared),
+        prepared=fields.optional(where, entry, "prepared", fields.read_prepared),
     )
 
 
@@ -398,7 +399,7 @@ def _spacing(where: str, entry: Mapping[str, Any]) -> tuple[float, float] | None
     if not numbers or len(spacing) != 2 or not all(0 < mm < math.inf for mm in spacing):
         raise AnnotationError(
             f"{where}: pixel_spacing_mm must be [row, column] in mm, both above 0, or null, "
-            f"not {_shown(spacing)}"
+            f"not {fields.shown(spacing)}"
         )
     return float(spacing[0]), float(spacing[1])
 
@@ -412,44 +413,6 @@ def _attributes(where: str, entry: Mapping[str, Any]) -> Mapping[str, str]:
     ):
         raise AnnotationError(f"{where}: 'attributes' must be an object of strings")
     return attributes
-
-
-def read_prepared(where: str, entry: Mapping[str, Any], key: str) -> Prepared:
-    """How a stored picture was made, from an object with that key.
-
-    Raises:
-        AnnotationError: It is not what ``dataclasses.asdict`` writes of a :class:`Prepared`.
-    """
-    facts = entry[key]
-    where = f"{where}: '{key}'"
-    if not isinstance(facts, dict):
-        raise AnnotationError(f"{where} must be an object, not {_shown(facts)}")
-    prepared = Prepared(
-        source_height=_positive(where, facts, "source_height"),
-        source_width=_positive(where, facts, "source_width"),
-        scale_x=_number(where, facts, "scale_x"),
-        offset_x=_number(where, facts, "offset_x"),
-        scale_y=_number(where, facts, "scale_y"),
-        offset_y=_number(where, facts, "offset_y"),
-        as_input=_optional(where, facts, "as_input", _input_settings),
-    )
-    if prepared.scale_x == 0 or prepared.scale_y == 0:
-        raise AnnotationError(
-            f"{where}: 'scale_x' and 'scale_y' must be above 0, or below it in a mirrored picture"
-        )
-    return prepared
-
-
-def _input_settings(where: str, entry: Mapping[str, Any], key: str) -> InputSettings:
-    facts = entry[key] if isinstance(entry[key], dict) else {}
-    size, crops, keeps = (facts.get(k) for k in ("size_px", "crop_to_breast", "keep_aspect"))
-    are_flags = isinstance(crops, bool) and isinstance(keeps, bool)
-    if not isinstance(size, list) or list(map(type, size)) != [int, int] or not are_flags:
-        raise AnnotationError(
-            f"{where}: '{key}' must have size_px [height, width], crop_to_breast and keep_aspect, "
-            f"not {_shown(entry[key])}"
-        )
-    return InputSettings((size[0], size[1]), bool(crops), bool(keeps))
 
 
 def _require_files(path: Path, records: Sequence[ImageRecord]) -> None:
@@ -469,76 +432,6 @@ def _require_unique(path: Path, what: str, keys: Sequence[int] | Sequence[str]) 
         repeated = [key for key, count in Counter(keys).items() if count > 1]
         shown = ", ".join(map(repr, repeated[:_N_SHOWN]))
         raise AnnotationError(f"{path}: {what} id used more than once: {shown}; ids must be unique")
-
-
-# One value of one entry; `where` begins every message
-
-
-def _present(where: str, entry: Mapping[str, Any], key: str) -> Any:
-    value = entry.get(key)
-    if value is None:
-        raise AnnotationError(f"{where}: '{key}' is missing")
-    return value
-
-
-def _whole(where: str, entry: Mapping[str, Any], key: str) -> int:
-    value = _present(where, entry, key)
-    if type(value) is not int:
-        raise AnnotationError(f"{where}: '{key}' must be a whole number, not {_shown(value)}")
-    return value
-
-
-def _positive(where: str, entry: Mapping[str, Any], key: str) -> int:
-    value = _whole(where, entry, key)
-    if value < 1:
-        raise AnnotationError(f"{where}: '{key}' must be at least 1, not {value}")
-    return value
-
-
-def _number(where: str, entry: Mapping[str, Any], key: str) -> float:
-    value = _present(where, entry, key)
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise AnnotationError(f"{where}: '{key}' must be a finite number, not {_shown(value)}")
-    return float(value)
-
-
-def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
-    value = _present(where, entry, key)
-    if not isinstance(value, str) or not value.strip():
-        raise AnnotationError(
-            f"{where}: '{key}' must be a text that is not empty, not {_shown(value)}"
-        )
-    return value
-
-
-def _optional(
-    where: str,
-    entry: Mapping[str, Any],
-    key: str,
-    read: Callable[[str, Mapping[str, Any], str], V],
-) -> V | None:
-    return None if entry.get(key) is None else read(where, entry, key)
-
-
-def _enum(where: str, entry: Mapping[str, Any], key: str, kind: type[E]) -> E | None:
-    value = entry.get(key)
-    if value is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        raise AnnotationError(
-            f"{where}: '{key}' is {_shown(value)}; legal are {_legal(kind)}"
-        ) from None
-
-
-def _legal(kind: type[Enum]) -> str:
-    return ", ".join(str(member.value) for member in kind)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # Writing

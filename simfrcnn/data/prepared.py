@@ -27,14 +27,14 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from simfrcnn.data.coco import read_prepared
-from simfrcnn.data.dicom import STRICT, DicomOptions
-from simfrcnn.data.images import PREPARED_KEYWORD, START_BYTES, Greys, load_greys
 from simfrcnn.data.parallel import in_parallel
-from simfrcnn.data.png import size_of, text_of, with_text
-from simfrcnn.data.preprocess import crop_of, cut_and_resize, hang, moved
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import AnnotationError, DataError, OutputError
+from simfrcnn.fields import read_prepared
 from simfrcnn.files import write_bytes
+from simfrcnn.images.png import size_of, text_of, with_text
+from simfrcnn.images.preprocess import crop_of, cut_and_resize, hang, moved
+from simfrcnn.images.reading import PREPARED_KEYWORD, START_BYTES, Greys, load_greys
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
 
@@ -79,7 +79,7 @@ class Cached:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Task:
     record: ImageRecord
     target: Path
     fingerprint: str
@@ -128,7 +128,7 @@ def cache_images(
         if earlier is not None and earlier.fingerprint == mark:
             there[record.image_id] = earlier.picture
         else:
-            jobs.append(_Job(record, target, mark))
+            jobs.append(_Task(record, target, mark))
     n_up_to_date = len(there)
     make = partial(_make, settings=settings)
     made = in_parallel(make, jobs, title="prepare", unit="image", n_workers=n_workers)
@@ -166,7 +166,7 @@ class _Earlier:
     picture: _Picture
 
 
-def _make(job: _Job, settings: CacheSettings) -> _Picture | str:
+def _make(job: _Task, settings: CacheSettings) -> _Picture | str:
     """Decode, cut, resize and write one picture; the message if the source cannot be read."""
     try:
         greys = load_greys(job.record, settings.dicom)

@@ -30,7 +30,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from simfrcnn import config
-from simfrcnn.config.jobs import STAGES, read_job
+from simfrcnn.config.stages import STAGES, read_stages
 from simfrcnn.data import catalog
 from simfrcnn.data.permutation import write_permuted
 from simfrcnn.engines.contract import Engine
@@ -235,7 +235,7 @@ def _run(
     given = ["--config-file", str(rung.config), "--engine", engine.NAME]
     try:
         if rung.kind == "weak":
-            job = read_job(rung.config, options)
+            job = read_stages(rung.config, options)
             configs = [job.config_of(stage, _defaults(engine, datasets)) for stage in STAGES]
             given += [word for entry in datasets for word in ("--dataset", entry)]
             sources = catalog.parse_files(datasets)

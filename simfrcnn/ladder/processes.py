@@ -26,7 +26,7 @@ _LINES_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Job:
+class Command:
     """A command, what to call it, and the file that takes what it prints."""
 
     name: str
@@ -36,14 +36,14 @@ class Job:
 
 @dataclass
 class _Child:
-    job: Job
+    job: Command
     process: subprocess.Popen[bytes]
     slot: Mapping[str, str]
     started: float
 
 
-def run_jobs(
-    jobs: Sequence[Job],
+def run_commands(
+    jobs: Sequence[Command],
     slots: Sequence[Mapping[str, str]],
     *,
     say: Callable[[str], None],
@@ -109,7 +109,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _start(job: Job, slot: Mapping[str, str]) -> _Child | None:
+def _start(job: Command, slot: Mapping[str, str]) -> _Child | None:
     """Start a job; None if the log is locked: another process is at it."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:

@@ -20,16 +20,16 @@ from torch.utils.data import Dataset
 from simfrcnn import config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.data.loading import load_sample
 from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
-from simfrcnn.data.workers import PREFETCHED_PER_WORKER, BatchLoader
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import ImageRecord
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
 from simfrcnn.sampling.replay import NormalReplay
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Sample
+from simfrcnn.training.loading import load_sample
+from simfrcnn.training.workers import PREFETCHED_PER_WORKER, BatchLoader
 
 LOW_STAGES = ("stem", "res2", "res3")
 """conv1 to conv3: what ``SOLVER.LOW_STAGES_LR_FACTOR`` slows down."""

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.data.checks.model import CheckSettings, Defect
-from simfrcnn.data.checks.reading import annotation_files, collect, read_sets
-from simfrcnn.data.checks.registry import run_checks
 from simfrcnn.data.coco import write_coco
+from simfrcnn.data.inspect.checks.model import CheckSettings, Defect
+from simfrcnn.data.inspect.checks.reading import annotation_files, collect, read_sets
+from simfrcnn.data.inspect.checks.registry import run_checks
 from simfrcnn.records import (
     Finding,
     ImageRecord,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
-from simfrcnn.data.hanging import HungPicture
+from simfrcnn.images.hanging import HungPicture
 from simfrcnn.records import Finding, ImageRecord, Laterality, Pathology, Supervision, ViewPosition
 
 CATEGORIES = {1: "malignant", 2: "benign"}

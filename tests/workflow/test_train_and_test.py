@@ -100,18 +100,18 @@ def test_without_a_validation_set_there_is_no_point_and_the_report_says_so(train
 
 
 def test_a_patient_of_the_test_set_chooses_no_operating_point(trained, tmp_path):
-    """Also where a script calls ``test_model`` without the checks of the command."""
+    """Also where a script calls ``judge_model`` without the checks of the command."""
     from simfrcnn.config import load_config
     from simfrcnn.engines import load_engine
-    from simfrcnn.engines.common.testing import test_model
     from simfrcnn.errors import DataError
+    from simfrcnn.workflows.testing import judge_model
 
     name, folder = trained
     engine = load_engine(name)
     words = ["DATASETS.VAL", "[phantom_tiny/test]", "OUTPUT_DIR", str(tmp_path)]
     cfg = load_config(engine.default_cfg(), SMOKE, words)
     with pytest.raises(DataError, match=r"DATASETS\.VAL phantom_tiny/test and DATASETS\.TEST"):
-        test_model(engine, cfg, folder / "model_best.pth")
+        judge_model(engine, cfg, folder / "model_best.pth")
     assert list(tmp_path.iterdir()) == []
 
 

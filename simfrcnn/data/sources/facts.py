@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simfrcnn.data.dicom_display import is_raw
-from simfrcnn.data.dicom_header import Header, read_header
-from simfrcnn.data.dicom_view import (
+from simfrcnn.data.parallel import in_parallel
+from simfrcnn.dicom.display import is_raw
+from simfrcnn.dicom.header import Header, read_header
+from simfrcnn.dicom.view import (
     has_burned_in_text,
     laterality_of,
     pixel_spacing_of,
     view_position_of,
 )
-from simfrcnn.data.images import is_dicom, read_image
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.errors import DataError, DicomError
+from simfrcnn.images.reading import is_dicom, read_image
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
 
 _N_SHOWN = 20

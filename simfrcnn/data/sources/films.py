@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simfrcnn.data.dicom import DicomOptions
-from simfrcnn.data.images import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
 from simfrcnn.data.sources.facts import facts_of
+from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import DataError
 from simfrcnn.files import sha256_of
+from simfrcnn.images.reading import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
 
 ANY_IMAGE = DicomOptions(allow_for_processing=True, any_modality=True)
 _SAME_SHAPE = 0.02

@@ -28,7 +28,6 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from simfrcnn.data.images import find_images
 from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.breasts import doubtful_views
 from simfrcnn.data.sources.facts import Facts, facts_or_problem
@@ -36,6 +35,7 @@ from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.data.sources.table import Row, Table, read_table
 from simfrcnn.data.splits import is_malignant
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.images.reading import find_images
 from simfrcnn.records import (
     Box,
     Finding,

@@ -14,11 +14,11 @@ from torch.utils.data import BatchSampler
 from tqdm import tqdm
 
 from simfrcnn import config
-from simfrcnn.data.dicom import STRICT, DicomOptions
-from simfrcnn.data.loading import RecordDataset
-from simfrcnn.data.workers import BatchLoader
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections, Sample
+from simfrcnn.training.loading import RecordDataset
+from simfrcnn.training.workers import BatchLoader
 
 Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
 

@@ -13,12 +13,12 @@ from torch.utils.data import BatchSampler
 
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.data.loading import RecordDataset
-from simfrcnn.data.workers import BatchLoader
 from simfrcnn.errors import ConfigError
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
+from simfrcnn.training.loading import RecordDataset
+from simfrcnn.training.workers import BatchLoader
 
 
 def to_dicts(samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from simfrcnn import artifacts
 from simfrcnn.artifacts import ImageDetections
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet, read_coco
-from simfrcnn.engines.common.testing import (
+from simfrcnn.engines.common.validation import (
     DETECTIONS,
     category_ids,
     image_detections,

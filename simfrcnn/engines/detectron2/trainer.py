@@ -50,7 +50,7 @@ from simfrcnn.engines.common.run_folder import (
     write_config,
     write_manifest,
 )
-from simfrcnn.engines.common.testing import mean_over_sets
+from simfrcnn.engines.common.validation import mean_over_sets
 from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import (
     build_test_loader,

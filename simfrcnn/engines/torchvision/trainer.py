@@ -24,7 +24,7 @@ from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import open_run_folder, write_config, write_manifest
-from simfrcnn.engines.common.testing import mean_over_sets, quick_report
+from simfrcnn.engines.common.validation import mean_over_sets, quick_report
 from simfrcnn.engines.contract import LOSS_KEYS
 from simfrcnn.engines.torchvision.model import (
     DEVIATIONS,

@@ -179,7 +179,7 @@ class TestRealFiles:
 
     def test_findings_are_brighter_than_the_film(self) -> None:
         """The y axis is turned the right way: lesions lie on tissue, not on the background."""
-        from simfrcnn.data.images import load_pixels
+        from simfrcnn.images.reading import load_pixels
 
         n_brighter, n_findings = 0, 0
         for record in read_mias(SHARED_DATA / "mias").records:

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from simfrcnn.data.coco import read_coco, write_coco
-from simfrcnn.data.images import record_of_file
-from simfrcnn.data.loading import load_sample
 from simfrcnn.data.prepared import Cached, CacheSettings, cache_images
 from simfrcnn.errors import AnnotationError, ConfigError, DataError, OutputError
+from simfrcnn.images.reading import record_of_file
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import AugmentationSettings, InputSettings
+from simfrcnn.training.loading import load_sample
 from support.data_examples import make_finding, make_record, write_dicom
 
 pytestmark = pytest.mark.data

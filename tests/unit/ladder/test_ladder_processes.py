@@ -11,7 +11,7 @@ import time
 import pytest
 
 from simfrcnn.ladder import processes
-from simfrcnn.ladder.processes import Job, clock, run_jobs
+from simfrcnn.ladder.processes import Command, clock, run_commands
 
 LONG = "import time\nprint('begun', flush=True)\ntime.sleep(60)"
 
@@ -19,7 +19,7 @@ LONG = "import time\nprint('begun', flush=True)\ntime.sleep(60)"
 @pytest.fixture
 def job(tmp_path):
     def make(name, code):
-        return Job(name, (sys.executable, "-c", code), tmp_path / "logs" / f"{name}.log")
+        return Command(name, (sys.executable, "-c", code), tmp_path / "logs" / f"{name}.log")
 
     return make
 
@@ -62,7 +62,7 @@ def test_jobs_get_the_environment_of_a_slot_and_never_more_than_there_are_slots(
         "mine.unlink()"
     )
     jobs = [job(f"job{i}", code) for i in range(5)]
-    assert run_jobs(jobs, [{"GPU": "0"}, {"GPU": "1"}], say=said.append) == {}
+    assert run_commands(jobs, [{"GPU": "0"}, {"GPU": "1"}], say=said.append) == {}
     printed = {each.log.read_text() for each in jobs}
     assert printed <= {"0 1\n", "1 1\n"}
     assert sum("started" in line for line in said) == 5
@@ -76,7 +76,7 @@ def test_a_failure_and_a_kill_are_told_with_the_last_lines_and_the_others_go_on(
         job("killed", "import os, signal\nprint('at step 3', flush=True)\nos.kill(os.getpid(), 9)"),
         job("fine", "print('ok')"),
     ]
-    failures = run_jobs(jobs, [{}], say=said.append)
+    failures = run_commands(jobs, [{}], say=said.append)
     assert list(failures) == ["broken", "killed"]
     assert "exit code 1" in failures["broken"]
     assert failures["broken"].endswith(": error: no such file")
@@ -101,7 +101,7 @@ def test_an_interruption_reaches_every_child_once_and_waits_for_it(job, said, tm
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(jobs, [{}, {}], say=said.append)
+        run_commands(jobs, [{}, {}], say=said.append)
     thread.join()
     assert [j.log.read_text() for j in jobs[:2]] == ["begun\nsaved\n"] * 2
     assert not jobs[2].log.exists()
@@ -126,7 +126,7 @@ def test_a_child_that_does_not_end_is_killed_with_what_it_started(job, said, tmp
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([job("stubborn", code)], [{}], say=said.append)
+        run_commands([job("stubborn", code)], [{}], say=said.append)
     thread.join()
     pid = pid_in(tmp_path / "pid")
     wait_for(lambda: not is_alive(pid) or _is_zombie(pid))
@@ -143,14 +143,14 @@ def test_a_folder_in_which_a_process_lives_is_left_alone(job, said):
     child = processes._start(long, {})
     try:
         wait_for(lambda: long.log.read_text() == "begun\n")
-        failures = run_jobs([long, job("other", "print('ok')")], [{}], say=said.append)
+        failures = run_commands([long, job("other", "print('ok')")], [{}], say=said.append)
         assert list(failures) == ["run"]
         assert "another process is at work" in failures["run"]
         assert long.log.read_text() == "begun\n"
     finally:
         child.process.kill()
         child.process.wait()
-    assert run_jobs([job("run", "print('later')")], [{}], say=said.append) == {}
+    assert run_commands([job("run", "print('later')")], [{}], say=said.append) == {}
     assert long.log.read_text() == "begun\nlater\n"
 
 

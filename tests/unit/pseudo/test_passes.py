@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
-from simfrcnn.data.loading import load_sample
 from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import ArtifactError, DataError
 from simfrcnn.pseudo.passes import candidates, pseudo_labels, require_candidates
 from simfrcnn.records import FindingSource, Supervision
 from simfrcnn.settings import DataSettings, InputSettings, PseudoSettings
+from simfrcnn.training.loading import load_sample
 from support.data_examples import make_finding, make_record
 
 TARGETS = ("malignant",)

@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.data.dicom_header import read_header
-from simfrcnn.data.images import is_dicom, read_image
 from simfrcnn.data.sources.films import (
     ANY_IMAGE,
     dicom_first,
@@ -28,7 +26,9 @@ from simfrcnn.data.sources.films import (
     has_shape_of,
     is_image,
 )
+from simfrcnn.dicom.header import read_header
 from simfrcnn.errors import DataError, DicomError
+from simfrcnn.images.reading import is_dicom, read_image
 from simfrcnn.records import Box
 
 _UID = re.compile(r"\d+(\.\d+){4,}")

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from simfrcnn.data.images import read_image
 from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.cbis_ddsm.files import Mask, find_files, find_mask, two_valued
 from simfrcnn.data.sources.cbis_ddsm.reader import files_of, read_rows
@@ -29,6 +28,7 @@ from simfrcnn.data.sources.films import ANY_IMAGE, Film, find_film
 from simfrcnn.data.sources.source import listed
 from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import write_bytes, writing
+from simfrcnn.images.reading import read_image
 
 OTHER = "Other"
 

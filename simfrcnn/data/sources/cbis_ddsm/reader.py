@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from simfrcnn.data.images import is_dicom, read_image
 from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.cbis_ddsm.files import Files, Mask, find_files, find_mask
 from simfrcnn.data.sources.cbis_ddsm.tables import (
@@ -39,6 +38,7 @@ from simfrcnn.data.sources.malignancy import (
 )
 from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.images.reading import is_dicom, read_image
 from simfrcnn.records import Finding, ImageRecord, Supervision
 
 CATEGORIES = {1: "malignant", 2: "benign"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from simfrcnn.data.hanging import HungPicture
 from simfrcnn.evaluation.reporting.gallery import MAX_BOXES, Gallery, choose_exams, gallery_data
 from simfrcnn.evaluation.truth import views_of
+from simfrcnn.images.hanging import HungPicture
 from simfrcnn.records import Laterality, Pathology, Supervision
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from simfrcnn.artifacts import DetectionFile
-from simfrcnn.data.hanging import HungPicture
 from simfrcnn.evaluation import Report, evaluate, write_report
 from simfrcnn.evaluation.results import OperatingPoint
+from simfrcnn.images.hanging import HungPicture
 from simfrcnn.records import ImageRecord, Laterality, Supervision, ViewPosition
 from simfrcnn.settings import EvaluationSettings
 from support.browser import chromium, opened

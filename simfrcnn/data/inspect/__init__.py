@@ -1,0 +1,1 @@
+"""Looking at a data set: what would spoil a training (checks), and what is in it (overview)."""

@@ -1,0 +1,166 @@
+"""What does a check look at, and what does it give?
+
+A check is a function of a :class:`Collection` and gives :class:`Defect` s, none when all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.data.inspect.checks.facts import ImageFacts, Unreadable
+from simfrcnn.errors import AnnotationError
+from simfrcnn.records import ImageRecord, Pathology
+from simfrcnn.settings import InputSettings
+
+
+class Severity(str, Enum):
+    """How bad a defect is, worst first."""
+
+    ERROR = "error"
+    """Certain, and it spoils a number: the data set must not be used like this."""
+    WARNING = "warning"
+    """Probably wrong, or it costs accuracy: look at the examples."""
+    NOTE = "note"
+    """As it should be for some sets: to know, not to repair."""
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What the data are meant for.
+
+    Attributes:
+        input: How images become the network's input.
+        smallest_anchor_px: Side of the smallest anchor, in input pixels.
+        target_classes: What makes an image positive.
+    """
+
+    input: InputSettings = field(default_factory=InputSettings)
+    smallest_anchor_px: float = 16.0
+    target_classes: tuple[str, ...] = ("malignant",)
+
+
+@dataclass(frozen=True)
+class CheckedSet:
+    """One annotation file.
+
+    Attributes:
+        name: `<folder>/<stem>`, as configs name it.
+        annotated: What the reader took.
+        refused: What the reader refused, entry by entry.
+    """
+
+    name: str
+    annotated: AnnotatedSet
+    refused: tuple[AnnotationError, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """The file's name, which is what a config asks for: ``train`` of ``mias/train``."""
+        return self.annotated.path.stem
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image as one annotation file lists it; ``facts`` is None when pixels were not read."""
+
+    set: CheckedSet
+    record: ImageRecord
+    facts: ImageFacts | Unreadable | None
+
+    @property
+    def split(self) -> str:
+        """What the record says, else the file's name."""
+        return self.record.split or self.set.stem
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case of a defect; ``record`` is None where the defect is of no single image."""
+
+    set_name: str
+    record: ImageRecord | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What a check found.
+
+    Attributes:
+        key: Short and stable, for machines: `patient_in_two_splits`.
+        severity: See :class:`Severity`.
+        what: One sentence on what is wrong, and what it would spoil.
+        remedy: What to do.
+        examples: All cases, in the order of the files.
+    """
+
+    key: str
+    severity: Severity
+    what: str
+    remedy: str
+    examples: tuple[Example, ...]
+
+    @property
+    def n_images(self) -> int:
+        """Different image files among the cases."""
+        return len({case.record.path for case in self.examples if case.record is not None})
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything that is checked together: annotation files and their images."""
+
+    sets: tuple[CheckedSet, ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether image files were read."""
+        return any(entry.facts is not None for entry in self.entries)
+
+    def images(self) -> Iterable[Entry]:
+        """Each image file once, however many annotation files list it."""
+        first: dict[Path, Entry] = {}
+        for entry in self.entries:
+            first.setdefault(entry.record.path, entry)
+        return first.values()
+
+    def measured(self) -> Iterator[tuple[Entry, ImageFacts]]:
+        """Each image file that was read, once, with what its pixels say."""
+        for entry in self.images():
+            if isinstance(entry.facts, ImageFacts):
+                yield entry, entry.facts
+
+
+Check = Callable[[Collection, CheckSettings], Iterable[Defect]]
+
+
+def example(entry: Entry, detail: str = "") -> Example:
+    """An image as an example."""
+    return Example(entry.set.name, entry.record, detail)
+
+
+def found(
+    key: str, severity: Severity, what: str, remedy: str, examples: Iterable[Example]
+) -> Iterator[Defect]:
+    """The defect, if there is an example of it."""
+    cases = tuple(examples)
+    if cases:
+        yield Defect(key, severity, what, remedy, cases)
+
+
+def is_called_malignant(record: ImageRecord, target_classes: Sequence[str]) -> bool:
+    """Whether the record says that its breast holds a target finding."""
+    return record.pathology is Pathology.MALIGNANT or record.is_positive(tuple(target_classes))
+
+
+def by_key(entries: Iterable[Entry], key: Callable[[Entry], str]) -> Mapping[str, list[Entry]]:
+    """The entries that share a key, in their order."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry)
+    return groups

@@ -1,0 +1,127 @@
+"""Is it known what each image teaches, and is there enough to train on and to evaluate?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simfrcnn.data.inspect.checks.model import (
+    CheckSettings,
+    Collection,
+    Defect,
+    Entry,
+    Example,
+    Severity,
+    by_key,
+    example,
+    found,
+    is_called_malignant,
+)
+from simfrcnn.records import Supervision
+
+
+def check_contradictions(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
+    """Images that would train as normal although they, or their breast, are called malignant."""
+    targets = settings.target_classes
+    malignant_breasts = {
+        entry.record.breast_id
+        for entry in collection.entries
+        if is_called_malignant(entry.record, targets)
+    }
+    normals = [e for e in collection.entries if e.record.is_known_normal(targets)]
+    yield from found(
+        "malignant_without_box",
+        Severity.ERROR,
+        "images are called malignant, but their labels make them normal: no target box, and "
+        "supervision 'normal' or 'boxes'",
+        "box the finding, or state supervision 'image_label' (or name its class by "
+        "--target-classes)",
+        (
+            example(e, f"supervision {e.record.supervision.value!r}")
+            for e in normals
+            if is_called_malignant(e.record, targets)
+        ),
+    )
+    yield from found(
+        "normal_in_malignant_breast",
+        Severity.WARNING,
+        "images known as normal are of a breast with a cancer, which they may show",
+        "state supervision 'unlabelled', unless somebody looked at this view for it",
+        (
+            example(e)
+            for e in normals
+            if e.record.breast_id in malignant_breasts
+            and not is_called_malignant(e.record, targets)
+        ),
+    )
+
+
+def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
+    """Images that do not train because it is not known whether they are normal."""
+    known = (Supervision.BOXES, Supervision.NORMAL)
+    unknown = [e for e in collection.entries if e.record.supervision not in known]
+    boxed = [e for e in unknown if e.record.is_positive(settings.target_classes)]
+    yield from found(
+        "target_boxes_perhaps_incomplete",
+        Severity.WARNING,
+        "images have target boxes, but not surely all: they do not train",
+        "state supervision 'boxes' if every target finding is boxed",
+        (example(e, f"supervision {e.record.supervision.value!r}") for e in boxed),
+    )
+    yield from found(
+        "not_known_to_be_normal",
+        Severity.NOTE,
+        "images without target boxes are not known to be normal: they do not train, and count in "
+        "evaluation only through their breast and case",
+        "state supervision 'normal' where that is known; DATASETS.UNBOXED_VIEWS takes them as "
+        "normal all the same",
+        (
+            example(e, f"supervision {e.record.supervision.value!r}")
+            for e in collection.images()
+            if e.record.supervision not in known
+            and not e.record.is_positive(settings.target_classes)
+        ),
+    )
+
+
+def check_composition(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
+    """Sets without images, without positives, or without normals."""
+    without: dict[str, list[Example]] = {"image": [], "positive": [], "normal": []}
+    of_set = by_key(collection.entries, lambda entry: entry.set.name)
+    for name in dict.fromkeys(checked.name for checked in collection.sets):
+        entries = of_set.get(name, [])
+        if not entries:
+            without["image"].append(Example(name))
+            continue
+        classes = sorted({f.category for e in entries for f in e.record.findings})
+        if not any(_trains_as_positive(e, settings) for e in entries):
+            have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
+            without["positive"].append(Example(name, detail=have))
+        if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
+            without["normal"].append(Example(name, detail=f"{len(entries)} images"))
+    yield from found(
+        "no_images",
+        Severity.ERROR,
+        "no image is in the file, or none that the reader takes: nothing to train on or to test",
+        "prepare the data set again (simfrcnn prepare-data), or leave the file out",
+        without["image"],
+    )
+    yield from found(
+        "no_positives",
+        Severity.ERROR,
+        f"no image has complete boxes of {', '.join(settings.target_classes)}: nothing to train "
+        "on, nothing to find",
+        "name the classes of this data set (--target-classes), or check how it was prepared",
+        without["positive"],
+    )
+    yield from found(
+        "no_normals",
+        Severity.WARNING,
+        "no image is known to be normal: no pairs for training, no AUC or specificity by image",
+        "add normal images (or another data set's), or train on positives only",
+        without["normal"],
+    )
+
+
+def _trains_as_positive(entry: Entry, settings: CheckSettings) -> bool:
+    is_positive = entry.record.is_positive(settings.target_classes)
+    return is_positive and entry.record.supervision is Supervision.BOXES

@@ -1,0 +1,1 @@
+"""One DICOM file: its header, pixels, greyscale and view."""

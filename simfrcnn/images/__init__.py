@@ -1,0 +1,1 @@
+"""Pixels of a mammogram, whatever the file format, on their way to the network and to a page."""

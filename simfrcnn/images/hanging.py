@@ -1,0 +1,83 @@
+"""How does a stored mammogram become a small picture that hangs as a radiologist hangs it?
+
+The chest wall of a right breast is at the right edge of its picture, that of a left breast at the
+left: the two breasts face each other. Only the picture turns; the records and boxes stay in the
+stored pixels, and whoever draws boxes over it asks ``is_mirrored``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.errors import DataError
+from simfrcnn.images.breast import breast_mask, chest_wall_side
+from simfrcnn.images.reading import load_pixels
+from simfrcnn.records import ImageRecord, Laterality
+
+SIDE_PX = 800
+"""The longer side of a picture, at most."""
+_QUALITY = 80
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class HungPicture:
+    """An encoded picture, and whether it is the mirror image of the stored pixels."""
+
+    content: bytes
+    media_type: str
+    is_mirrored: bool
+
+
+def hung_pictures(records: Sequence[ImageRecord]) -> Iterator[HungPicture]:
+    """One JPEG for each record, in their order; files are read by a few threads at a time.
+
+    Threads, not processes: decoding and resizing release the interpreter, and a script without a
+    main guard may call this.
+
+    Raises:
+        DataError: A file cannot be read, or has another size than its record says.
+    """
+    with ThreadPoolExecutor(min(_THREADS, max(1, len(records)))) as pool:
+        yield from pool.map(hung_picture, records)
+
+
+def hung_picture(record: ImageRecord) -> HungPicture:
+    """The picture of one record as JPEG, at most :data:`SIDE_PX` on its longer side."""
+    small = _reduced(load_pixels(record))
+    is_mirrored = must_mirror(small, record.laterality)
+    done, encoded = cv2.imencode(
+        ".jpg",
+        np.ascontiguousarray(small[:, ::-1]) if is_mirrored else small,
+        [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+    )
+    if not done:
+        raise DataError(f"{record.path}: the small picture of it cannot be encoded as JPEG")
+    return HungPicture(encoded.tobytes(), "image/jpeg", is_mirrored)
+
+
+def must_mirror(pixels: NDArray[np.uint8], laterality: Laterality | None) -> bool:
+    """Whether the chest wall lies on the wrong side; no where the side or breast is not clear.
+
+    Args:
+        pixels: (H, W), white = dense.
+        laterality: Which breast it is, None if not known.
+    """
+    if laterality is None:
+        return False
+    side = chest_wall_side(breast_mask(pixels))
+    return side is not None and side is not laterality
+
+
+def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    shrink = SIDE_PX / max(pixels.shape)
+    if shrink >= 1:
+        return pixels
+    size = tuple(max(1, round(side * shrink)) for side in pixels.shape[::-1])
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

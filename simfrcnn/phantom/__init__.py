@@ -1,0 +1,1 @@
+"""Synthetic exams: the embedded data set."""

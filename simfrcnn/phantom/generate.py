@@ -1,0 +1,280 @@
+"""How is a phantom data set written to a folder: in parallel, resumably, byte for byte the same?
+
+The folder: ``dicom/<patient>/<exam>_<side><view>.dcm``, ``train.json``, ``val.json``,
+``test.json``, ``train_oracle.json`` and, last of all, ``phantom.json``. While it is incomplete it
+holds ``phantom.incomplete.json`` instead, which says what is being made there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pydicom
+
+from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.files import sha256_of, write_bytes, write_json
+from simfrcnn.phantom.annotations import annotation_file
+from simfrcnn.phantom.dicom_writer import dicom_bytes, instance_uid
+from simfrcnn.phantom.exams import VIEWS_OF_EXAM, PhantomExam, draw_exams
+from simfrcnn.phantom.presets import SPLITS, Preset
+from simfrcnn.phantom.render import render_view
+from simfrcnn.records import Laterality, Supervision, ViewPosition
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same preset and seed give other bytes."""
+
+MANIFEST = "phantom.json"
+INCOMPLETE = "phantom.incomplete.json"
+ORACLE = "train_oracle.json"
+_OWN_NAMES = {MANIFEST, INCOMPLETE, ORACLE, "dicom", *(f"{split}.json" for split in SPLITS)}
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+def generate(
+    preset: Preset,
+    folder: Path,
+    *,
+    seed: int,
+    n_workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a phantom data set; go on where an interrupted run of the same preset and seed stopped.
+
+    The content follows from preset and seed alone, whatever ``n_workers``. The annotation files
+    come after all images, so a folder that has them is complete.
+
+    Args:
+        preset: What to make.
+        folder: Where; made if need be.
+        seed: Any integer from 0.
+        n_workers: Number of processes; 1 works in this one.
+        overwrite: Replace another phantom data set in ``folder``, and tolerate other files there
+            (which stay untouched). Annotation files that no ``phantom.json`` vouches for are never
+            replaced.
+        progress: Told how many images are done.
+
+    Returns:
+        The path of ``phantom.json``: preset, seed, counts, and a SHA-256 over everything.
+
+    Raises:
+        ConfigError: ``n_workers`` or ``seed`` is out of range.
+        OutputError: ``folder`` holds something else, or cannot be written.
+    """
+    if n_workers < 1:
+        raise ConfigError(f"--workers is {n_workers}: give at least 1")
+    if seed < 0:
+        raise ConfigError(f"--seed is {seed}: give an integer from 0")
+    identity = _identity(preset, seed)
+    _claim(folder, identity, overwrite)
+    exams = draw_exams(preset, seed)
+    hashes = _write_images(exams, preset, seed, folder, n_workers, progress)
+    return _finish(folder, identity, exams, preset, seed, hashes)
+
+
+def _identity(preset: Preset, seed: int) -> dict[str, Any]:
+    settings = asdict(preset)
+    settings["core_diameter_mm"] = list(preset.core_diameter_mm)
+    settings["contrast"] = list(preset.contrast)
+    return {"generator_version": GENERATOR_VERSION, "seed": seed, "preset": settings}
+
+
+def _claim(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder ours, or refuse it; remove what an interrupted run left half-written."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder: give another --out")
+    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    foreign = sorted(name for name in present - _OWN_NAMES if not _is_leftover(name))
+    found = _read_identity(folder)
+    if found is None and present & _OWN_NAMES:
+        raise OutputError(
+            f"{folder} holds {', '.join(sorted(present & _OWN_NAMES))} without a readable "
+            f"{MANIFEST}: perhaps another data set, and --overwrite would not spare it; give "
+            "another --out"
+        )
+    is_other = found is not None and found != identity
+    if (foreign or is_other) and not overwrite:
+        what = _describe(found) if found and is_other else f"for instance {foreign[0]}"
+        raise OutputError(
+            f"{folder} already holds something else ({what}): give an empty folder, or "
+            "--overwrite to replace phantom files in it"
+        )
+    if found != identity:
+        _remove_phantoms(folder)
+    for leftover in [*folder.glob(".*.part"), *folder.glob("dicom/*/.*.part")]:
+        leftover.unlink()
+    write_json(folder / INCOMPLETE, identity)
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
+
+
+def _read_identity(folder: Path) -> dict[str, Any] | None:
+    """What the folder says that it holds, or None."""
+    for name in (INCOMPLETE, MANIFEST):
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            return {key: content[key] for key in ("generator_version", "seed", "preset")}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _describe(found: dict[str, Any]) -> str:
+    return (
+        f"phantoms of preset {found['preset'].get('name')}, seed {found['seed']}, "
+        f"generator version {found['generator_version']}"
+    )
+
+
+def _remove_phantoms(folder: Path) -> None:
+    """Delete what this generator writes, and nothing else."""
+    for name in _OWN_NAMES - {"dicom"}:
+        (folder / name).unlink(missing_ok=True)
+    for patient in folder.glob("dicom/PHANTOM-*"):
+        shutil.rmtree(patient)
+
+
+def _write_images(
+    exams: Sequence[PhantomExam],
+    preset: Preset,
+    seed: int,
+    folder: Path,
+    n_workers: int,
+    progress: Progress | None,
+) -> dict[str, str]:
+    """Write (or keep) every image; give the SHA-256 of each by file name."""
+    hashes: dict[str, str] = {}
+    n_images = len(exams) * len(VIEWS_OF_EXAM)
+    with _mapping(n_workers) as apply:
+        for written in apply(partial(_write_exam, preset, seed, folder), exams):
+            hashes.update(written)
+            if progress:
+                progress(len(hashes), n_images)
+    return hashes
+
+
+_Exam = PhantomExam
+_Map = Callable[[Callable[[_Exam], dict[str, str]], Sequence[_Exam]], Iterable[dict[str, str]]]
+
+
+@contextmanager
+def _mapping(n_workers: int) -> Iterator[_Map]:
+    """A map function over ``n_workers`` processes, in no particular order.
+
+    Processes are spawned, not forked: a caller may hold threads (OpenCV, torch) that do not survive
+    a fork.
+    """
+    if n_workers == 1:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield map
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(n_workers, initializer=_start_worker) as pool:
+        yield pool.imap_unordered
+
+
+def _start_worker() -> None:
+    """One thread per process; Ctrl-C is the parent's business; no worker outlives its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_exam(preset: Preset, seed: int, folder: Path, exam: PhantomExam) -> dict[str, str]:
+    """Write the views of one exam that are not there yet; the SHA-256 of all four by file name."""
+    hashes: dict[str, str] = {}
+    for laterality, view in VIEWS_OF_EXAM:
+        name = exam.file_name(laterality, view)
+        path = folder / name
+        if _is_finished(path, exam, laterality, view, preset, seed):
+            hashes[name] = sha256_of(path)
+            continue
+        picture = render_view(exam, laterality, view, preset, seed)
+        content = dicom_bytes(picture, exam, laterality, view, preset, seed)
+        write_bytes(path, content)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+    return hashes
+
+
+def _is_finished(
+    path: Path,
+    exam: PhantomExam,
+    laterality: Laterality,
+    view: ViewPosition,
+    preset: Preset,
+    seed: int,
+) -> bool:
+    """Whether a file of an interrupted run is this very image, whole."""
+    try:
+        dataset = pydicom.dcmread(path)
+        uid, pixels = dataset.SOPInstanceUID, dataset.PixelData
+    except (OSError, AttributeError, ValueError, pydicom.errors.InvalidDicomError):
+        return False
+    expected = instance_uid(exam, laterality, view, preset, seed)
+    return bool(uid == expected and len(pixels) == 2 * preset.rows * preset.columns)
+
+
+def _finish(
+    folder: Path,
+    identity: dict[str, Any],
+    exams: Sequence[PhantomExam],
+    preset: Preset,
+    seed: int,
+    hashes: dict[str, str],
+) -> Path:
+    """Write the annotation files, then the manifest; both only now, when every image is there."""
+    files = {f"{split}.json": (split, False) for split in SPLITS} | {ORACLE: ("train", True)}
+    counts: dict[str, dict[str, int]] = {}
+    for name, (split, oracle) in files.items():
+        content = annotation_file(exams, preset, seed, split=split, oracle=oracle)
+        write_json(folder / name, content)
+        hashes[name] = sha256_of(folder / name)
+        counts[name.removesuffix(".json")] = _counts(content)
+    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    write_json(folder / MANIFEST, {**identity, "counts": counts, "sha256": digest})
+    (folder / INCOMPLETE).unlink(missing_ok=True)
+    return folder / MANIFEST
+
+
+def _counts(content: dict[str, Any]) -> dict[str, int]:
+    images = content["images"]
+    by_supervision = {
+        f"n_{kind.value}": sum(image["supervision"] == kind.value for image in images)
+        for kind in Supervision
+    }
+    return {
+        "n_patients": len({image["patient_id"] for image in images}),
+        "n_images": len(images),
+        "n_findings": len(content["annotations"]),
+        **by_supervision,
+    }

@@ -1,0 +1,130 @@
+"""How does a record become a sample that a model takes?
+
+Shapes: H x W the network's input, B boxes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
+from simfrcnn.errors import ConfigError
+from simfrcnn.images.preprocess import flip, pad, to_input
+from simfrcnn.images.reading import Greys, load_greys
+from simfrcnn.records import Box, ImageRecord
+from simfrcnn.settings import AugmentationSettings, InputSettings
+from simfrcnn.structures import Frame, ImageTargets, Sample
+from simfrcnn.training.augment import draw_flips
+
+
+def load_sample(
+    record: ImageRecord,
+    *,
+    input_settings: InputSettings,
+    classes: tuple[str, ...],
+    training: bool,
+    rng: np.random.Generator | None = None,
+    augmentation: AugmentationSettings | None = None,
+    options: DicomOptions = STRICT,
+) -> Sample:
+    """Decode, crop, resize and, in training, flip one image; map its boxes along.
+
+    At test time the result depends on the pixels alone: no box steers the crop. In training the
+    crop holds every finding, and the record must come from one of the two training lists: an image
+    without a finding of ``classes`` is taken as normal here. Crowd boxes are not trained, but keep
+    an image from being normal.
+
+    Args:
+        record: What to load.
+        input_settings: Size, crop, aspect.
+        classes: The K foreground classes; label i + 1 is ``classes[i]``.
+        training: Whether to make targets and to flip.
+        rng: Draws the flips; needed with ``augmentation``. Seed one per sample.
+        augmentation: Probabilities of the flips; None for none.
+        options: What DICOM files are accepted beyond For Presentation mammograms.
+
+    Raises:
+        DataError: The file cannot be read, or has another size than the record says.
+        ConfigError: The picture was prepared for other input settings.
+    """
+    keep = [finding.box for finding in record.findings] if training else []
+    image, frame = _as_input(record, load_greys(record, options), input_settings, keep)
+    if training and augmentation is not None:
+        if rng is None:
+            raise ValueError("augmentation needs an rng, seeded for this sample")
+        horizontal, vertical = draw_flips(augmentation, rng)
+        image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
+    targets = _targets(record, classes, frame, input_settings.size_px) if training else None
+    return Sample(_three_channels(image), frame, record, targets)
+
+
+class RecordDataset(Dataset[Sample]):
+    """Test-time samples of records, by index; for a `DataLoader` with ``collate_fn=list``."""
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        input_settings: InputSettings,
+        options: DicomOptions = STRICT,
+    ) -> None:
+        self.records = tuple(records)
+        self.input_settings = input_settings
+        self.options = options
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        return load_sample(
+            self.records[index],
+            input_settings=self.input_settings,
+            classes=(),
+            training=False,
+            options=self.options,
+        )
+
+
+def _as_input(
+    record: ImageRecord,
+    greys: Greys,
+    settings: InputSettings,
+    keep: Sequence[Box],
+) -> tuple[NDArray[np.uint8], Frame]:
+    """What :func:`to_input` makes; of a picture that was prepared as input, only the padding."""
+    made_for = None if record.prepared is None else record.prepared.as_input
+    if made_for is None:
+        return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
+    if made_for != settings:
+        raise ConfigError(
+            f"{record.path}: was prepared as input of {made_for}, and the config asks for "
+            f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "
+            "prepared, or prepare the data set again (prepare-data --size, --whole-image, "
+            "--stretch; --size full keeps pictures for any size)"
+        )
+    height, width = greys.shape
+    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
+
+
+def _targets(
+    record: ImageRecord, classes: tuple[str, ...], frame: Frame, size_px: tuple[int, int]
+) -> ImageTargets:
+    """Boxes (B, 4) in input pixels, clipped, and labels (B,) in 1..K."""
+    findings = record.findings_of(classes)
+    trained = [finding for finding in findings if not finding.iscrowd]
+    boxes = torch.tensor([finding.box for finding in trained], dtype=torch.float64).reshape(-1, 4)
+    labels = torch.tensor([classes.index(f.category) + 1 for f in trained], dtype=torch.int64)
+    height, width = size_px
+    limits = torch.tensor([width, height, width, height], dtype=torch.float64)
+    boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
+    return ImageTargets(boxes.float(), labels, is_normal=not findings)
+
+
+def _three_channels(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    """(H, W) uint8 -> (3, H, W) float32, three equal channels."""
+    return torch.from_numpy(image).float().expand(3, -1, -1).contiguous()

@@ -1,0 +1,186 @@
+"""How is a model judged on a data set?
+
+Detections first, on disk; the report is then a pure function of them, of the annotations, of the
+settings and of the operating points, which are chosen on DATASETS.VAL before DATASETS.TEST is
+looked at. Works on either engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from simfrcnn import artifacts, config
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.data.splits import assert_no_patient_leak
+from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
+from simfrcnn.engines.contract import Engine
+from simfrcnn.evaluation import operating
+from simfrcnn.evaluation.evaluator import evaluate
+from simfrcnn.evaluation.inputs import check_settings
+from simfrcnn.evaluation.operating import ChosenPoints
+from simfrcnn.evaluation.reporting.report import summary_lines, write_report
+from simfrcnn.evaluation.results import Report
+from simfrcnn.evaluation.subgroups import check_subgroups
+from simfrcnn.files import sha256_of, write_json
+from simfrcnn.images.hanging import hung_pictures
+from simfrcnn.training.recipe import load_sets
+
+NO_VALIDATION = (
+    "There is no validation set (DATASETS.VAL), so no operating point was chosen: sensitivity and "
+    "specificity are given at EVAL.SCORE_THRESHOLD alone."
+)
+
+
+def check_rules(cfg: Any) -> None:
+    """Refuse rules of evaluation that the test sets cannot be judged by, before hours of training.
+
+    Raises:
+        ConfigError: A setting outside its range, a class that an annotation file lacks, or a
+            subgroup that cannot be made.
+    """
+    settings = config.evaluation_settings(cfg)
+    for annotated in load_sets(cfg, cfg.DATASETS.TEST):
+        check_settings(settings, annotated.categories)
+        check_subgroups(annotated.records, settings)
+
+
+def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
+    """Run a checkpoint over ``DATASETS.TEST``; write detections and reports, print the summaries.
+
+    First it is run over ``DATASETS.VAL``, if there is one, and its operating points are chosen
+    there: ``OUTPUT_DIR/operating_points.json``. Everything else goes to
+    ``OUTPUT_DIR/inference/<data set>/``. Detections of an earlier call are not used again: they
+    depend on more keys than their sidecar tells.
+
+    Raises:
+        CheckpointError: The weights are missing or do not fit the config.
+        DataError: A patient of TEST is in VAL as well.
+    """
+    sets = dict(zip(cfg.DATASETS.TEST, load_sets(cfg, cfg.DATASETS.TEST), strict=True))
+    if not sets:
+        print("DATASETS.TEST is empty: nothing is tested")
+        return {}
+    validation = dict(zip(cfg.DATASETS.VAL, load_sets(cfg, cfg.DATASETS.VAL), strict=True))
+    require_apart(validation, sets)
+    model = engine.build_model(cfg)
+    engine.load_weights(model, weights)
+    print(f"testing {weights}", flush=True)
+    provenance = {
+        "engine": engine.NAME,
+        "deviations": [asdict(deviation) for deviation in engine.DEVIATIONS],
+        "checkpoint": weights.name,
+        "checkpoint_sha256": sha256_of(weights),
+    }
+
+    def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
+        found = detect_records(cfg, model, engine.detect, annotated.records, title=title)
+        folder = Path(cfg.OUTPUT_DIR) / "inference" / name
+        save_detections(folder / DETECTIONS, found, cfg, annotated, provenance)
+        return folder
+
+    folders = {n: run(n, annotated, f"validate {n}") for n, annotated in validation.items()}
+    chosen = choose_in_run_folder(cfg, folders, validation)
+    return {
+        name: report_from_file(
+            run(name, annotated, f"test {name}"), cfg, annotated, title=name, chosen=chosen
+        )
+        for name, annotated in sets.items()
+    }
+
+
+def require_apart(validation: Mapping[str, AnnotatedSet], test: Mapping[str, AnnotatedSet]) -> None:
+    """Refuse to choose operating points on patients of the test set.
+
+    Raises:
+        DataError: Names the sets and two images.
+    """
+    parts = {"VAL": validation, "TEST": test}
+    assert_no_patient_leak(
+        {
+            f"DATASETS.{part} {', '.join(sets)}": [r for one in sets.values() for r in one.records]
+            for part, sets in parts.items()
+        }
+    )
+
+
+def choose_in_run_folder(
+    cfg: Any, folders: Mapping[str, Path], validation: Mapping[str, AnnotatedSet]
+) -> ChosenPoints | None:
+    """Choose operating points from the saved detections on the validation sets, and keep them.
+
+    Beside the detections of each set goes a ``report.json`` without intervals. It knows none of the
+    points: on the set on which they were chosen they look too good.
+
+    Returns:
+        The points as they now stand in ``OUTPUT_DIR/operating_points.json``; None without a
+        validation set.
+    """
+    if not validation:
+        return None
+    path = Path(cfg.OUTPUT_DIR) / operating.FILE_NAME
+    settings = quick_settings(cfg)
+    reports = {}
+    for name, annotated in validation.items():
+        report = evaluate(
+            annotated.records,
+            artifacts.read_detections(folders[name] / DETECTIONS),
+            settings,
+            categories=annotated.categories,
+            provenance={"annotations": name, "annotations_sha256": annotated.sha256},
+        )
+        write_json(folders[name] / "report.json", report.to_json())
+        reports[name] = report
+    chosen = operating.choose_operating_points(reports)
+    operating.write_operating_points(path, chosen)
+    print("\n".join(operating.lines_on(chosen)))
+    print(f"operating points: {path}", flush=True)
+    return chosen
+
+
+def report_from_file(
+    folder: Path, cfg: Any, annotated: AnnotatedSet, *, title: str, chosen: ChosenPoints | None
+) -> Report:
+    """Judge the saved detections of a folder, write the report beside them, print its summary.
+
+    Args:
+        folder: Holds ``detections.json``.
+        cfg: For the rules of the evaluation.
+        annotated: The truth.
+        title: The name of the data set.
+        chosen: Operating points; None where there was no validation set.
+    """
+    detections = artifacts.read_detections(folder / DETECTIONS)
+    settings = config.evaluation_settings(cfg)
+    applied = (
+        operating.Applied(notes=(NO_VALIDATION,))
+        if chosen is None
+        else operating.apply_to(chosen, detections, settings, annotated.sha256)
+    )
+    report = evaluate(
+        annotated.records,
+        detections,
+        settings,
+        categories=annotated.categories,
+        operating_points=applied.points,
+        notes=applied.notes,
+        provenance={
+            "annotations": title,
+            "annotations_sha256": annotated.sha256,
+            **applied.provenance,
+        },
+    )
+    page = write_report(
+        folder,
+        report,
+        records=annotated.records,
+        detections=detections,
+        load_pictures=hung_pictures,
+        title=title,
+    )
+    print("\n".join(summary_lines(report)))
+    print(f"report: {page}", flush=True)
+    return report

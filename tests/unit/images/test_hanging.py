@@ -1,0 +1,79 @@
+"""Small pictures that hang as a radiologist hangs them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from simfrcnn.errors import DataError
+from simfrcnn.images.hanging import SIDE_PX, hung_picture, hung_pictures, must_mirror
+from simfrcnn.records import ImageRecord, Laterality
+from support.evaluation_examples import image
+
+
+def breast(*, wall: str, height: int = 240, width: int = 160) -> np.ndarray:
+    """Half an ellipse, its flat side, the chest wall, at the edge of the picture."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 9, size=(height, width)).astype(np.uint8)
+    shape = np.zeros_like(pixels)
+    cv2.ellipse(shape, (0, height // 2), (width * 2 // 3, height // 3), 0, 0, 360, 1, -1)
+    pixels += shape * random.integers(110, 210, size=(height, width)).astype(np.uint8)
+    return pixels if wall == "left" else np.ascontiguousarray(pixels[:, ::-1])
+
+
+def stored(folder: Path, pixels: np.ndarray, laterality: Laterality | None) -> ImageRecord:
+    path = folder / "view.png"
+    cv2.imwrite(str(path), pixels)
+    height, width = pixels.shape
+    return replace(image(1, "A"), path=path, height=height, width=width, laterality=laterality)
+
+
+@pytest.mark.parametrize(
+    ("wall", "laterality", "expected"),
+    [
+        ("left", Laterality.LEFT, False),
+        ("right", Laterality.RIGHT, False),
+        ("left", Laterality.RIGHT, True),
+        ("right", Laterality.LEFT, True),
+        ("left", None, False),
+    ],
+)
+def test_the_chest_wall_of_a_right_breast_is_at_the_right(
+    tmp_path: Path, wall: str, laterality: Laterality | None, expected: bool
+) -> None:
+    picture = hung_picture(stored(tmp_path, breast(wall=wall), laterality))
+    assert picture.is_mirrored is expected
+    shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    is_wall_at_left = shown[:, :80].mean() > shown[:, 80:].mean()
+    assert is_wall_at_left == ((wall == "left") is not expected)
+
+
+def test_a_breast_that_is_not_clear_stays_as_it_is() -> None:
+    assert not must_mirror(np.zeros((50, 40), np.uint8), Laterality.RIGHT)
+    square = np.zeros((200, 200), np.uint8)
+    square[50:150, 50:150] = 200
+    assert not must_mirror(square, Laterality.RIGHT)
+
+
+def test_pictures_are_small_and_in_order(tmp_path: Path) -> None:
+    large = stored(tmp_path, breast(wall="left", height=1500, width=900), Laterality.LEFT)
+    (tmp_path / "second").mkdir()
+    small = stored(tmp_path / "second", breast(wall="left"), Laterality.LEFT)
+    pictures = list(hung_pictures([large, small]))
+    shapes = [
+        cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED).shape
+        for picture in pictures
+    ]
+    assert shapes == [(SIDE_PX, SIDE_PX * 900 // 1500), (240, 160)]
+    assert [picture.media_type for picture in pictures] == ["image/jpeg"] * 2
+    assert list(hung_pictures([])) == []
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    record = replace(image(1, "A"), path=tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"nowhere\.png"):
+        list(hung_pictures([record]))
