@@ -42,9 +42,10 @@ def table(n_repeats: int) -> list[str]:
         "",
         "## Preparing a DICOM file",
         "",
-        f"`python tools/benchmark.py --decoding {n_repeats}`: {SHAPE[0]} x {SHAPE[1]} px, 12 bits in 16; "
-        f"one process, one thread, processor time; {os.cpu_count()} cores, load {load:.1f}. Bare "
-        "is pydicom's `dcmread` and `pixel_array`; picture is the 8-bit picture at full size; "
+        f"`python tools/benchmark.py --decoding {n_repeats}`: {SHAPE[0]} x {SHAPE[1]} px, "
+        f"12 bits in 16; one process, one thread, processor time; {os.cpu_count()} cores, "
+        f"load {load:.1f}. Bare is pydicom's `dcmread` and `pixel_array`; picture is the 8-bit "
+        "picture at full size; "
         "prepared is cut to the breast, reduced to 512 px and encoded as PNG, too. Medians, taken "
         "in turn.",
         "",

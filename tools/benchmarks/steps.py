@@ -44,9 +44,9 @@ BASELINE = (
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `python tools/benchmark.py`. Faster R-CNN is the same config with ordinary losses and random
-ROI sampling of normal images; both detectors take the same batches, step by step in turn, in one
-process. The loader is measured alone, on the images of the config as they lie on the disk.
+Written by `python tools/benchmark.py`. Faster R-CNN is the same config with ordinary losses and
+random ROI sampling of normal images; both detectors take the same batches, step by step in turn, in
+one process. The loader is measured alone, on the images of the config as they lie on the disk.
 
 That the two detectors are the same where they must be is a test, not a benchmark: on positive
 images only, with the new terms off, all losses equal those of the library's own detector on the
