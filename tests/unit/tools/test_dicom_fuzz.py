@@ -84,6 +84,7 @@ def test_the_guard_sees(tmp_path: Path, kind: str) -> None:
         "import os, time\n"
         "from pathlib import Path\n"
         "from simfrcnn.errors import DicomError\n"
+        "import sys; sys.path.insert(0, 'tools')\n"
         "from fuzz import guard\n"
         "def raise_another(): raise DicomError('does not name the file')\n"
         f"def misbehave(path, options): {GUARDED[kind]}\n"

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import report as report_speed
 from benchmarks.evaluation import N_DETECTIONS, random_set, table
-from simfrcnn.cli.main import main
 from simfrcnn.evaluation import evaluate
 from simfrcnn.settings import EvaluationSettings
+from support.tools import run_tool
 
 FEW = partial(EvaluationSettings, bootstrap_replicates=20)
 
@@ -37,8 +37,10 @@ def test_the_table_has_a_row_for_every_part() -> None:
 
 
 @pytest.mark.parametrize("option", ["--evaluation", "--report"])
-def test_too_small_a_set_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", option, "10"]) != 0
+def test_too_small_a_set_is_refused(
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_tool(monkeypatch, "benchmark", option, "10") != 0
     assert f"{option} is 10; at least 100" in capsys.readouterr().err
 
 

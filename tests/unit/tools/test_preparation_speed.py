@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import preparation as preparation_speed
-from simfrcnn.cli.main import main
 from simfrcnn.records import ImageRecord
+from support.tools import run_tool
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_the_start_of_processes_does_not_count(
         return 100 * (n_workers - 1) + n_images / (4 * n_workers)
 
     monkeypatch.setattr(preparation_speed, "_seconds", seconds)
-    assert main(["benchmark", "--preparation", "3"]) == 0
+    assert run_tool(monkeypatch, "benchmark", "--preparation", "3") == 0
     printed = capsys.readouterr().out
     assert "| 1 | 4.00 | 1 |" in printed
     assert "| 3 | 12.00 | 3.00 |" in printed
@@ -46,8 +46,10 @@ def test_images_are_really_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [path.name for path in tmp_path.iterdir()] == ["view.dcm"]
 
 
-def test_one_process_or_no_config_is_no_measurement(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "--preparation", "1"]) == 2
+def test_one_process_or_no_config_is_no_measurement(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_tool(monkeypatch, "benchmark", "--preparation", "1") == 2
     assert "at least 2" in capsys.readouterr().err
-    assert main(["benchmark"]) == 2
+    assert run_tool(monkeypatch, "benchmark") == 2
     assert "--config-file" in capsys.readouterr().err
