@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.dicom.display import FOR_PROCESSING_CLASSES, Display, is_raw, make_display
-from simfrcnn.dicom.header import Header, read_header, shown
+from simfrcnn.dicom.header import Header, read_header, require_known_syntax, shown
 from simfrcnn.dicom.pixels import require_one_grey_frame, stored_values
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
@@ -117,6 +117,7 @@ def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
 
 def _read(path: Path, options: DicomOptions) -> Mammogram:
     header = read_header(path, with_pixels=True)
+    require_known_syntax(header)
     _require_mammogram(header, options)
     require_one_grey_frame(header)
     notes: list[str] = []
@@ -124,7 +125,7 @@ def _read(path: Path, options: DicomOptions) -> Mammogram:
         notes.append(
             "Burned In Annotation (0028,0301): the picture itself may tell who the patient is"
         )
-    display = make_display(header, stored_values(header), notes)
+    display = make_display(header, stored_values(header, notes), notes)
     laterality = laterality_of(header, notes)
     return Mammogram(
         display=replace(display, flips=flips_of(header, laterality, notes)),
