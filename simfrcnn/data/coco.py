@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from simfrcnn import fields
 from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
+from simfrcnn.images.finding import NamesOnDisk
 from simfrcnn.records import (
     Box,
     Finding,
@@ -318,7 +319,8 @@ def _records(
     findings: dict[int, list[Finding]],
     refused: list[AnnotationError] | None,
 ) -> list[ImageRecord]:
-    records = list(_each(entries, lambda entry: _record(path, entry, findings), refused))
+    names = NamesOnDisk()
+    records = list(_each(entries, lambda entry: _record(path, entry, findings, names), refused))
     _require_unique(path, "image", [record.image_id for record in records])
     unknown = findings.keys() - {record.image_id for record in records}
     if unknown and not refused:  # else its image may be one that was left out
@@ -331,7 +333,10 @@ def _records(
 
 
 def _record(
-    path: Path, entry: Mapping[str, Any], findings: Mapping[int, list[Finding]]
+    path: Path,
+    entry: Mapping[str, Any],
+    findings: Mapping[int, list[Finding]],
+    names: NamesOnDisk,
 ) -> ImageRecord:
     where = f"{path}: image {entry.get('id')!r}"
     image_id = fields.whole(where, entry, "id")
@@ -349,7 +354,7 @@ def _record(
     return ImageRecord(
         image_id=image_id,
         file_name=file_name,
-        path=Path(os.path.normpath(os.path.join(path.parent, file_name))),
+        path=names.resolve(path.parent, file_name),
         height=height,
         width=width,
         patient_id=fields.text(where, entry, "patient_id"),
