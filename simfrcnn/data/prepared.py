@@ -38,7 +38,7 @@ from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
 
-PIXELS_VERSION = 2
+PIXELS_VERSION = 3
 """Raise it when the same file gives other pixels than before: all caches are then made anew."""
 
 

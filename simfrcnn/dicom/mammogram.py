@@ -1,8 +1,9 @@
 """How does one DICOM file become a picture that a detector can look at?
 
 The front door. What the header says is in :mod:`simfrcnn.dicom.header`, the decoding in
-``dicom_pixels``, the path of a value to the display in ``dicom_display``, laterality, view and
-orientation in ``dicom_view``.
+:mod:`~simfrcnn.dicom.pixels`, the path of a value to the display in :mod:`~simfrcnn.dicom.display`,
+laterality, view and orientation in :mod:`~simfrcnn.dicom.view`, and whether it is a screening view
+in :mod:`~simfrcnn.dicom.screening`.
 
 Shapes: H x W the pixels of the file.
 """
@@ -86,11 +87,14 @@ class Mammogram:
 def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
     """Read one mammogram as a radiologist's display would show it.
 
-    How values become greys is stated in :func:`simfrcnn.dicom.display.make_display`, how the
-    orientation is judged in :func:`simfrcnn.dicom.view.flips_of`.
+    ``pixels`` of the result are 0..255, ``display.as_uint8()`` gives them rounded; both as they lie
+    in the file, like every box. How values become greys is stated in
+    :func:`simfrcnn.dicom.display.make_display`, how the orientation is judged in
+    :func:`simfrcnn.dicom.view.flips_of`, what counts as a screening view in
+    :mod:`simfrcnn.dicom.screening`. What the file leaves open is decided, and said in ``notes``.
 
     Args:
-        path: A DICOM file of one grey frame.
+        path: A DICOM file of one grey frame, of any name.
         options: What is accepted beyond For Presentation mammograms.
 
     Raises:
@@ -98,6 +102,23 @@ def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
 
     Reference:
         DICOM PS3.3 A.26 (Digital Mammography X-Ray Image), A.55 (Breast Projection X-Ray Image).
+
+    Example:
+        Of a phantom, one exam of four small views:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from simfrcnn import read_mammogram
+        >>> from simfrcnn.phantom.generate import generate
+        >>> from simfrcnn.phantom.presets import Preset, SplitSize
+        >>> folder, none = tempfile.TemporaryDirectory(), SplitSize(0, 0)
+        >>> _ = generate(Preset("one", 2.0, SplitSize(1, 0), none, none), Path(folder.name), seed=0)
+        >>> view = read_mammogram(sorted(Path(folder.name).rglob("*.dcm"))[0])
+        >>> view.pixels.shape, view.laterality.value, view.view_position.value
+        ((120, 75), 'L', 'CC')
+        >>> view.display.as_uint8().dtype, view.pixel_spacing_mm, view.not_screening
+        (dtype('uint8'), (2.0, 2.0), None)
+        >>> folder.cleanup()
     """
     path = Path(path)
     # pydicom warns of values that break the standard, decoders of what they meet; what matters here

@@ -113,13 +113,12 @@ def voi_greys(
     blank: str | None = None
     passed_over: list[str] = []
     for transform in _transforms(header, is_signed=bool(modality[seen].min() < 0)):
-        problem = transform.problem
+        problem = transform.problem or "shows every pixel of this image alike"
         if transform.apply is not None:
             greys = transform.apply(modality)
             if np.ptp(modality[seen]) == 0 or np.ptp(greys[seen]) > 0:
                 notes += [*passed_over, *transform.notes]
                 return greys
-            problem = "shows every pixel of this image alike: it belongs to other values"
             blank = blank or transform.keyword
         passed_over.append(f"{tag_name(transform.keyword)} {problem}; it was passed over")
     if blank is not None:
@@ -146,9 +145,13 @@ class _Transform:
 def _transforms(header: Header, *, is_signed: bool) -> list[_Transform]:
     """Every VOI transform of the file: tables before windows, as viewers take them."""
     found: list[_Transform] = []
-    for keyword, read in (("VOILUTSequence", _tables), ("WindowCenter", _windows)):
+    readers: dict[str, Callable[[], Iterator[_Transform]]] = {
+        "VOILUTSequence": partial(_tables, header, is_signed),
+        "WindowCenter": partial(_windows, header),
+    }
+    for keyword, read in readers.items():
         try:
-            found += read(header, is_signed)
+            found += read()
         except DicomError:
             found.append(_Transform(keyword, problem="is malformed"))
     return found
@@ -176,7 +179,7 @@ def _by_table(table: Table, values: Values) -> Values:
     return table(values) / table.full_scale
 
 
-def _windows(header: Header, is_signed: bool) -> Iterator[_Transform]:
+def _windows(header: Header) -> Iterator[_Transform]:
     """By VOI LUT Function (0028,1056); PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     centers, widths = header.numbers("WindowCenter"), header.numbers("WindowWidth")
     pairs = list(zip(centers, widths, strict=False))
@@ -188,9 +191,8 @@ def _windows(header: Header, is_signed: bool) -> Iterator[_Transform]:
             yield _Transform("WindowCenter", problem=problem)
     for number, (center, width) in enumerate(pairs, start=1):
         function, said = _function(header, number, len(pairs))
-        problem = _problem_of(center, width, function)
-        if problem is not None:
-            yield _Transform("WindowWidth", problem=problem)
+        if (unusable := _problem_of(center, width, function)) is not None:
+            yield _Transform("WindowWidth", problem=unusable)
             continue
         notes = (*common, *_which(number, len(pairs), "windows"), *said)
         yield _Transform("WindowCenter", partial(_by_window, center, width, function), notes=notes)

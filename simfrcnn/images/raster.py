@@ -175,7 +175,7 @@ def _white(pixels: NDArray[Any], content: bytes, path: Path) -> int:
     tiff = _tiff_numbers(content)
     n_bits = tiff.get(_BITS_PER_SAMPLE, 16)
     if 8 < n_bits < 16:  # the decoder has moved them to the upper end of the 16
-        return (2**n_bits - 1) << (16 - n_bits)
+        return int((2**n_bits - 1) << (16 - n_bits))
     return _white_of(max(int(pixels.max()), tiff.get(_MAX_SAMPLE_VALUE, 0) % _WHITE_16))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydicom.pixels import apply_windowing
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from simfrcnn.dicom import mammogram
 from simfrcnn.dicom.mammogram import DicomOptions, Mammogram, read_mammogram
 from simfrcnn.errors import DicomError
 from simfrcnn.records import Laterality, ViewPosition
@@ -29,6 +31,11 @@ RAMP = np.arange(0, 4000, 40, dtype=np.uint16).reshape(10, 10)
 
 def read_ramp(folder: Path, **tags: Any) -> Mammogram:
     return read_mammogram(write_dicom(folder / "ramp.dcm", RAMP, **tags))
+
+
+def test_the_example_in_the_documentation() -> None:
+    found = doctest.testmod(mammogram, raise_on_error=False)
+    assert (found.failed, found.attempted > 5) == (0, True)
 
 
 def test_linear_window_by_hand(tmp_path: Path) -> None:
