@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 from simfrcnn import fields
 from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
-from simfrcnn.images.finding import NamesOnDisk
 from simfrcnn.records import (
     Box,
     Finding,
@@ -319,8 +318,7 @@ def _records(
     findings: dict[int, list[Finding]],
     refused: list[AnnotationError] | None,
 ) -> list[ImageRecord]:
-    names = NamesOnDisk()
-    records = list(_each(entries, lambda entry: _record(path, entry, findings, names), refused))
+    records = list(_each(entries, lambda entry: _record(path, entry, findings), refused))
     _require_unique(path, "image", [record.image_id for record in records])
     unknown = findings.keys() - {record.image_id for record in records}
     if unknown and not refused:  # else its image may be one that was left out
@@ -333,10 +331,7 @@ def _records(
 
 
 def _record(
-    path: Path,
-    entry: Mapping[str, Any],
-    findings: Mapping[int, list[Finding]],
-    names: NamesOnDisk,
+    path: Path, entry: Mapping[str, Any], findings: Mapping[int, list[Finding]]
 ) -> ImageRecord:
     where = f"{path}: image {entry.get('id')!r}"
     image_id = fields.whole(where, entry, "id")
@@ -354,7 +349,7 @@ def _record(
     return ImageRecord(
         image_id=image_id,
         file_name=file_name,
-        path=names.resolve(path.parent, file_name),
+        path=Path(os.path.normpath(os.path.join(path.parent, file_name))),
         height=height,
         width=width,
         patient_id=fields.text(where, entry, "patient_id"),

@@ -84,7 +84,7 @@ class Mammogram:
         return self.display.as_float32()
 
 
-def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
+def read_mammogram(path: Path | str, options: DicomOptions = STRICT) -> Mammogram:
     """Read one mammogram as a radiologist's display would show it.
 
     ``pixels`` of the result are 0..255, ``display.as_uint8()`` gives them rounded; both as they lie
@@ -138,8 +138,7 @@ def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
 
 def _read(path: Path, options: DicomOptions) -> Mammogram:
     header = read_header(path, with_pixels=True)
-    require_known_syntax(header)
-    _require_mammogram(header, options)
+    require_mammogram(header, options)
     require_one_grey_frame(header)
     notes: list[str] = []
     if has_burned_in_text(header):
@@ -164,7 +163,13 @@ def _read(path: Path, options: DicomOptions) -> Mammogram:
     )
 
 
-def _require_mammogram(header: Header, options: DicomOptions) -> None:
+def require_mammogram(header: Header, options: DicomOptions) -> None:
+    """Refuse, from the header alone, what is no mammogram or must not be read as one.
+
+    Raises:
+        DicomError: An unknown transfer syntax, another modality, or a raw image.
+    """
+    require_known_syntax(header)
     modality = header.code("Modality")
     by_class = modality is None and header.text("SOPClassUID") in _MAMMOGRAPHY_CLASSES
     if modality != "MG" and not by_class and not options.any_modality:

@@ -6,9 +6,12 @@ a link that leads nowhere are named, and so are the pictures that simfrcnn itsel
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from simfrcnn.images.png import OVERLAY_KEYWORD, START_BYTES, text_of
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_SUFFIXES = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff"})
 _END_OF_MAGIC = 132
+_RESULT, _PICTURE = re.compile(r"exam_\d+\.json"), re.compile(r"image_\d+\.png")
 _N_SHOWN = 20
 
 logger = logging.getLogger("simfrcnn")
@@ -29,6 +33,7 @@ class LeftOut:
 
     path: Path
     message: str
+    is_own_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,27 @@ class FoundImages:
 
 
 def search_images(folder: Path) -> FoundImages:
-    """All images below a folder, and everything that was left out and why.
+    """All images below a folder, and everything that was left out and why; see `walk_images`.
+
+    Raises:
+        DataError: The folder is missing or is not a folder.
+    """
+    found: list[Path] = []
+    own: list[LeftOut] = []
+    unreadable: list[LeftOut] = []
+    for one in walk_images(folder):
+        if isinstance(one, Path):
+            found.append(one)
+        else:
+            (own if one.is_own_output else unreadable).append(one)
+    return FoundImages(tuple(sorted(found)), _sorted(unreadable), _sorted(own))
+
+
+def walk_images(folder: Path) -> Iterator[Path | LeftOut]:
+    """The images below a folder and what is left out there, one by one, in no particular order.
 
     Taken are files with a known suffix, and files with any other name that begin like DICOM
-    (archives often write `IM0001` or bare identifiers). Hidden files and DICOMDIR are left out.
+    (archives often write `IM0001` or bare identifiers). Hidden files and DICOMDIR are passed over.
     Linked folders are followed, each once.
 
     Raises:
@@ -58,31 +80,30 @@ def search_images(folder: Path) -> FoundImages:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {problem}: give the folder that holds the mammograms")
-    found: list[Path] = []
-    own: list[LeftOut] = []
-    unreadable: list[LeftOut] = []
+    refused: list[LeftOut] = []
 
-    def refused(error: OSError) -> None:
+    def refuse(error: OSError) -> None:
         path = Path(os.fsdecode(error.filename)) if error.filename else folder
-        unreadable.append(_not_opened(path, error))
+        refused.append(_not_opened(path, error))
 
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refused):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(parent)
         if real in visited:
             folders.clear()
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        is_output = _is_output_of_predict(Path(parent), files)
         for path in (Path(parent, name) for name in files if not _is_hidden(name)):
             try:
-                if _is_image(path):
-                    found.append(path)
-                elif _is_overlay(path):
-                    own.append(LeftOut(path, f"{path}: a picture that simfrcnn predict drew"))
+                if (is_output and _PICTURE.fullmatch(path.name)) or _is_overlay(path):
+                    yield LeftOut(path, f"{path}: a picture that simfrcnn predict drew", True)
+                elif _is_image(path):
+                    yield path
             except OSError as error:
-                unreadable.append(_not_opened(path, error))
-    return FoundImages(tuple(sorted(found)), _sorted(unreadable), _sorted(own))
+                yield _not_opened(path, error)
+    yield from refused
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -184,9 +205,21 @@ def _is_image(path: Path) -> bool:
     """
     suffix = path.suffix.lower()
     path.stat()
-    if suffix in RASTER_SUFFIXES:
-        return not _is_overlay(path)
-    return suffix in DICOM_SUFFIXES or (path.is_file() and _begins_like_dicom(path))
+    return suffix in DICOM_SUFFIXES | RASTER_SUFFIXES or (
+        path.is_file() and _begins_like_dicom(path)
+    )
+
+
+def _is_output_of_predict(folder: Path, names: Sequence[str]) -> bool:
+    """Whether the first versions of `predict` wrote a folder: their pictures carry no text."""
+    results = sorted(name for name in names if _RESULT.fullmatch(name))
+    if not results:
+        return False
+    try:
+        provenance = json.loads((folder / results[0]).read_bytes())["provenance"]
+        return "simfrcnn" in provenance
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _begins_like_dicom(path: Path) -> bool:

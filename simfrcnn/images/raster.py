@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import DataError
-from simfrcnn.images.png import PREPARED_KEYWORD, chunks_of, text_of
+from simfrcnn.images.png import PREPARED_KEYWORD, text_of
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
@@ -103,11 +104,28 @@ def _decoded(path: Path, content: bytes) -> NDArray[Any]:
 def _end_of_picture(content: bytes) -> int | None:
     """How many bytes the picture has; None where its end is not there."""
     if content.startswith(_PNG):
-        ends = (end for kind, _, end in chunks_of(content) if kind == b"IEND")
+        ends = (end for kind, _, end in _chunks_of(content) if kind == b"IEND")
         return next(ends, None)
     if content.startswith(_JPEG):
         return _end_of_jpeg(content)
     return len(content) or None
+
+
+def _chunks_of(content: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """(type, data, where it ends) of each whole chunk of a PNG file up to IEND; none of others.
+
+    The data of pixels (IDAT) is given as empty, so that it is not copied.
+    """
+    if not content.startswith(_PNG):
+        return
+    place, kind = len(_PNG), b""
+    while kind != b"IEND" and place + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        end = place + 12 + length
+        if end > len(content):
+            return
+        yield kind, content[place + 8 : end - 4] if kind != b"IDAT" else b"", end
+        place = end
 
 
 def _end_of_jpeg(content: bytes) -> int | None:
@@ -205,7 +223,7 @@ def _png_white(pixels: NDArray[Any], content: bytes) -> int | None:
     Samples are stored scaled to all 16 bits, so 65535 is white. Some programs state the bits and
     store the values as they are; those are known by low bits that no scaled value has.
     """
-    stated = next((data for kind, data, _ in chunks_of(content) if kind == b"sBIT"), b"")
+    stated = next((data for kind, data, _ in _chunks_of(content) if kind == b"sBIT"), b"")
     n_bits = stated[0] if stated else 16
     if not 8 <= n_bits < 16:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -11,19 +12,27 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
 
 from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.errors import DataError
 from simfrcnn.files import as_json, write_json
 from simfrcnn.images.finding import NamesOnDisk, find_images, is_dicom, search_images
-from simfrcnn.images.png import OVERLAY_KEYWORD, PREPARED_KEYWORD, with_text
+from simfrcnn.images.png import OVERLAY_KEYWORD, PREPARED_KEYWORD
 from simfrcnn.images.reading import record_and_greys, records_of_files
-from support.data_examples import make_record, write_dicom
+from support.data_examples import write_dicom
 
 GREY = np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8)
 PNG = cv2.imencode(".png", GREY)[1].tobytes()
 NOT_UTF_8 = os.fsdecode(b"caf\xe9.png")
 NFC, NFD = "\u00e9tude/brust_gro\u00df_\u00fc.png", "e\u0301tude/brust_gro\u00df_u\u0308.png"
+
+
+def with_text(keyword: str, text: str) -> bytes:
+    about, stream = PngImagePlugin.PngInfo(), io.BytesIO()
+    about.add_text(keyword, text)
+    Image.fromarray(GREY).save(stream, "PNG", pnginfo=about)
+    return stream.getvalue()
 
 
 def write_png(path: Path) -> Path:
@@ -114,9 +123,9 @@ def test_pictures_that_predict_drew_are_never_exams(
     image = write_png(tmp_path / "a.png")
     own = tmp_path / "out" / "image_00001.png"
     own.parent.mkdir()
-    own.write_bytes(with_text(PNG, OVERLAY_KEYWORD, "exam 1"))
+    own.write_bytes(with_text(OVERLAY_KEYWORD, "exam 1"))
     prepared = tmp_path / "prepared.png"
-    prepared.write_bytes(with_text(PNG, PREPARED_KEYWORD, "{}"))  # input like any other
+    prepared.write_bytes(with_text(PREPARED_KEYWORD, "{}"))  # input like any other
     found = search_images(tmp_path)
     assert found.paths == (image, prepared)
     assert [left_out.path for left_out in found.own_output] == [own]
@@ -129,17 +138,26 @@ def test_pictures_that_predict_drew_are_never_exams(
         find_images(tmp_path)
 
 
+def test_pictures_of_the_first_versions_are_known_by_the_results_beside_them(
+    tmp_path: Path,
+) -> None:
+    image = write_png(tmp_path / "image_00001.png")  # no result beside it
+    own = write_png(tmp_path / "out" / "image_00001.png")
+    other = write_png(tmp_path / "out" / "scan.png")
+    write_json(tmp_path / "out" / "exam_00001.json", {"provenance": {"simfrcnn": "0.1"}})
+    theirs = write_png(tmp_path / "theirs" / "image_00001.png")
+    write_json(tmp_path / "theirs" / "exam_00001.json", [1])
+    found = search_images(tmp_path)
+    assert found.paths == (image, other, theirs)
+    assert [left_out.path for left_out in found.own_output] == [own]
+
+
 @pytest.mark.parametrize(("on_disk", "asked"), [(NFC, NFD), (NFD, NFC), (NFC, NFC)])
 def test_names_in_another_unicode_form_find_their_file(
     tmp_path: Path, on_disk: str, asked: str
 ) -> None:
     path = write_png(tmp_path / on_disk)
     assert NamesOnDisk().resolve(tmp_path, asked) == path
-    record = make_record(1, path=tmp_path / asked, height=24, width=30)
-    write_coco(tmp_path / "a.json", [record], {1: "malignant"}, {})
-    (read,) = read_coco(tmp_path / "a.json").records
-    assert read.path == path
-    assert read.path.read_bytes() == PNG
 
 
 def test_of_two_files_that_look_alike_each_is_found_by_its_own_name(tmp_path: Path) -> None:
