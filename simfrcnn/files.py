@@ -119,7 +119,17 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write ``content`` to ``path`` as UTF-8, atomically (see :func:`writing`)."""
-    write_bytes(path, content.encode("utf-8"))
+    write_bytes(path, as_utf8(content))
+
+
+def as_utf8(text: str) -> bytes:
+    r"""Text as UTF-8, also where it names a file whose name is none.
+
+    The operating system gives a byte that is no UTF-8 as a lone surrogate. It is written as its
+    escape, such as ``\udce9``; in a JSON file, that is how JSON itself writes it, so whoever reads
+    the file has the name of the file again.
+    """
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
@@ -128,8 +138,9 @@ def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
 
 
 def as_json(content: Any, *, indent: int | None = 1) -> str:
-    """The text that :func:`write_json` writes."""
-    return json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    """The text that :func:`write_json` writes; it can be encoded whatever it names."""
+    text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    return as_utf8(text).decode("utf-8")
 
 
 def sha256_of(path: Path) -> str:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from simfrcnn.errors import DataError
+from simfrcnn.files import as_utf8
 from simfrcnn.records import ImageRecord, Pathology
 
 
@@ -98,7 +99,7 @@ def _strata(records: Sequence[ImageRecord]) -> list[set[str]]:
 
 def _ranked(patients: set[str], seed: int) -> list[str]:
     return sorted(
-        patients, key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest()
+        patients, key=lambda patient: hashlib.sha256(as_utf8(f"{seed}/{patient}")).digest()
     )
 
 

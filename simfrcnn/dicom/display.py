@@ -17,10 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
 
-from simfrcnn.dicom.header import Header, shown
+from simfrcnn.dicom.header import Header
+from simfrcnn.dicom.pixels import photometric_of
+from simfrcnn.dicom.transforms import Table, UnusableError, voi_greys
 from simfrcnn.dicom.view import AS_STORED, Flips
+from simfrcnn.errors import DicomError
 
 FOR_PROCESSING_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1.2.1",  # Digital Mammography X-Ray
@@ -28,6 +31,7 @@ FOR_PROCESSING_CLASSES = {
 }
 
 _ROWS_PER_STEP = 64
+_OVERLAY_BIT_POSITION = 0x0102
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,12 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
     Photometric Interpretation is followed and a note says so. Of a raw image, which is not meant
     for a display, Pixel Intensity Relationship Sign decides where it is given: 1 says that larger
     values are more radiation, which is air. A VOI LUT goes before a window; of several, the first
-    is taken. With neither, the values from the smallest to the largest that occur fill the scale:
-    Bits Stored is often larger than what the detector delivers, and a nearly black image would go
-    unnoticed. Pixel Padding becomes black.
+    that can be applied is taken, see :func:`simfrcnn.dicom.transforms.voi_greys`. With none, the
+    values from the smallest to the largest that occur fill the scale: Bits Stored is often larger
+    than what the detector delivers, and a nearly black image would go unnoticed. Pixel Padding
+    becomes black. A decoder gives values, and those beyond what Bits Stored can hold are set to the
+    nearest that it can; in a file that is not compressed, bits above Bits Stored are no part of the
+    value, and are ignored.
 
     Args:
         header: Of the file.
@@ -90,7 +97,10 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
     seen = occurs & ~padding
     if not seen.any():
         raise header.error("PixelPaddingValue", "covers every pixel: the image is empty")
-    greys = _voi(header, _modality(header, values), seen, notes)
+    modality = _modality(header, values)
+    greys = voi_greys(header, modality, seen, notes)
+    if greys is None:
+        greys = _fill_scale(header, modality, seen, notes)
     if _is_inverted(header, notes):
         greys = 1 - greys
     return Display(codes, np.where(padding, 0, greys))
@@ -139,13 +149,20 @@ def _occurring(header: Header, stored: NDArray[Any]) -> NDArray[np.bool_]:
     n_bits = header.whole_number("BitsStored", default=8 * stored.itemsize)
     half = 2 ** (n_bits - 1)
     smallest, largest = (-half, half - 1) if stored.dtype.kind == "i" else (0, 2 * half - 1)
-    has_tables = header.items("ModalityLUTSequence") or header.items("VOILUTSequence")
-    if has_tables or header.numbers("PixelPaddingValue") or not smallest <= low <= high <= largest:
+    is_inside = smallest <= low <= high <= largest
+    if _has_tables(header) or header.numbers("PixelPaddingValue") or not is_inside:
         counts = cv2.calcHist([codes], [0], None, [n_codes], [0, n_codes])
         return np.asarray(counts.ravel() > 0)
     occurs = np.zeros(n_codes, dtype=bool)
     occurs[[int(low) % n_codes, int(high) % n_codes]] = True
     return occurs
+
+
+def _has_tables(header: Header) -> bool:
+    try:
+        return bool(header.items("ModalityLUTSequence") or header.items("VOILUTSequence"))
+    except DicomError:  # whether it matters is found out where it is applied
+        return True
 
 
 def _values_of_codes(
@@ -156,9 +173,9 @@ def _values_of_codes(
     allocated = n_codes.bit_length() - 1
     n_bits = header.whole_number("BitsStored", default=allocated)
     highest = header.whole_number("HighBit", default=n_bits - 1)
-    if header.dataset.file_meta.TransferSyntaxUID.is_encapsulated or n_bits > allocated:
-        # A decoder gives values, not words with the bits of the file.
-        n_bits, highest = min(n_bits, allocated), min(n_bits, allocated) - 1
+    syntax = header.dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:  # a decoder gives values, not words with the bits of the file
+        highest = n_bits - 1
     if not n_bits - 1 <= highest < allocated:
         raise header.error(
             "HighBit",
@@ -173,11 +190,46 @@ def _values_of_codes(
     if stored_type.kind == "i":
         values = np.where(values >= 2 ** (n_bits - 1), values - 2**n_bits, values)
         plain = np.where(codes >= n_codes // 2, codes - n_codes, codes)
+    if syntax.is_encapsulated and syntax != RLELossless and not _has_overlay_bits(header):
+        clamped = _clamped(plain, n_bits, occurs, is_signed=stored_type.kind == "i")
+        if clamped is not None:
+            if (clamped != plain)[occurs].any():
+                notes.append(
+                    f"values beyond the {n_bits} bits of Bits Stored (0028,0101) were set to the "
+                    "nearest that it can hold"
+                )
+            return clamped
     # Signed values are written with copies of their sign above, or with zeros.
     is_misread = (values != plain) & (codes >> n_bits != 0)
     if highest == n_bits - 1 and is_misread[occurs].any():
         notes.append("bits above Bits Stored (0028,0101) are set, and were ignored")
     return np.asarray(values)
+
+
+def _clamped(
+    plain: NDArray[np.int64], n_bits: int, occurs: NDArray[np.bool_], *, is_signed: bool
+) -> NDArray[np.int64] | None:
+    """What a decoder gave, inside the range of Bits Stored; None if its values lack their sign.
+
+    Lossy streams overshoot, and a stream may be of more bits than the header states. Signed values
+    that have no negative among them, but some in the upper half, were given without their sign.
+    """
+    if not is_signed:
+        return plain.clip(0, 2**n_bits - 1)
+    half = 2 ** (n_bits - 1)
+    lowest, highest = plain[occurs].min(), plain[occurs].max()
+    if lowest >= 0 and half <= highest < 2 * half:
+        return None
+    return plain.clip(-half, half - 1)
+
+
+def _has_overlay_bits(header: Header) -> bool:
+    """Whether an overlay lies in the unused bits of the pixels (60xx,0102), as it once was done."""
+    return any(
+        element.tag.element == _OVERLAY_BIT_POSITION and bool(element.value)
+        for group in range(0x6000, 0x6020, 2)
+        for element in header.dataset.group_dataset(group)
+    )
 
 
 def _padding(header: Header, values: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -197,7 +249,12 @@ def _padding(header: Header, values: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _modality(header: Header, values: NDArray[np.int64]) -> NDArray[np.float64]:
     tables = header.items("ModalityLUTSequence")
     if tables:
-        return _Table.of(header, "ModalityLUTSequence", tables[0], values.min() < 0)(values)
+        try:
+            return Table.of(header, tables[0], is_signed=bool(values.min() < 0))(values)
+        except UnusableError as error:
+            raise header.error(
+                "ModalityLUTSequence", f"{error}: repair the file or leave it out"
+            ) from error
     slope = (header.numbers("RescaleSlope") or [1.0])[0]
     intercept = (header.numbers("RescaleIntercept") or [0.0])[0]
     modality = values * slope + intercept
@@ -210,110 +267,6 @@ def _modality(header: Header, values: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(modality, dtype=np.float64)
 
 
-def _voi(
-    header: Header, modality: NDArray[np.float64], seen: NDArray[np.bool_], notes: list[str]
-) -> NDArray[np.float64]:
-    """Modality values -> 0..1 by VOI table, window or the range of the values that are seen."""
-    tables = header.items("VOILUTSequence")
-    if tables:
-        keyword = "VOILUTSequence"
-        if len(tables) > 1:
-            notes.append(f"{len(tables)} VOI LUTs: the first was taken")
-        table = _Table.of(header, keyword, tables[0], modality[seen].min() < 0)
-        greys = table(modality) / table.full_scale
-    elif header.numbers("WindowCenter") or header.numbers("WindowWidth"):
-        keyword, greys = "WindowCenter", _window(header, modality, notes)
-    else:
-        return _fill_scale(header, modality, seen, notes)
-    if np.ptp(modality[seen]) > 0 and np.ptp(greys[seen]) == 0:
-        raise header.error(
-            keyword, "shows every pixel of this image alike: it belongs to other values"
-        )
-    return greys
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A look-up table of the standard: ``entries[0]`` is for ``first`` and everything below it."""
-
-    first: int
-    entries: NDArray[np.float64]
-    full_scale: int
-
-    @classmethod
-    def of(cls, header: Header, keyword: str, item: Dataset, is_signed: bool) -> _Table:
-        """Read LUT Descriptor (0028,3002) and LUT Data (0028,3006) of one item.
-
-        Args:
-            header: Of the file.
-            keyword: Of the sequence, for errors.
-            item: Of the sequence.
-            is_signed: Whether the values that are looked up can be negative.
-        """
-        try:
-            n_entries, first, n_bits = (int(number) for number in item.LUTDescriptor)
-            # 0 stands for 65,536, and a file may write the number with a sign.
-            entries = cls._entries(header, item.LUTData, n_entries % 65536 or 65536)
-        except Exception as error:
-            raise header.error(
-                keyword,
-                f"cannot be applied ({type(error).__name__}): its descriptor and data must be a "
-                "table; repair the file or leave it out",
-            ) from error
-        if not 8 <= n_bits <= 16 or len(entries) == 0 or entries.max() >= 2**n_bits:
-            raise header.error(
-                keyword, f"does not hold entries of {n_bits} bits: repair the file or leave it out"
-            )
-        if is_signed and first > 32767:  # written without a sign
-            first -= 65536
-        return cls(first, entries.astype(np.float64), 2**n_bits - 1)
-
-    @staticmethod
-    def _entries(header: Header, data: Any, n_entries: int) -> NDArray[Any]:
-        """LUT Data as numbers: OW holds words in the byte order of the file, or packed bytes."""
-        if not isinstance(data, bytes):
-            return np.asarray(data, dtype=np.uint16)[:n_entries]
-        order = "<" if header.dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-        is_packed = len(data) < 2 * n_entries
-        return np.frombuffer(data, "u1" if is_packed else f"{order}u2", count=n_entries)
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        place = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
-        return np.asarray(self.entries[place.astype(np.int64)])
-
-
-def _window(header: Header, modality: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64]:
-    """The first window, by VOI LUT Function (0028,1056); PS3.3 C.11.2.1.2 and C.11.2.1.3."""
-    centers, widths = header.numbers("WindowCenter"), header.numbers("WindowWidth")
-    if len(centers) != len(widths):
-        raise header.error(
-            "WindowCenter",
-            "and Window Width (0028,1051) differ in number of values: repair the file or leave "
-            "it out",
-        )
-    if len(centers) > 1:
-        notes.append(f"{len(centers)} windows: the first was taken")
-    center, width = centers[0], widths[0]
-    function = header.code("VOILUTFunction") or "LINEAR"
-    if not (math.isfinite(center) and math.isfinite(width)) or width <= 0:
-        raise header.error("WindowWidth", f"is {width:g}; it must be positive")
-    if function == "LINEAR":
-        if width < 1:
-            raise header.error("WindowWidth", f"is {width:g}; a LINEAR window is at least 1 wide")
-        if width == 1:
-            return (modality > center - 0.5).astype(np.float64)
-        return ((modality - (center - 0.5)) / (width - 1) + 0.5).clip(0, 1)
-    if function == "LINEAR_EXACT":
-        return ((modality - center) / width + 0.5).clip(0, 1)
-    if function == "SIGMOID":
-        # Beyond +-50 the exponential only overflows: the display is 0 or 1 to double precision.
-        exponent = np.clip(-4 * (modality - center) / width, -50, 50)
-        return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float64)
-    raise header.error(
-        "VOILUTFunction", f"is {shown(function)}; LINEAR, LINEAR_EXACT and SIGMOID are defined"
-    )
-
-
 def _fill_scale(
     header: Header, modality: NDArray[np.float64], seen: NDArray[np.bool_], notes: list[str]
 ) -> NDArray[np.float64]:
@@ -321,13 +274,13 @@ def _fill_scale(
         # Raw values are proportional to the X-ray intensity; attenuation is their logarithm.
         modality = np.log1p((modality - min(0.0, modality[seen].min())).clip(min=0))
         notes.append("FOR PROCESSING, linear in X-ray intensity: the logarithm was taken")
-    notes.append("no VOI LUT and no window: smallest to largest value fill the scale")
+    notes.append("no VOI LUT and no window was applied: smallest to largest value fill the scale")
     low, high = modality[seen].min(), modality[seen].max()
     return np.asarray(((modality - low) / max(high - low, 1e-12)).clip(0, 1))
 
 
 def _is_inverted(header: Header, notes: list[str]) -> bool:
-    inverted = header.code("PhotometricInterpretation") == "MONOCHROME1"
+    inverted = photometric_of(header) == "MONOCHROME1"
     if is_raw(header) and (sign := header.text("PixelIntensityRelationshipSign")) in {"1", "-1"}:
         if (sign == "1") != inverted:
             notes.append(

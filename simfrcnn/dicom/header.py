@@ -20,14 +20,24 @@ from typing import Any
 import pydicom
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset, read_file_meta_info, read_preamble
 from pydicom.multival import MultiValue
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from simfrcnn.errors import DicomError
 
 MAX_FILE_BYTES = 256 * 2**20
 """Pixels of a larger file are not read: a single view needs at most 128 MB."""
+
+_NAMES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+    "1.2.840.113619.5.2": "private, GE Implicit VR with big endian pixels",
+}
+"""Transfer syntaxes that pydicom does not know, for errors."""
+_DICOM_ROOT = "1.2.840.10008."
 
 _DEFER_BYTES = 2**20
 _BLOCK_BYTES = 2**16
@@ -178,10 +188,24 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
             "valid DICOM file, or leave it out"
         ) from error
     except Exception as error:  # a damaged file makes pydicom fail in many ways
+        if (problem := _problem_of_syntax_in(path)) is not None:
+            raise DicomError(f"{path}: {tag_name('TransferSyntaxUID')} {problem}") from error
         raise DicomError(
             f"{path}: the DICOM data set cannot be parsed ({type(error).__name__}): the file is "
             "damaged or truncated; fetch it again or leave it out"
         ) from error
+
+
+def require_known_syntax(header: Header) -> None:
+    """Refuse a transfer syntax that nothing here can read, before anything else is blamed for it.
+
+    Raises:
+        DicomError: Names the syntax and the remedy.
+    """
+    meta = getattr(header.dataset, "file_meta", None)
+    problem = _problem_of_syntax(None if meta is None else meta.get("TransferSyntaxUID"))
+    if problem is not None:
+        raise header.error("TransferSyntaxUID", problem)
 
 
 def tag_name(keyword: str) -> str:
@@ -194,6 +218,30 @@ def tag_name(keyword: str) -> str:
 def shown(text: str) -> str:
     """A code as an error shows it; anything longer might be another element, even a name."""
     return repr(text) if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else "no legal value"
+
+
+def _problem_of_syntax(stated: Any) -> str | None:
+    """Why a transfer syntax cannot be read here; None if pydicom knows it, or there is none."""
+    uid = UID(str(stated or ""))
+    if not uid or uid.is_transfer_syntax:
+        return None
+    is_of_standard = uid.startswith(_DICOM_ROOT)
+    is_another_thing = is_of_standard and uid not in _NAMES and uid.name != uid
+    if not uid.is_valid or is_another_thing:
+        return "names no transfer syntax: the file is damaged"
+    name = _NAMES.get(uid, "unknown here" if is_of_standard else "private")
+    return (
+        f"is {uid} ({name}), which cannot be decoded here: convert the file to Explicit VR Little "
+        "Endian"
+    )
+
+
+def _problem_of_syntax_in(path: Path) -> str | None:
+    """That of a file whose data set could not be parsed."""
+    try:
+        return _problem_of_syntax(read_file_meta_info(path).get("TransferSyntaxUID"))
+    except Exception:  # then the syntax is not what is wrong with it
+        return None
 
 
 class _BoundedReader(io.BufferedReader):

@@ -1,8 +1,9 @@
 """How does one DICOM file become a picture that a detector can look at?
 
 The front door. What the header says is in :mod:`simfrcnn.dicom.header`, the decoding in
-``dicom_pixels``, the path of a value to the display in ``dicom_display``, laterality, view and
-orientation in ``dicom_view``.
+:mod:`~simfrcnn.dicom.pixels`, the path of a value to the display in :mod:`~simfrcnn.dicom.display`,
+laterality, view and orientation in :mod:`~simfrcnn.dicom.view`, and whether it is a screening view
+in :mod:`~simfrcnn.dicom.screening`.
 
 Shapes: H x W the pixels of the file.
 """
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.dicom.display import FOR_PROCESSING_CLASSES, Display, is_raw, make_display
-from simfrcnn.dicom.header import Header, read_header, shown
+from simfrcnn.dicom.header import Header, read_header, require_known_syntax, shown
 from simfrcnn.dicom.pixels import require_one_grey_frame, stored_values
+from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
     flips_of,
     has_burned_in_text,
@@ -58,7 +60,9 @@ class Mammogram:
 
     ``display.flips`` turns it into the standard hanging; boxes are in stored pixels, so whoever
     mirrors pixels must mirror them too. ``pixel_spacing_mm`` is (row, column), at the detector.
-    ``notes`` say what was decided where the file leaves a choice. The patient's name is never read.
+    ``exam_id`` is the Study Instance UID. ``not_screening`` says why it is no screening view, None
+    where nothing says so. ``notes`` say what was decided where the file leaves a choice. The
+    patient's name is never read.
     """
 
     display: Display
@@ -67,6 +71,9 @@ class Mammogram:
     pixel_spacing_mm: tuple[float, float] | None
     patient_id: str | None
     exam_id: str | None
+    series_instance_uid: str | None
+    sop_instance_uid: str | None
+    not_screening: str | None
     manufacturer: str | None
     model_name: str | None
     notes: tuple[str, ...]
@@ -77,14 +84,17 @@ class Mammogram:
         return self.display.as_float32()
 
 
-def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
+def read_mammogram(path: Path | str, options: DicomOptions = STRICT) -> Mammogram:
     """Read one mammogram as a radiologist's display would show it.
 
-    How values become greys is stated in :func:`simfrcnn.dicom.display.make_display`, how the
-    orientation is judged in :func:`simfrcnn.dicom.view.flips_of`.
+    ``pixels`` of the result are 0..255, ``display.as_uint8()`` gives them rounded; both as they lie
+    in the file, like every box. How values become greys is stated in
+    :func:`simfrcnn.dicom.display.make_display`, how the orientation is judged in
+    :func:`simfrcnn.dicom.view.flips_of`, what counts as a screening view in
+    :mod:`simfrcnn.dicom.screening`. What the file leaves open is decided, and said in ``notes``.
 
     Args:
-        path: A DICOM file of one grey frame.
+        path: A DICOM file of one grey frame, of any name.
         options: What is accepted beyond For Presentation mammograms.
 
     Raises:
@@ -92,6 +102,23 @@ def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
 
     Reference:
         DICOM PS3.3 A.26 (Digital Mammography X-Ray Image), A.55 (Breast Projection X-Ray Image).
+
+    Example:
+        Of a phantom, one exam of four small views:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from simfrcnn import read_mammogram
+        >>> from simfrcnn.phantom.generate import generate
+        >>> from simfrcnn.phantom.presets import Preset, SplitSize
+        >>> folder, none = tempfile.TemporaryDirectory(), SplitSize(0, 0)
+        >>> _ = generate(Preset("one", 2.0, SplitSize(1, 0), none, none), Path(folder.name), seed=0)
+        >>> view = read_mammogram(sorted(Path(folder.name).rglob("*.dcm"))[0])
+        >>> view.pixels.shape, view.laterality.value, view.view_position.value
+        ((120, 75), 'L', 'CC')
+        >>> view.display.as_uint8().dtype, view.pixel_spacing_mm, view.not_screening
+        (dtype('uint8'), (2.0, 2.0), None)
+        >>> folder.cleanup()
     """
     path = Path(path)
     # pydicom warns of values that break the standard, decoders of what they meet; what matters here
@@ -111,14 +138,14 @@ def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
 
 def _read(path: Path, options: DicomOptions) -> Mammogram:
     header = read_header(path, with_pixels=True)
-    _require_mammogram(header, options)
+    require_mammogram(header, options)
     require_one_grey_frame(header)
     notes: list[str] = []
     if has_burned_in_text(header):
         notes.append(
             "Burned In Annotation (0028,0301): the picture itself may tell who the patient is"
         )
-    display = make_display(header, stored_values(header), notes)
+    display = make_display(header, stored_values(header, notes), notes)
     laterality = laterality_of(header, notes)
     return Mammogram(
         display=replace(display, flips=flips_of(header, laterality, notes)),
@@ -127,13 +154,22 @@ def _read(path: Path, options: DicomOptions) -> Mammogram:
         pixel_spacing_mm=pixel_spacing_of(header, notes),
         patient_id=header.text("PatientID"),
         exam_id=header.text("StudyInstanceUID"),
+        series_instance_uid=header.text("SeriesInstanceUID"),
+        sop_instance_uid=header.text("SOPInstanceUID"),
+        not_screening=not_screening_of(header),
         manufacturer=header.text("Manufacturer"),
         model_name=header.text("ManufacturerModelName"),
         notes=tuple(notes),
     )
 
 
-def _require_mammogram(header: Header, options: DicomOptions) -> None:
+def require_mammogram(header: Header, options: DicomOptions) -> None:
+    """Refuse, from the header alone, what is no mammogram or must not be read as one.
+
+    Raises:
+        DicomError: An unknown transfer syntax, another modality, or a raw image.
+    """
+    require_known_syntax(header)
     modality = header.code("Modality")
     by_class = modality is None and header.text("SOPClassUID") in _MAMMOGRAPHY_CLASSES
     if modality != "MG" and not by_class and not options.any_modality:

@@ -8,59 +8,46 @@ Shapes: H x W = Rows x Columns.
 
 from __future__ import annotations
 
-import struct
-from typing import Any, NamedTuple
+import re
+from typing import Any
 
 from numpy.typing import NDArray
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
     UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
     RLELossless,
 )
 
 from simfrcnn.dicom.header import MAX_FILE_BYTES, Header, shown
+from simfrcnn.dicom.streams import JPEG_2000, JPEG_LS, StreamFrame, frame_of, mended
 
 MAX_PIXELS = 64 * 2**20
 """Larger images are refused before anything is allocated; digitised films have 40 million."""
 
-_MAX_JP2_HEADER_BYTES = 2**16
-# 0xFFC4, C8 and CC are tables; F7 is that of JPEG-LS.
-_STARTS_OF_FRAME = frozenset({*range(0xFFC0, 0xFFD0), 0xFFF7} - {0xFFC4, 0xFFC8, 0xFFCC})
-_START_OF_SCAN = 0xFFDA
-_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
-_JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
-_JPEG_2000 = (JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 _EXTRAS = (
-    dict.fromkeys((JPEGLossless, JPEGLosslessSV1, *_JPEG_LS), ("gdcm", "libjpeg"))
-    | dict.fromkeys(_JPEG_2000, ("jpeg",))
+    dict.fromkeys((JPEGLossless, JPEGLosslessSV1, *JPEG_LS), ("gdcm", "libjpeg"))
+    | dict.fromkeys(JPEG_2000, ("jpeg",))
     | {JPEGExtended12Bit: ("libjpeg",)}
 )
 """Transfer syntax -> the extras of setup.py that bring a decoder, one is enough; others need none.
 The package behind ``libjpeg`` is under the GPL."""
 
 _PREFERRED = {RLELossless: ("pydicom",)} | dict.fromkeys(
-    (JPEGLossless, JPEGLosslessSV1, *_JPEG_LS), ("pylibjpeg", "pyjpegls", "gdcm")
+    (JPEGLossless, JPEGLosslessSV1, *JPEG_LS), ("pylibjpeg", "pyjpegls", "gdcm")
 )
 """Transfer syntax -> pydicom's names of the packages that may decode it, in this order."""
 
 MAX_PIXELS_PER_BYTE = (
     dict.fromkeys((JPEGLossless, JPEGLosslessSV1), 8)  # one bit at least for each pixel
     | dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit), 256)  # two for each block of 8 x 8
-    | dict.fromkeys(_JPEG_LS, 1000)
-    | dict.fromkeys(_JPEG_2000, 4096)
+    | dict.fromkeys(JPEG_LS, 1000)
+    | dict.fromkeys(JPEG_2000, 4096)
 )
 """What a compressed stream can hold. The last two have no limit of their own; mammograms are
 compressed to a hundredth at most, one nearly empty public sample to a thousandth. A decoder that
@@ -95,7 +82,7 @@ def require_one_grey_frame(header: Header) -> None:
             "Give the 2-D view of the same breast (digital or synthesised), or write the slice "
             "you want as a file of its own",
         )
-    photometric = header.code("PhotometricInterpretation")
+    photometric = photometric_of(header)
     if photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         found = f"is {shown(photometric)}" if photometric else "is missing"
         raise header.error(
@@ -110,8 +97,19 @@ def require_one_grey_frame(header: Header) -> None:
     _require_possible_size(header)
 
 
-def stored_values(header: Header) -> NDArray[Any]:
+def photometric_of(header: Header) -> str | None:
+    """Photometric Interpretation in the standard's spelling: `monochrome 2` is MONOCHROME2."""
+    stated = header.code("PhotometricInterpretation")
+    match = re.fullmatch(r"MONOCHROME[\s_]*([12])", stated or "")
+    return f"MONOCHROME{match[1]}" if match else stated
+
+
+def stored_values(header: Header, notes: list[str]) -> NDArray[Any]:
     """The stored values (H, W) of a file that passed :func:`require_one_grey_frame`.
+
+    Args:
+        header: Of the file; a compressed stream that had to be mended is replaced in it.
+        notes: Gets what was mended.
 
     Returns:
         8- or 16-bit integers in native byte order, signed as Pixel Representation says; bits above
@@ -127,7 +125,7 @@ def stored_values(header: Header) -> NDArray[Any]:
             "PixelData", f"lies in a file of more than {MAX_FILE_BYTES:,} bytes: not a mammogram"
         )
     if syntax.is_encapsulated:
-        _require_stated_size(header, syntax)
+        _look_at_stream(header, syntax, notes)
     stored = _decoded(header, decoder)
     expected = (header.whole_number("Rows"), header.whole_number("Columns"))
     if stored.shape != expected:
@@ -149,6 +147,7 @@ def _decoded(header: Header, decoder: Decoder) -> NDArray[Any]:
                 view_only=True,
                 correct_unused_bits=False,
                 allow_excess_frames=False,
+                photometric_interpretation=photometric_of(header),
             )[0]
             return stored
         except MemoryError as error:
@@ -193,8 +192,6 @@ def _require_possible_size(header: Header) -> None:
 
 def _decoder(header: Header, syntax: UID) -> Decoder:
     """pydicom's decoder of a transfer syntax, if a package that it can call is installed."""
-    if not syntax.is_transfer_syntax:
-        raise header.error("TransferSyntaxUID", "names no transfer syntax: the file is damaged")
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -232,27 +229,27 @@ def _damaged(header: Header, syntax: UID, error: Exception) -> Exception:
     return header.error("PixelData", problem)
 
 
-class _Frame(NamedTuple):
-    """What a compressed stream says of itself."""
-
-    rows: int
-    columns: int
-    n_components: int
-
-
-def _require_stated_size(header: Header, syntax: UID) -> None:
-    """Decoders allocate what the stream states: it must be what the header states."""
+def _look_at_stream(header: Header, syntax: UID, notes: list[str]) -> None:
+    """Refuse a stream of another size than the header's; mend one that is known to be wrong."""
     try:
         stream = get_frame(header.value("PixelData"), 0, number_of_frames=1)
-        if syntax in _JPEG_2000:
-            frame = _jpeg_2000_frame(stream)
-        elif syntax in _JPEG or syntax in _JPEG_LS:
-            frame = _jpeg_frame(stream)
-        else:
-            return  # RLE has no size of its own
+        frame = frame_of(stream, syntax)
+        better = mended(stream, syntax)
     except Exception as error:  # not even the beginning of the stream can be read
         raise _damaged(header, syntax, error) from error
-    stated = _Frame(header.whole_number("Rows"), header.whole_number("Columns"), 1)
+    if frame is not None:
+        _require_stated_size(header, syntax, frame, len(stream))
+    if better is not None:
+        header.dataset.PixelData = encapsulate([better])
+        header.dataset["PixelData"].is_undefined_length = True
+        notes.append(
+            f"Pixel Data ({syntax.name}): its scan header ends at coefficient 0, and was read as 63"
+        )
+
+
+def _require_stated_size(header: Header, syntax: UID, frame: StreamFrame, n_bytes: int) -> None:
+    """Decoders allocate what the stream states: it must be what the header states."""
+    stated = StreamFrame(header.whole_number("Rows"), header.whole_number("Columns"), 1)
     if frame != stated:
         raise header.error(
             "PixelData",
@@ -260,47 +257,9 @@ def _require_stated_size(header: Header, syntax: UID) -> None:
             f"component(s), Rows x Columns are {stated.rows} x {stated.columns}, of one: the file "
             "is damaged; fetch it again or leave it out",
         )
-    if frame.rows * frame.columns > MAX_PIXELS_PER_BYTE[syntax] * len(stream):
+    if frame.rows * frame.columns > MAX_PIXELS_PER_BYTE[syntax] * n_bytes:
         raise header.error(
             "PixelData",
-            f"({syntax.name}) has {len(stream):,} bytes for {frame.rows} x {frame.columns} pixels: "
+            f"({syntax.name}) has {n_bytes:,} bytes for {frame.rows} x {frame.columns} pixels: "
             "the file is truncated; fetch it again or leave it out",
         )
-
-
-def _jpeg_2000_frame(stream: bytes) -> _Frame:
-    """From the SIZ marker, which follows SOC (ISO/IEC 15444-1 A.5.1).
-
-    Raises:
-        ValueError: There is none.
-        struct.error: It is cut off.
-    """
-    start = stream.index(b"\xff\x4f\xff\x51", 0, _MAX_JP2_HEADER_BYTES)
-    right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
-    (n_components,) = struct.unpack_from(">H", stream, start + 40)
-    return _Frame(bottom - top, right - left, n_components)
-
-
-def _jpeg_frame(stream: bytes) -> _Frame:
-    """From the start-of-frame marker (ITU-T T.81 B.2.2; T.87 C.2.2 for JPEG-LS).
-
-    All markers up to the scan are looked at: GDCM aborts the process where they are out of order.
-
-    Raises:
-        ValueError: They are.
-        struct.error: The stream ends before the scan.
-    """
-    place, frame = 2, None
-    while True:
-        marker, length = struct.unpack_from(">HH", stream, place)
-        if marker == 0xFFFF:  # fill bytes
-            place += 1
-            continue
-        if marker < 0xFFC0 or length < 2 or (marker == _START_OF_SCAN and frame is None):
-            raise ValueError(f"no JPEG marker, or another than expected, at byte {place}")
-        if marker == _START_OF_SCAN and frame is not None:
-            return frame
-        if marker in _STARTS_OF_FRAME:
-            _, rows, columns, n_components = struct.unpack_from(">BHHB", stream, place + 4)
-            frame = _Frame(rows, columns, n_components)
-        place += 2 + length

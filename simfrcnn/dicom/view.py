@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
@@ -41,10 +41,14 @@ _SIDE_IN_TEXT = re.compile(r"(?<![A-Z])(?:([LR])(?=X?CC|ML|LM)|(L|R|LEFT|RIGHT)(
 
 @dataclass(frozen=True)
 class Flips:
-    """What turns the stored picture into the standard hanging; nothing in most files."""
+    """What turns the stored picture into the standard hanging; nothing in most files.
+
+    ``is_stated`` is whether the file says how the picture lies; then its pixels are not asked.
+    """
 
     horizontal: bool = False
     vertical: bool = False
+    is_stated: bool = field(default=False, compare=False)
 
 
 AS_STORED = Flips()
@@ -144,7 +148,7 @@ def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) ->
     if horizontal or vertical:
         how = " and ".join(["left-right"] * horizontal + ["top-bottom"] * vertical)
         notes.append(f"Patient Orientation (0020,0020): hangs mirrored {how}")
-    return Flips(horizontal, vertical)
+    return Flips(horizontal, vertical, is_stated=True)
 
 
 def _from_texts(

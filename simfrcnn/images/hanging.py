@@ -1,8 +1,11 @@
 """How does a stored mammogram become a small picture that hangs as a radiologist hangs it?
 
-The chest wall of a right breast is at the right edge of its picture, that of a left breast at the
-left: the two breasts face each other. Only the picture turns; the records and boxes stay in the
-stored pixels, and whoever draws boxes over it asks ``is_mirrored``.
+As the network sees it: by the flips of its file, which are those of Patient Orientation. Where the
+file does not say how it lies, a picture for people is also mirrored so that the chest wall of a
+right breast is at the right edge, that of a left breast at the left: the two face each other.
+
+Only the picture turns; the records and boxes stay in the stored pixels, and whoever draws boxes
+over it asks ``is_mirrored`` and ``is_upside_down``.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import DataError
 from simfrcnn.images.breast import breast_mask, chest_wall_side
-from simfrcnn.images.reading import load_pixels
+from simfrcnn.images.preprocess import hang
+from simfrcnn.images.reading import load_greys
 from simfrcnn.records import ImageRecord, Laterality
 
 SIDE_PX = 800
@@ -28,11 +33,15 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class HungPicture:
-    """An encoded picture, and whether it is the mirror image of the stored pixels."""
+    """An encoded picture, and how it lies against the stored pixels.
+
+    ``is_mirrored`` is left-right, ``is_upside_down`` top-bottom.
+    """
 
     content: bytes
     media_type: str
     is_mirrored: bool
+    is_upside_down: bool = False
 
 
 def hung_pictures(records: Sequence[ImageRecord]) -> Iterator[HungPicture]:
@@ -50,16 +59,31 @@ def hung_pictures(records: Sequence[ImageRecord]) -> Iterator[HungPicture]:
 
 def hung_picture(record: ImageRecord) -> HungPicture:
     """The picture of one record as JPEG, at most :data:`SIDE_PX` on its longer side."""
-    small = _reduced(load_pixels(record))
-    is_mirrored = must_mirror(small, record.laterality)
+    greys = load_greys(record)
+    small = _reduced(greys.as_uint8())
+    flips = flips_for_reading(small, greys.flips, record.laterality)
+    hung, _ = hang(small, flips)
     done, encoded = cv2.imencode(
-        ".jpg",
-        np.ascontiguousarray(small[:, ::-1]) if is_mirrored else small,
-        [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+        ".jpg", hung, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     )
     if not done:
         raise DataError(f"{record.path}: the small picture of it cannot be encoded as JPEG")
-    return HungPicture(encoded.tobytes(), "image/jpeg", is_mirrored)
+    return HungPicture(encoded.tobytes(), "image/jpeg", flips.horizontal, flips.vertical)
+
+
+def flips_for_reading(
+    pixels: NDArray[np.uint8], flips: Flips, laterality: Laterality | None
+) -> Flips:
+    """What turns a stored picture as people read it: the network's flips, where the file has any.
+
+    Args:
+        pixels: (H, W) as stored, of any size, white = dense.
+        flips: Of the file, as the network's input is hung.
+        laterality: Which breast it is, None if not known.
+    """
+    if flips.is_stated or flips != AS_STORED:
+        return flips
+    return Flips(horizontal=must_mirror(pixels, laterality))
 
 
 def must_mirror(pixels: NDArray[np.uint8], laterality: Laterality | None) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import sys
 import time
@@ -102,6 +101,8 @@ def open_guarded(path: Path, limits: Limits) -> Outcome:
 
 def _be_the_child(path: Path, limits: Limits, writing: int) -> None:
     """Open the file under the limits, say what happened, and leave without cleaning up."""
+    import resource  # not on every system; the command refuses those without fork() before
+
     with contextlib.suppress(BaseException):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limits.seconds)
@@ -148,4 +149,4 @@ def _address_space() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
         return 2**33
-    return pages * resource.getpagesize()
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -476,7 +476,8 @@ def _progress(path: Path, is_main: bool) -> Iterator[None]:
     attached: list[tuple[logging.Logger, logging.Handler]] = []
     for name in ("detectron2", "fvcore", "simfrcnn") if is_main else ():
         library = logging.getLogger(name)
-        wanted: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+        log = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        wanted: list[logging.Handler] = [log]
         if not library.handlers:  # the command line has its own, as has Detectron2's setup_logger
             wanted.append(_Stdout())
         for handler in wanted:

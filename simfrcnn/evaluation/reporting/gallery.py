@@ -51,7 +51,11 @@ class HungPicture(Protocol):
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether it is the mirror image of the stored pixels."""
+        """Whether left and right are exchanged against the stored pixels."""
+
+    @property
+    def is_upside_down(self) -> bool:
+        """Whether top and bottom are exchanged against the stored pixels."""
 
 
 LoadPictures = Callable[[Sequence[ImageRecord]], Iterable[HungPicture]]
@@ -251,7 +255,6 @@ def _view_data(
 ) -> dict[str, Any]:
     view, record = seen.view, seen.view.record
     picture = pictures.get(record.image_id)
-    is_mirrored = picture is not None and picture.is_mirrored
     hit_by_box = dict(zip((f.finding_id for f in view.findings), seen.hit_scores, strict=True))
     marked = []
     for finding in record.findings:
@@ -259,7 +262,7 @@ def _view_data(
         hit = float(hit_by_box[finding.finding_id]) if is_target else NEVER
         marked.append(
             {
-                "box": _hung(finding.box, record, is_mirrored=is_mirrored),
+                "box": _hung(finding.box, record, picture),
                 "name": finding.category + (" (region)" if finding.iscrowd else ""),
                 "target": is_target,
                 "hit": None if hit == NEVER else hit,
@@ -274,12 +277,13 @@ def _view_data(
         "view": record.view_position.value if record.view_position else None,
         "width": record.width,
         "height": record.height,
-        "mirrored": is_mirrored,
+        "mirrored": picture is not None and picture.is_mirrored,
+        "upside_down": picture is not None and picture.is_upside_down,
         "truth": view.truth.label,
         "score": view.score,
         "marked": marked,
         "found": [
-            [*_hung(tuple(box), record, is_mirrored=is_mirrored), score, str(kind)]
+            [*_hung(tuple(box), record, picture), score, str(kind)]
             for box, score, kind in zip(
                 boxes, view.scores[:MAX_BOXES].tolist(), kinds[:MAX_BOXES], strict=True
             )
@@ -288,9 +292,11 @@ def _view_data(
     }
 
 
-def _hung(box: Box, record: ImageRecord, *, is_mirrored: bool) -> list[float]:
+def _hung(box: Box, record: ImageRecord, picture: HungPicture | None) -> list[float]:
     """A box in stored pixels -> x1, y1, x2, y2 in the picture as it hangs, to 0.1 px."""
     x1, y1, x2, y2 = box
-    if is_mirrored:
+    if picture is not None and picture.is_mirrored:
         x1, x2 = record.width - x2, record.width - x1
+    if picture is not None and picture.is_upside_down:
+        y1, y2 = record.height - y2, record.height - y1
     return [round(side, 1) for side in (x1, y1, x2, y2)]

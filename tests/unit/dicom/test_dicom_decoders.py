@@ -32,8 +32,9 @@ from pydicom.uid import (
 
 from simfrcnn.dicom import header as dicom_header
 from simfrcnn.dicom import pixels as dicom_pixels
+from simfrcnn.dicom import streams
 from simfrcnn.dicom.header import read_header
-from simfrcnn.dicom.mammogram import read_mammogram
+from simfrcnn.dicom.mammogram import Mammogram, read_mammogram
 from simfrcnn.errors import DicomError
 from support.data_examples import REPOSITORY, mammogram_dataset, write_dicom
 
@@ -149,13 +150,149 @@ def test_what_no_package_decodes_is_refused_with_the_remedy(tmp_path: Path) -> N
     path = write_encapsulated(tmp_path / "film.dcm", SMOOTH, MPEG2MPML, b"\0" * 64)
     with pytest.raises(DicomError, match=r"MPEG2.*no Python package.*Explicit VR Little Endian"):
         read_mammogram(path)
-    dataset = mammogram_dataset(SMOOTH)
-    dataset.file_meta.TransferSyntaxUID = UID("1.2.3.4.5")
-    dataset.save_as(
-        tmp_path / "own.dcm", implicit_vr=False, little_endian=True, enforce_file_format=True
+
+
+UNKNOWN = {
+    "1.2.840.10008.1.2.4.110": "(JPEG XL Lossless), which cannot be decoded here: convert",
+    "1.2.840.10008.1.2.4.999": "(unknown here), which cannot be decoded here: convert",
+    "1.2.840.113619.5.2": "(private, GE Implicit VR with big endian pixels), which cannot be",
+    "1.2.3.4.5": "(private), which cannot be decoded here: convert",
+    "1.2.840.10008.5.1.4.1.1.1.2": "names no transfer syntax: the file is damaged",
+    "1..x": "names no transfer syntax: the file is damaged",
+}
+
+
+@pytest.mark.parametrize("modality", ["MG", None])
+@pytest.mark.parametrize("uid", UNKNOWN)
+def test_an_unknown_transfer_syntax_is_named(tmp_path: Path, uid: str, modality: str) -> None:
+    """Whatever else looks wrong in the file, because it could not be parsed."""
+    path = write_encapsulated(tmp_path / "a.dcm", SMOOTH, JPEGBaseline8Bit, bytes(9))
+    content = path.read_bytes()
+    known = JPEGBaseline8Bit.encode().ljust(22, b"\0")
+    assert content.count(known) == 1
+    uid_bytes = uid.encode().ljust(len(uid) + len(uid) % 2, b"\0")
+    place = content.index(known)
+    assert content[place - 2 : place] == struct.pack("<H", 22)
+    (length,) = struct.unpack_from("<I", content, 140)
+    content = (
+        content[:140]
+        + struct.pack("<I", length + len(uid_bytes) - 22)
+        + content[144 : place - 2]
+        + struct.pack("<H", len(uid_bytes))
+        + uid_bytes
+        + content[place + 22 :]
     )
-    with pytest.raises(DicomError, match="names no transfer syntax"):
-        read_mammogram(tmp_path / "own.dcm")
+    if modality is None:  # from there on, another encoding
+        content = content[: content.index(b"MG") - 8] + b"\xff" * 90
+    path.write_bytes(content)
+    with pytest.raises(DicomError) as raised:
+        read_mammogram(path)
+    problem = f"is {uid} {UNKNOWN[uid]}" if UNKNOWN[uid].startswith("(") else UNKNOWN[uid]
+    assert f"a.dcm: Transfer Syntax UID (0002,0010) {problem}" in str(raised.value)
+
+
+def twelve_bits(last_coefficient: int) -> bytes:
+    """Sequential DCT of 12 bits (SOF1) of one 8 x 8 block, grey 2048 + 512 throughout."""
+    quantisation = b"\xff\xdb" + struct.pack(">HB64B", 67, 0, *[1] * 64)
+    frame = b"\xff\xc1" + struct.pack(">HBHHB3B", 11, 12, 8, 8, 1, 1, 0x11, 0)
+    counts = [0, 1] + [0] * 14  # one code of two bits: 00
+    dc = b"\xff\xc4" + struct.pack(">HB16BB", 20, 0x00, *counts, 13)
+    ac = b"\xff\xc4" + struct.pack(">HB16BB", 20, 0x10, *counts, 0)
+    scan = b"\xff\xda" + struct.pack(">HB2B3B", 8, 1, 1, 0x00, 0, last_coefficient, 0)
+    bits = "00" + f"{512 * 8:013b}" + "00"  # DC of category 13, end of block
+    bits += "1" * (-len(bits) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return b"\xff\xd8" + quantisation + frame + dc + ac + scan + data + b"\xff\xd9"
+
+
+def test_a_scan_header_that_ends_at_the_first_coefficient_is_mended(tmp_path: Path) -> None:
+    pytest.importorskip("libjpeg")
+    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+    stored = np.zeros((8, 8), np.uint16)
+    wrong, right = (
+        read_mammogram(
+            write_encapsulated(
+                tmp_path / f"{last}.dcm", stored, JPEGExtended12Bit, twelve_bits(last), **tags
+            )
+        )
+        for last in (0, 63)
+    )
+    assert right.notes == ()
+    assert right.display.codes.tolist() == [[2560] * 8] * 8
+    np.testing.assert_array_equal(wrong.display.codes, right.display.codes)
+    assert "scan header ends at coefficient 0" in wrong.notes[0]
+
+
+def test_a_progressive_scan_of_one_coefficient_is_left_alone() -> None:
+    progressive = twelve_bits(0).replace(b"\xff\xc1", b"\xff\xc2")
+    assert streams.mended(progressive, JPEGExtended12Bit) is None
+    assert streams.mended(twelve_bits(63), JPEGExtended12Bit) is None
+
+
+def decoded_as(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, syntax: UID, values: NDArray[Any], **tags: Any
+) -> Mammogram:
+    """A compressed file of which a decoder makes these values; 12 bits, shown as they are."""
+    window = {"WindowCenter": 2047.5, "WindowWidth": 4095, "VOILUTFunction": "LINEAR_EXACT"}
+    stored = {"BitsStored": 12, "HighBit": 11} | window | tags
+    path = write_encapsulated(folder / "a.dcm", values, syntax, bytes(9), **stored)
+    monkeypatch.setattr(dicom_pixels, "_look_at_stream", lambda *_: None)
+    monkeypatch.setattr(dicom_pixels, "_decoded", lambda *_: values)
+    return read_mammogram(path)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit])
+def test_values_beyond_bits_stored_are_clamped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID
+) -> None:
+    values = np.array([[0, 4095, 4096, 5000, 65535]], dtype=np.uint16)
+    mammogram = decoded_as(monkeypatch, tmp_path, syntax, values)
+    assert mammogram.display.as_uint8().tolist() == [[0, 255, 255, 255, 255]]
+    assert mammogram.notes == (
+        "values beyond the 12 bits of Bits Stored (0028,0101) were set to the nearest that it can "
+        "hold",
+    )
+
+
+def test_signed_values_beyond_bits_stored_are_clamped_at_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = {"WindowCenter": 0, "WindowWidth": 4096}
+    values = np.array([[-3000, -2048, 0, 2047, 2100]], dtype=np.int16)
+    pixels = decoded_as(monkeypatch, tmp_path, JPEG2000, values, **window).pixels
+    np.testing.assert_allclose(pixels, [[0, 0, 127.5, 254.94, 254.94]], atol=0.01)
+    # Without a single negative value, the upper half are those that lost their sign.
+    values = np.array([[0, 2047, 2048, 4095]], dtype=np.int16)
+    pixels = decoded_as(monkeypatch, tmp_path, JPEG2000, values, **window).pixels
+    np.testing.assert_allclose(pixels, [[127.5, 254.94, 0, 127.44]], atol=0.01)
+
+
+def test_clamped_values_are_rescaled_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.array([[0, 2000, 4095, 5000]], dtype=np.uint16)
+    tags = {"RescaleSlope": -1, "RescaleIntercept": 4095}
+    pixels = decoded_as(monkeypatch, tmp_path, JPEG2000, values, **tags).pixels
+    np.testing.assert_allclose(pixels, [[255, 2095 / 4095 * 255, 0, 0]], atol=0.01)
+
+
+def test_an_overlay_in_the_unused_bits_is_not_clamped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.array([[0, 0x1000, 0x1000 | 2000, 4095]], dtype=np.uint16)
+    path = tmp_path / "a.dcm"
+    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2047.5, "WindowWidth": 4095}
+    dataset = mammogram_dataset(values, VOILUTFunction="LINEAR_EXACT", **tags)
+    dataset.add_new((0x6000, 0x0100), "US", 16)
+    dataset.add_new((0x6000, 0x0102), "US", 12)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = encapsulate([bytes(9)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr(dicom_pixels, "_look_at_stream", lambda *_: None)
+    monkeypatch.setattr(dicom_pixels, "_decoded", lambda *_: values)
+    pixels = read_mammogram(path).pixels
+    np.testing.assert_allclose(pixels, [[0, 0, 2000 / 4095 * 255, 255]], atol=0.01)
 
 
 def jpeg_2000(**changes: int) -> bytes:

@@ -174,7 +174,8 @@ def read_table(folder: Path, stored: NDArray[Any], **table: Any) -> Mammogram:
     item = Dataset()
     item.add_new("LUTDescriptor", "US", table["descriptor"])
     item.add_new("LUTData", table.get("vr", "OW"), table["data"])
-    return read_mammogram(write_dicom(folder / "t.dcm", stored, VOILUTSequence=[item]))
+    tags = table.get("tags", {})
+    return read_mammogram(write_dicom(folder / "t.dcm", stored, VOILUTSequence=[item], **tags))
 
 
 def test_tables_of_bytes_words_and_numbers(tmp_path: Path) -> None:
@@ -208,19 +209,128 @@ def test_a_modality_table_may_be_anything_but_monotone(tmp_path: Path) -> None:
     np.testing.assert_allclose(mammogram.pixels[0], [255, 0, 127.5, 0], atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
+NO_TABLES: dict[str, tuple[dict[str, Any], str]] = {
+    "short": (
         {"descriptor": [3, 0, 8], "data": b"\1\2"},
+        "states 3 entries, its data hold 1",
+    ),
+    "half of 16 bits": (
+        {"descriptor": [4, 0, 16], "data": bytes([1, 2, 3, 4])},
+        "states 4 entries, its data hold 2",
+    ),
+    "half of 12 bits": (
+        {"descriptor": [4, 0, 12], "data": bytes([1, 2, 3, 4])},
+        "states 4 entries, its data hold 2",
+    ),
+    "too bright": (
         {"descriptor": [2, 0, 8], "data": np.array([1, 900], "<u2").tobytes()},
-        {"descriptor": [2, 0, 32], "data": bytes(4)},
-        {"descriptor": [2, 0], "data": bytes(4)},
-    ],
-    ids=["short", "too bright", "32 bits", "short descriptor"],
-)
-def test_tables_that_are_none(tmp_path: Path, table: dict[str, Any]) -> None:
-    with pytest.raises(DicomError, match=r"VOI LUT Sequence \(0028,3010\)"):
-        read_table(tmp_path, np.array([[0, 1]], dtype=np.uint16), **table)
+        "does not hold entries of 8 bits",
+    ),
+    "32 bits": ({"descriptor": [2, 0, 32], "data": bytes(4)}, "entries of 32 bits"),
+    "short descriptor": ({"descriptor": [2, 0], "data": bytes(4)}, "cannot be applied"),
+}
+
+
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_a_table_that_is_none_gives_way_to_the_window_then_to_the_range(
+    tmp_path: Path, name: str
+) -> None:
+    table, problem = NO_TABLES[name]
+    stored = np.array([[10, 20, 30]], dtype=np.uint16)
+    alone = read_table(tmp_path, stored, **table)
+    np.testing.assert_allclose(alone.pixels, [[0, 127.5, 255]])
+    assert "VOI LUT Sequence (0028,3010)" in alone.notes[0]
+    assert problem in alone.notes[0]
+    assert "smallest to largest" in alone.notes[1]
+    window = {"WindowCenter": 20, "WindowWidth": 40, "VOILUTFunction": "LINEAR_EXACT"}
+    windowed = read_table(tmp_path, stored, tags=window, **table)
+    np.testing.assert_allclose(windowed.pixels, [[63.75, 127.5, 191.25]])
+    assert problem in windowed.notes[0]
+    assert len(windowed.notes) == 1
+
+
+def test_of_several_tables_the_first_that_is_one(tmp_path: Path) -> None:
+    good = Dataset()
+    good.LUTDescriptor, good.LUTData = [2, 0, 8], bytes([51, 204])
+    stored = np.array([[0, 1]], dtype=np.uint16)
+    path = write_dicom(tmp_path / "a.dcm", stored, VOILUTSequence=[Dataset(), good])
+    mammogram = read_mammogram(path)
+    np.testing.assert_allclose(mammogram.pixels, [[51, 204]])
+    assert "2 VOI LUTs: number 2 was taken" in mammogram.notes
+
+
+def test_a_table_that_uses_fewer_bits_than_it_states_is_noted(tmp_path: Path) -> None:
+    stored = np.array([[0, 1]], dtype=np.uint16)
+    data = np.array([0, 4095], "<u2").tobytes()
+    mammogram = read_table(tmp_path, stored, descriptor=[2, 0, 16], data=data)
+    np.testing.assert_allclose(mammogram.pixels, [[0, 4095 / 257]], atol=1e-4)
+    assert "states entries of 16 bits and uses 12" in mammogram.notes[0]
+    assert read_table(tmp_path, stored, descriptor=[2, 0, 12], data=data).notes == ()
+
+
+RANGE = [0, 127.5, 255]
+PASSED_OVER: dict[str, tuple[dict[str, Any], list[float], str]] = {
+    "width 0": ({"WindowCenter": 5, "WindowWidth": 0}, RANGE, "Window Width (0028,1051) is 0"),
+    "narrow": ({"WindowCenter": 5, "WindowWidth": 0.5}, RANGE, "at least 1 wide"),
+    "center alone": ({"WindowCenter": 5}, RANGE, "Window Center (0028,1050) and Window Width"),
+    "width alone": ({"WindowWidth": 5}, RANGE, "differ in number of values"),
+    "first narrow": (
+        {"WindowCenter": [5, 20.5], "WindowWidth": [0, 41]},
+        [63.75, 127.5, 191.25],
+        "2 windows: number 2 was taken",
+    ),
+    "two centers, one width": (
+        {"WindowCenter": [20.5, 99], "WindowWidth": 41},
+        [63.75, 127.5, 191.25],
+        "differ in number of values",
+    ),
+    "function for each": (
+        {
+            "WindowCenter": [20, 99],
+            "WindowWidth": [40, 99],
+            "VOILUTFunction": ["LINEAR_EXACT", "SIGMOID"],
+        },
+        [63.75, 127.5, 191.25],
+        "VOI LUT Function (0028,1056) has 2 values",
+    ),
+    "unknown function": (
+        {"WindowCenter": 20.5, "WindowWidth": 41, "VOILUTFunction": "CUBIC"},
+        [63.75, 127.5, 191.25],
+        "is 'CUBIC', none of LINEAR, LINEAR_EXACT, SIGMOID: LINEAR was taken",
+    ),
+    "blank, then good": (
+        {"WindowCenter": [60000, 20.5], "WindowWidth": [9, 41]},
+        [63.75, 127.5, 191.25],
+        "shows every pixel of this image alike",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PASSED_OVER)
+def test_windows_that_cannot_be_applied_are_passed_over(tmp_path: Path, name: str) -> None:
+    tags, expected, note = PASSED_OVER[name]
+    stored = np.array([[10, 20, 30]], dtype=np.uint16)
+    mammogram = read_mammogram(write_dicom(tmp_path / "a.dcm", stored, **tags))
+    np.testing.assert_allclose(mammogram.pixels, [expected], atol=1e-4)
+    assert note in "; ".join(mammogram.notes)
+
+
+def test_a_window_that_is_no_number_is_passed_over(tmp_path: Path) -> None:
+    stored = np.array([[10, 20, 30]], dtype=np.uint16)
+    path = write_dicom(tmp_path / "a.dcm", stored, WindowCenter="77", WindowWidth="41")
+    content = path.read_bytes()
+    assert content.count(b"77") == 1
+    path.write_bytes(content.replace(b"77", b"a "))
+    mammogram = read_mammogram(path)
+    np.testing.assert_allclose(mammogram.pixels, [RANGE])
+    assert "Window Center (0028,1050) is malformed; it was passed over" in mammogram.notes
+
+
+@pytest.mark.parametrize("word", ["monochrome1", "Monochrome 1", "MONOCHROME1 ", "MONOCHROME_1"])
+def test_photometric_words_as_files_write_them(tmp_path: Path, word: str) -> None:
+    stored = np.array([[10, 20, 30]], dtype=np.uint16)
+    path = write_dicom(tmp_path / "a.dcm", stored, PhotometricInterpretation=word)
+    np.testing.assert_allclose(read_mammogram(path).pixels, [[255, 127.5, 0]])
 
 
 def test_window_rescale_and_side_in_functional_groups(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ import pytest
 from simfrcnn.errors import DataError
 from simfrcnn.images.hanging import SIDE_PX, hung_picture, hung_pictures, must_mirror
 from simfrcnn.records import ImageRecord, Laterality
+from simfrcnn.settings import InputSettings
+from simfrcnn.training.loading import load_sample
+from support.data_examples import write_dicom
 from support.evaluation_examples import image
 
 
@@ -50,6 +53,53 @@ def test_the_chest_wall_of_a_right_breast_is_at_the_right(
     shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_GRAYSCALE)
     is_wall_at_left = shown[:, :80].mean() > shown[:, 80:].mean()
     assert is_wall_at_left == ((wall == "left") is not expected)
+
+
+MARK = (30, 60, 44, 74)
+"""A white square above the middle of :func:`breast`, as XYXY of the picture that hangs right."""
+STORED_AS = {
+    "right": (["A", "F"], False, False),
+    "mirrored": (["P", "F"], True, False),
+    "upside down": (["A", "H"], False, True),
+    "rotated": (["P", "H"], True, True),
+}
+
+
+@pytest.mark.parametrize("name", STORED_AS)
+def test_a_page_hangs_a_view_as_the_network_sees_it(tmp_path: Path, name: str) -> None:
+    orientation, is_mirrored, is_upside_down = STORED_AS[name]
+    hung = breast(wall="left")
+    x1, y1, x2, y2 = MARK
+    hung[y1:y2, x1:x2] = 255
+    flipped = hung[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        np.ascontiguousarray(flipped),
+        PatientOrientation=orientation,
+        WindowCenter=127.5,
+        WindowWidth=255,
+        VOILUTFunction="LINEAR_EXACT",
+    )
+    record = replace(image(1, "A"), path=path, height=240, width=160, laterality=Laterality.LEFT)
+    picture = hung_picture(record)
+    assert (picture.is_mirrored, picture.is_upside_down) == (is_mirrored, is_upside_down)
+    shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    settings = InputSettings((240, 160), crop_to_breast=False)
+    seen = load_sample(record, input_settings=settings, classes=(), training=False)
+    assert np.abs(shown - seen.image[0].numpy()).mean() < 6  # JPEG, and noise
+    assert shown[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 235
+
+
+def test_what_a_file_says_of_how_it_lies_goes_before_its_pixels(tmp_path: Path) -> None:
+    """A wrong laterality, perhaps: the network's input is not mirrored either."""
+    pixels = breast(wall="right")
+    stated = write_dicom(tmp_path / "a.dcm", pixels, PatientOrientation=["A", "F"])
+    silent = write_dicom(tmp_path / "b.dcm", pixels)
+    for path, expected in ((stated, False), (silent, True)):
+        record = replace(
+            image(1, "A"), path=path, height=240, width=160, laterality=Laterality.LEFT
+        )
+        assert hung_picture(record).is_mirrored is expected
 
 
 def test_a_breast_that_is_not_clear_stays_as_it_is() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,9 +12,10 @@ import pytest
 from PIL import Image
 
 from simfrcnn.errors import DataError
+from simfrcnn.images.finding import find_images
 from simfrcnn.images.reading import (
-    find_images,
     load_pixels,
+    read_greys,
     read_image,
     record_of_file,
     records_of_files,
@@ -69,6 +72,107 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=r"half.*truncated"):
         read_image(path)
+
+
+@pytest.mark.parametrize("n_more", [1, 64, 5000])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_bytes_after_a_whole_picture_are_ignored(tmp_path: Path, suffix: str, n_more: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), GREY)
+    expected = read_image(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * n_more)
+    np.testing.assert_array_equal(read_image(path), expected)
+    # The end of something else is not the end of this picture.
+    path.write_bytes(whole[:-30] + whole)
+    with pytest.raises(DataError, match="truncated"):
+        read_image(path)
+
+
+def test_a_jpeg_with_a_thumbnail_cut_off_behind_it_is_refused(tmp_path: Path) -> None:
+    """The thumbnail in the header has an end of its own."""
+    whole = cv2.imencode(".jpg", GREY)[1].tobytes()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole[:2] + thumbnail + whole[2:])
+    assert read_image(path).shape == GREY.shape
+    path.write_bytes(whole[:2] + thumbnail + whole[2:-20])
+    with pytest.raises(DataError, match="truncated"):
+        read_image(path)
+
+
+def test_a_progressive_jpeg_with_restart_markers_is_whole(tmp_path: Path) -> None:
+    settings = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(cv2.imencode(".jpg", GREY, settings)[1].tobytes() + b"more")
+    assert read_image(path).shape == GREY.shape
+
+
+def as_tiff(n_bits: int, data: bytes, size: tuple[int, int], *further: tuple[int, int]) -> bytes:
+    """One strip of unpacked or packed samples, little endian; further are (tag, value)."""
+    height, width = size
+    numbers = {256: width, 257: height, 258: n_bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    numbers |= {279: len(data), **dict(further)}
+    data += b"\0" * (len(data) % 2)
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(numbers.items())]
+    end = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + end
+
+
+def as_pgm(values: list[int], white: int) -> bytes:
+    order = ">u1" if white < 256 else ">u2"
+    return f"P5\n# made\n{len(values)} 1\n{white}\n".encode() + np.array(values, order).tobytes()
+
+
+def with_sbit(values: list[int], n_bits: int) -> bytes:
+    png = cv2.imencode(".png", np.array([values], np.uint16))[1].tobytes()
+    body = b"sBIT" + bytes([n_bits])
+    chunk = struct.pack(">I", 1) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
+
+
+STATED = {
+    "pgm 12 bits": (".pgm", as_pgm([0, 900, 1000], 4095), [0, 56, 62]),
+    "pgm of 1000": (".pgm", as_pgm([0, 500, 1000], 1000), [0, 128, 255]),
+    "pgm 8 bits of 100": (".pgm", as_pgm([0, 20, 100], 100), [0, 51, 255]),
+    "pgm text": (".pgm", b"P2 3 1 1000 0 500 1000\n", [0, 128, 255]),
+    "pgm text 8 bits": (".pgm", b"P2 3 1 100 0 20 100\n", [0, 51, 255]),
+    "pgm that states nothing": (".pgm", as_pgm([0, 900, 1000], 65535), [0, 224, 249]),
+    "png left-aligned": (".png", with_sbit([0, 100 << 4, 1000 << 4], 12), [0, 6, 62]),
+    "png replicated": (".png", with_sbit([0, 0x1231, 0x4564], 12), [0, 18, 69]),
+    "png as they are": (".png", with_sbit([0, 901, 1001], 12), [0, 56, 62]),
+    "tiff of 4095": (
+        ".tif",
+        as_tiff(16, np.array([0, 900, 1000], "<u2").tobytes(), (1, 3), (281, 4095)),
+        [0, 56, 62],
+    ),
+    "tiff that says what is the largest": (
+        ".tif",
+        as_tiff(16, np.array([0, 900, 3000], "<u2").tobytes(), (1, 3), (281, 3000)),
+        [0, 56, 187],
+    ),
+    "tiff of 12 bits": (
+        ".tif",
+        as_tiff(12, bytes([0x00, 0x03, 0x84, 0x3E, 0x80, 0x00]), (1, 4)),
+        [0, 56, 62, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_the_maximum_that_a_file_states_is_white(tmp_path: Path, name: str) -> None:
+    suffix, content, expected = STATED[name]
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    assert read_image(path).tolist() == [expected]
+    sixteen = read_greys(path).as_uint16() / 257
+    assert np.abs(sixteen - np.array([expected])).max() <= 0.5
+
+
+def test_a_value_above_the_stated_maximum_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(as_pgm([0, 1001], 1000))
+    with pytest.raises(DataError, match=r"a\.pgm: holds the value 1001, its header states 1000"):
+        read_image(tmp_path / "a.pgm")
 
 
 def test_other_unreadable_files(tmp_path: Path) -> None:

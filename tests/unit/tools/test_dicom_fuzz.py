@@ -81,7 +81,8 @@ GUARDED = {
 def test_the_guard_sees(tmp_path: Path, kind: str) -> None:
     """A reader that misbehaves, in a process of its own, because it forks."""
     code = (
-        "import os, time\n"
+        "import os, sys, time\n"
+        "sys.path.insert(0, 'tools')\n"
         "from pathlib import Path\n"
         "from simfrcnn.errors import DicomError\n"
         "import sys; sys.path.insert(0, 'tools')\n"

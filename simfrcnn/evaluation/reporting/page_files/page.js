@@ -221,7 +221,7 @@
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
   function facts(view) {
     const more = view.left_out ? `, ${view.left_out} lower detections not drawn` : "";
-    return `${nameOf(view)}${view.mirrored ? " · mirrored" : ""} · ${view.id} · ${view.truth} · ${digits(view.score)}${more}`;
+    return `${nameOf(view)}${view.mirrored ? " · mirrored" : ""}${view.upside_down ? " · turned top to bottom" : ""} · ${view.id} · ${view.truth} · ${digits(view.score)}${more}`;
   }
   const HANGING = [["R", "CC"], ["L", "CC"], ["R", "MLO"], ["L", "MLO"]];
   const inSlot = (view, [side, position]) => view.side === side && view.view === position;

@@ -150,6 +150,12 @@ def test_boxes_outcomes_and_scores_of_a_view() -> None:
     assert view["mirrored"]
     assert view["marked"][0]["box"] == [70, 10, 90, 30]  # 100 pixels wide
     assert view["found"][1][:4] == [20, 60, 40, 80]
+    assert not view["upside_down"]
+    turned = {7: HungPicture(b"", "image/jpeg", is_mirrored=False, is_upside_down=True)}
+    ((view,),) = [exam["views"] for exam in gallery_data(chosen, turned, SETTINGS)]
+    assert view["upside_down"]
+    assert view["marked"][0]["box"] == [10, 70, 30, 90]  # 100 pixels high
+    assert view["found"][1][:4] == [60, 20, 80, 40]
 
 
 def test_a_crowded_image_shows_its_highest_boxes_and_counts_the_rest() -> None:
