@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simfrcnn.data.coco import BoxOutsideError
+from simfrcnn.data.coco_entries import BoxOutsideError
 from simfrcnn.data.inspect.checks.model import (
     CheckedSet,
     CheckSettings,
