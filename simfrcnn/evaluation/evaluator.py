@@ -42,7 +42,7 @@ from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.subgroups import subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
-from simfrcnn.evaluation.truth import Truth, View, patient_strata, views_of
+from simfrcnn.evaluation.truth import Truth, View, patient_strata, tally_of_truth, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -75,7 +75,8 @@ def evaluate(
             the prediction, and a difference is noted.
 
     Raises:
-        DataError: No records, or two with one image id.
+        DataError: No records, two with one image id, or boxes of a target class in another
+            spelling.
         ArtifactError: An image that was not run, detections of an image without a record, or a
             model that does not know the target classes.
         ConfigError: A setting outside its range, a target class that the annotation file lacks, or
@@ -91,6 +92,7 @@ def evaluate(
         seed=settings.bootstrap_seed,
     )
     units, points = evidence.units, evidence.points
+    tally = tally_of_truth(records, settings)
     return Report(
         settings=settings,
         counts=counts_of(
@@ -117,11 +119,16 @@ def evaluate(
         notes=(
             *notes,
             *notes_on_files(detections, provenance or {}),
+            *(f"{note}." for note in tally.notes()),
             *notes_on_figures(
                 evidence.views, evidence.evaluated, figures, evidence.events, settings
             ),
         ),
-        provenance={**(provenance or {}), "prediction": dict(detections.provenance)},
+        provenance={
+            **(provenance or {}),
+            "prediction": dict(detections.provenance),
+            "labels": tally.to_dict(),
+        },
     )
 
 

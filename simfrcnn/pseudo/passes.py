@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, DataError
-from simfrcnn.pseudo.select import SUSPECTED, suspects_of
 from simfrcnn.labels import patients_with_target, require_one_spelling
+from simfrcnn.pseudo.select import SUSPECTED, suspects_of
 from simfrcnn.records import Finding, FindingSource, ImageRecord
 from simfrcnn.settings import PseudoSettings
 
