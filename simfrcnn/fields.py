@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from simfrcnn.errors import AnnotationError
 from simfrcnn.records import Prepared
@@ -32,7 +32,7 @@ def whole(where: str, entry: Mapping[str, Any], key: str) -> int:
     return int(value)
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int | float]:
     """Whether a JSON value is a whole number; some tools write 1 as 1.0."""
     return type(value) is int or (type(value) is float and value.is_integer())
 

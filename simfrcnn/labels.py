@@ -11,6 +11,7 @@ find.
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -24,6 +25,7 @@ from simfrcnn.settings import UnboxedViews
 
 POSITIVE, NORMAL = "positive", "normal"
 ALL_CROWD = "boxes: all target boxes are crowd regions (iscrowd 1), which do not train"
+_NOTE = "  note: "
 _SYNONYMS = (
     *("malignant", "malign", "malignancy", "cancer", "cancerous", "carcinoma"),
     *("malignant mass", "mass malignant", "malignant lesion", "lesion malignant"),
@@ -138,28 +140,38 @@ def require_one_spelling(
     Raises:
         DataError: Names the classes, the number of boxes, and what to do.
     """
-    for other, name, boxes in misspelt(records, named_classes):
+    boxes = other_boxes(records, named_classes)
+    others = ", ".join(f"{name} {len(found)}" for name, found in boxes.items())
+    for other, name in misspelt(boxes, named_classes):
+        found = boxes[other]
         raise DataError(
-            f"{where}: {_counted(len(boxes), 'box', 'boxes')} of class {other!r} (the first is "
-            f"annotation {boxes[0].finding_id}) would not count as {name!r}: give both one name in "
-            "'categories' (simfrcnn prepare-data coco maps classes), or name both as classes of "
-            "their own"
+            f"{where}: {_counted(len(found), 'box', 'boxes')} of class {other!r} (the first is "
+            f"annotation {found[0].finding_id}) would not count as {name!r}, nor its image as one "
+            f"that has it (boxes of other classes: {others}): give both one name in 'categories' "
+            "(simfrcnn prepare-data coco maps classes), or name both as classes of their own"
         )
 
 
-def misspelt(
+def other_boxes(
     records: Iterable[ImageRecord], named_classes: Collection[str]
-) -> Iterator[tuple[str, str, list[Finding]]]:
-    """Each class with boxes that is a named one in another spelling, that one, and its boxes."""
+) -> dict[str, list[Finding]]:
+    """The boxes of classes that are not named, by class."""
     boxes: dict[str, list[Finding]] = {}
     for record in records:
         for finding in record.findings:
             if finding.category not in named_classes:
                 boxes.setdefault(finding.category, []).append(finding)
-    for other, found in boxes.items():
+    return boxes
+
+
+def misspelt(
+    other_classes: Iterable[str], named_classes: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """The classes that are a named one in another spelling, each with that one."""
+    for other in other_classes:
         for name in named_classes:
             if same_word(other, name):
-                yield other, name, found
+                yield other, name
 
 
 # The tally
@@ -221,7 +233,13 @@ class Tally:
         )
         reasons = (f"  left out: {count} {reason}" for reason, count in self.left_out.items())
         classes = (self._line_of(name) for name in self.classes)
-        return (head, *reasons, *classes, *(f"  note: {note}" for note in self.notes()))
+        return (head, *reasons, *classes, *(f"{_NOTE}{note}" for note in self.notes()))
+
+    def log(self, logger: logging.Logger) -> None:
+        """Log the lines; what a reader must know is a warning."""
+        for line in self.lines():
+            level = logging.WARNING if line.startswith(_NOTE) else logging.INFO
+            logger.log(level, "%s", line)
 
     def notes(self) -> tuple[str, ...]:
         """What may not be as it was meant."""

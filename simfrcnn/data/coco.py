@@ -93,18 +93,36 @@ def read_coco(
     findings = _findings(path, annotations, categories, refused)
     read = _each(lists["images"], lambda entry: read_record(path, entry, findings), refused)
     records = tuple(read)
-    if check_files:
-        _require_files(path, records)
     info = document.get("info") or {}
     if not isinstance(info, dict):
         raise AnnotationError(f"{path}: 'info' must be an object, not {fields.shown(info)}")
-    return AnnotatedSet(
+    annotated = AnnotatedSet(
         path=path,
         categories=categories,
         records=records,
         sha256=hashlib.sha256(content).hexdigest(),
         info=info,
     )
+    if check_files:
+        require_files(annotated)
+    return annotated
+
+
+def require_files(annotated: AnnotatedSet) -> None:
+    """Refuse a set with images that do not exist.
+
+    Raises:
+        AnnotationError: Lists the first of them.
+    """
+    path, records = annotated.path, annotated.records
+    missing = [record for record in records if not record.path.is_file()]
+    if missing:
+        shown = "\n  ".join(f"image {r.image_id}: {r.path}" for r in missing[:_N_SHOWN])
+        more = f"\n  and {len(missing) - _N_SHOWN} more" if len(missing) > _N_SHOWN else ""
+        raise AnnotationError(
+            f"{path}: {len(missing)} of {len(records)} image files are missing (file_name is "
+            f"relative to the annotation file's folder):\n  {shown}{more}"
+        )
 
 
 def write_coco(
@@ -377,17 +395,6 @@ def _fractions(path: Path, findings: Sequence[Finding]) -> SubPixelError | None:
         "fractions of the image, as YOLO has them; 'bbox' is [x, y, width, height] in pixels: "
         "multiply x and width by the image's width, y and height by its height"
     )
-
-
-def _require_files(path: Path, records: Sequence[ImageRecord]) -> None:
-    missing = [record for record in records if not record.path.is_file()]
-    if missing:
-        shown = "\n  ".join(f"image {r.image_id}: {r.path}" for r in missing[:_N_SHOWN])
-        more = f"\n  and {len(missing) - _N_SHOWN} more" if len(missing) > _N_SHOWN else ""
-        raise AnnotationError(
-            f"{path}: {len(missing)} of {len(records)} image files are missing (file_name is "
-            f"relative to the annotation file's folder):\n  {shown}{more}"
-        )
 
 
 def _require_unique(path: Path, what: str, keys: Sequence[int] | Sequence[str]) -> None:

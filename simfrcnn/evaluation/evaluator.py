@@ -36,7 +36,7 @@ from simfrcnn.evaluation.froc import (
     froc_curve,
     froc_statistic,
 )
-from simfrcnn.evaluation.inputs import check_inputs, check_settings
+from simfrcnn.evaluation.inputs import check_inputs, check_labels, check_settings
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
@@ -83,6 +83,7 @@ def evaluate(
             operating points of a level that there is not, or two by one rule.
     """
     check_settings(settings, categories)
+    check_labels(records, settings, str((provenance or {}).get("annotations", "the annotations")))
     check_inputs(records, detections, settings)
     evidence = gather(records, detections, settings, operating_points)
     figures, bands = figures_and_bands(

@@ -223,7 +223,7 @@ def test_an_id_and_a_name_of_two_images_are_refused_with_both_names(tmp_path: Pa
 
 
 def test_a_name_of_no_image_or_of_two_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="unknown file_name '0009.png'"):
+    with pytest.raises(ArtifactError, match=r"unknown file_name '0009\.png'"):
         image_of(tmp_path, file_name="0009.png")
     with pytest.raises(ArtifactError, match="unknown image id 'x'"):
         image_of(tmp_path, image_id="x")
