@@ -148,7 +148,7 @@ def require_one_spelling(
             f"{where}: {_counted(len(found), 'box', 'boxes')} of class {other!r} (the first is "
             f"annotation {found[0].finding_id}) would not count as {name!r}, nor its image as one "
             f"that has it (boxes of other classes: {others}): give both one name in 'categories' "
-            "(simfrcnn prepare-data coco maps classes), or name both as classes of their own"
+            "(simfrcnn prepare-data coco --classes), or name both as classes of their own"
         )
 
 

@@ -393,7 +393,8 @@ def _fractions(path: Path, findings: Sequence[Finding]) -> SubPixelError | None:
         f"{path}: all {len(boxes)} boxes are smaller than one pixel, such as [{x1:g}, {y1:g}, "
         f"{x2 - x1:g}, {y2 - y1:g}] of annotation {findings[0].finding_id}: they seem to be "
         "fractions of the image, as YOLO has them; 'bbox' is [x, y, width, height] in pixels: "
-        "multiply x and width by the image's width, y and height by its height"
+        "multiply x and width by the image's width, y and height by its height, or convert the "
+        "file (simfrcnn prepare-data coco --boxes fractions)"
     )
 
 

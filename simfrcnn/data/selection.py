@@ -79,7 +79,7 @@ def _require_trainable(lists: TrainingLists, settings: DataSettings, where: str)
         raise DataError(
             f"{found}: no box of {targets} trains, because all of them are crowd regions, as some "
             "tools write masks: export them again as objects (iscrowd 0), or convert the file "
-            "(simfrcnn prepare-data coco) with crowd boxes taken as boxes"
+            "(simfrcnn prepare-data coco takes crowd boxes as boxes)"
         )
     if not lists.positives:
         raise DataError(
