@@ -282,7 +282,7 @@ class Tally:
             if each.crowd:
                 yield (
                     f"{each.crowd} of {_counted(each.boxes, 'box', 'boxes')} of {name} "
-                    f"{_is(each.crowd)} crowd regions (iscrowd 1): not trained, and neither to be "
+                    f"{_regions(each.crowd)} (iscrowd 1): not trained, and neither to be "
                     "found nor wrong to find"
                 )
             if each.below_pixel:
@@ -370,3 +370,7 @@ def _counted(number: int, noun: str, plural: str | None = None) -> str:
 
 def _is(number: int) -> str:
     return "is" if number == 1 else "are"
+
+
+def _regions(number: int) -> str:
+    return "is a crowd region" if number == 1 else "are crowd regions"

@@ -21,6 +21,7 @@ from simfrcnn.data.coco_entries import (
     SubPixelError,
     annotation_entry,
     image_entry,
+    number_of,
     read_category,
     read_finding,
     read_record,
@@ -86,7 +87,7 @@ def read_coco(
     content, document = _read_json(path)
     lists = _complete(path, _lists(path, document), refused)
     for name, entries in lists.items():
-        _require_unique(path, f"{KINDS[name]} id", _whole_ids(entries))
+        _require_unique(path, f"{KINDS[name]} id", _ids(path, name, entries, refused))
     categories = dict(_each(lists["categories"], lambda e: read_category(path, e), refused))
     _require_unique(path, "category name", list(categories.values()))
     annotations = _of_known_images(path, document["images"], lists["annotations"], refused)
@@ -309,9 +310,15 @@ def _is(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _whole_ids(entries: Entries) -> list[int]:
-    """The ids that are legal; others are refused with their entry."""
-    return [int(entry["id"]) for entry in entries if fields.is_whole(entry["id"])]
+def _ids(
+    path: Path, name: str, entries: Entries, refused: list[AnnotationError] | None
+) -> list[int]:
+    """The ids that are legal; where errors are listed, one is listed when its entry is read."""
+
+    def read(entry: Mapping[str, Any]) -> int:
+        return number_of(f"{path}: {KINDS[name]} {entry['id']!r}", entry, "id")
+
+    return list(_each(entries, read, None if refused is None else []))
 
 
 def _plain(number: Any) -> Any:

@@ -77,11 +77,27 @@ class Mammogram:
         return self.display.as_float32()
 
 
-def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
+def read_mammogram(path: Path | str, options: DicomOptions = STRICT) -> Mammogram:
     """Read one mammogram as a radiologist's display would show it.
 
     How values become greys is stated in :func:`simfrcnn.dicom.display.make_display`, how the
     orientation is judged in :func:`simfrcnn.dicom.view.flips_of`.
+
+    >>> import pathlib, tempfile
+    >>> from simfrcnn.phantom.dicom_writer import dicom_bytes
+    >>> from simfrcnn.phantom.exams import draw_exams
+    >>> from simfrcnn.phantom.presets import PRESETS
+    >>> folder, preset = tempfile.TemporaryDirectory(), PRESETS["tiny"]
+    >>> path = pathlib.Path(folder.name, "view.dcm")
+    >>> grey = np.full((preset.rows, preset.columns), 0.5)
+    >>> view = Laterality.LEFT, ViewPosition.MLO
+    >>> _ = path.write_bytes(dicom_bytes(grey, draw_exams(preset, 0)[0], *view, preset, 0))
+    >>> mammogram = read_mammogram(path)
+    >>> mammogram.laterality.value, mammogram.view_position.value
+    ('L', 'MLO')
+    >>> mammogram.pixels.shape == grey.shape, round(float(mammogram.pixels.mean()))
+    (True, 128)
+    >>> folder.cleanup()
 
     Args:
         path: A DICOM file of one grey frame.
