@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.errors import ArtifactError
+from simfrcnn.fields import is_whole, shown
 from simfrcnn.files import sha256_of, write_json
+from simfrcnn.image_names import ImageNames
+from simfrcnn.records import ImageRecord
 
 DETECTIONS_SCHEMA_VERSION = 1
 _KIND = "simfrcnn-detections"
 _ENTRY_KEYS = ("image_id", "category_id", "bbox", "score")
+ImageOf = Callable[[Mapping[str, Any], str], int]
 
 
 @dataclass(frozen=True)
@@ -140,24 +144,45 @@ def write_detections(
 
 
 def read_detections(
-    path: Path,
+    path: Path | str,
     *,
+    records: Iterable[ImageRecord] | None = None,
     image_ids: Collection[int] | None = None,
     categories: Mapping[int, str] | None = None,
 ) -> DetectionFile:
     """Read a COCO results list, with its sidecar or, from another tool, without.
 
+    With a sidecar, ids mean what it says. Without one, the records of the annotation file say
+    which image an entry means, by ``image_id``, by ``file_name`` or by both (see
+    :mod:`simfrcnn.image_names`), and all of them count as run.
+
+    >>> import json, pathlib, tempfile
+    >>> from simfrcnn.records import ImageRecord, Supervision
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "results.json")
+    >>> box = {"category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.9}
+    >>> _ = path.write_text(json.dumps([{"image_id": "0001", "file_name": "0001.png", **box}]))
+    >>> record = ImageRecord(
+    ...     image_id=7, file_name="images/0001.png", path=path, height=90, width=60,
+    ...     patient_id="p1", exam_id="e1", supervision=Supervision.NORMAL,
+    ... )
+    >>> found = read_detections(path, records=[record], categories={1: "malignant"})
+    >>> found.images[7].boxes.tolist(), found.images[7].categories
+    ([[10.0, 20.0, 40.0, 60.0]], ('malignant',))
+    >>> folder.cleanup()
+
     Args:
         path: The results list.
-        image_ids: The images of the annotation file; used only where there is no sidecar, and then
-            all of them count as run.
+        records: The images of the annotation file; used only where there is no sidecar.
+        image_ids: In place of ``records``, where ids alone count.
         categories: The annotation file's COCO id -> class name; used only where there is no
             sidecar.
 
     Raises:
         ArtifactError: The file is missing, not a results list, of another schema version, does not
-            belong to its sidecar, or has an entry with an unknown image or category, a score that
-            is NaN or outside [0, 1], or a box with a negative side.
+            belong to its sidecar, or has an entry with an unknown image or category, whose id and
+            file name mean two images, with a score that is NaN or outside [0, 1], or a box with a
+            negative side.
     """
     path = Path(path)
     entries = _load_json(path, "a COCO results list")
@@ -168,7 +193,11 @@ def read_detections(
         )
     meta = _read_sidecar(path)
     is_coverage_stated = meta is not None
+    image_of: ImageOf | None = None
     if meta is None:
+        if records is not None:
+            listed = list(records)
+            image_of, image_ids = ImageNames(listed).image_of, [r.image_id for r in listed]
         if image_ids is None or categories is None:
             raise ArtifactError(
                 f"{path} has no sidecar {sidecar_of(path).name}, so the images that were run and "
@@ -177,7 +206,7 @@ def read_detections(
         meta = (dict(categories), set(image_ids), {})
     names, covered, provenance = meta
     return DetectionFile(
-        images=_by_image(entries, covered, names, path),
+        images=_by_image(entries, covered, names, path, image_of or _strictly(covered)),
         categories=names,
         provenance=provenance,
         path=path,
@@ -238,20 +267,34 @@ def _read_sidecar(path: Path) -> tuple[dict[int, str], set[int], dict[str, Any]]
     return names, covered, provenance
 
 
+def _strictly(covered: Collection[int]) -> ImageOf:
+    """What an entry means where ids alone count."""
+
+    def image_of(entry: Mapping[str, Any], where: str) -> int:
+        image_id = _whole(entry, "image_id", where)
+        if image_id not in covered:
+            raise ArtifactError(
+                f"{where}: unknown image id {image_id}; the detections must be of the images in "
+                "the sidecar or the annotation file"
+            )
+        return image_id
+
+    return image_of
+
+
 def _by_image(
-    entries: list[Any], covered: set[int], names: Mapping[int, str], path: Path
+    entries: list[Any],
+    covered: set[int],
+    names: Mapping[int, str],
+    path: Path,
+    image_of: ImageOf,
 ) -> dict[int, ImageDetections]:
     boxes: dict[int, list[list[float]]] = {image_id: [] for image_id in sorted(covered)}
     scores: dict[int, list[float]] = {image_id: [] for image_id in covered}
     categories: dict[int, list[str]] = {image_id: [] for image_id in covered}
     for index, entry in enumerate(entries):
         where = f"{path}, entry {index}"
-        image_id, category_id, (x, y, width, height), score = _fields(entry, where)
-        if image_id not in covered:
-            raise ArtifactError(
-                f"{where}: unknown image id {image_id}; the detections must be of the images in "
-                "the sidecar or the annotation file"
-            )
+        image_id, category_id, (x, y, width, height), score = _fields(entry, where, image_of)
         if category_id not in names:
             raise ArtifactError(
                 f"{where}: unknown category id {category_id}; legal: "
@@ -273,19 +316,26 @@ def _by_image(
     }
 
 
-def _fields(entry: Any, where: str) -> tuple[int, int, list[float], float]:
-    if not isinstance(entry, dict) or not set(_ENTRY_KEYS) <= set(entry):
+def _fields(entry: Any, where: str, image_of: ImageOf) -> tuple[int, int, list[float], float]:
+    has_name = isinstance(entry, dict) and entry.get("file_name") is not None
+    needed = set(_ENTRY_KEYS) - ({"image_id"} if has_name else set())
+    if not isinstance(entry, dict) or not needed <= set(entry):
         raise ArtifactError(f"{where}: an object with the keys {', '.join(_ENTRY_KEYS)} is legal")
-    image_id, category_id, bbox, score = (entry[key] for key in _ENTRY_KEYS)
-    for key, value in (("image_id", image_id), ("category_id", category_id)):
-        if type(value) is not int:
-            raise ArtifactError(f"{where}: {key} is {value!r}; an integer is legal")
+    image_id, category_id = image_of(entry, where), _whole(entry, "category_id", where)
+    bbox, score = entry["bbox"], entry["score"]
     is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
     if not is_box:
         raise ArtifactError(f"{where}: bbox is {bbox!r}; [x, y, width, height] is legal")
     if not _is_number(score):
         raise ArtifactError(f"{where}: score is {score!r}; a number in [0, 1] is legal")
     return image_id, category_id, [float(side) for side in bbox], float(score)
+
+
+def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:
+    value = entry.get(key)
+    if not is_whole(value):
+        raise ArtifactError(f"{where}: {key} is {shown(value)}; an integer is legal")
+    return int(value)
 
 
 def _is_number(value: Any) -> bool:

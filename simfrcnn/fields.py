@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from simfrcnn.errors import AnnotationError
 from simfrcnn.records import Prepared
@@ -27,9 +27,14 @@ def present(where: str, entry: Mapping[str, Any], key: str) -> Any:
 
 def whole(where: str, entry: Mapping[str, Any], key: str) -> int:
     value = present(where, entry, key)
-    if type(value) is not int:
+    if not is_whole(value):
         raise AnnotationError(f"{where}: '{key}' must be a whole number, not {shown(value)}")
-    return value
+    return int(value)
+
+
+def is_whole(value: Any) -> TypeGuard[int | float]:
+    """Whether a JSON value is a whole number; some tools write 1 as 1.0."""
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def positive(where: str, entry: Mapping[str, Any], key: str) -> int:

@@ -108,7 +108,7 @@ class PseudoSettings:
     """Which detections of normal images become pseudo-boxes (weakFaster R-CNN).
 
     ``keep_unlabelled`` keeps the images that have no box in the new file; ``include_unknown`` also
-    labels unboxed views of patients who have a boxed target, as the thesis does.
+    labels unboxed views of patients who have a cancer, as the thesis does.
     """
 
     score_threshold: float = 0.8

@@ -143,7 +143,7 @@ def _candidate(
     """Read and checked before any model is judged, so that a long run does not fail at its end."""
     detections = read_detections(
         path,
-        image_ids=[record.image_id for record in annotated.records],
+        records=annotated.records,
         categories=annotated.categories,
     )
     check_inputs(annotated.records, detections, settings)

@@ -146,9 +146,7 @@ def _check(arguments: argparse.Namespace) -> int:
         target_classes=classes,
     )
     for checked in sets:
-        records = checked.annotated.records
-        n_boxes = sum(len(record.findings) for record in records)
-        print(f"{checked.name}: {len(records)} images, {n_boxes} boxes", flush=True)
+        print("\n".join((f"{checked.name}:", *checked.tally(classes).lines())), flush=True)
     collection = collect(
         sets,
         settings.input,

@@ -205,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
     annotated = read_coco(args.annotations, check_files=not args.no_images)
     detections = read_detections(
         args.detections[0],
-        image_ids=[record.image_id for record in annotated.records],
+        records=annotated.records,
         categories=annotated.categories,
     )
     report = _judge(args, annotated, detections)

@@ -226,7 +226,7 @@ def label(
     """
     detections = artifacts.read_detections(
         detections_file,
-        image_ids=[record.image_id for record in annotated.records],
+        records=annotated.records,
         categories=annotated.categories,
     )
     made_on = detections.provenance.get("annotations_sha256", annotated.sha256)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.cli import common
+from simfrcnn.data import catalog
 from simfrcnn.engines.common import checkpoints
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_config_arguments(parser)
 
 
+@catalog.reading_once()
 def run(arguments: argparse.Namespace) -> int:
     """Train and test, or test."""
     engine = common.start_engine(arguments.engine)

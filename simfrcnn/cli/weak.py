@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@catalog.reading_once()
 def run_job(
     config_file: Path,
     *,

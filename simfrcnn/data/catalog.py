@@ -7,14 +7,19 @@ NAME=PATH`), which goes first.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 
-from simfrcnn.data.coco import AnnotatedSet, read_coco
+from simfrcnn.data.coco import AnnotatedSet, read_coco, require_files
 from simfrcnn.errors import ConfigError, DataError
 
 ROOT_VARIABLE = "SIMFRCNN_DATASETS"
+_READ: ContextVar[dict[tuple[object, ...], tuple[AnnotatedSet, bool]] | None] = ContextVar(
+    "annotation files of this run", default=None
+)
 
 
 def datasets_root() -> Path:
@@ -69,8 +74,45 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
 
 
 def load(name: str, files: Mapping[str, str], *, check_files: bool = True) -> AnnotatedSet:
-    """The records of a data set by name: :func:`resolve`, then `read_coco`."""
-    return read_coco(resolve(name, files), check_files=check_files)
+    """The records of a data set by name: :func:`resolve`, then :func:`read`."""
+    return read(resolve(name, files), check_files=check_files)
+
+
+@contextlib.contextmanager
+def reading_once() -> Iterator[None]:
+    """Read each annotation file once, and look once for each of its images, in this block.
+
+    A training asks for its sets in many places: checks, loaders, validation, manifest, test. A file
+    that has changed since is read again. Also a decorator; of nested blocks the outermost counts.
+    """
+    if _READ.get() is not None:
+        yield
+        return
+    token = _READ.set({})
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
+def read(path: Path, *, check_files: bool = True) -> AnnotatedSet:
+    """``read_coco``; within :func:`reading_once` what was read already, if it has not changed."""
+    known = _READ.get()
+    if known is None:
+        return read_coco(path, check_files=check_files)
+    path = Path(path).absolute()
+    try:
+        state = path.stat()
+    except OSError:
+        return read_coco(path, check_files=check_files)  # says what is wrong
+    key = (path, state.st_mtime_ns, state.st_size, state.st_ino)
+    annotated, are_there = known.get(key, (None, False))
+    if annotated is None:
+        annotated = read_coco(path, check_files=check_files)
+    elif check_files and not are_there:
+        require_files(annotated)
+    known[key] = annotated, are_there or check_files
+    return annotated
 
 
 def _names_below(root: Path) -> list[str]:

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from simfrcnn.errors import DataError
 from simfrcnn.files import as_utf8
-from simfrcnn.records import ImageRecord, Pathology
+from simfrcnn.labels import is_malignant as is_malignant
+from simfrcnn.records import ImageRecord
 
 
 def split_by_patient(
@@ -55,14 +56,6 @@ def split_by_patient(
         )
         for name in fractions
     }
-
-
-def is_malignant(record: ImageRecord) -> bool:
-    """Whether the record says that its breast holds a cancer, as a whole or in a finding."""
-    return record.pathology is Pathology.MALIGNANT or any(
-        finding.pathology is Pathology.MALIGNANT or finding.category == "malignant"
-        for finding in record.findings
-    )
 
 
 def assert_no_patient_leak(sets: Mapping[str, Sequence[ImageRecord]]) -> None:

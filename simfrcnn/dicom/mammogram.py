@@ -93,6 +93,22 @@ def read_mammogram(path: Path | str, options: DicomOptions = STRICT) -> Mammogra
     :func:`simfrcnn.dicom.view.flips_of`, what counts as a screening view in
     :mod:`simfrcnn.dicom.screening`. What the file leaves open is decided, and said in ``notes``.
 
+    >>> import pathlib, tempfile
+    >>> from simfrcnn.phantom.dicom_writer import dicom_bytes
+    >>> from simfrcnn.phantom.exams import draw_exams
+    >>> from simfrcnn.phantom.presets import PRESETS
+    >>> folder, preset = tempfile.TemporaryDirectory(), PRESETS["tiny"]
+    >>> path = pathlib.Path(folder.name, "view.dcm")
+    >>> grey = np.full((preset.rows, preset.columns), 0.5)
+    >>> view = Laterality.LEFT, ViewPosition.MLO
+    >>> _ = path.write_bytes(dicom_bytes(grey, draw_exams(preset, 0)[0], *view, preset, 0))
+    >>> mammogram = read_mammogram(path)
+    >>> mammogram.laterality.value, mammogram.view_position.value
+    ('L', 'MLO')
+    >>> mammogram.pixels.shape == grey.shape, round(float(mammogram.pixels.mean()))
+    (True, 128)
+    >>> folder.cleanup()
+
     Args:
         path: A DICOM file of one grey frame, of any name.
         options: What is accepted beyond For Presentation mammograms.

@@ -36,13 +36,13 @@ from simfrcnn.evaluation.froc import (
     froc_curve,
     froc_statistic,
 )
-from simfrcnn.evaluation.inputs import check_inputs, check_settings
+from simfrcnn.evaluation.inputs import check_inputs, check_labels, check_settings
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.subgroups import subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
-from simfrcnn.evaluation.truth import Truth, View, patient_strata, views_of
+from simfrcnn.evaluation.truth import Truth, View, patient_strata, tally_of_truth, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -75,13 +75,15 @@ def evaluate(
             the prediction, and a difference is noted.
 
     Raises:
-        DataError: No records, or two with one image id.
+        DataError: No records, two with one image id, or boxes of a target class in another
+            spelling.
         ArtifactError: An image that was not run, detections of an image without a record, or a
             model that does not know the target classes.
         ConfigError: A setting outside its range, a target class that the annotation file lacks, or
             operating points of a level that there is not, or two by one rule.
     """
     check_settings(settings, categories)
+    check_labels(records, settings, str((provenance or {}).get("annotations", "the annotations")))
     check_inputs(records, detections, settings)
     evidence = gather(records, detections, settings, operating_points)
     figures, bands = figures_and_bands(
@@ -91,6 +93,7 @@ def evaluate(
         seed=settings.bootstrap_seed,
     )
     units, points = evidence.units, evidence.points
+    tally = tally_of_truth(records, settings)
     return Report(
         settings=settings,
         counts=counts_of(
@@ -117,11 +120,16 @@ def evaluate(
         notes=(
             *notes,
             *notes_on_files(detections, provenance or {}),
+            *(f"{note}." for note in tally.notes()),
             *notes_on_figures(
                 evidence.views, evidence.evaluated, figures, evidence.events, settings
             ),
         ),
-        provenance={**(provenance or {}), "prediction": dict(detections.provenance)},
+        provenance={
+            **(provenance or {}),
+            "prediction": dict(detections.provenance),
+            "labels": tally.to_dict(),
+        },
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
+from simfrcnn.labels import near, require_one_spelling
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -43,8 +44,21 @@ def check_settings(settings: EvaluationSettings, categories: Mapping[int, str] |
                 if name not in categories.values():
                     raise ConfigError(
                         f"{what} class {name!r} is not among the categories of the annotation "
-                        f"file: {sorted(categories.values())}"
+                        f"file: {sorted(categories.values())}{near(name, categories.values())}"
                     )
+
+
+def check_labels(
+    records: Sequence[ImageRecord],
+    settings: EvaluationSettings,
+    where: str = "the annotation file",
+) -> None:
+    """Refuse labels that would count as something else than they say.
+
+    Raises:
+        DataError: Boxes are of a target or ignored class in another spelling.
+    """
+    require_one_spelling(where, records, (*settings.target_classes, *settings.ignored_classes))
 
 
 def check_inputs(
@@ -78,5 +92,5 @@ def check_inputs(
     if missing:
         raise ArtifactError(
             f"the model behind {detections.name} does not know the target class {missing[0]!r}; it "
-            f"knows {sorted(names)}"
+            f"knows {sorted(names)}{near(missing[0], names)}"
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from simfrcnn.artifacts import ImageDetections
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.matching import falling_order
+from simfrcnn.labels import NORMAL, POSITIVE, Tally, tally_of
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -97,7 +98,7 @@ def views_of(
 
 
 def image_truth(record: ImageRecord, settings: EvaluationSettings) -> Truth:
-    """Positive if it has a target box, normal if known normal, else unknown.
+    """Positive if it has a target box, be it a crowd region, normal if known normal, else unknown.
 
     With ``unknown_images = "normal"`` an unknown image counts as normal (as in the thesis).
     """
@@ -106,6 +107,23 @@ def image_truth(record: ImageRecord, settings: EvaluationSettings) -> Truth:
     if record.is_known_normal(settings.target_classes) or settings.unknown_images == "normal":
         return Truth.NORMAL
     return Truth.UNKNOWN
+
+
+_ROLES = {
+    Truth.POSITIVE: POSITIVE,
+    Truth.NORMAL: NORMAL,
+    Truth.UNKNOWN: "of unknown truth: in the scores of their breast and case alone",
+}
+
+
+def tally_of_truth(records: Sequence[ImageRecord], settings: EvaluationSettings) -> Tally:
+    """What the labels of a test set come to."""
+    return tally_of(
+        records,
+        [_ROLES[image_truth(record, settings)] for record in records],
+        target_classes=settings.target_classes,
+        named_classes=settings.ignored_classes,
+    )
 
 
 def unit_truth(views: Sequence[View], settings: EvaluationSettings) -> Truth:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, DataError
+from simfrcnn.labels import patients_with_target, require_one_spelling
 from simfrcnn.pseudo.select import SUSPECTED, suspects_of
-from simfrcnn.records import Finding, FindingSource, ImageRecord, Supervision
+from simfrcnn.records import Finding, FindingSource, ImageRecord
 from simfrcnn.settings import PseudoSettings
 
 N_BINS = 20
@@ -68,14 +69,11 @@ def candidates(
     Args:
         records: All records of the annotation file.
         target_classes: What makes an image positive.
-        include_unknown: Also take the unboxed views of patients who have a boxed target, as the
-            thesis does. A real cancer may then be called ``suspected``.
+        include_unknown: Also take the unboxed views of patients who have a cancer, as the thesis
+            does: those that ``DATASETS.UNBOXED_VIEWS normal`` trains. A real cancer may then be
+            called ``suspected``.
     """
-    boxed_patients = {
-        record.patient_id
-        for record in records
-        if record.supervision is Supervision.BOXES and record.is_positive(target_classes)
-    }
+    patients = patients_with_target(records, target_classes)
     return tuple(
         record
         for record in records
@@ -83,7 +81,7 @@ def candidates(
         or (
             include_unknown
             and not record.is_positive(target_classes)
-            and record.patient_id in boxed_patients
+            and record.patient_id in patients
         )
     )
 
@@ -110,8 +108,10 @@ def require_candidates(
         force: Label although there are such boxes.
 
     Raises:
-        DataError: No image may be labelled, or there are such boxes and ``force`` is not set.
+        DataError: No image may be labelled, boxes are of a target class in another spelling, or
+            there are such boxes and ``force`` is not set.
     """
+    require_one_spelling(name, records, target_classes)
     found = candidates(records, target_classes, include_unknown=include_unknown)
     if not found:
         raise DataError(

@@ -17,6 +17,7 @@ from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError
 from simfrcnn.images.preprocess import flip, pad, to_input
 from simfrcnn.images.reading import Greys, load_greys
+from simfrcnn.labels import trained_findings
 from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Frame, ImageTargets, Sample
@@ -115,14 +116,13 @@ def _targets(
     record: ImageRecord, classes: tuple[str, ...], frame: Frame, size_px: tuple[int, int]
 ) -> ImageTargets:
     """Boxes (B, 4) in input pixels, clipped, and labels (B,) in 1..K."""
-    findings = record.findings_of(classes)
-    trained = [finding for finding in findings if not finding.iscrowd]
+    trained = trained_findings(record, classes)
     boxes = torch.tensor([finding.box for finding in trained], dtype=torch.float64).reshape(-1, 4)
     labels = torch.tensor([classes.index(f.category) + 1 for f in trained], dtype=torch.int64)
     height, width = size_px
     limits = torch.tensor([width, height, width, height], dtype=torch.float64)
     boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
-    return ImageTargets(boxes.float(), labels, is_normal=not findings)
+    return ImageTargets(boxes.float(), labels, is_normal=not record.findings_of(classes))
 
 
 def _three_channels(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:

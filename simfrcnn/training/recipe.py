@@ -214,6 +214,8 @@ class TrainingItems(Dataset[list[Sample]]):
         self._classes = classes
         self._input_settings = input_settings
         self._augmentation = augmentation
+        self.tally = lists.tally
+        """What the labels of the training sets come to."""
         self.replay = replay
         """Which items take a hard normal image; the trainer tells it how hard the model fired."""
         n_positives, n_normals = len(lists.positives), len(lists.normals)

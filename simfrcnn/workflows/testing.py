@@ -20,7 +20,7 @@ from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_
 from simfrcnn.engines.contract import Engine
 from simfrcnn.evaluation import operating
 from simfrcnn.evaluation.evaluator import evaluate
-from simfrcnn.evaluation.inputs import check_settings
+from simfrcnn.evaluation.inputs import check_labels, check_settings
 from simfrcnn.evaluation.operating import ChosenPoints
 from simfrcnn.evaluation.reporting.report import summary_lines, write_report
 from simfrcnn.evaluation.results import Report
@@ -41,8 +41,11 @@ def check_rules(cfg: Any) -> None:
     Raises:
         ConfigError: A setting outside its range, a class that an annotation file lacks, or a
             subgroup that cannot be made.
+        DataError: Boxes are of a target class in another spelling, on VAL or TEST.
     """
     settings = config.evaluation_settings(cfg)
+    for annotated in load_sets(cfg, (*cfg.DATASETS.VAL, *cfg.DATASETS.TEST)):
+        check_labels(annotated.records, settings, str(annotated.path))
     for annotated in load_sets(cfg, cfg.DATASETS.TEST):
         check_settings(settings, annotated.categories)
         check_subgroups(annotated.records, settings)

@@ -100,7 +100,7 @@ def write_files(folder: Path, files: Files) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(path), pixels)
     for name, records in files.sets.items():
-        categories = {1: "malignant", 2: "benign"}
+        categories = {1: "malignant", 2: "benign", 3: "cancers", 4: "Malignant "}
         write_coco(folder / f"{name}.json", records, categories, {"description": name})
 
 

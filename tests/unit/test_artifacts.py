@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from simfrcnn.artifacts import ImageDetections, read_detections, sidecar_of, write_detections
 from simfrcnn.errors import ArtifactError, OutputError
+from simfrcnn.records import ImageRecord
+from support.data_examples import make_record
 
 CATEGORIES = {1: "malignant", 2: "suspected"}
 
@@ -175,3 +178,64 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot write"):
         write_detections(tmp_path / "file" / "d.json", [], categories=CATEGORIES)
+
+
+RECORDS = [
+    make_record(1, path=Path("/data/images/0002.png"), patient="a"),
+    make_record(2, path=Path("/data/images/0001.png"), patient="b"),
+    make_record(3, path=Path("/data/images/0003.png"), patient="c"),
+]
+
+
+def image_of(folder: Path, records: list[ImageRecord] | None = None, **clues: object) -> int:
+    """The image that the only entry of a foreign list is taken to be of."""
+    path = folder / "other.json"
+    entry = {"category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5} | clues
+    path.write_text(json.dumps([entry]))
+    file = read_detections(path, records=records or RECORDS, categories={1: "malignant"})
+    (number,) = [number for number, image in file.images.items() if len(image.scores)]
+    assert sorted(file.images) == sorted(r.image_id for r in records or RECORDS)
+    return number
+
+
+def test_another_tools_entry_is_matched_by_every_clue(tmp_path: Path) -> None:
+    assert image_of(tmp_path, image_id=3) == 3
+    assert image_of(tmp_path, image_id=3.0, category_id=1.0) == 3
+    assert image_of(tmp_path, file_name="0001.png") == 2
+    assert image_of(tmp_path, image_id=40, file_name="0001.png") == 2
+    assert image_of(tmp_path, image_id="0001", file_name="0001.png") == 2
+    assert image_of(tmp_path, image_id="0001") == 2
+    assert image_of(tmp_path, image_id="1") == 1
+    assert image_of(tmp_path, image_id=2, file_name="0001.png") == 2
+    assert image_of(tmp_path, file_name=".\\runs\\0003.jpg") == 3
+
+
+def test_an_id_and_a_name_of_two_images_are_refused_with_both_names(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        image_of(tmp_path, image_id=1, file_name="0001.png")
+    assert "entry 0: image_id 1 is image 1 (0002.png)" in str(caught.value)
+    assert "file_name is '0001.png', which is image 2 (0001.png)" in str(caught.value)
+    with pytest.raises(ArtifactError, match=r"image 3 \(0003.png\).*'9.png', which is none of th"):
+        image_of(tmp_path, image_id=3, file_name="9.png")
+    numbered = [make_record(1, path=Path("/d/2.png")), make_record(2, path=Path("/d/7.png"))]
+    with pytest.raises(ArtifactError, match=r"'2' is the number of image 2 .*name of image 1 \(2"):
+        image_of(tmp_path, numbered, image_id="2")
+
+
+def test_a_name_of_no_image_or_of_two_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"unknown file_name '0009\.png'"):
+        image_of(tmp_path, file_name="0009.png")
+    with pytest.raises(ArtifactError, match="unknown image id 'x'"):
+        image_of(tmp_path, image_id="x")
+    with pytest.raises(ArtifactError, match=r"file_name is \['a'\]; a text is legal"):
+        image_of(tmp_path, file_name=["a"])
+    twins = [
+        dataclasses.replace(RECORDS[0], file_name="left/1.png"),
+        dataclasses.replace(RECORDS[1], file_name="right/1.png"),
+        dataclasses.replace(RECORDS[2], file_name="u\u0308ber.png"),
+    ]
+    with pytest.raises(ArtifactError, match=r"may be image 1 \(left/1.png\) or image 2 \(right/1"):
+        image_of(tmp_path, twins, file_name="1.png")
+    assert image_of(tmp_path, twins, file_name="./right/1.png") == 2
+    assert image_of(tmp_path, twins, file_name="1.png", image_id=2) == 2
+    assert image_of(tmp_path, twins, file_name="\u00fcber.dcm") == 3

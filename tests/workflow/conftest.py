@@ -4,6 +4,7 @@ import pytest
 
 from simfrcnn.cli.main import main
 from support.commands import ENGINES, SMOKE
+from support.file_counts import counting_files
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +35,20 @@ def refused(capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def files_of_training():
+    """Engine -> how often the training of `trained` opened and looked for files."""
+    return {}
+
+
 @pytest.fixture(scope="session", params=ENGINES)
-def trained(request, datasets, tmp_path_factory):
+def trained(request, datasets, tmp_path_factory, files_of_training):
     """(engine, run folder) of a smoke training with its test."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIMFRCNN_DATASETS", str(datasets))
         words = ["train-net", "--config-file", SMOKE, "--engine", request.param]
-        assert main([*words, "OUTPUT_DIR", str(folder)]) == 0
+        with counting_files() as counts:
+            assert main([*words, "OUTPUT_DIR", str(folder)]) == 0
+    files_of_training[request.param] = counts
     return request.param, folder

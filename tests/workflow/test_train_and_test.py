@@ -35,6 +35,35 @@ def test_a_run_folder_holds_everything_that_a_number_needs(trained):
     assert (folder / "model_best.pth").exists()
 
 
+def test_a_run_reads_each_annotation_file_once(trained, datasets, files_of_training):
+    engine, _ = trained
+    counts, folder = files_of_training[engine], datasets / "phantom_tiny"
+    names = ("train", "val", "test")
+    assert [counts.opened[folder / f"{name}.json"] for name in names] == [1, 1, 1]
+    images = {
+        folder / image["file_name"]
+        for name in names
+        for image in json.loads((folder / f"{name}.json").read_text())["images"]
+    }
+    assert len(images) > 30
+    assert {counts.looked_for[image] for image in images} == {1}
+
+
+def test_the_manifest_says_what_the_labels_come_to(trained, datasets):
+    _, folder = trained
+    labels = json.loads((folder / "manifest.json").read_text())["labels"]
+    document = json.loads((datasets / "phantom_tiny" / "train.json").read_text())
+    boxes = document["annotations"]
+    assert labels["images"] == len(document["images"])
+    assert labels["positives"] == len({box["image_id"] for box in boxes})
+    assert labels["normals"] == sum(i["supervision"] == "normal" for i in document["images"])
+    assert sum(labels["left_out"].values()) == sum(
+        image["supervision"] == "unlabelled" for image in document["images"]
+    )
+    assert labels["classes"]["malignant"]["boxes"] == len(boxes)
+    assert labels["notes"] == []
+
+
 def test_detections_and_report_name_their_origin(trained):
     engine, folder = trained
     inference = folder / "inference" / "phantom_tiny" / "test"

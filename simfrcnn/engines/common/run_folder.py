@@ -32,6 +32,7 @@ from simfrcnn.engines.common.checkpoints import LAST
 from simfrcnn.engines.contract import Deviation
 from simfrcnn.errors import OutputError
 from simfrcnn.files import write_json, write_text
+from simfrcnn.labels import Tally
 from simfrcnn.version import __version__
 
 logger = logging.getLogger("simfrcnn")
@@ -97,6 +98,7 @@ def write_manifest(
     engine: str,
     deviations: Sequence[Deviation],
     sets: Sequence[AnnotatedSet],
+    labels: Tally,
     world_size: int,
     steps_done: int,
     started: float,
@@ -110,6 +112,7 @@ def write_manifest(
         engine: Its name.
         deviations: Where the engine departs from the config.
         sets: The annotation files that were read, by hash.
+        labels: What the labels of the training sets come to.
         world_size: Number of processes.
         steps_done: Optimiser steps so far, resumed ones included.
         started: ``time.time()`` at the start of this process's part.
@@ -138,6 +141,7 @@ def write_manifest(
                 }
                 for annotated in sets
             ],
+            "labels": labels.to_dict(),
             "steps_done": steps_done,
             "earlier_parts": sorted(path.name for path in folder.glob("manifest_to_step*.json")),
             "finished": finished,

@@ -17,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 from simfrcnn import artifacts
 from simfrcnn.artifacts import ImageDetections
 from simfrcnn.data import catalog
-from simfrcnn.data.coco import AnnotatedSet, read_coco
+from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.validation import (
     DETECTIONS,
     category_ids,
@@ -177,9 +177,9 @@ def _annotated_set(name: str, metadata: Any, annotations: str | Path | None) -> 
     """
     registered = getattr(metadata, "json_file", None)
     if annotations is not None:
-        return read_coco(Path(annotations), check_files=False)
+        return catalog.read(Path(annotations), check_files=False)
     if registered is not None:
-        return read_coco(Path(PathManager.get_local_path(registered)), check_files=False)
+        return catalog.read(Path(PathManager.get_local_path(registered)), check_files=False)
     try:
         path = catalog.resolve(name, {})
     except DataError as error:
@@ -187,7 +187,7 @@ def _annotated_set(name: str, metadata: Any, annotations: str | Path | None) -> 
             f"data set {name!r} has no COCO file in Detectron2's catalogue (json_file): register "
             f"it with register_coco_instances, or give annotations=FILE. In simfrcnn's: {error}"
         ) from error
-    return read_coco(path, check_files=False)
+    return catalog.read(path, check_files=False)
 
 
 def _grouped(report: Report) -> OrderedDict[str, dict[str, float]]:

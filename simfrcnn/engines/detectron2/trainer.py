@@ -35,6 +35,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from torch.nn.parallel import DistributedDataParallel
 
 from simfrcnn import config, errors
+from simfrcnn.data import catalog
 from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.checkpoints import (
     BEST,
@@ -289,6 +290,7 @@ class Checkpoints(HookBase):
             trainer.save(LAST, done)
 
 
+@catalog.reading_once()
 def train(cfg: Any, *, resume: bool = False) -> Path:
     """Train into ``OUTPUT_DIR``; in one process, or in each process of :func:`launch_training`.
 
@@ -308,12 +310,15 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
     is_main = comm.is_main_process()
     check_supported(cfg)
     register_datasets(cfg)
-    recipe.training_items(cfg)  # a fault in the data shows before anything is written
+    # Here already: a fault in the data shows before anything is written.
+    labels = recipe.training_items(cfg).tally
     if is_main:
         open_run_folder(cfg, resume=resume)
     comm.synchronize()
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     with _progress(folder / "log.txt", is_main):
+        if is_main:
+            labels.log(logger)
         recipe.seed_step(cfg.SEED, 0)  # the weights that start random
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume)
@@ -328,6 +333,7 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
             engine=NAME,
             deviations=(),
             sets=sets,
+            labels=labels,
             world_size=comm.get_world_size(),
             started=started,
         )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.checkpoints import (
@@ -44,6 +45,7 @@ RECORD_PERIOD = 20
 logger = logging.getLogger("simfrcnn")
 
 
+@catalog.reading_once()
 def train(cfg: Any, *, resume: bool = False) -> Path:
     """Train into ``OUTPUT_DIR``; under ``torchrun`` together with the other processes.
 
@@ -96,6 +98,7 @@ class _Training:
         processes.wait()  # nobody writes before all have read
         if processes.is_main:
             open_run_folder(cfg, resume=resume)
+            self.items.tally.log(logger)
         processes.wait()
         self.saved_steps = self.steps_done
 
@@ -240,6 +243,7 @@ class _Training:
                 engine=NAME,
                 deviations=DEVIATIONS,
                 sets=[*self.training_sets, *self.validation_sets],
+                labels=self.items.tally,
                 world_size=self.processes.world_size,
                 steps_done=self.steps_done,
                 started=self.started,

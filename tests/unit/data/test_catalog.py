@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from simfrcnn.data.catalog import load, parse_files, resolve
+from simfrcnn.data.catalog import load, parse_files, read, reading_once, resolve
 from simfrcnn.data.coco import write_coco
-from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from support.data_examples import make_record
+from support.file_counts import counting_files
 
 
 @pytest.fixture
@@ -65,3 +66,37 @@ def test_a_name_with_two_paths() -> None:
     assert parse_files(["a=1.json", "a=1.json"]) == {"a": "1.json"}
     with pytest.raises(ConfigError, match=r"'a' is given two paths: 1\.json and 2\.json"):
         parse_files(["a=1.json", "a=2.json"])
+
+
+def test_in_a_run_each_file_is_read_once_and_each_image_looked_for_once(tmp_path: Path) -> None:
+    path, picture = tmp_path / "train.json", tmp_path / "a.png"
+    picture.write_bytes(b"")
+    write_coco(path, [make_record(4, path=picture)], {1: "malignant"}, {})
+
+    @reading_once()
+    def run() -> None:
+        first = read(path, check_files=False)
+        with reading_once():
+            assert read(path) is first
+        assert load("mine", {"mine": str(path)}) is first
+
+    with counting_files() as counts:
+        run()
+    assert (counts.opened[path], counts.looked_for[picture]) == (1, 1)
+    with counting_files() as counts:
+        assert read(path).records == read(path).records
+    assert (counts.opened[path], counts.looked_for[picture]) == (2, 2)
+
+
+def test_in_a_run_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    write_coco(path, [make_record(4)], {1: "malignant"}, {})
+    with reading_once():
+        read(path, check_files=False)
+        with pytest.raises(AnnotationError, match="1 of 1 image files are missing"):
+            read(path)
+        write_coco(path, [make_record(5)], {1: "malignant"}, {})
+        assert read(path, check_files=False).records[0].image_id == 5
+        path.unlink()
+        with pytest.raises(AnnotationError, match="cannot be opened"):
+            read(path, check_files=False)

@@ -201,6 +201,22 @@ REFUSALS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "image twice": (repeat("images"), "image id used more than once: 1"),
     "annotation twice": (repeat("annotations"), "annotation id used more than once: 7"),
     "category twice": (repeat("categories"), "category id used more than once: 1"),
+    "category name twice": (
+        lambda d: d["categories"][1].update(name="malignant"),
+        "category name used more than once: 'malignant'",
+    ),
+    "two lists": (
+        lambda d: (d.pop("images"), d.update(categories=3)),
+        "'images' is missing, 'categories' is not a list of objects",
+    ),
+    "fractions": (
+        annotation(bbox=[0.33, 0.37, 0.17, 0.12]),
+        r"all 1 boxes are smaller than one pixel, such as \[0.33, 0.37, 0.17, 0.12\]",
+    ),
+    "category id list": (
+        annotation(category_id=[1]),
+        r"annotation 7: 'category_id' must be a whole number, not \[1\]",
+    ),
     "category": (annotation(category_id=5), "annotation 7: category_id 5 is unknown.*1 .malignant"),
     "unknown image": (annotation(image_id=99), "annotation 7: image_id 99 is not among 'images'"),
     "no area": (annotation(bbox=[10, 20, 0, 40]), r"annotation 7: bbox .* has no area"),
@@ -369,3 +385,91 @@ def test_extending_refuses_the_source_itself_a_changed_source_and_a_used_id(
     with pytest.raises(AnnotationError, match="has changed since it was read"):
         write_extended(tmp_path / "new.json", source, {}, **words)
     assert [path.name for path in tmp_path.iterdir()] == [source.path.name]
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    document = example()
+    for entry in document["images"]:
+        for key in ("patient_id", "exam_id", "supervision"):
+            del entry[key]
+    document["images"][1]["patient_id"] = "p2"
+    document["annotations"][0]["id"] = None
+    path = write_json(tmp_path, document)
+    with pytest.raises(AnnotationError) as caught:
+        read_coco(path, check_files=False)
+    assert str(caught.value) == (
+        f"{path}: keys are missing: 'patient_id' in 1 of 2 images, 'exam_id' in 2 of 2 images, "
+        "'supervision' in 2 of 2 images, 'id' in 1 of 1 annotations (the first is image 1); of "
+        "'supervision', it says what the labels mean, one of boxes, normal, image_label, "
+        "unlabelled; simfrcnn prepare-data coco completes plain COCO files"
+    )
+    refused: list[AnnotationError] = []
+    assert read_coco(path, check_files=False, refused=refused).records == ()
+    assert len(refused) == 3
+    assert "image 2: 'exam_id', 'supervision' are missing" in str(refused[1])
+
+
+def test_equal_ids_are_reported_before_what_follows_from_them(tmp_path: Path) -> None:
+    document = example()
+    for entry in document["images"]:
+        entry["id"] = 1  # the second is stated to be normal, and now has a malignant box
+    path = write_json(tmp_path, document)
+    for refused in (None, []):
+        with pytest.raises(AnnotationError, match="image id used more than once: 1; each"):
+            read_coco(path, check_files=False, refused=refused)
+
+
+def test_an_annotation_of_no_image_is_reported_before_what_it_says(tmp_path: Path) -> None:
+    document = example()
+    lost = document["annotations"][0] | {"id": 8, "image_id": 5, "bbox": [1, 2, 3, -4]}
+    document["annotations"].insert(0, lost)
+    path = write_json(tmp_path, document)
+    with pytest.raises(AnnotationError, match="annotation 8: image_id 5 is not among 'images'"):
+        read_coco(path, check_files=False)
+    refused: list[AnnotationError] = []
+    (first, _) = read_coco(path, check_files=False, refused=refused).records
+    assert [finding.finding_id for finding in first.findings] == [7]
+    assert len(refused) == 1
+
+
+def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    document = example()
+    document["images"][0] |= {"id": 1.0, "height": 100.0}
+    document["annotations"][0] |= {"image_id": 1.0, "category_id": 1.0}
+    record = read_coco(write_json(tmp_path, document), check_files=False).records[0]
+    assert (record.image_id, record.height, len(record.findings)) == (1, 100, 1)
+    assert type(record.image_id) is int
+    assert type(record.height) is int
+    document["images"][0]["id"] = 1.5
+    with pytest.raises(AnnotationError, match=r"image 1\.5: 'id' must be a whole number, not 1\.5"):
+        read_coco(write_json(tmp_path, document), check_files=False)
+
+
+def test_a_text_as_id_names_the_remedy(tmp_path: Path) -> None:
+    document = example()
+    document["images"][0]["id"] = "1"
+    with pytest.raises(AnnotationError, match="not '1'; simfrcnn prepare-data coco numbers text"):
+        read_coco(write_json(tmp_path, document), check_files=False)
+
+
+@pytest.mark.parametrize(
+    ("written", "on_disk"),
+    [
+        ("images\\a.png", "images/a.png"),
+        ("./images/a.png", "images/a.png"),
+        ("images/m\u00e4r.png", "images/ma\u0308r.png"),
+        ("images\\ma\u0308r.png", "images/m\u00e4r.png"),
+        ("odd\\name.png", "odd\\name.png"),
+    ],
+)
+def test_other_ways_to_write_a_file_name_find_the_file(
+    tmp_path: Path, written: str, on_disk: str
+) -> None:
+    file = tmp_path / on_disk
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"")
+    document = example()
+    document["images"] = [document["images"][0] | {"file_name": written}]
+    (record,) = read_coco(write_json(tmp_path, document)).records
+    assert record.path == file
+    assert record.file_name == written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simfrcnn.data.coco import BoxOutsideError
+from simfrcnn.data.coco_entries import BoxOutsideError, SubPixelError
 from simfrcnn.data.inspect.checks.model import (
     CheckedSet,
     CheckSettings,
@@ -21,13 +21,22 @@ def check_refused_entries(collection: Collection, settings: CheckSettings) -> It
     """Entries without which the file cannot be used: boxes that leave their image, and others."""
     refused = [(s, error) for s in collection.sets for error in s.refused]
     outside = [(s, error) for s, error in refused if isinstance(error, BoxOutsideError)]
-    others = [(s, error) for s, error in refused if not isinstance(error, BoxOutsideError)]
+    fractions = [(s, error) for s, error in refused if isinstance(error, SubPixelError)]
+    known = (BoxOutsideError, SubPixelError)
+    others = [(s, error) for s, error in refused if not isinstance(error, known)]
     yield from found(
         "box_outside_image",
         Severity.ERROR,
         "boxes leave their image: it, or they, belong to another version of the data",
         "clip the boxes, or correct the image's size in the annotation file",
         (_example(s, error) for s, error in outside),
+    )
+    yield from found(
+        "boxes_in_fractions",
+        Severity.ERROR,
+        "all boxes are smaller than a pixel, and training refuses the file",
+        "write boxes in pixels (simfrcnn prepare-data coco --boxes fractions)",
+        (_example(s, error) for s, error in fractions),
     )
     yield from found(
         "refused_entry",

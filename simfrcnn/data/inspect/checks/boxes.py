@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simfrcnn.data.inspect.checks.facts import BoxFacts, ImageFacts
+from simfrcnn.data.inspect.checks.measures import BoxMeasures, ImageMeasures
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
     Collection,
@@ -32,9 +32,9 @@ def check_boxes_on_breast(collection: Collection, settings: CheckSettings) -> It
         "boxes lie outside the breast: a wrong place, a mirrored image, or a wrong size",
         "look at them (simfrcnn data show); correct the box, or take the image out",
         (
-            example(entry, f"{_shown(finding)}: {facts.breast_share:.0%} of it is breast")
-            for entry, finding, facts in _measured_boxes(collection)
-            if facts.breast_share < _LEAST_BREAST_SHARE
+            example(entry, f"{_shown(finding)}: {measures.breast_share:.0%} of it is breast")
+            for entry, finding, measures in _measured_boxes(collection)
+            if measures.breast_share < _LEAST_BREAST_SHARE
         ),
     )
 
@@ -51,10 +51,13 @@ def check_small_boxes(collection: Collection, settings: CheckSettings) -> Iterat
         f"them (IoU below {_MATCH_IOU:g}; a square of less than {least:.0f})",
         "train at a larger size or with smaller anchors (simfrcnn data show suggests some)",
         (
-            example(entry, f"{_shown(finding)}: {facts.width_px:.1f} x {facts.height_px:.1f} there")
-            for entry, finding, facts in _measured_boxes(collection)
+            example(
+                entry,
+                f"{_shown(finding)}: {measures.width_px:.1f} x {measures.height_px:.1f} there",
+            )
+            for entry, finding, measures in _measured_boxes(collection)
             if not finding.iscrowd
-            and facts.width_px * facts.height_px < _MATCH_IOU * anchor * anchor
+            and measures.width_px * measures.height_px < _MATCH_IOU * anchor * anchor
         ),
     )
 
@@ -114,11 +117,11 @@ def check_boxes_at_edge(collection: Collection, settings: CheckSettings) -> Iter
     )
 
 
-def _measured_boxes(collection: Collection) -> Iterator[tuple[Entry, Finding, BoxFacts]]:
+def _measured_boxes(collection: Collection) -> Iterator[tuple[Entry, Finding, BoxMeasures]]:
     for entry in collection.entries:
-        if isinstance(entry.facts, ImageFacts):
+        if isinstance(entry.measures, ImageMeasures):
             for finding in entry.record.findings:
-                yield entry, finding, entry.facts.boxes[finding.box]
+                yield entry, finding, entry.measures.boxes[finding.box]
 
 
 def _is_at_edge(box: Box, entry: Entry) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simfrcnn.data.inspect.checks.facts import ImageFacts
+from simfrcnn.data.inspect.checks.measures import ImageMeasures
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
     Collection,
@@ -60,14 +60,14 @@ def _same_pixels(collection: Collection) -> list[list[Entry]]:
     readable = (
         entry
         for entry in collection.entries
-        if isinstance(entry.facts, ImageFacts) and entry.facts.grey_range > 0
+        if isinstance(entry.measures, ImageMeasures) and entry.measures.grey_range > 0
     )
     return list(by_key(readable, _digest).values())
 
 
 def _digest(entry: Entry) -> str:
-    assert isinstance(entry.facts, ImageFacts)
-    return entry.facts.digest
+    assert isinstance(entry.measures, ImageMeasures)
+    return entry.measures.digest
 
 
 def _is_repeated(group: Sequence[Entry]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simfrcnn.data.inspect.checks.facts import Unreadable
+from simfrcnn.data.inspect.checks.measures import Unreadable
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
     Collection,
@@ -25,9 +25,9 @@ def check_readable(collection: Collection, settings: CheckSettings) -> Iterator[
         "image files cannot be read: training stops at the first",
         "fetch the files again, or take the images out of the annotation file",
         (
-            example(entry, entry.facts.reason)
+            example(entry, entry.measures.reason)
             for entry in collection.images()
-            if isinstance(entry.facts, Unreadable)
+            if isinstance(entry.measures, Unreadable)
         ),
     )
 
@@ -42,11 +42,11 @@ def check_size_as_stated(collection: Collection, settings: CheckSettings) -> Ite
         (
             example(
                 entry,
-                f"{facts.shape[1]} x {facts.shape[0]} pixels, stated are {entry.record.width} x "
-                f"{entry.record.height}",
+                f"{measures.shape[1]} x {measures.shape[0]} pixels, stated are "
+                f"{entry.record.width} x {entry.record.height}",
             )
-            for entry, facts in collection.measured()
-            if facts.shape != (entry.record.height, entry.record.width)
+            for entry, measures in collection.measured()
+            if measures.shape != (entry.record.height, entry.record.width)
         ),
     )
 
@@ -60,7 +60,7 @@ def check_blank(collection: Collection, settings: CheckSettings) -> Iterator[Def
         "fetch the files again, or take the images out",
         (
             example(entry)
-            for entry, facts in collection.measured()
-            if facts.grey_range <= BLANK_RANGE
+            for entry, measures in collection.measured()
+            if measures.grey_range <= BLANK_RANGE
         ),
     )

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from simfrcnn.data.inspect.checks.facts import ImageFacts
 from simfrcnn.data.inspect.checks.files import BLANK_RANGE
+from simfrcnn.data.inspect.checks.measures import ImageMeasures
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
     Collection,
@@ -34,7 +34,7 @@ def check_polarity(collection: Collection, settings: CheckSettings) -> Iterator[
         Severity.WARNING,
         "images look inverted: their largest even area, the air, is white",
         "invert them when the data set is prepared (MONOCHROME1 that was not inverted?)",
-        (example(entry) for entry, facts in _pictures(collection) if _is_negative(facts)),
+        (example(entry) for entry, measures in _pictures(collection) if _is_negative(measures)),
     )
 
 
@@ -46,9 +46,9 @@ def check_saturation(collection: Collection, settings: CheckSettings) -> Iterato
         f"more than {_SATURATED_SHARE:.0%} of the breast is pure white: what it held there is lost",
         "take a wider window, or the full bit depth, when the data set is prepared",
         (
-            example(entry, f"{facts.saturated_share:.0%}")
-            for entry, facts in _pictures(collection)
-            if _is_saturated(facts)
+            example(entry, f"{measures.saturated_share:.0%}")
+            for entry, measures in _pictures(collection)
+            if _is_saturated(measures)
         ),
     )
 
@@ -61,9 +61,9 @@ def check_range(collection: Collection, settings: CheckSettings) -> Iterator[Def
         "images use little of the grey scale: perhaps 16 bits read as 8, or a wrong window",
         "prepare them again with the full bit depth",
         (
-            example(entry, f"{facts.grey_range:.0f} of 255 grey levels")
-            for entry, facts in _pictures(collection)
-            if _is_narrow(facts)
+            example(entry, f"{measures.grey_range:.0f} of 255 grey levels")
+            for entry, measures in _pictures(collection)
+            if _is_narrow(measures)
         ),
     )
 
@@ -71,9 +71,9 @@ def check_range(collection: Collection, settings: CheckSettings) -> Iterator[Def
 def check_outliers(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Images that are much brighter, darker or harder than the others, for no other reason here."""
     pictures = [
-        (entry, facts)
-        for entry, facts in _pictures(collection)
-        if not (_is_negative(facts) or _is_saturated(facts) or _is_narrow(facts))
+        (entry, measures)
+        for entry, measures in _pictures(collection)
+        if not (_is_negative(measures) or _is_saturated(measures) or _is_narrow(measures))
     ]
     measures = (
         _far_from_others("median grey of the breast", [f.median_grey for _, f in pictures]),
@@ -106,20 +106,20 @@ def _far_from_others(name: str, values: Sequence[float]) -> list[str]:
     ]
 
 
-def _pictures(collection: Collection) -> Iterator[tuple[Entry, ImageFacts]]:
+def _pictures(collection: Collection) -> Iterator[tuple[Entry, ImageMeasures]]:
     """The images that hold a picture as a display would show it."""
-    for entry, facts in collection.measured():
-        if facts.grey_range > BLANK_RANGE and not facts.is_raw:
-            yield entry, facts
+    for entry, measures in collection.measured():
+        if measures.grey_range > BLANK_RANGE and not measures.is_raw:
+            yield entry, measures
 
 
-def _is_negative(facts: ImageFacts) -> bool:
-    return facts.air_balance < _NEGATIVE_BALANCE and facts.edge_balance < 0
+def _is_negative(measures: ImageMeasures) -> bool:
+    return measures.air_balance < _NEGATIVE_BALANCE and measures.edge_balance < 0
 
 
-def _is_saturated(facts: ImageFacts) -> bool:
-    return facts.saturated_share > _SATURATED_SHARE and not _is_negative(facts)
+def _is_saturated(measures: ImageMeasures) -> bool:
+    return measures.saturated_share > _SATURATED_SHARE and not _is_negative(measures)
 
 
-def _is_narrow(facts: ImageFacts) -> bool:
-    return facts.grey_range < _NARROW_RANGE
+def _is_narrow(measures: ImageMeasures) -> bool:
+    return measures.grey_range < _NARROW_RANGE

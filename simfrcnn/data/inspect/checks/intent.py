@@ -22,7 +22,7 @@ from simfrcnn.records import RAW_ATTRIBUTE
 def check_intent(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Raw images, which no display shows and training refuses."""
     images = list(collection.measured())
-    raw = [entry for entry, facts in images if facts.is_raw]
+    raw = [entry for entry, measures in images if measures.is_raw]
     mixed = f", among {len(images) - len(raw)} others" if len(raw) < len(images) else ""
     yield from found(
         "for_processing",

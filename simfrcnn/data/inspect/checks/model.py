@@ -5,15 +5,16 @@ A check is a function of a :class:`Collection` and gives :class:`Defect` s, none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.data.inspect.checks.facts import ImageFacts, Unreadable
+from simfrcnn.data.inspect.checks.measures import ImageMeasures, Unreadable
 from simfrcnn.errors import AnnotationError
-from simfrcnn.records import ImageRecord, Pathology
+from simfrcnn.labels import Tally, tally_of, training_roles
+from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 
 
@@ -62,14 +63,20 @@ class CheckedSet:
         """The file's name, which is what a config asks for: ``train`` of ``mias/train``."""
         return self.annotated.path.stem
 
+    def tally(self, target_classes: tuple[str, ...]) -> Tally:
+        """What its labels come to in a training with the default rules."""
+        records = self.annotated.records
+        roles = training_roles(records, target_classes, "exclude")
+        return tally_of(records, roles, target_classes=target_classes)
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as one annotation file lists it; ``facts`` is None when pixels were not read."""
+    """One image as one annotation file lists it; ``measures`` is None when pixels were not read."""
 
     set: CheckedSet
     record: ImageRecord
-    facts: ImageFacts | Unreadable | None
+    measures: ImageMeasures | Unreadable | None
 
     @property
     def split(self) -> str:
@@ -120,7 +127,7 @@ class Collection:
     @property
     def is_measured(self) -> bool:
         """Whether image files were read."""
-        return any(entry.facts is not None for entry in self.entries)
+        return any(entry.measures is not None for entry in self.entries)
 
     def images(self) -> Iterable[Entry]:
         """Each image file once, however many annotation files list it."""
@@ -129,11 +136,11 @@ class Collection:
             first.setdefault(entry.record.path, entry)
         return first.values()
 
-    def measured(self) -> Iterator[tuple[Entry, ImageFacts]]:
+    def measured(self) -> Iterator[tuple[Entry, ImageMeasures]]:
         """Each image file that was read, once, with what its pixels say."""
         for entry in self.images():
-            if isinstance(entry.facts, ImageFacts):
-                yield entry, entry.facts
+            if isinstance(entry.measures, ImageMeasures):
+                yield entry, entry.measures
 
 
 Check = Callable[[Collection, CheckSettings], Iterable[Defect]]
@@ -151,11 +158,6 @@ def found(
     cases = tuple(examples)
     if cases:
         yield Defect(key, severity, what, remedy, cases)
-
-
-def is_called_malignant(record: ImageRecord, target_classes: Sequence[str]) -> bool:
-    """Whether the record says that its breast holds a target finding."""
-    return record.pathology is Pathology.MALIGNANT or record.is_positive(tuple(target_classes))
 
 
 def by_key(entries: Iterable[Entry], key: Callable[[Entry], str]) -> Mapping[str, list[Entry]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import read_coco
-from simfrcnn.data.inspect.checks.facts import ImageFacts, Task, Unreadable, measure
+from simfrcnn.data.inspect.checks.measures import ImageMeasures, Task, Unreadable, measure
 from simfrcnn.data.inspect.checks.model import CheckedSet, Collection, Entry
 from simfrcnn.data.parallel import in_parallel
 from simfrcnn.errors import AnnotationError, DataError
@@ -70,15 +70,17 @@ def collect(
         read_pixels: False takes what the annotation files say alone, in seconds.
         n_workers: Processes, as for :func:`simfrcnn.data.parallel.in_parallel`.
     """
-    facts: dict[Path, ImageFacts | Unreadable] = {}
+    measures: dict[Path, ImageMeasures | Unreadable] = {}
     if read_pixels:
         tasks = _tasks([record for s in sets for record in s.annotated.records], settings)
         measured = in_parallel(measure, tasks, title="check", unit="image", n_workers=n_workers)
-        facts = {task.path: result for task, result in zip(tasks, measured, strict=True)}
+        measures = {task.path: result for task, result in zip(tasks, measured, strict=True)}
     return Collection(
         sets=tuple(sets),
         entries=tuple(
-            Entry(s, record, facts.get(record.path)) for s in sets for record in s.annotated.records
+            Entry(s, record, measures.get(record.path))
+            for s in sets
+            for record in s.annotated.records
         ),
     )
 

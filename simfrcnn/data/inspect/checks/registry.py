@@ -19,6 +19,12 @@ from simfrcnn.data.inspect.checks.greys import (
     check_saturation,
 )
 from simfrcnn.data.inspect.checks.intent import check_intent
+from simfrcnn.data.inspect.checks.labels import (
+    check_class_names,
+    check_crowds,
+    check_pixels_of_boxes,
+    check_stated_normal,
+)
 from simfrcnn.data.inspect.checks.model import Check, CheckSettings, Collection, Defect, Severity
 from simfrcnn.data.inspect.checks.patients import check_exams, check_patients
 from simfrcnn.data.inspect.checks.sizes import check_shape, check_spacing
@@ -42,9 +48,13 @@ CHECKS: tuple[Check, ...] = (
     check_contradictions,
     check_composition,
     check_not_known,
+    check_class_names,
+    check_crowds,
+    check_stated_normal,
     check_views_stated,
     check_sides,
     check_boxes_on_breast,
+    check_pixels_of_boxes,
     check_small_boxes,
     check_large_boxes,
     check_repeated_boxes,

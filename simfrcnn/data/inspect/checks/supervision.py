@@ -14,8 +14,8 @@ from simfrcnn.data.inspect.checks.model import (
     by_key,
     example,
     found,
-    is_called_malignant,
 )
+from simfrcnn.labels import has_target
 from simfrcnn.records import Supervision
 
 
@@ -23,9 +23,7 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
     """Images that would train as normal although they, or their breast, are called malignant."""
     targets = settings.target_classes
     malignant_breasts = {
-        entry.record.breast_id
-        for entry in collection.entries
-        if is_called_malignant(entry.record, targets)
+        entry.record.breast_id for entry in collection.entries if has_target(entry.record, targets)
     }
     normals = [e for e in collection.entries if e.record.is_known_normal(targets)]
     yield from found(
@@ -38,7 +36,7 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         (
             example(e, f"supervision {e.record.supervision.value!r}")
             for e in normals
-            if is_called_malignant(e.record, targets)
+            if has_target(e.record, targets)
         ),
     )
     yield from found(
@@ -49,8 +47,7 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         (
             example(e)
             for e in normals
-            if e.record.breast_id in malignant_breasts
-            and not is_called_malignant(e.record, targets)
+            if e.record.breast_id in malignant_breasts and not has_target(e.record, targets)
         ),
     )
 
@@ -93,7 +90,7 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
             without["image"].append(Example(name))
             continue
         classes = sorted({f.category for e in entries for f in e.record.findings})
-        if not any(_trains_as_positive(e, settings) for e in entries):
+        if not any(_has_complete_targets(e, settings) for e in entries):
             have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
             without["positive"].append(Example(name, detail=have))
         if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
@@ -122,6 +119,7 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
     )
 
 
-def _trains_as_positive(entry: Entry, settings: CheckSettings) -> bool:
+def _has_complete_targets(entry: Entry, settings: CheckSettings) -> bool:
+    """Crowd regions count: that they do not train is another defect."""
     is_positive = entry.record.is_positive(settings.target_classes)
     return is_positive and entry.record.supervision is Supervision.BOXES

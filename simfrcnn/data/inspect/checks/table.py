@@ -75,6 +75,7 @@ def document(
                 "n_images": len(checked.annotated.records),
                 "n_patients": len({record.patient_id for record in checked.annotated.records}),
                 "n_boxes": sum(len(record.findings) for record in checked.annotated.records),
+                "labels": checked.tally(settings.target_classes).to_dict(),
             }
             for checked in collection.sets
         ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simfrcnn.data.inspect.checks.facts import ImageFacts
+from simfrcnn.data.inspect.checks.measures import ImageMeasures
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
     Collection,
@@ -86,8 +86,8 @@ def check_sides(collection: Collection, settings: CheckSettings) -> Iterator[Def
 
 def _sided(collection: Collection) -> Iterator[Entry]:
     """The images whose laterality is stated and whose chest wall is clear, each file once."""
-    for entry, facts in collection.measured():
-        if entry.record.laterality is not None and facts.chest_wall is not None:
+    for entry, measures in collection.measured():
+        if entry.record.laterality is not None and measures.chest_wall is not None:
             yield entry
 
 
@@ -111,9 +111,9 @@ def _laterality(entry: Entry) -> Laterality:
 
 
 def _side(entry: Entry) -> Laterality:
-    assert isinstance(entry.facts, ImageFacts)
-    assert entry.facts.chest_wall is not None
-    return entry.facts.chest_wall
+    assert isinstance(entry.measures, ImageMeasures)
+    assert entry.measures.chest_wall is not None
+    return entry.measures.chest_wall
 
 
 def _shown(side: Laterality) -> str:

@@ -181,6 +181,32 @@ def box_at_edge(files):
     files.change("train", BOXED, findings=(finding,))
 
 
+def crowd_alone(files):
+    finding = replace(files.sets["train"][BOXED].findings[0], iscrowd=True)
+    files.change("train", BOXED, findings=(finding,))
+
+
+def crowd_among_boxes(files):
+    (finding,) = files.sets["train"][BOXED].findings
+    other = replace(finding, box=(30.0, 20.0, 50.0, 40.0), finding_id=900, iscrowd=True)
+    files.change("train", BOXED, findings=(finding, other))
+
+
+def other_word(files):
+    box = replace(files.sets["train"][BOXED].findings[0], category="cancers", finding_id=901)
+    files.change("train", NORMAL, findings=(replace(box, pathology=None),))
+
+
+def other_spelling(files):
+    box = replace(files.sets["train"][BOXED].findings[0], category="Malignant ", finding_id=901)
+    files.change("train", NORMAL, findings=(replace(box, pathology=None),))
+
+
+def malignant_finding_of_another_class(files):
+    box = replace(files.sets["train"][BOXED].findings[0], category="benign", finding_id=901)
+    files.change("train", NORMAL, findings=(box,), supervision=Supervision.BOXES)
+
+
 def inverted(files):
     path = files.sets["train"][NORMAL].path
     files.pixels[path] = 255 - files.pixels[path]
@@ -250,6 +276,11 @@ def oblong_pixels(files):
         (large_box, "box_too_large", WARNING, [4]),
         (box_twice, "box_twice", WARNING, [4]),
         (box_at_edge, "box_at_edge", NOTE, [4]),
+        (crowd_alone, "crowd_alone", WARNING, [4]),
+        (crowd_among_boxes, "crowd_among_boxes", WARNING, [4]),
+        (other_word, "class_like_a_target", WARNING, [3]),
+        (other_spelling, "class_spelling", ERROR, [3]),
+        (malignant_finding_of_another_class, "malignant_without_box", ERROR, [3]),
         (inverted, "inverted", WARNING, [3]),
         (saturated, "saturated", WARNING, [3]),
         (brighter, "grey_outlier", WARNING, [3]),
@@ -454,7 +485,7 @@ def test_a_picture_prepared_as_input_is_measured_as_it_is(tmp_path):
     sets = read_sets([write_spoilt(tmp_path, prepare) / "train.json"])
     collection = collect(sets, SETTINGS.input, n_workers=0)
     boxed = collection.entries[4 + BOXED]
-    assert (boxed.facts.boxes[BOX].width_px, boxed.facts.boxes[BOX].height_px) == (26, 30)
+    assert (boxed.measures.boxes[BOX].width_px, boxed.measures.boxes[BOX].height_px) == (26, 30)
     assert run_checks(collection, SETTINGS) == []
 
 
@@ -573,3 +604,56 @@ def test_no_patients_name_is_shown(spoilt_thrice):
     text = table(defects, 120) + json.dumps(document(defects, collection, SETTINGS))
     assert SECRET_NAME not in text
     assert "Doe" not in text
+
+
+def spoilt_document(folder, change):
+    """The good set, with its training file changed as JSON."""
+    write_files(folder, good_files(folder))
+    document = json.loads((folder / "train.json").read_text())
+    change(document)
+    (folder / "train.json").write_text(json.dumps(document))
+    return defects_in(folder / "train.json", read_pixels=False)
+
+
+def test_target_boxes_that_are_all_crowd_regions_are_an_error(tmp_path):
+    def change(document):
+        for box in document["annotations"]:
+            box["iscrowd"] = 1
+
+    defects = spoilt_document(tmp_path, change)
+    assert list(defects) == ["crowd_alone"]
+    assert defects["crowd_alone"].severity is ERROR
+    assert defects["crowd_alone"].n_images == 4
+
+
+def test_boxes_in_fractions_of_the_image_are_an_error_once_a_file(tmp_path):
+    def change(document):
+        for box in document["annotations"]:
+            x, y, width, height = box["bbox"]
+            box["bbox"] = [x / WIDTH, y / HEIGHT, width / WIDTH, height / HEIGHT]
+
+    defects = spoilt_document(tmp_path, change)
+    assert {key for key in defects if defects[key].severity is ERROR} == {"boxes_in_fractions"}
+    (example,) = defects["boxes_in_fractions"].examples
+    assert "all 4 boxes are smaller than one pixel" in example.detail
+    assert "box_below_pixel" not in defects
+
+
+def test_one_box_below_a_pixel_among_others_is_reported(tmp_path):
+    def change(document):
+        document["annotations"][0]["bbox"] = [0.4, 0.5, 0.1, 0.1]
+
+    defects = spoilt_document(tmp_path, change)
+    assert defects["box_below_pixel"].severity is WARNING
+    assert defects["box_below_pixel"].n_images == 1
+
+
+def test_a_stated_normal_with_a_target_box_is_an_error(tmp_path):
+    settings = replace(SETTINGS, target_classes=("benign",))
+    files = good_files(tmp_path)
+    box = replace(files.sets["train"][BOXED].findings[0], category="benign", pathology=None)
+    files.change("train", NORMAL, findings=(replace(box, finding_id=901),))
+    write_files(tmp_path, files)
+    defects = defects_in(tmp_path / "train.json", settings=settings, read_pixels=False)
+    assert images_of(defects["normal_with_target_box"]) == [3]
+    assert defects["normal_with_target_box"].severity is ERROR

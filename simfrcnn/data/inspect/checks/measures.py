@@ -59,7 +59,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class BoxFacts:
+class BoxMeasures:
     """A box as the network sees it: its sides in input pixels, and the share that is breast."""
 
     width_px: float
@@ -68,7 +68,7 @@ class BoxFacts:
 
 
 @dataclass(frozen=True)
-class ImageFacts:
+class ImageMeasures:
     """What one image's pixels say.
 
     Attributes:
@@ -96,10 +96,10 @@ class ImageFacts:
     saturated_share: float
     air_balance: float
     edge_balance: float
-    boxes: Mapping[Box, BoxFacts]
+    boxes: Mapping[Box, BoxMeasures]
 
 
-def measure(task: Task) -> ImageFacts | Unreadable:
+def measure(task: Task) -> ImageMeasures | Unreadable:
     """Read one image and measure it; what cannot be read is a result, not an exception."""
     try:
         greys, is_raw = _read(task.path)
@@ -111,7 +111,7 @@ def measure(task: Task) -> ImageFacts | Unreadable:
     low, high = np.percentile(grid, (0.5, 99.5)).tolist()
     margin = _AIR_TOLERANCE * (high - low)
     dark, bright = low + margin, high - margin
-    return ImageFacts(
+    return ImageMeasures(
         shape=(pixels.shape[0], pixels.shape[1]),
         digest=_digest(pixels),
         is_raw=is_raw,
@@ -121,7 +121,7 @@ def measure(task: Task) -> ImageFacts | Unreadable:
         saturated_share=float(np.mean(breast == 255)),
         air_balance=_balance(grid, dark, bright),
         edge_balance=_balance(_edges(grid), dark, bright),
-        boxes=_box_facts(task, pixels, mask),
+        boxes=_box_measures(task, pixels, mask),
     )
 
 
@@ -163,15 +163,15 @@ def _digest(pixels: NDArray[np.uint8]) -> str:
     return min(hashlib.blake2b(size + view.tobytes(), digest_size=16).hexdigest() for view in views)
 
 
-def _box_facts(
+def _box_measures(
     task: Task, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]
-) -> dict[Box, BoxFacts]:
+) -> dict[Box, BoxMeasures]:
     if not task.boxes:
         return {}
     scale_x, scale_y = _scales(task, pixels)
     to_mask = mask.shape[0] / pixels.shape[0], mask.shape[1] / pixels.shape[1]
     return {
-        box: BoxFacts(
+        box: BoxMeasures(
             width_px=(box[2] - box[0]) * scale_x,
             height_px=(box[3] - box[1]) * scale_y,
             breast_share=_share(mask, box, to_mask),

@@ -1,0 +1,280 @@
+"""What does one entry of a COCO file say, and what is written of one record or finding?
+
+Boxes are XYWH in the file and XYXY everywhere else. Every message begins with the file and the
+entry.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from simfrcnn import fields
+from simfrcnn.errors import AnnotationError
+from simfrcnn.records import (
+    Box,
+    Finding,
+    FindingSource,
+    ImageRecord,
+    Laterality,
+    Pathology,
+    Supervision,
+    ViewPosition,
+)
+
+REQUIRED = {
+    "images": ("id", "file_name", "height", "width", "patient_id", "exam_id", "supervision"),
+    "annotations": ("id", "image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
+"""List of the file -> the keys that each of its entries has."""
+KINDS = {"images": "image", "annotations": "annotation", "categories": "category"}
+"""List of the file -> what to call one entry of it."""
+_TOLERANCE_PX = 1e-2
+"""Boxes that leave the image by less are rounding, and are clipped; by more, an error."""
+_NO_ATTRIBUTES: Mapping[str, str] = {}
+
+
+class BoxOutsideError(AnnotationError):
+    """A box that leaves its image: the commonest defect, with a remedy of its own."""
+
+
+class SubPixelError(AnnotationError):
+    """All boxes of a file are smaller than a pixel: mostly they are fractions of the image."""
+
+
+# Reading
+
+
+def number_of(where: str, entry: Mapping[str, Any], key: str) -> int:
+    """An id; of a text, the message says what to do."""
+    try:
+        return fields.whole(where, entry, key)
+    except AnnotationError as error:
+        if not isinstance(entry.get(key), str):
+            raise
+        raise AnnotationError(f"{error}; simfrcnn prepare-data coco numbers text ids") from None
+
+
+def read_category(path: Path, entry: Mapping[str, Any]) -> tuple[int, str]:
+    """Id and name of a class."""
+    where = f"{path}: category {entry.get('id')!r}"
+    return number_of(where, entry, "id"), fields.text(where, entry, "name")
+
+
+def read_finding(
+    path: Path, entry: Mapping[str, Any], categories: Mapping[int, str]
+) -> tuple[int, Finding]:
+    """The id of its image, and the finding."""
+    where = f"{path}: annotation {entry.get('id')!r}"
+    finding_id = number_of(where, entry, "id")
+    category_id = number_of(where, entry, "category_id")
+    if category_id not in categories:
+        legal = ", ".join(f"{key} ({name})" for key, name in categories.items()) or "none"
+        raise AnnotationError(
+            f"{where}: category_id {category_id} is unknown; 'categories' has {legal}"
+        )
+    finding = Finding(
+        box=_box(where, entry),
+        category=categories[category_id],
+        finding_id=finding_id,
+        pathology=fields.enum_member(where, entry, "pathology", Pathology),
+        lesion_id=fields.optional(where, entry, "lesion_id", fields.text),
+        source=fields.enum_member(where, entry, "source", FindingSource)
+        or FindingSource.RADIOLOGIST,
+        score=fields.optional(where, entry, "score", fields.number),
+        iscrowd=_is_crowd(where, entry),
+    )
+    return number_of(where, entry, "image_id"), finding
+
+
+def _is_crowd(where: str, entry: Mapping[str, Any]) -> bool:
+    value = entry.get("iscrowd")
+    if value not in (None, 0, 1):
+        raise AnnotationError(f"{where}: 'iscrowd' must be 0 or 1, not {fields.shown(value)}")
+    return bool(value)
+
+
+def _box(where: str, entry: Mapping[str, Any]) -> Box:
+    bbox = fields.present(where, entry, "bbox")
+    numbers = isinstance(bbox, list) and all(type(number) in (int, float) for number in bbox)
+    if not numbers or len(bbox) != 4 or not all(math.isfinite(number) for number in bbox):
+        raise AnnotationError(
+            f"{where}: bbox must be four finite numbers, not {fields.shown(bbox)}"
+        )
+    x, y, width, height = bbox
+    if width <= 0 or height <= 0:
+        raise AnnotationError(
+            f"{where}: bbox {bbox} has no area; a box is [x, y, width, height] with both above 0"
+        )
+    return float(x), float(y), float(x + width), float(y + height)
+
+
+def read_record(
+    path: Path, entry: Mapping[str, Any], findings: Mapping[int, Sequence[Finding]]
+) -> ImageRecord:
+    """One image with its findings, of all those by image id."""
+    where = f"{path}: image {entry.get('id')!r}"
+    image_id = number_of(where, entry, "id")
+    height, width = fields.positive(where, entry, "height"), fields.positive(where, entry, "width")
+    supervision = fields.enum_member(where, entry, "supervision", Supervision)
+    if supervision is None:
+        raise AnnotationError(f"{where}: 'supervision' is missing; {supervision_help()}")
+    file_name = fields.text(where, entry, "file_name")
+    own = tuple(
+        _inside(path, image_id, finding, height, width) for finding in findings.get(image_id, ())
+    )
+    if supervision is Supervision.NORMAL:
+        _require_normal(where, own)
+    return ImageRecord(
+        image_id=image_id,
+        file_name=file_name,
+        path=_place(path.parent, file_name),
+        height=height,
+        width=width,
+        patient_id=fields.text(where, entry, "patient_id"),
+        exam_id=fields.text(where, entry, "exam_id"),
+        supervision=supervision,
+        laterality=fields.enum_member(where, entry, "laterality", Laterality),
+        view_position=fields.enum_member(where, entry, "view_position", ViewPosition),
+        pixel_spacing_mm=_spacing(where, entry),
+        pathology=fields.enum_member(where, entry, "pathology", Pathology),
+        split=fields.optional(where, entry, "split", fields.text),
+        findings=own,
+        attributes=_attributes(where, entry),
+        prepared=fields.optional(where, entry, "prepared", fields.read_prepared),
+    )
+
+
+def supervision_help() -> str:
+    """What to write as ``supervision``."""
+    return f"it says what the labels mean, one of {fields.legal(Supervision)}"
+
+
+def _place(folder: Path, file_name: str) -> Path:
+    """Where an image lies; a name as Windows or macOS writes it finds its file as well.
+
+    The disk is asked only about names with a backslash or beyond ASCII: what stands there as it is
+    written goes first.
+    """
+    plain = Path(os.path.normpath(os.path.join(folder, file_name)))
+    if file_name.isascii() and "\\" not in file_name:
+        return plain
+    slashed = file_name.replace("\\", "/")
+    forms = [slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    places = [plain, *(Path(os.path.normpath(os.path.join(folder, form))) for form in forms)]
+    return next((place for place in places if place.exists()), places[1])
+
+
+def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int) -> Finding:
+    x1, y1, x2, y2 = finding.box
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return finding
+    slack = _TOLERANCE_PX
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    within = x1 >= -slack and y1 >= -slack and x2 <= width + slack and y2 <= height + slack
+    if not within or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        raise BoxOutsideError(
+            f"{path}: annotation {finding.finding_id}: bbox [{x1:g}, {y1:g}, {x2 - x1:g}, "
+            f"{y2 - y1:g}] (XYWH) leaves image {image_id}, which is {width} wide and {height} "
+            "high: clip it or correct the size"
+        )
+    return replace(finding, box=clipped)
+
+
+def _require_normal(where: str, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        if finding.category == "malignant" or finding.pathology is Pathology.MALIGNANT:
+            raise AnnotationError(
+                f"{where}: supervision is 'normal', but annotation {finding.finding_id} is "
+                "malignant: use 'boxes', or remove the annotation"
+            )
+
+
+def _spacing(where: str, entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    spacing = entry.get("pixel_spacing_mm")
+    if spacing is None:
+        return None
+    numbers = isinstance(spacing, list) and all(type(mm) in (int, float) for mm in spacing)
+    if not numbers or len(spacing) != 2 or not all(0 < mm < math.inf for mm in spacing):
+        raise AnnotationError(
+            f"{where}: pixel_spacing_mm must be [row, column] in mm, both above 0, or null, "
+            f"not {fields.shown(spacing)}"
+        )
+    return float(spacing[0]), float(spacing[1])
+
+
+def _attributes(where: str, entry: Mapping[str, Any]) -> Mapping[str, str]:
+    attributes = entry.get("attributes")
+    if not attributes:
+        return _NO_ATTRIBUTES
+    if not isinstance(attributes, dict) or not all(
+        isinstance(value, str) for value in attributes.values()
+    ):
+        raise AnnotationError(f"{where}: 'attributes' must be an object of strings")
+    return attributes
+
+
+# Writing
+
+
+def image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
+    """What is written of an image, in a file that lies in ``folder``."""
+    spacing = record.pixel_spacing_mm
+    # Absent, not null, where the picture is the source's own: such files stay as they always were.
+    prepared = {} if record.prepared is None else {"prepared": asdict(record.prepared)}
+    return {
+        "id": record.image_id,
+        "file_name": relative_to(folder, record),
+        "height": record.height,
+        "width": record.width,
+        "patient_id": record.patient_id,
+        "exam_id": record.exam_id,
+        "laterality": _value(record.laterality),
+        "view_position": _value(record.view_position),
+        "pixel_spacing_mm": list(spacing) if spacing else None,
+        "pathology": _value(record.pathology),
+        "supervision": record.supervision.value,
+        "split": record.split,
+        "attributes": dict(record.attributes),
+        **prepared,
+    }
+
+
+def relative_to(folder: Path, record: ImageRecord) -> str:
+    """``file_name`` of a record in a file that lies in ``folder``."""
+    return Path(os.path.relpath(record.path, folder)).as_posix()
+
+
+def annotation_entry(
+    path: Path, record: ImageRecord, finding: Finding, ids: Mapping[str, int]
+) -> dict[str, Any]:
+    """What is written of a finding; ``ids`` are those of the classes, by name."""
+    if finding.category not in ids:
+        raise AnnotationError(
+            f"{path}: finding {finding.finding_id} of image {record.image_id} is a "
+            f"'{finding.category}'; the categories are {', '.join(ids) or 'none'}"
+        )
+    x1, y1, x2, y2 = finding.box
+    return {
+        "id": finding.finding_id,
+        "image_id": record.image_id,
+        "category_id": ids[finding.category],
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+        "iscrowd": int(finding.iscrowd),
+        "pathology": _value(finding.pathology),
+        "lesion_id": finding.lesion_id,
+        "source": finding.source.value,
+        "score": finding.score,
+    }
+
+
+def _value(member: Enum | None) -> str | None:
+    return None if member is None else str(member.value)

@@ -1,0 +1,39 @@
+"""Every public function and class has an example, and every example runs as it stands."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+from typing import Any
+
+import pytest
+
+import simfrcnn
+
+PUBLIC = {
+    name: value
+    for name in simfrcnn.__all__
+    if inspect.isroutine(value := getattr(simfrcnn, name)) or inspect.isclass(value)
+}
+
+
+def examples_of(name: str) -> list[doctest.DocTest]:
+    """The examples in the docstring of a public name, and in those of a class's public methods."""
+    value: Any = PUBLIC[name]
+    module = importlib.import_module(value.__module__)
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(value, name, module=module, globs={"simfrcnn": simfrcnn, **vars(module)})
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_the_examples_of_a_public_name_run(name: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    tests = examples_of(name)
+    assert tests, f"simfrcnn.{name} has no example in its docstring"
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for test in tests:
+        report: list[str] = []
+        runner.run(test, out=report.append)
+        assert runner.failures == 0, "".join(report)
