@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,18 @@ class Description:
         """Of a model that was built from a config; no operating point has been chosen yet."""
         data = cfg.DATASETS
         return cls(cfg.dump(), tuple(data.CLASSES), tuple(data.TARGET_CLASSES), card)
+
+    def after(self, steps: int, figures: Mapping[str, float] | None = None) -> Description:
+        """The same of a later step.
+
+        Args:
+            steps: Optimiser steps so far.
+            figures: Of a validation after that step, if there was one.
+        """
+        card = {**self.card, "steps": steps}
+        if figures is not None:
+            card["validation_in_training"] = dict(figures)
+        return replace(self, card=card)
 
     def entries(self) -> dict[str, Any]:
         """As they stand in the file."""
@@ -199,7 +211,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
