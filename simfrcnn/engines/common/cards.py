@@ -20,6 +20,11 @@ from simfrcnn.engines.contract import Deviation
 from simfrcnn.version import __version__
 
 CARD_SCHEMA = 1
+FIGURES = (
+    *("case/auc", "breast/auc", "image/auc", "finding/ap50", "froc/centre/all/sensitivity_at_1"),
+    *("case/youden/sensitivity", "case/youden/specificity"),
+)
+"""Those that a card quotes, as far as they are defined."""
 INTENDED_USE = "Research on the detection of breast cancer in mammograms."
 NOT_A_MEDICAL_DEVICE = "Not a medical device: what it finds must not guide the care of a patient."
 
@@ -82,6 +87,11 @@ def model_card(
         ],
         "licence": "",
     }
+
+
+def quoted(figures: Mapping[str, float]) -> dict[str, float]:
+    """Of the figures of a validation those that a card quotes."""
+    return {name: float(figures[name]) for name in FIGURES if name in figures}
 
 
 def lines_of(card: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fvcore.common.config import CfgNode
+
 from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import read_checkpoint, state_sha256
 from simfrcnn.engines.common.run_folder import CONFIG
@@ -42,6 +44,18 @@ def read_described(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if content["card"] is None:
         notes.append(f"{path.name} was written by an earlier version and has no model card.")
     return content, tuple(notes)
+
+
+def without_places(text: str) -> str:
+    """A resolved config, as YAML, without the places of data, results and weights on a disk."""
+    cfg = CfgNode.load_cfg(text)
+    if "OUTPUT_DIR" in cfg:
+        cfg.OUTPUT_DIR = "output"
+    if "FILES" in cfg.get("DATASETS", {}):
+        cfg.DATASETS.FILES = []
+    if "WEIGHTS" in cfg.get("MODEL", {}):  # not emptied: frozen statistics need some
+        cfg.MODEL.WEIGHTS = Path(cfg.MODEL.WEIGHTS).name
+    return str(cfg.dump())
 
 
 def _take_config(path: Path, content: dict[str, Any], notes: list[str]) -> None:

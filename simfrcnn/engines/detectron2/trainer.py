@@ -34,7 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
-from simfrcnn.engines.common.cards import model_card
+from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, Identity
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.resuming import Resumable
@@ -271,7 +271,7 @@ class Trainer(DefaultTrainer):
             self.folder / name,
             self.identity,
             steps_done=step,
-            description=self.description.after(step, figures),
+            description=self.description.after(step, quoted(figures) if figures else None),
         )
 
     def save_last(self, step: int) -> None:

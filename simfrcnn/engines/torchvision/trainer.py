@@ -15,7 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
-from simfrcnn.engines.common.cards import model_card
+from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_checkpoint
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
@@ -273,7 +273,7 @@ class _Training:
             self._save_best(figures)
 
     def _save_best(self, figures: Mapping[str, float]) -> None:
-        description = self.description.after(self.steps_done, figures)
+        description = self.description.after(self.steps_done, quoted(figures))
         save_checkpoint(self.folder / BEST, self.model, self.model.identity, None, description)
 
     def _figures(self, annotated: AnnotatedSet, step: int) -> dict[str, float]:
