@@ -118,7 +118,7 @@ def keep_in_checkpoints(
     Args:
         folder: The run folder.
         judged: The weights, by :func:`~simfrcnn.engines.common.checkpoints.weights_sha256`.
-        chosen: Their operating points; None where there was no validation set.
+        chosen: Their operating points; None, without a validation set, leaves those of the file.
         reports: Of the test sets, by name.
     """
     figures = [
@@ -127,13 +127,14 @@ def keep_in_checkpoints(
         for key in FIGURES
         if key in report.figures
     ]
-    document = None if chosen is None else operating.document_of(chosen)
+    changed: dict[str, Any] = {}
+    if chosen is not None:
+        changed["operating_points"] = operating.document_of(chosen)
     for path in (folder / BEST, folder / LAST):
         if not path.is_file() or weights_sha256(path) != judged:
             continue
         content = read_checkpoint(path)
-        card = {**(content["card"] or {}), "figures": figures}
-        changed = {"operating_points": document, "card": card}
+        changed["card"] = {**(content["card"] or {}), "figures": figures}
         if content["schema"] > 1 and any(content[key] != value for key, value in changed.items()):
             write_checkpoint(path, {**content, **changed})
             logger.info(f"operating points and figures are in {path}")
