@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from simfrcnn.artifacts import read_detections
     from simfrcnn.data.coco import read_coco
     from simfrcnn.dicom.mammogram import read_mammogram
+    from simfrcnn.workflows.training import train
 
-__all__ = ["__version__", "read_coco", "read_detections", "read_mammogram"]
+__all__ = ["__version__", "read_coco", "read_detections", "read_mammogram", "train"]
 
 _HOMES = {
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",
+    "train": "simfrcnn.workflows.training",
 }
 
 

@@ -1,22 +1,23 @@
-"""What several verbs share: the engine and config arguments, and the embedded phantoms."""
+"""What several verbs share: the engine and config arguments."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.cli import make_phantoms
 from simfrcnn.config import load_config
-from simfrcnn.data import catalog
 from simfrcnn.engines.contract import ENGINES, Engine, load_engine
 from simfrcnn.errors import ConfigError
-from simfrcnn.phantom.generate import MANIFEST
-from simfrcnn.phantom.presets import PRESETS
+from simfrcnn.workflows.phantoms import make_missing_phantoms
 
-_PHANTOM_FOLDERS = frozenset(f"phantom_{preset}" for preset in PRESETS)
+__all__ = [
+    "add_config_arguments",
+    "add_engine_argument",
+    "config_from",
+    "make_missing_phantoms",
+    "start_engine",
+]
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
@@ -62,29 +63,3 @@ def config_from(engine: Engine, arguments: argparse.Namespace) -> Any:
     if arguments.dataset and tuple(cfg.DATASETS.FILES) != tuple(arguments.dataset):
         raise ConfigError("give data set files by --dataset or by DATASETS.FILES, not by both")
     return cfg
-
-
-def make_missing_phantoms(cfg: Any) -> None:
-    """Make the embedded phantom data sets that the config names and that are not there yet."""
-    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
-    files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
-    for folder in _missing_phantom_folders(names, files):
-        print(f"making the embedded data set {folder.name} in {folder}", flush=True)
-        make_phantoms.run(
-            argparse.Namespace(
-                preset=folder.name.removeprefix("phantom_"),
-                out=folder,
-                seed=0,
-                workers=os.cpu_count() or 1,
-                overwrite=False,
-            )
-        )
-
-
-def _missing_phantom_folders(names: Sequence[str], files: dict[str, str]) -> list[Path]:
-    folders = {
-        catalog.datasets_root() / name.partition("/")[0]
-        for name in names
-        if name not in files and name.partition("/")[0] in _PHANTOM_FOLDERS
-    }
-    return sorted(folder for folder in folders if not (folder / MANIFEST).exists())

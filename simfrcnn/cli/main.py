@@ -28,6 +28,8 @@ VERBS = (
     "prepare_data",
     "data",
     "make_phantoms",
+    "export",
+    "show",
 )
 
 
@@ -90,8 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
     except SimFrcnnError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or "interrupted", file=sys.stderr)
         return 130
 
 

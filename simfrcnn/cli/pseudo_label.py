@@ -305,10 +305,9 @@ def _detection_keys(cfg: Any) -> dict[str, Any]:
 
 
 def _sha256_of_weights(weights: Path) -> str:
-    from simfrcnn.engines.common.checkpoints import read_checkpoint
+    from simfrcnn.engines.common.checkpoints import weights_sha256
 
-    read_checkpoint(weights)  # says what is wrong with it, if anything is
-    return sha256_of(weights)
+    return weights_sha256(weights)
 
 
 def _are_saved(path: Path, expected: dict[str, Any], chosen: Sequence[ImageRecord]) -> bool:

@@ -8,17 +8,10 @@ detections and the report of every test set.
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
-from typing import Any
+import sys
 
 from simfrcnn.cli import common
-from simfrcnn.data import catalog
-from simfrcnn.engines.common import checkpoints
-from simfrcnn.engines.common.device import check_device
-from simfrcnn.engines.contract import Engine
-from simfrcnn.errors import ConfigError
-from simfrcnn.training import recipe
+from simfrcnn.workflows import training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,55 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_config_arguments(parser)
 
 
-@catalog.reading_once()
 def run(arguments: argparse.Namespace) -> int:
     """Train and test, or test."""
-    engine = common.start_engine(arguments.engine)
-    cfg = common.config_from(engine, arguments)
-    check_device(cfg)
-    if _is_main_process(arguments):
-        # Imported late: matplotlib and the metrics are of no use to the other processes.
-        from simfrcnn.workflows.testing import check_rules, judge_model
-
-        # The other processes wait for this one when they join the group.
-        common.make_missing_phantoms(cfg)
-        recipe.check_patients_stay_apart(cfg)
-        check_rules(cfg)
-    if not arguments.eval_only:
-        _train(engine, cfg, arguments)
-    if _is_main_process(arguments):
-        judge_model(engine, cfg, _weights_to_test(cfg, arguments))
-    return 0
-
-
-def _train(engine: Engine, cfg: Any, arguments: argparse.Namespace) -> None:
-    if arguments.num_gpus * arguments.num_machines == 1:
-        engine.train(cfg, resume=arguments.resume)
-        return
-    launch = getattr(engine, "launch_training", None)
-    if launch is None:
-        raise ConfigError(
-            f"--num-gpus and --num-machines are not for the engine {engine.NAME}: start it with "
-            "torchrun --nproc-per-node N tools/train_net.py --engine torchvision ..."
-        )
-    launch(
-        cfg,
+    options = {
+        "datasets": arguments.dataset,
+        "overrides": arguments.opts,
+        "engine": arguments.engine,
+    }
+    if arguments.eval_only:
+        words = dict(zip(arguments.opts[::2], arguments.opts[1::2], strict=False))
+        training.judge(arguments.config_file, weights=words.get("MODEL.WEIGHTS"), **options)
+        return 0
+    training.train(
+        arguments.config_file,
         resume=arguments.resume,
-        num_gpus=arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
+        processes=training.Processes(
+            num_gpus=arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+        ),
+        command=sys.argv[1:],
+        **options,
     )
-
-
-def _weights_to_test(cfg: Any, arguments: argparse.Namespace) -> Path:
-    if arguments.eval_only and "MODEL.WEIGHTS" in arguments.opts[::2]:
-        return Path(cfg.MODEL.WEIGHTS)
-    folder = Path(cfg.OUTPUT_DIR)
-    best = folder / checkpoints.BEST
-    return best if best.exists() else folder / checkpoints.LAST
-
-
-def _is_main_process(arguments: argparse.Namespace) -> bool:
-    """False on all but the first machine, and in all but the first process of torchrun."""
-    return arguments.machine_rank == 0 and os.environ.get("RANK", "0") == "0"
+    return 0

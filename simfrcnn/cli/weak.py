@@ -31,7 +31,7 @@ from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.settings import PseudoSettings
 from simfrcnn.training import recipe
 from simfrcnn.version import __version__
-from simfrcnn.workflows.steps import Step, StepRunner
+from simfrcnn.workflows.steps import Step, StepRunner, hash_of
 
 STEPS = ("stage1", "pseudo", "stage2", "test")
 KIND = "simfrcnn weak job"
@@ -160,7 +160,7 @@ class _Weak:
                 "config": self._keys(cfg, _PLACES, _OF_TESTS, _LOADING, ("PSEUDO.",)),
                 "data": _hashes(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)),
                 # A missing file is told by whoever needs it, by its key.
-                "weights": sha256_of(weights) if weights and weights.is_file() else None,
+                "weights": hash_of(weights) if weights and weights.is_file() else None,
             },
             work,
             foreign=folder / checkpoints.LAST,
@@ -200,7 +200,7 @@ class _Weak:
                 ),
                 "pseudo": asdict(self.settings),
                 "data": _hashes(self.first, self.first.DATASETS.TRAIN),
-                "checkpoint": sha256_of(weights),
+                "checkpoint": checkpoints.weights_sha256(weights),
             },
             work,
         )
@@ -232,7 +232,7 @@ class _Weak:
                 "data": _hashes(
                     self.second, (*self.second.DATASETS.VAL, *self.second.DATASETS.TEST)
                 ),
-                "checkpoint": sha256_of(weights),
+                "checkpoint": checkpoints.weights_sha256(weights),
             },
             work,
         )

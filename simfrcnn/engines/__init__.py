@@ -1,5 +1,24 @@
 """Adapters between the core and a detection library, one package each."""
 
-from simfrcnn.engines.contract import LOSS_KEYS, Deviation, Engine, load_engine
+from typing import TYPE_CHECKING
 
-__all__ = ["LOSS_KEYS", "Deviation", "Engine", "load_engine"]
+from simfrcnn.engines.contract import (
+    LOSS_KEYS,
+    Detector,
+    Deviation,
+    Engine,
+    load_engine,
+    loss_keys,
+)
+
+if TYPE_CHECKING:
+    # mypy refuses these lines if one of the modules does not offer what the contract says.
+    from simfrcnn.engines import detectron2, torchvision
+
+    _SATISFIED_BY: tuple[Engine, Engine] = (detectron2, torchvision)
+    _BUILT: tuple[type[Detector], type[Detector]] = (
+        detectron2.SimFasterRCNN,
+        torchvision.SimFasterRCNN,
+    )
+
+__all__ = ["LOSS_KEYS", "Detector", "Deviation", "Engine", "load_engine", "loss_keys"]

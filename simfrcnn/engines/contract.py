@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.errors import EngineError
 from simfrcnn.structures import Detections, Sample
 
@@ -27,6 +28,33 @@ LOSS_KEYS = (
     "loss_similarity",
 )
 """The losses of every step, whatever the batch holds: already weighted, to be summed."""
+
+
+def loss_keys(cfg: Any) -> tuple[str, ...]:
+    """The losses of every step of a run, in the order in which they are logged."""
+    del cfg  # today's heads return the same six, whatever is configured
+    return LOSS_KEYS
+
+
+def as_contracted(losses: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
+    """The losses in the order of the contract; none is dropped, and none is missing.
+
+    Raises:
+        EngineError: Names the losses that a head returns beyond the contract, or fails to return.
+    """
+    unknown = [name for name in losses if name not in keys]
+    missing = [name for name in keys if name not in losses]
+    if unknown or missing:
+        problems = [
+            *(f"returns {name}, which nobody would add up" for name in unknown),
+            *(f"does not return {name}" for name in missing),
+        ]
+        raise EngineError(
+            f"the detector {'; '.join(problems)}. The losses of a step are {', '.join(keys)}: a "
+            "new one is entered in simfrcnn.engines.contract.loss_keys"
+        )
+    return {key: losses[key] for key in keys}
+
 
 ENGINES = ("detectron2", "torchvision")
 """In the order in which ``auto`` tries them."""
@@ -49,8 +77,25 @@ class Deviation:
     why: str
 
 
+class Detector(Protocol):
+    """What the models of both engines have beyond being a ``torch.nn.Module``."""
+
+    identity: Identity
+    """Engine and architecture, as checkpoints state them."""
+
+    @property
+    def stages(self) -> Mapping[str, nn.Module]:
+        """The stages of a ResNet by name (stem, res2 ... res5); empty for another backbone."""
+        ...
+
+    @property
+    def firing_scores(self) -> Tensor:
+        """(N,) how hard the last training step fired on each image of its batch."""
+        ...
+
+
 class Engine(Protocol):
-    """What the command line and the tests call; a module satisfies it."""
+    """What workflows, the command line and the tests call; a module satisfies it."""
 
     NAME: str
     DEVIATIONS: tuple[Deviation, ...]
@@ -62,8 +107,10 @@ class Engine(Protocol):
     def build_model(self, cfg: Any) -> nn.Module:
         """The detector with random weights on ``MODEL.DEVICE``, in training mode.
 
+        It is a :class:`Detector` as well.
+
         Raises:
-            ConfigError: The config asks for something that this engine has not.
+            ConfigError: The config asks for something that this engine does not have.
         """
         ...
 
@@ -75,16 +122,58 @@ class Engine(Protocol):
         """
         ...
 
+    def load_initial_weights(self, model: nn.Module, weights: str) -> None:
+        """Fill a new model from ``MODEL.WEIGHTS``: a backbone's file, or a checkpoint of simfrcnn.
+
+        An empty name leaves it random.
+
+        Raises:
+            CheckpointError: A damaged or unsafe file, or one that does not fill the backbone.
+        """
+        ...
+
     def training_losses(self, model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """The losses of one batch, keys exactly :data:`LOSS_KEYS`."""
+        """The losses of one batch, keys exactly those of :func:`loss_keys`."""
         ...
 
     def detect(self, model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
         """Detections in original pixels, one per sample in order; the model's mode is restored."""
         ...
 
-    def train(self, cfg: Any, *, resume: bool = False) -> Path:
-        """Train into ``OUTPUT_DIR`` and return the path of the last checkpoint."""
+    def train(
+        self, cfg: Any, *, resume: bool = False, command: Sequence[str] | None = None
+    ) -> Path:
+        """Train into ``OUTPUT_DIR`` and return the path of the last checkpoint.
+
+        In one process, or in each of those that a launcher has started.
+
+        Args:
+            cfg: Checked and frozen.
+            resume: Go on from the last checkpoint of the folder, if there is one.
+            command: The words of the command line, for the manifest; None from Python.
+
+        Raises:
+            SimFrcnnError: Config, data, weights or folder are not fit, or a loss became NaN.
+            TrainingInterrupted: Ctrl-C or SIGTERM came; the checkpoint of that step is written.
+        """
+        ...
+
+    def launch_training(
+        self,
+        cfg: Any,
+        *,
+        resume: bool = False,
+        num_gpus: int = 1,
+        num_machines: int = 1,
+        machine_rank: int = 0,
+        dist_url: str = "auto",
+        command: Sequence[str] | None = None,
+    ) -> Path:
+        """:meth:`train` in one process, or in several that the engine starts itself.
+
+        Raises:
+            ConfigError: This engine cannot start so many; says what can.
+        """
         ...
 
 
@@ -105,7 +194,7 @@ def load_engine(name: str) -> Engine:
         if (error.name or "").partition(".")[0] != name:
             raise
         raise EngineError(f"the engine {name} is not installed. {_INSTALL[name]}.") from error
-    engine: Engine = module
+    engine: Engine = module  # mypy holds both to it: see simfrcnn.engines
     return engine
 
 

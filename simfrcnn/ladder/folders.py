@@ -171,7 +171,7 @@ def _changes(run: Run, engine: str, defaults: Any) -> list[str]:
         if tested.get("annotations_sha256") != _hash(run, run.test_set):
             changes.append(f"the annotation file of {run.test_set} was another")
         own = [folder / name for name in (checkpoints.LAST, checkpoints.BEST)]
-        hashes = [sha256_of(path) for path in own if path.exists()]
+        hashes = [checkpoints.weights_sha256(path) for path in own if path.exists()]
         if hashes and tested.get("checkpoint_sha256") not in hashes:
             changes.append(f"{sidecar.name} is of a checkpoint that is not the run's own")
     return list(dict.fromkeys(changes))

@@ -6,7 +6,7 @@ with background first, K foreground regions of one positive image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from simfrcnn.losses.precision import at_least_float32
+from simfrcnn.registry import look_up
 from simfrcnn.sampling.proposals import choose_partners, target_scores
 from simfrcnn.settings import SimilaritySettings
 
@@ -69,6 +70,29 @@ def contrastive_costs(
     return violation.square() / 2
 
 
+def _cosine(positive: Tensor, normal: Tensor, settings: SimilaritySettings) -> Tensor:
+    return cosine_costs(positive, normal, settings.margin)
+
+
+def _contrastive(positive: Tensor, normal: Tensor, settings: SimilaritySettings) -> Tensor:
+    return contrastive_costs(
+        positive,
+        normal,
+        same_kind=False,
+        margin=settings.distance_margin,
+        normalise=settings.normalise_vectors,
+    )
+
+
+SIMILARITY_LOSSES: Mapping[str, Callable[[Tensor, Tensor, SimilaritySettings], Tensor] | None] = {
+    "cosine": _cosine,
+    "contrastive": _contrastive,
+    "none": None,
+}
+"""What a positive-normal comparison costs, by ``MODEL.SIMFRCNN.SIMILARITY.LOSS``: a new loss is a
+function and a line here. None compares nothing."""
+
+
 def similarity_loss(
     *,
     features: Tensor,
@@ -103,9 +127,13 @@ def similarity_loss(
 
     Returns:
         A scalar in float32 or better, a connected zero if there is nothing to compare.
+
+    Raises:
+        ConfigError: No loss is called ``settings.kind``.
     """
+    costs_of_kind = look_up(SIMILARITY_LOSSES, settings.kind, "MODEL.SIMFRCNN.SIMILARITY.LOSS")
     nothing = at_least_float32(features[:0]).sum()
-    if settings.kind == "none":
+    if costs_of_kind is None:
         return nothing
     scores = target_scores(class_logits, target_labels)
     is_target = torch.isin(labels, torch.tensor(list(target_labels), device=labels.device))
@@ -121,7 +149,11 @@ def similarity_loss(
         )
         compared.append(_Compared(features, foreground, candidates, left, right))
     costs = [
-        _mean(torch.cat([one.costs(settings), *one.same_kind_costs(following, settings)]))
+        _mean(
+            torch.cat(
+                [costs_of_kind(*one.vectors(), settings), *one.same_kind_costs(following, settings)]
+            )
+        )
         for one, following in zip(compared, [*compared[1:], *compared[:1]], strict=True)
     ]
     return torch.stack(costs).mean() if costs else nothing
@@ -140,18 +172,11 @@ class _Compared:
     left: Tensor
     right: Tensor
 
-    def costs(self, settings: SimilaritySettings) -> Tensor:
-        """The costs of positive-normal comparisons."""
-        positive = self.features[self.foreground[self.left]]
-        normal = self.features[self.candidates[self.right]]
-        if settings.kind == "cosine":
-            return cosine_costs(positive, normal, settings.margin)
-        return contrastive_costs(
-            positive,
-            normal,
-            same_kind=False,
-            margin=settings.distance_margin,
-            normalise=settings.normalise_vectors,
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """(P, D) of positive images and of their partners in normal ones; the i-th two meet."""
+        return (
+            self.features[self.foreground[self.left]],
+            self.features[self.candidates[self.right]],
         )
 
     def same_kind_costs(self, other: _Compared, settings: SimilaritySettings) -> list[Tensor]:

@@ -5,11 +5,12 @@ Shapes: P proposals of a normal image, F foreground regions of its positive part
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from simfrcnn.registry import look_up
 from simfrcnn.settings import Partners
 
 
@@ -44,6 +45,42 @@ def top_proposals(objectness: Tensor, n_regions: int) -> Tensor:
     return torch.argsort(objectness, descending=True, stable=True)[:n_regions]
 
 
+Choice = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(F, objectness (P,), target scores (P,)) -> the two index vectors of :func:`choose_partners`."""
+
+
+def _suspected(n_foreground: int, objectness: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    return _one_to_one(top_proposals(objectness, n_foreground))
+
+
+def _hardest(n_foreground: int, _: Tensor, target_scores: Tensor) -> tuple[Tensor, Tensor]:
+    return _one_to_one(top_proposals(target_scores, n_foreground))
+
+
+def _random(n_foreground: int, objectness: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    drawn = torch.randperm(len(objectness), device=objectness.device)
+    return _one_to_one(drawn[: min(n_foreground, len(objectness))])
+
+
+def _all(n_foreground: int, objectness: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    n_candidates, device = len(objectness), objectness.device
+    left = torch.arange(n_foreground, device=device).repeat_interleave(n_candidates)
+    return left, torch.arange(n_candidates, device=device).repeat(n_foreground)
+
+
+def _one_to_one(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.arange(len(chosen), device=chosen.device), chosen
+
+
+PARTNERS: Mapping[str, Choice] = {
+    "suspected": _suspected,
+    "hardest": _hardest,
+    "random": _random,
+    "all": _all,
+}
+"""By ``MODEL.SIMFRCNN.SIMILARITY.PARTNERS``: a new choice is a function and a line here."""
+
+
 def choose_partners(
     *, n_foreground: int, objectness: Tensor, target_scores: Tensor, partners: Partners
 ) -> tuple[Tensor, Tensor]:
@@ -63,18 +100,9 @@ def choose_partners(
     Returns:
         Two index vectors of equal length: into the F foreground regions, and into the P proposals.
         If P < F only the first P foreground regions take part (K shrinks).
+
+    Raises:
+        ConfigError: No choice is called ``partners``.
     """
-    n_candidates = len(objectness)
-    device = objectness.device
-    if partners == "all":
-        left = torch.arange(n_foreground, device=device).repeat_interleave(n_candidates)
-        right = torch.arange(n_candidates, device=device).repeat(n_foreground)
-        return left, right
-    n_pairs = min(n_foreground, n_candidates)
-    if partners == "suspected":
-        right = top_proposals(objectness, n_pairs)
-    elif partners == "hardest":
-        right = top_proposals(target_scores, n_pairs)
-    else:
-        right = torch.randperm(n_candidates, device=device)[:n_pairs]
-    return torch.arange(n_pairs, device=device), right
+    choice = look_up(PARTNERS, partners, "MODEL.SIMFRCNN.SIMILARITY.PARTNERS")
+    return choice(n_foreground, objectness, target_scores)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
@@ -24,6 +25,7 @@ from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import ImageRecord
+from simfrcnn.registry import look_up
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
 from simfrcnn.sampling.replay import NormalReplay
 from simfrcnn.settings import AugmentationSettings, InputSettings
@@ -44,19 +46,29 @@ def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
             ``SOLVER.LOW_STAGES_LR_FACTOR`` other than 1 it must have ``stages``: name -> module.
 
     Raises:
-        ConfigError: Nothing is left to train, or no low stages where the learning rate of those
-            is asked for.
+        ConfigError: No optimiser is called ``SOLVER.OPTIMIZER``, nothing is left to train, or
+            there are no low stages where the learning rate of those is asked for.
     """
-    parameters = _parameter_groups(cfg, model)
-    solver = cfg.SOLVER
-    if solver.OPTIMIZER == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=solver.BASE_LR,
-            momentum=solver.MOMENTUM,
-            weight_decay=solver.WEIGHT_DECAY,
-        )
+    build = look_up(OPTIMIZERS, cfg.SOLVER.OPTIMIZER, "SOLVER.OPTIMIZER")
+    return build(_parameter_groups(cfg, model), cfg.SOLVER)
+
+
+def _adam(parameters: list[Any], solver: Any) -> Optimizer:
     return torch.optim.Adam(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+
+
+def _sgd(parameters: list[Any], solver: Any) -> Optimizer:
+    return torch.optim.SGD(
+        parameters,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        weight_decay=solver.WEIGHT_DECAY,
+    )
+
+
+OPTIMIZERS: Mapping[str, Callable[[list[Any], Any], Optimizer]] = {"adam": _adam, "sgd": _sgd}
+"""By ``SOLVER.OPTIMIZER``, from parameter groups and ``SOLVER``: a new one is a function and a line
+here."""
 
 
 def _parameter_groups(cfg: Any, model: nn.Module) -> list[Any]:
@@ -67,7 +79,8 @@ def _parameter_groups(cfg: Any, model: nn.Module) -> list[Any]:
     factor = cfg.SOLVER.LOW_STAGES_LR_FACTOR
     if factor == 1:
         return trained
-    stages: Mapping[str, nn.Module] = getattr(getattr(model, "module", model), "stages", {})
+    bare: Any = model.module if isinstance(model, DistributedDataParallel) else model
+    stages: Mapping[str, nn.Module] = bare.stages
     in_low_stages = {
         id(parameter)
         for name in LOW_STAGES
@@ -85,13 +98,21 @@ def _parameter_groups(cfg: Any, model: nn.Module) -> list[Any]:
 
 
 def build_lr_scheduler(cfg: Any, optimizer: Optimizer) -> LambdaLR:
-    """Learning rate x ``GAMMA`` at each of ``STEPS``, after a linear warm-up; stepped per step."""
-    return LambdaLR(optimizer, LearningRateFactor.of(cfg))
+    """The schedule of ``SOLVER``, stepped per step: see :class:`LearningRateFactor`.
+
+    Raises:
+        ConfigError: Detectron2's ``SOLVER.LR_SCHEDULER_NAME`` asks for another.
+    """
+    name = cfg.SOLVER.get("LR_SCHEDULER_NAME", next(iter(SCHEDULES)))
+    return LambdaLR(optimizer, look_up(SCHEDULES, name, "SOLVER.LR_SCHEDULER_NAME")(cfg))
 
 
 @dataclass(frozen=True)
 class LearningRateFactor:
-    """The factor on the base learning rate at a step, counted from 0."""
+    """The factor on the base learning rate at a step, counted from 0.
+
+    ``GAMMA`` to the power of the ``STEPS`` passed, after a linear warm-up.
+    """
 
     milestones: tuple[int, ...]
     gamma: float
@@ -112,6 +133,12 @@ class LearningRateFactor:
             return float(decay)
         done = step / self.warmup_steps
         return float(decay * (self.warmup_factor * (1 - done) + done))
+
+
+SCHEDULES: Mapping[str, Callable[[Any], Callable[[int], float]]] = {
+    "WarmupMultiStepLR": LearningRateFactor.of
+}
+"""By Detectron2's ``SOLVER.LR_SCHEDULER_NAME``, which the portable configs leave at the first."""
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

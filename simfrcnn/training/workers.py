@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,7 @@ class BatchLoader(DataLoader[Any]):
             collate_fn=_as_it_is,
             num_workers=n_workers,
             prefetch_factor=PREFETCHED_PER_WORKER if n_workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -73,6 +74,11 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(_worker: int) -> None:
-    """Keep a loading process to one thread: the processes share the cores already."""
+def _start_worker(_worker: int) -> None:
+    """Keep a loading process to one thread, and leave Ctrl-C to its parent.
+
+    The processes share the cores already. A terminal sends Ctrl-C to all of them; the parent may
+    want to finish what it does, and ends them when it is done.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

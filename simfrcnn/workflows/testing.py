@@ -2,12 +2,13 @@
 
 Detections first, on disk; the report is then a pure function of them, of the annotations, of the
 settings and of the operating points, which are chosen on DATASETS.VAL before DATASETS.TEST is
-looked at. Works on either engine.
+looked at. Both end up in the checkpoint as well. Works on either engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ from typing import Any
 from simfrcnn import artifacts, config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.splits import assert_no_patient_leak
+from simfrcnn.engines.common.cards import FIGURES
+from simfrcnn.engines.common.checkpoints import (
+    BEST,
+    LAST,
+    read_checkpoint,
+    weights_sha256,
+    write_checkpoint,
+)
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine
@@ -25,9 +34,11 @@ from simfrcnn.evaluation.operating import ChosenPoints
 from simfrcnn.evaluation.reporting.report import summary_lines, write_report
 from simfrcnn.evaluation.results import Report
 from simfrcnn.evaluation.subgroups import check_subgroups
-from simfrcnn.files import sha256_of, write_json
+from simfrcnn.files import write_json
 from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.training.recipe import load_sets
+
+logger = logging.getLogger("simfrcnn")
 
 NO_VALIDATION = (
     "There is no validation set (DATASETS.VAL), so no operating point was chosen: sensitivity and "
@@ -52,12 +63,13 @@ def check_rules(cfg: Any) -> None:
 
 
 def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
-    """Run a checkpoint over ``DATASETS.TEST``; write detections and reports, print the summaries.
+    """Run a checkpoint over ``DATASETS.TEST``; write detections and reports, log the summaries.
 
     First it is run over ``DATASETS.VAL``, if there is one, and its operating points are chosen
     there: ``OUTPUT_DIR/operating_points.json``. Everything else goes to
     ``OUTPUT_DIR/inference/<data set>/``. Detections of an earlier call are not used again: they
-    depend on more keys than their sidecar tells.
+    depend on more keys than their sidecar says. Points and figures are also written into those
+    checkpoints of ``OUTPUT_DIR`` that hold the weights judged here.
 
     Raises:
         CheckpointError: The weights are missing or do not fit the config.
@@ -65,18 +77,19 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     """
     sets = dict(zip(cfg.DATASETS.TEST, load_sets(cfg, cfg.DATASETS.TEST), strict=True))
     if not sets:
-        print("DATASETS.TEST is empty: nothing is tested")
+        logger.info("DATASETS.TEST is empty: nothing is tested")
         return {}
     validation = dict(zip(cfg.DATASETS.VAL, load_sets(cfg, cfg.DATASETS.VAL), strict=True))
     require_apart(validation, sets)
     model = engine.build_model(cfg)
     engine.load_weights(model, weights)
-    print(f"testing {weights}", flush=True)
+    logger.info(f"testing {weights}")
+    judged = weights_sha256(weights)
     provenance = {
         "engine": engine.NAME,
         "deviations": [asdict(deviation) for deviation in engine.DEVIATIONS],
         "checkpoint": weights.name,
-        "checkpoint_sha256": sha256_of(weights),
+        "checkpoint_sha256": judged,
     }
 
     def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
@@ -87,12 +100,47 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
 
     folders = {n: run(n, annotated, f"validate {n}") for n, annotated in validation.items()}
     chosen = choose_in_run_folder(cfg, folders, validation)
-    return {
+    reports = {
         name: report_from_file(
             run(name, annotated, f"test {name}"), cfg, annotated, title=name, chosen=chosen
         )
         for name, annotated in sets.items()
     }
+    keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports)
+    return reports
+
+
+def keep_in_checkpoints(
+    folder: Path, judged: str, chosen: ChosenPoints | None, reports: Mapping[str, Report]
+) -> None:
+    """Write operating points and figures into the checkpoints of a run that hold some weights.
+
+    Weights and what resuming needs stay as they are. Files of earlier versions (schema 1) and files
+    elsewhere are not touched.
+
+    Args:
+        folder: The run folder.
+        judged: The weights, by :func:`~simfrcnn.engines.common.checkpoints.weights_sha256`.
+        chosen: Their operating points; None, without a validation set, leaves those of the file.
+        reports: Of the test sets, by name.
+    """
+    figures = [
+        {"data_set": name, "figure": key, **report.figures[key].to_json()}
+        for name, report in reports.items()
+        for key in FIGURES
+        if key in report.figures
+    ]
+    changed: dict[str, Any] = {}
+    if chosen is not None:
+        changed["operating_points"] = operating.document_of(chosen)
+    for path in (folder / BEST, folder / LAST):
+        if not path.is_file() or weights_sha256(path) != judged:
+            continue
+        content = read_checkpoint(path)
+        changed["card"] = {**(content["card"] or {}), "figures": figures}
+        if content["schema"] > 1 and any(content[key] != value for key, value in changed.items()):
+            write_checkpoint(path, {**content, **changed})
+            logger.info(f"operating points and figures are in {path}")
 
 
 def require_apart(validation: Mapping[str, AnnotatedSet], test: Mapping[str, AnnotatedSet]) -> None:
@@ -139,15 +187,14 @@ def choose_in_run_folder(
         reports[name] = report
     chosen = operating.choose_operating_points(reports)
     operating.write_operating_points(path, chosen)
-    print("\n".join(operating.lines_on(chosen)))
-    print(f"operating points: {path}", flush=True)
+    _say(operating.lines_on(chosen), f"operating points: {path}")
     return chosen
 
 
 def report_from_file(
     folder: Path, cfg: Any, annotated: AnnotatedSet, *, title: str, chosen: ChosenPoints | None
 ) -> Report:
-    """Judge the saved detections of a folder, write the report beside them, print its summary.
+    """Judge the saved detections of a folder, write the report beside them, log its summary.
 
     Args:
         folder: Holds ``detections.json``.
@@ -184,6 +231,10 @@ def report_from_file(
         load_pictures=hung_pictures,
         title=title,
     )
-    print("\n".join(summary_lines(report)))
-    print(f"report: {page}", flush=True)
+    _say(summary_lines(report), f"report: {page}")
     return report
+
+
+def _say(lines: Iterable[str], last: str) -> None:
+    for line in (*lines, last):
+        logger.info(line)

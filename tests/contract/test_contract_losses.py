@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines.contract import as_contracted
+from simfrcnn.errors import EngineError
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config
 
 BASELINE = (
@@ -36,6 +38,37 @@ def test_losses_have_constant_keys_and_sane_values(engine, heads, batch):
         assert loss.shape == (), name
         assert bool(torch.isfinite(loss)), name
         assert 0 <= value(loss) < 10, name
+
+
+def changed(losses, change):
+    """The losses with one too many, or with one too few."""
+    if change == "more":
+        return {**losses, "loss_mask": losses["loss_cls"]}
+    return {name: loss for name, loss in losses.items() if name != "loss_cls"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("more", "returns loss_mask, which nobody"), ("fewer", "does not return loss_cls")],
+)
+def test_a_loss_beyond_or_below_the_contract_is_named(engine, monkeypatch, change, message):
+    cfg = smoke_config(engine, "fpn")
+    model = seeded_model(engine, cfg)
+    if engine.NAME == "torchvision":
+        owner, name = model.roi_heads, "_losses"
+    else:
+        owner, name = model.roi_heads.box_predictor, "losses"
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *given: changed(original(*given), change))
+    with pytest.raises(EngineError, match=message):
+        losses_of(engine, cfg, BATCHES["pairs"], model)
+
+
+def test_losses_are_given_in_the_order_of_the_contract():
+    one, two = torch.tensor(1.0), torch.tensor(2.0)
+    assert list(as_contracted({"b": two, "a": one}, ("a", "b"))) == ["a", "b"]
+    with pytest.raises(EngineError, match=r"returns c, .*does not return a.*are a, b"):
+        as_contracted({"b": two, "c": one}, ("a", "b"))
 
 
 @pytest.mark.parametrize("method", ["simfrcnn", "baseline", "no_rpn_normals"])

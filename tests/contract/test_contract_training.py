@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -49,11 +50,24 @@ def test_a_run_folder_says_everything(engine, tmp_path):
     assert last == folder / LAST
     content = read_checkpoint(last, Identity.of(engine.NAME, cfg))
     assert (folder / BEST).exists()
-    read_checkpoint(folder / BEST, Identity.of(engine.NAME, cfg))
+    best = read_checkpoint(folder / BEST, Identity.of(engine.NAME, cfg))
     assert content["training"]
+    for described in (content, best):
+        assert described["config"] == cfg.dump()
+        assert described["classes"] == described["target_classes"] == ["malignant"]
+        card = described["card"]
+        assert card["steps"] == 1
+        assert card["input"]["pixel_mean"] == list(cfg.MODEL.PIXEL_MEAN)
+        (trained_on,) = card["trained_on"]
+        assert trained_on["name"] == "tiny"
+        assert trained_on["boxes"] == {"malignant": 3}
+        assert trained_on["supervision"] == {"boxes": 3, "normal": 3}
+        assert str(tmp_path) not in str(card)
+    assert 0 <= best["card"]["validation_in_training"]["case/auc"] <= 1
 
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["engine"] == engine.NAME
+    assert manifest["command"] is None  # Python called
     assert manifest["steps_done"] == 1
     assert manifest["finished"] is True
     assert len(manifest["deviations"]) == len(engine.DEVIATIONS)
@@ -251,6 +265,80 @@ def test_a_loss_that_is_not_finite_names_itself_and_its_images(engine, tmp_path)
     assert manifest["finished"] is False
     assert manifest["wall_seconds_this_process"] > 0
     assert manifest["peak_memory_mb"] > 0
+
+
+def signals_at(step, *numbers):
+    """A step number -> the signals that this process gets while it is under way."""
+
+    def send(at):
+        if at == step:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+
+    return send
+
+
+@pytest.fixture
+def send_at_step(engine, monkeypatch):
+    """Have a function called with the number of each step, in the middle of it."""
+
+    def install(send):
+        module = importlib.import_module(f"{engine.__name__}.trainer")
+        if engine.NAME == "torchvision":
+            owner, name = module._Training, "_losses"
+            original = owner._losses
+
+            def spied(self, model, samples, step):
+                send(step)
+                return original(self, model, samples, step)
+        else:
+            owner, name = module.Trainer, "run_step"
+            original = owner.run_step
+
+            def spied(self):
+                original(self)
+                send(self.iter)
+
+        monkeypatch.setattr(owner, name, spied)
+
+    return install
+
+
+def test_an_interrupted_run_loses_no_step_and_resumes_exactly(engine, tmp_path, send_at_step):
+    many = ("SOLVER.MAX_ITER", "3", "SOLVER.CHECKPOINT_PERIOD", "100")
+    uninterrupted = weights_of(engine.train(tiny_config(engine, "fpn", tmp_path / "whole", *many)))
+    cfg = tiny_config(engine, "fpn", tmp_path, *many)
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    # Two at once are one Ctrl-C, which a launcher has passed on as well.
+    send_at_step(signals_at(1, signal.SIGTERM, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted at step 2; go on with --resume"):
+        engine.train(cfg)
+    assert {n: signal.getsignal(n) for n in before} == before
+    last = tmp_path / "run" / LAST
+    assert read_checkpoint(last)["training"]["step"] == 2
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["steps_done"] == 2
+    assert manifest["finished"] is False
+    assert_same_weights(weights_of(engine.train(cfg, resume=True)), uninterrupted)
+
+
+def test_a_second_signal_ends_at_once(engine, tmp_path, send_at_step, monkeypatch):
+    from simfrcnn.engines.common import stopping
+
+    monkeypatch.setattr(stopping, "SAME_SIGNAL_SECONDS", -1.0)
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "4")
+    send_at_step(signals_at(1, signal.SIGINT, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted after step \d; no checkpoint"):
+        engine.train(cfg)
+    assert not (tmp_path / "run" / LAST).exists()
+
+
+def test_a_signal_in_the_last_step_is_not_lost(engine, tmp_path, send_at_step):
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
+    send_at_step(signals_at(0, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="interrupted at step 1; go on"):
+        engine.train(cfg)
+    assert read_checkpoint(tmp_path / "run" / LAST)["training"]["step"] == 1
 
 
 @pytest.mark.slow

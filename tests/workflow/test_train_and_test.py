@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from simfrcnn.cli.main import main
+from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256
 from simfrcnn.files import sha256_of
 from support.canaries import canary_folder, leaks, write_canary
 from support.commands import ENGINES, ROOT, SMOKE
@@ -70,7 +71,7 @@ def test_detections_and_report_name_their_origin(trained):
     meta = json.loads((inference / "detections.meta.json").read_text())
     assert meta["provenance"]["engine"] == engine
     assert meta["provenance"]["checkpoint"] == "model_best.pth"
-    assert meta["provenance"]["checkpoint_sha256"] == sha256_of(folder / "model_best.pth")
+    assert meta["provenance"]["checkpoint_sha256"] == weights_sha256(folder / "model_best.pth")
     assert len(meta["image_ids"]) == 16
     report = json.loads((inference / "report.json").read_text())
     assert 0 <= report["figures"]["case/auc"]["value"] <= 1
@@ -81,7 +82,7 @@ def test_detections_and_report_name_their_origin(trained):
 def test_operating_points_are_chosen_on_validation_and_applied_to_the_test_set(trained, datasets):
     _, folder = trained
     kept = json.loads((folder / "operating_points.json").read_text())
-    assert kept["checkpoint_sha256"] == sha256_of(folder / "model_best.pth")
+    assert kept["checkpoint_sha256"] == weights_sha256(folder / "model_best.pth")
     annotations = datasets / "phantom_tiny" / "val.json"
     assert kept["chosen_on"] == [
         {"name": "phantom_tiny/val", "annotations_sha256": sha256_of(annotations)}
@@ -113,6 +114,62 @@ def test_operating_points_are_chosen_on_validation_and_applied_to_the_test_set(t
         assert figure["value"] == pytest.approx(confusion["true_positives"] / positive)
     for key, reason in kept["missing"].items():
         assert any(key in note and reason in note for note in tested["notes"])
+
+
+def test_points_and_figures_travel_in_the_checkpoint(trained):
+    engine, folder = trained
+    kept = json.loads((folder / "operating_points.json").read_text())
+    tested = json.loads((folder / "inference/phantom_tiny/test/report.json").read_text())
+    best, last = (read_checkpoint(folder / f"model_{name}.pth") for name in ("best", "last"))
+    assert best["operating_points"] == kept
+    assert best["config"] == (folder / "config.yaml").read_text()
+    assert best["classes"] == best["target_classes"] == ["malignant"]
+    card = best["card"]
+    assert card["engine"] == engine
+    assert card["steps"] in (3, 6)
+    (auc,) = [one for one in card["figures"] if one["figure"] == "case/auc"]
+    assert auc == {
+        "data_set": "phantom_tiny/test",
+        "figure": "case/auc",
+        **tested["figures"]["case/auc"],
+    }
+    (trained_on,) = card["trained_on"]
+    assert trained_on["name"] == "phantom_tiny/train"
+    assert trained_on["images"] == sum(trained_on["supervision"].values())
+    assert str(folder) not in str(card)
+    # The last one has other weights, unless it is the best: then it has the same points.
+    assert last["training"]["step"] == 6
+    is_best = weights_sha256(folder / "model_last.pth") == kept["checkpoint_sha256"]
+    assert last["operating_points"] == (kept if is_best else None)
+
+
+def test_a_model_is_exported_shown_and_tested_as_one_file(trained, tmp_path, capsys):
+    engine, folder = trained
+    words = ["export", str(folder / "model_best.pth"), "--output", str(tmp_path / "m.pth")]
+    assert main([*words, "--half", "--name", "tiny", "--licence", "CC0"]) == 0
+    capsys.readouterr()
+    assert main(["show", "--json", str(tmp_path / "m.pth")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["card"]["name"] == "tiny"
+    assert told["card"]["licence"] == "CC0"
+    assert told["steps_to_resume_from"] is None
+    assert told["operating_points"]["checkpoint_sha256"] == told["weights_sha256"]
+    kept = json.loads((folder / "operating_points.json").read_text())
+    assert told["operating_points"]["points"] == kept["points"]
+    assert str(folder) not in json.dumps({**told, "path": ""})
+    size = (tmp_path / "m.pth").stat().st_size
+    assert size < 0.55 * (folder / "model_best.pth").stat().st_size
+    words = ["train-net", "--config-file", SMOKE, "--engine", engine, "--eval-only"]
+    options = ["OUTPUT_DIR", str(tmp_path / "again"), "MODEL.WEIGHTS", str(tmp_path / "m.pth")]
+    before = (tmp_path / "m.pth").read_bytes()
+    assert main([*words, *options]) == 0
+    assert (tmp_path / "m.pth").read_bytes() == before
+    place = "inference/phantom_tiny/test/report.json"
+    scores = [
+        [unit["score"] for unit in json.loads((run / place).read_text())["units"]["image"]]
+        for run in (folder, tmp_path / "again")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
 
 
 def test_without_a_validation_set_there_is_no_point_and_the_report_says_so(trained, tmp_path):

@@ -14,6 +14,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.config import load_config
 from simfrcnn.data.coco import read_coco
 from simfrcnn.engines import load_engine
+from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.files import sha256_of
 from simfrcnn.training import recipe
 from support.commands import ENGINES, ROOT, SMOKE
@@ -87,7 +88,7 @@ def test_pseudo_boxes_name_their_origin_and_radiologists_boxes_are_untouched(job
         assert supervision[entry["image_id"]] == "normal"
     assert set(supervision) == {entry["image_id"] for entry in after["annotations"]}
     origin = after["info"]["pseudo"]
-    assert origin["checkpoint_sha256"] == sha256_of(folder / "stage1" / "model_best.pth")
+    assert origin["checkpoint_sha256"] == weights_sha256(folder / "stage1" / "model_best.pth")
     assert origin["annotations_sha256"] == sha256_of(datasets / "phantom_tiny" / "train.json")
     detections = (folder / PSEUDO).with_name("train_pseudo.detections.json")
     assert origin["detections_sha256"] == sha256_of(detections)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
+from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
 from simfrcnn.errors import TrainingError
 from simfrcnn.structures import Sample
 
@@ -28,6 +28,8 @@ def report_divergence(
     model: nn.Module,
     identity: Identity,
     folder: Path,
+    rank: int = 0,
+    description: Description | None = None,
 ) -> TrainingError:
     """Save what is needed to look into a diverged step, and make the error that names it.
 
@@ -39,11 +41,14 @@ def report_divergence(
         model: The weights before the step was taken are saved.
         identity: Of the model.
         folder: The run folder.
+        rank: Of this process.
+        description: Of the model before the step.
 
     Returns:
         The error to raise.
     """
-    path = folder / f"diverged_step{step:07d}.pth"
+    name = f"diverged_step{step:07d}" + (f"_process{rank}" if rank else "")
+    path = folder / f"{name}.pth"
     images = [sample.record.file_name for sample in samples]
     evidence: dict[str, Any] = {
         "step": step,
@@ -53,7 +58,7 @@ def report_divergence(
         "inputs": [sample.image for sample in samples],
         "boxes": [sample.targets.boxes if sample.targets else None for sample in samples],
     }
-    save_checkpoint(path, model, identity, evidence)
+    save_checkpoint(path, model, identity, evidence, description)
     return TrainingError(
         f"step {step}: {cause} is not finite (NaN or infinite). Images of the step: "
         f"{', '.join(images)}. Weights, inputs and losses of the step are in {path}. Lower "

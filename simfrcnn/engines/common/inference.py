@@ -29,7 +29,7 @@ def detect_records(
     detect: Detect,
     records: Sequence[ImageRecord],
     *,
-    title: str,
+    title: str | None,
     images_per_batch: int = 1,
     options: DicomOptions = STRICT,
 ) -> list[Detections]:
@@ -40,7 +40,7 @@ def detect_records(
         model: The detector.
         detect: The engine's ``detect``.
         records: The images.
-        title: What the progress bar says.
+        title: What the progress bar says; None draws none.
         images_per_batch: The result does not depend on it.
         options: What DICOM files are accepted beyond For Presentation mammograms.
 
@@ -48,7 +48,9 @@ def detect_records(
         One :class:`~simfrcnn.structures.Detections` per record, in order.
     """
     found: list[Detections] = []
-    with tqdm(total=len(records), desc=title, unit="image", mininterval=1.0) as progress:
+    with tqdm(
+        total=len(records), desc=title, unit="image", mininterval=1.0, disable=title is None
+    ) as progress:
         for samples in _batches(cfg, records, images_per_batch, options):
             found += detect(model, samples)
             progress.update(len(samples))

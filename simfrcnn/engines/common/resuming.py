@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.checkpoints import (
+    Description,
     Identity,
     load_model_strictly,
     read_checkpoint,
@@ -27,7 +28,7 @@ from simfrcnn.sampling.replay import NormalReplay
 class Resumable:
     """All that a step changes: what a checkpoint must hold to go on exactly.
 
-    Random generators are not in it: each step seeds them anew (see ``training.recipe``).
+    Random generators are not in it: each step seeds them again (see ``training.recipe``).
     """
 
     model: nn.Module
@@ -37,7 +38,14 @@ class Resumable:
     scaler: GradScaler | None = None
     replay: NormalReplay | None = None
 
-    def save(self, path: Path, identity: Identity, *, steps_done: int) -> None:
+    def save(
+        self,
+        path: Path,
+        identity: Identity,
+        *,
+        steps_done: int,
+        description: Description | None = None,
+    ) -> None:
         """Write a checkpoint from which :meth:`load` goes on, atomically."""
         training = {
             "step": steps_done,
@@ -46,7 +54,7 @@ class Resumable:
             "grad_scaler": self.scaler.state_dict() if self.scaler else {},
             "replay": self.replay.state_dict() if self.replay else {},
         }
-        save_checkpoint(path, self.model, identity, training)
+        save_checkpoint(path, self.model, identity, training, description)
 
     def load(self, path: Path, identity: Identity) -> int:
         """Take everything from a checkpoint; return how many steps it has behind it.

@@ -103,12 +103,13 @@ def write_manifest(
     steps_done: int,
     started: float,
     finished: bool,
+    command: Sequence[str] | None,
 ) -> None:
     """Write where the run's numbers come from; called at the start and at the end, however it ends.
 
     Args:
-        folder: The run folder.
-        cfg: The resolved config.
+        folder: Where it is written.
+        cfg: Resolved.
         engine: Its name.
         deviations: Where the engine departs from the config.
         sets: The annotation files that were read, by hash.
@@ -117,6 +118,7 @@ def write_manifest(
         steps_done: Optimiser steps so far, resumed ones included.
         started: ``time.time()`` at the start of this process's part.
         finished: Whether all steps are done.
+        command: The words of the command line; None if Python called.
     """
     write_json(
         folder / MANIFEST,
@@ -125,7 +127,7 @@ def write_manifest(
             "simfrcnn": __version__,
             "commit": commit_of(Path(__file__).parents[2]),
             "engine": engine,
-            "engine_version": _engine_version(engine),
+            "engine_version": engine_version(engine),
             "deviations": [asdict(deviation) for deviation in deviations],
             "seed": cfg.SEED,
             "python": platform.python_version(),
@@ -151,7 +153,7 @@ def write_manifest(
             "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)
             if str(cfg.MODEL.DEVICE).startswith("cuda")
             else None,
-            "command": sys.argv[1:],
+            "command": None if command is None else list(command),
         },
     )
 
@@ -189,7 +191,8 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _engine_version(engine: str) -> dict[str, str | None]:
+def engine_version(engine: str) -> dict[str, str | None]:
+    """The version of an engine's library, and its commit where it runs from a checkout."""
     library = importlib.import_module(engine)
     commit = commit_of(Path(str(library.__file__)).parent)
     return {"version": str(library.__version__), "commit": commit}

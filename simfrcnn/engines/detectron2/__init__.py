@@ -9,6 +9,7 @@ from simfrcnn.engines.detectron2.compatibility import check_seams
 
 check_seams()
 
+from simfrcnn.engines.detectron2.checkpointer import Checkpointer  # noqa: E402
 from simfrcnn.engines.detectron2.data import (  # noqa: E402
     build_test_loader,
     build_train_loader,
@@ -18,6 +19,7 @@ from simfrcnn.engines.detectron2.evaluation import (  # noqa: E402
     SimfrcnnEvaluator,
     build_evaluator,
 )
+from simfrcnn.engines.detectron2.launching import launch_training  # noqa: E402
 from simfrcnn.engines.detectron2.meta_arch import SimFasterRCNN  # noqa: E402
 from simfrcnn.engines.detectron2.model import (  # noqa: E402
     NAME,
@@ -32,7 +34,8 @@ from simfrcnn.engines.detectron2.roi_heads import (  # noqa: E402
     SimStandardROIHeads,
 )
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN  # noqa: E402
-from simfrcnn.engines.detectron2.trainer import Trainer, launch_training, train  # noqa: E402
+from simfrcnn.engines.detectron2.trainer import Trainer, train  # noqa: E402
+from simfrcnn.engines.detectron2.weights import load_initial_weights  # noqa: E402
 from simfrcnn.training.recipe import build_lr_scheduler, build_optimizer  # noqa: E402
 
 DEVIATIONS: tuple[Deviation, ...] = ()
@@ -41,6 +44,7 @@ DEVIATIONS: tuple[Deviation, ...] = ()
 __all__ = [
     "DEVIATIONS",
     "NAME",
+    "Checkpointer",
     "SimFasterRCNN",
     "SimRes5ROIHeads",
     "SimStandardROIHeads",
@@ -56,6 +60,7 @@ __all__ = [
     "default_cfg",
     "detect",
     "launch_training",
+    "load_initial_weights",
     "load_weights",
     "register_datasets",
     "train",

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import functools
+import logging
+from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
+from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from simfrcnn import config
+from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.stages import adapt_stages
-from simfrcnn.engines.contract import LOSS_KEYS
+from simfrcnn.engines.contract import as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
-from simfrcnn.errors import ConfigError
+from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.structures import Frame
+
+NAME = "detectron2"
+
+logger = logging.getLogger("simfrcnn")
 
 _MUST_BE_FALSE = {
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
@@ -35,8 +44,33 @@ class SimFasterRCNN(GeneralizedRCNN):
 
     Inputs are dicts as :func:`simfrcnn.engines.detectron2.data.to_dicts` makes them: the library's
     keys, ``is_normal`` in training, and ``frame``, which takes detections back to the stored
-    image's pixels.
+    image's pixels. Without ``frame`` an image must have the size of ``INPUT.MAMMO.SIZE``:
+    Detectron2's own ``DefaultPredictor`` resizes otherwise and does not crop, and its detections
+    would be wrong.
     """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        loss_names: Sequence[str],
+        input_size: tuple[int, int],
+        **parts: Any,
+    ) -> None:
+        """Take the library's parts, and what a config says beside them.
+
+        Args:
+            identity: For checkpoints.
+            loss_names: Of every training step, in order.
+            input_size: (height, width) of the images that the network is made for.
+            **parts: The library's arguments.
+        """
+        super().__init__(**parts)
+        self.identity = identity
+        self._loss_names = tuple(loss_names)
+        self._input_size = input_size
+        self._has_warned = False
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -54,7 +88,12 @@ class SimFasterRCNN(GeneralizedRCNN):
         _require(cfg, "ROI_HEADS", parts["roi_heads"], SimROIHeads)
         stages = stages_of(parts["backbone"], parts["roi_heads"])
         adapt_stages(cfg, stages, statistics_freezer(cfg))
-        return parts
+        return {
+            **parts,
+            "identity": Identity.of(NAME, cfg),
+            "loss_names": loss_keys(cfg),
+            "input_size": config.input_settings(cfg).size_px,
+        }
 
     @property
     def stages(self) -> dict[str, nn.Module]:
@@ -68,7 +107,12 @@ class SimFasterRCNN(GeneralizedRCNN):
         return scores
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Losses by :data:`~simfrcnn.engines.contract.LOSS_KEYS` in training, else detections."""
+        """Losses by :func:`~simfrcnn.engines.contract.loss_keys` in training, else detections.
+
+        Raises:
+            EngineError: A head returns a loss that the contract does not know, or lacks one.
+            DataError: An image that is not as this model's loader makes it.
+        """
         if not self.training:
             return self.inference(batched_inputs)
         is_normal = [_is_normal(entry) for entry in batched_inputs]
@@ -81,8 +125,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         _, roi_losses = self.roi_heads(images, features, proposals, targets, is_normal=is_normal)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
-        losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
-        return {key: losses[key] for key in LOSS_KEYS}
+        return as_contracted({**rpn_losses, **roi_losses}, self._loss_names)
 
     def inference(
         self,
@@ -91,6 +134,9 @@ class SimFasterRCNN(GeneralizedRCNN):
         do_postprocess: bool = True,
     ) -> Any:
         """The library's inference; an input's ``frame`` decides the pixels of its detections."""
+        for entry in batched_inputs:
+            if "frame" not in entry:
+                self._check_foreign(entry)
         raw = super().inference(batched_inputs, detected_instances, do_postprocess=False)
         if not do_postprocess:
             return raw
@@ -100,6 +146,25 @@ class SimFasterRCNN(GeneralizedRCNN):
             else GeneralizedRCNN._postprocess([instances], [entry], [instances.image_size])[0]
             for instances, entry in zip(raw, batched_inputs, strict=True)
         ]
+
+    def _check_foreign(self, entry: dict[str, Any]) -> None:
+        """Refuse an image that was not made for this network; warn once of one that may be."""
+        size = tuple(entry["image"].shape[-2:])
+        image = entry.get("file_name", "an image")
+        if size != tuple(self._input_size):
+            raise DataError(
+                f"{image} comes with {size[0]} x {size[1]} pixels and without 'frame': it was not "
+                f"made by simfrcnn's loader, which crops to the breast and makes "
+                f"{self._input_size[0]} x {self._input_size[1]} (INPUT.MAMMO). Detectron2's "
+                "DefaultPredictor cannot do that: use simfrcnn.load(WEIGHTS), or the loader of "
+                "simfrcnn.engines.detectron2.build_test_loader"
+            )
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                f"{image} comes without 'frame', so it was not made by simfrcnn's loader; it is "
+                "taken as cropped and scaled already. simfrcnn.load(WEIGHTS) does both"
+            )
 
 
 def _in_original_pixels(instances: Instances, frame: Frame) -> Instances:

@@ -13,14 +13,23 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from simfrcnn.config import add_simfrcnn_config
-from simfrcnn.engines.common.checkpoints import Identity, load_model_strictly, read_checkpoint
+from simfrcnn.engines.common.checkpoints import load_model_strictly, read_checkpoint
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import to_dicts
+from simfrcnn.engines.detectron2.meta_arch import NAME, SimFasterRCNN
 from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Detections, Sample
 
-NAME = "detectron2"
+__all__ = [
+    "NAME",
+    "build_model",
+    "default_cfg",
+    "detect",
+    "load_weights",
+    "to_detections",
+    "training_losses",
+]
 
 
 def default_cfg() -> Any:
@@ -48,7 +57,6 @@ def build_model(cfg: Any) -> nn.Module:
             f"Detectron2 cannot build this model: it has no {error}; check MODEL.RESNETS.DEPTH, "
             "MODEL.*.IN_FEATURES and MODEL.RESNETS.OUT_FEATURES"
         ) from error
-    model.identity = Identity.of(NAME, cfg)  # type: ignore[assignment]
     return model
 
 
@@ -58,12 +66,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: Another engine, architecture, name or shape; a damaged or unsafe file.
     """
-    identity: Any = model.identity
-    load_model_strictly(model, read_checkpoint(path, identity)["model"], path)
+    assert isinstance(model, SimFasterRCNN)
+    load_model_strictly(model, read_checkpoint(path, model.identity)["model"], path)
 
 
 def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """The losses of one batch, keys exactly :data:`~simfrcnn.engines.contract.LOSS_KEYS`."""
+    """The losses of one batch, keys exactly :func:`~simfrcnn.engines.contract.loss_keys`."""
     with EventStorage():  # the library's losses log into one
         losses: dict[str, Tensor] = model(to_dicts(samples))
     return losses

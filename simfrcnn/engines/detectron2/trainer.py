@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import math
-import os
-import tempfile
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults, hooks, launch
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults, hooks
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -31,17 +29,14 @@ from detectron2.utils.events import (
     TensorboardXWriter,
 )
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
 
-from simfrcnn import config, errors
+from simfrcnn import config
 from simfrcnn.data import catalog
+from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
-from simfrcnn.engines.common.checkpoints import (
-    BEST,
-    LAST,
-    Identity,
-)
+from simfrcnn.engines.common.cards import model_card, quoted
+from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, Identity
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
@@ -51,58 +46,31 @@ from simfrcnn.engines.common.run_folder import (
     write_config,
     write_manifest,
 )
+from simfrcnn.engines.common.stopping import (
+    StopRequested,
+    failed_ranks,
+    interrupted,
+    refuse_failures,
+)
 from simfrcnn.engines.common.validation import mean_over_sets
+from simfrcnn.engines.detectron2.batches import SeededBatches
+from simfrcnn.engines.detectron2.checkpointer import Checkpointer
 from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import (
     build_test_loader,
     register_datasets,
-    to_dicts,
 )
 from simfrcnn.engines.detectron2.evaluation import build_evaluator
+from simfrcnn.engines.detectron2.logs import shown_and_kept
 from simfrcnn.engines.detectron2.model import NAME, build_model
 from simfrcnn.engines.detectron2.weights import load_initial_weights
-from simfrcnn.errors import ConfigError, SimFrcnnError
+from simfrcnn.errors import TrainingError
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-class SeededBatches:
-    """The batches of a training from a given step on.
-
-    All generators are seeded between the loading of a batch and its use, so that what a step draws
-    depends on (seed, step, rank) alone.
-    """
-
-    def __init__(self, cfg: Any) -> None:
-        """Read the training sets; no image is loaded yet."""
-        self._cfg = cfg
-        self._items = recipe.training_items(cfg)
-        self.replay = self._items.replay
-        self.batch: list[dict[str, Any]] = []
-        """The batch of the current step."""
-        self.start_at(0)
-
-    def start_at(self, step: int) -> None:
-        """Go on with the batch of ``step``, for resuming; call it before the first batch."""
-        self._start_step = step
-        self._loader = recipe.training_loader(
-            self._cfg,
-            start_step=step,
-            rank=comm.get_rank(),
-            world_size=comm.get_world_size(),
-            convert=to_dicts,
-            items=self._items,
-        )
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for step, batch in enumerate(self._loader, self._start_step):
-            self.batch = batch
-            recipe.seed_step(self._cfg.SEED, step, comm.get_rank())
-            yield batch
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -122,7 +90,9 @@ class Trainer(DefaultTrainer):
         self.best = BestSoFar()
         with _data_parallel_on(cfg.MODEL.DEVICE):
             super().__init__(cfg)
-        self.model.register_forward_hook(_refuse_non_finite)
+        self.checkpointer = Checkpointer(self.model, cfg, trainer=weakref.proxy(self))
+        self.saved_steps = 0
+        self.model.register_forward_hook(self._judge_losses)
 
     build_model = staticmethod(build_model)
     build_optimizer = staticmethod(recipe.build_optimizer)
@@ -160,6 +130,29 @@ class Trainer(DefaultTrainer):
         """The run folder."""
         return Path(self.cfg.OUTPUT_DIR)
 
+    @functools.cached_property
+    def training_sets(self) -> list[AnnotatedSet]:
+        """Those of ``DATASETS.TRAIN``."""
+        return recipe.load_sets(self.cfg, self.cfg.DATASETS.TRAIN)
+
+    @functools.cached_property
+    def validation_sets(self) -> list[AnnotatedSet]:
+        """Those of ``DATASETS.VAL``."""
+        return recipe.load_sets(self.cfg, self.cfg.DATASETS.VAL)
+
+    @functools.cached_property
+    def description(self) -> Description:
+        """What a checkpoint says of the model, but for its step."""
+        card = model_card(
+            self.cfg,
+            engine=NAME,
+            deviations=(),
+            training=self.training_sets,
+            validation=self.validation_sets,
+            world_size=comm.get_world_size(),
+        )
+        return Description.of(self.cfg, card)
+
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks for time and learning rate; ours for validation and checkpoints.
 
@@ -182,11 +175,25 @@ class Trainer(DefaultTrainer):
         ]
 
     def train(self) -> None:
-        """Run the remaining steps; the writers' files are opened only now."""
+        """Run the remaining steps; the writers' files are opened only now.
+
+        Raises:
+            TrainingInterrupted: Ctrl-C or SIGTERM; the step was finished and is saved.
+        """
         if comm.is_main_process():
             forget_metrics_from(self.folder, self.start_iter)
             self.register_hooks([hooks.PeriodicWriter(self.build_writers())])
-        super().train()
+        try:
+            with self.data_loader.interruption as interruption:
+                super().train()
+                if interruption.requested:  # in the last step
+                    raise KeyboardInterrupt
+        except (KeyboardInterrupt, StopRequested) as error:
+            if isinstance(error, StopRequested) and self.saved_steps < self.iter:
+                self.save_last(self.iter)
+            end = interrupted(self.iter, self.saved_steps, self.folder / LAST)
+            logger.warning("%s", end)
+            raise end from None
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint of the run folder, or start from ``MODEL.WEIGHTS``.
@@ -198,7 +205,7 @@ class Trainer(DefaultTrainer):
         if not (resume and path.exists()):
             load_initial_weights(self.bare_model, self.cfg.MODEL.WEIGHTS)
             return
-        self.start_iter = self.resumable.load(path, self.identity)
+        self.start_iter = self.saved_steps = self.resumable.load(path, self.identity)
         self.data_loader.start_at(self.start_iter)
         logger.info("going on from %s after %d steps", path, self.start_iter)
 
@@ -210,30 +217,71 @@ class Trainer(DefaultTrainer):
         """
         try:
             super().run_step()
-        except FloatingPointError as error:
-            known = error.losses if isinstance(error, NonFiniteLossError) else {}
-            raise report_divergence(
-                cause=str(error) if known else "a predicted box or score of the RPN",
-                step=self.iter,
-                samples=self._samples,
-                losses=known,
-                model=self.bare_model,
-                identity=self.identity,
-                folder=self.folder,
-            ) from error
+        except Exception as error:
+            if not self.data_loader.is_step_judged:  # the others wait for a word on the losses
+                self.data_loader.is_step_judged = True
+                failed_ranks(True)
+            if isinstance(error, FloatingPointError):
+                raise self._divergence(error) from error
+            raise
         if self.data_loader.replay:
             figures = self.data_loader.replay.after_step(
                 self.iter, self._samples, self.bare_model.firing_scores, _of_all_processes
             )
             self.storage.put_scalars(**figures, smoothing_hint=False)
 
+    def _judge_losses(self, model: nn.Module, _inputs: Any, outputs: Any) -> None:
+        """After a forward pass: stop in all processes if one has no finite losses."""
+        if not model.training:
+            return
+        # One number, and so one wait for a GPU.
+        is_finite = math.isfinite(sum(outputs.values()).detach())
+        self.data_loader.is_step_judged = True
+        failed = failed_ranks(not is_finite)
+        if not is_finite:
+            raise NonFiniteLossError(outputs)
+        refuse_failures(failed, self.iter)
+
+    def _divergence(self, error: FloatingPointError) -> TrainingError:
+        known = error.losses if isinstance(error, NonFiniteLossError) else {}
+        return report_divergence(
+            cause=str(error) if known else "a predicted box or score of the RPN",
+            step=self.iter,
+            samples=self._samples,
+            losses=known,
+            model=self.bare_model,
+            identity=self.identity,
+            folder=self.folder,
+            rank=comm.get_rank(),
+            description=self.description.after(self.iter),
+        )
+
     @property
     def _samples(self) -> list[Sample]:
         return [entry["sample"] for entry in self.data_loader.batch]
 
-    def save(self, name: str, step: int) -> None:
-        """Write a checkpoint after ``step`` steps, with all that resuming needs."""
-        self.resumable.save(self.folder / name, self.identity, steps_done=step)
+    def save(self, name: str, step: int, figures: Mapping[str, float] | None = None) -> None:
+        """Write a checkpoint after ``step`` steps, with all that resuming needs.
+
+        Args:
+            name: Of the file.
+            step: How many steps are done.
+            figures: Of the validation after that step, for the model card.
+        """
+        self.resumable.save(
+            self.folder / name,
+            self.identity,
+            steps_done=step,
+            description=self.description.after(step, quoted(figures) if figures else None),
+        )
+
+    def save_last(self, step: int) -> None:
+        """Write the last checkpoint; every process takes part in what it remembers."""
+        if self.data_loader.replay:
+            self.data_loader.replay.merge(_of_all_processes)
+        if comm.is_main_process():
+            self.save(LAST, step)
+        self.saved_steps = step
 
     def validate(self) -> dict[str, float]:
         """Run the model over ``DATASETS.VAL``.
@@ -270,7 +318,7 @@ class Validation(HookBase):
             trainer.storage.put_scalars(**figures, smoothing_hint=False)
             auc = figures.get("case/auc", math.nan)
             if trainer.best.offer(auc, done):
-                trainer.save(BEST, done)
+                trainer.save(BEST, done, figures)
             logger.info("step %d: case AUC on VAL %.4f; best: %s", done, auc, trainer.best)
         comm.synchronize()
 
@@ -279,30 +327,29 @@ class Checkpoints(HookBase):
     """Write the last checkpoint every ``SOLVER.CHECKPOINT_PERIOD`` steps and at the end."""
 
     def after_step(self) -> None:
-        """Write it if it is time to; every process takes part in what it remembers."""
+        """Write it if it is time to."""
         trainer: Any = self.trainer
         done = trainer.iter + 1
         if done < trainer.max_iter and done % trainer.cfg.SOLVER.CHECKPOINT_PERIOD:
             return
-        if trainer.data_loader.replay:
-            trainer.data_loader.replay.merge(_of_all_processes)
-        if comm.is_main_process():
-            trainer.save(LAST, done)
+        trainer.save_last(done)
 
 
 @catalog.reading_once()
-def train(cfg: Any, *, resume: bool = False) -> Path:
-    """Train into ``OUTPUT_DIR``; in one process, or in each process of :func:`launch_training`.
+def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = None) -> Path:
+    """Train into ``OUTPUT_DIR``; in one process, or in each process of ``launch_training``.
 
     Args:
-        cfg: A checked config.
+        cfg: Checked.
         resume: Go on from the last checkpoint of the run folder, if there is one.
+        command: The words of the command line, for the manifest.
 
     Returns:
         The path of the last checkpoint.
 
     Raises:
         SimFrcnnError: Config, data, weights or output folder are not fit, or a loss became NaN.
+        TrainingInterrupted: Ctrl-C or SIGTERM; the step was finished and is saved.
     """
     config.check_config(cfg)
     started = time.time()
@@ -316,7 +363,7 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
         open_run_folder(cfg, resume=resume)
     comm.synchronize()
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    with _progress(folder / "log.txt", is_main):
+    with shown_and_kept(folder / "log.txt", is_main):
         if is_main:
             labels.log(logger)
         recipe.seed_step(cfg.SEED, 0)  # the weights that start random
@@ -325,23 +372,23 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing left to train: %d steps are done", trainer.start_iter)
             return folder / LAST
-        sets = recipe.load_sets(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL))
         manifest = functools.partial(
             write_manifest,
             folder,
             cfg,
             engine=NAME,
             deviations=(),
-            sets=sets,
+            sets=[*trainer.training_sets, *trainer.validation_sets],
             labels=labels,
             world_size=comm.get_world_size(),
             started=started,
+            command=command,
         )
         if is_main:
             write_config(folder, cfg, steps_done=trainer.start_iter)
             manifest(steps_done=trainer.start_iter, finished=False)
         try:
-            _run(trainer)
+            trainer.train()
         finally:
             if is_main:
                 done = trainer.iter
@@ -349,105 +396,8 @@ def train(cfg: Any, *, resume: bool = False) -> Path:
     return folder / LAST
 
 
-def launch_training(
-    cfg: Any,
-    *,
-    resume: bool = False,
-    num_gpus: int = 1,
-    num_machines: int = 1,
-    machine_rank: int = 0,
-    dist_url: str = "auto",
-) -> Path:
-    """Train in one process, or in several by Detectron2's ``launch``.
-
-    Args:
-        cfg: A checked config; ``SOLVER.IMS_PER_BATCH`` is that of all processes together.
-        resume: As for :func:`train`.
-        num_gpus: Processes on this machine: one per GPU or, with ``MODEL.DEVICE cpu``, so many.
-        num_machines: Machines in all.
-        machine_rank: This machine, 0-based.
-        dist_url: Where the processes meet; ``auto`` on one machine.
-
-    Returns:
-        The path of the last checkpoint.
-
-    Raises:
-        SimFrcnnError: As for :func:`train`, whichever process it is from.
-        ConfigError: More processes than GPUs, or several CPU processes beside a GPU.
-    """
-    if num_gpus * num_machines == 1:
-        return train(cfg, resume=resume)
-    _check_processes(cfg, num_gpus, num_machines, dist_url)
-    with tempfile.TemporaryDirectory(prefix="simfrcnn-") as messages:
-        try:
-            launch(
-                _train_one_of_many,
-                num_gpus,
-                num_machines=num_machines,
-                machine_rank=machine_rank,
-                dist_url=dist_url,
-                args=(cfg, resume, messages),
-            )
-        except (ProcessRaisedException, ProcessExitedException) as error:
-            raise _first_message(Path(messages)) or error from None
-    return Path(cfg.OUTPUT_DIR) / LAST
-
-
-def _run(trainer: Trainer) -> None:
-    try:
-        trainer.train()
-    except KeyboardInterrupt:
-        logger.warning(
-            "interrupted; %s",
-            f"the last checkpoint is in {trainer.folder / LAST}: go on from it with --resume"
-            if (trainer.folder / LAST).exists()
-            else "there is no checkpoint yet: --resume starts at the beginning",
-        )
-        raise
-
-
-def _train_one_of_many(cfg: Any, resume: bool, messages: str) -> None:
-    """In a process of its own: leave an error for the user where the parent finds it."""
-    try:
-        train(cfg, resume=resume)
-    except SimFrcnnError as error:
-        told = {"error": type(error).__name__, "message": str(error)}
-        (Path(messages) / f"{time.time_ns()}-{os.getpid()}.json").write_text(json.dumps(told))
-        raise
-
-
-def _first_message(folder: Path) -> SimFrcnnError | None:
-    for path in sorted(folder.glob("*.json")):
-        told = json.loads(path.read_text())
-        error: SimFrcnnError = getattr(errors, told["error"])(told["message"])
-        return error
-    return None
-
-
-def _check_processes(cfg: Any, num_gpus: int, num_machines: int, dist_url: str) -> None:
-    if dist_url == "auto" and num_machines > 1:
-        raise ConfigError("--dist-url is auto; several machines need tcp://HOST:PORT of the first")
-    n_found = torch.cuda.device_count()
-    if cfg.MODEL.DEVICE == "cpu" and n_found:
-        raise ConfigError(
-            "several processes with MODEL.DEVICE cpu on a machine with a GPU: Detectron2 would "
-            "join them by NCCL. Hide the GPU with CUDA_VISIBLE_DEVICES=''"
-        )
-    if cfg.MODEL.DEVICE != "cpu" and num_gpus > n_found:
-        raise ConfigError(
-            f"--num-gpus is {num_gpus}; this machine has {n_found}. Give at most that, or "
-            "MODEL.DEVICE cpu for so many CPU processes"
-        )
-
-
 def _of_all_processes(part: list[T]) -> list[T]:
     return [item for one in comm.all_gather(part) for item in one]
-
-
-def _refuse_non_finite(model: nn.Module, _inputs: Any, outputs: Any) -> None:
-    # One number, and so one wait for a GPU.
-    if model.training and not math.isfinite(sum(outputs.values()).detach()):
-        raise NonFiniteLossError(outputs)
 
 
 @contextlib.contextmanager
@@ -462,43 +412,3 @@ def _data_parallel_on(device: str) -> Iterator[None]:
         yield
     finally:
         defaults.create_ddp_model = original
-
-
-class _Stdout(logging.Handler):
-    """Prints to what is standard output now, not when the handler was made."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
-
-
-@contextlib.contextmanager
-def _progress(path: Path, is_main: bool) -> Iterator[None]:
-    """Show the library's and our messages on standard output and in a file, while training runs.
-
-    Only the first process speaks. An error for the user is not also logged with its traceback.
-    """
-    loop = logging.getLogger("detectron2.engine.train_loop")
-    loop.addFilter(_is_no_user_error)
-    attached: list[tuple[logging.Logger, logging.Handler]] = []
-    for name in ("detectron2", "fvcore", "simfrcnn") if is_main else ():
-        library = logging.getLogger(name)
-        log = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-        wanted: list[logging.Handler] = [log]
-        if not library.handlers:  # the command line has its own, as has Detectron2's setup_logger
-            wanted.append(_Stdout())
-        for handler in wanted:
-            handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%H:%M:%S"))
-            library.addHandler(handler)
-            attached.append((library, handler))
-        library.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        loop.removeFilter(_is_no_user_error)
-        for library, handler in attached:
-            library.removeHandler(handler)
-            handler.close()
-
-
-def _is_no_user_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], SimFrcnnError))

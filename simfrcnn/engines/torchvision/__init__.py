@@ -8,19 +8,24 @@ from simfrcnn.config import add_simfrcnn_config, portable_defaults
 from simfrcnn.engines.torchvision.model import (
     DEVIATIONS,
     NAME,
+    SimFasterRCNN,
     build_model,
     detect,
     load_weights,
     training_losses,
 )
-from simfrcnn.engines.torchvision.trainer import train
+from simfrcnn.engines.torchvision.trainer import launch_training, train
+from simfrcnn.engines.torchvision.weights import load_initial_weights
 
 __all__ = [
     "DEVIATIONS",
     "NAME",
+    "SimFasterRCNN",
     "build_model",
     "default_cfg",
     "detect",
+    "launch_training",
+    "load_initial_weights",
     "load_weights",
     "train",
     "training_losses",

@@ -23,7 +23,7 @@ from simfrcnn.engines.common.checkpoints import (
 )
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
-from simfrcnn.engines.contract import LOSS_KEYS, Deviation
+from simfrcnn.engines.contract import Deviation, as_contracted, loss_keys
 from simfrcnn.engines.torchvision import backbone as backbones
 from simfrcnn.engines.torchvision.roi_heads import (
     AlignedPooler,
@@ -38,7 +38,7 @@ from simfrcnn.structures import Detections, Sample
 
 NAME = "torchvision"
 
-DEVIATIONS = (
+DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         key="MODEL.RPN.BATCH_SIZE_PER_IMAGE",
         asked="RPN losses divided by BATCH_SIZE_PER_IMAGE x images",
@@ -98,9 +98,12 @@ _LEGAL_RESNETS: dict[str, tuple[Any, ...]] = {
 class SimFasterRCNN(GeneralizedRCNN):
     """torchvision's generalised R-CNN on samples; in training it returns our losses."""
 
-    def __init__(self, *, identity: Identity, **parts: nn.Module) -> None:
+    def __init__(
+        self, *, identity: Identity, loss_names: Sequence[str], **parts: nn.Module
+    ) -> None:
         super().__init__(**parts)
         self.identity = identity
+        self._loss_names = tuple(loss_names)
 
     @property
     def stages(self) -> dict[str, nn.Module]:
@@ -119,12 +122,16 @@ class SimFasterRCNN(GeneralizedRCNN):
         return scores
 
     def forward(self, samples: Sequence[Sample]) -> Any:
-        """In training the losses under :data:`LOSS_KEYS`, else detections in input pixels."""
+        """In training the losses of the contract, else detections in input pixels.
+
+        Raises:
+            EngineError: A head returns a loss that the contract does not know, or lacks one.
+        """
         images = [sample.image.to(self.device) for sample in samples]
         if not self.training:
             return super().forward(images)
         losses = super().forward(images, [self._target(sample) for sample in samples])
-        return {key: losses[key] for key in LOSS_KEYS}
+        return as_contracted(losses, self._loss_names)
 
     def _target(self, sample: Sample) -> dict[str, Any]:
         targets = sample.targets
@@ -160,6 +167,7 @@ def build_model(cfg: Any) -> SimFasterRCNN:
     strides = backbones.FPN_STRIDES if is_fpn else backbones.C4_STRIDES
     model = SimFasterRCNN(
         identity=Identity.of(NAME, cfg),
+        loss_names=loss_keys(cfg),
         backbone=backbone,
         rpn=_rpn(cfg, backbone.out_channels, tuple(strides.values())),
         roi_heads=_roi_heads(cfg, backbone.out_channels, res5),
@@ -187,7 +195,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """The losses of one batch, weighted, under exactly :data:`LOSS_KEYS`."""
+    """The losses of one batch, weighted, keys exactly :func:`simfrcnn.engines.loss_keys`."""
     losses: dict[str, Tensor] = model(samples)
     return losses
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,15 @@ from torch.amp.grad_scaler import GradScaler
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
-from simfrcnn.engines.common.checkpoints import (
-    BEST,
-    LAST,
-    save_checkpoint,
-)
+from simfrcnn.engines.common.cards import model_card, quoted
+from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_checkpoint
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import open_run_folder, write_config, write_manifest
+from simfrcnn.engines.common.stopping import Interruption, StopRequested, attempt, interrupted
 from simfrcnn.engines.common.validation import mean_over_sets, quick_report
-from simfrcnn.engines.contract import LOSS_KEYS
+from simfrcnn.engines.contract import loss_keys
 from simfrcnn.engines.torchvision.model import (
     DEVIATIONS,
     NAME,
@@ -36,6 +34,7 @@ from simfrcnn.engines.torchvision.model import (
 from simfrcnn.engines.torchvision.processes import Processes, joined_processes
 from simfrcnn.engines.torchvision.progress import Progress
 from simfrcnn.engines.torchvision.weights import load_initial_weights
+from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
 
@@ -46,31 +45,65 @@ logger = logging.getLogger("simfrcnn")
 
 
 @catalog.reading_once()
-def train(cfg: Any, *, resume: bool = False) -> Path:
+def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = None) -> Path:
     """Train into ``OUTPUT_DIR``; under ``torchrun`` together with the other processes.
 
     A kill loses what came after the last checkpoint; on one CPU process a resumed run ends in the
-    very weights of an uninterrupted one. ``DATASETS.TEST`` is not touched.
+    very weights of an uninterrupted one. Ctrl-C and SIGTERM lose nothing. ``DATASETS.TEST`` is not
+    touched.
 
     Args:
-        cfg: The config, frozen.
+        cfg: Frozen.
         resume: Go on from the last checkpoint of the folder, if there is one.
+        command: The words of the command line, for the manifest.
 
     Returns:
         The path of the last checkpoint.
 
     Raises:
         SimFrcnnError: Config, data, weights, a loss that is not finite, a full disk.
+        TrainingInterrupted: Ctrl-C or SIGTERM.
     """
     with joined_processes(cfg) as processes:
-        return _Training(cfg, processes, resume=resume).run()
+        return _Training(cfg, processes, resume=resume, command=command).run()
+
+
+def launch_training(
+    cfg: Any,
+    *,
+    resume: bool = False,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+    command: Sequence[str] | None = None,
+) -> Path:
+    """:func:`train`; several processes are started by ``torchrun``, not here.
+
+    Raises:
+        ConfigError: Several processes are asked for.
+    """
+    del machine_rank, dist_url
+    if num_gpus * num_machines != 1:
+        raise ConfigError(
+            f"--num-gpus and --num-machines are not for the engine {NAME}: start it with "
+            "torchrun --nproc-per-node N -m simfrcnn train-net --engine torchvision ..."
+        )
+    return train(cfg, resume=resume, command=command)
 
 
 class _Training:
     """One run: what is trained, how far it is, and what it leaves behind."""
 
-    def __init__(self, cfg: Any, processes: Processes, *, resume: bool) -> None:
-        self.cfg, self.processes = cfg, processes
+    def __init__(
+        self,
+        cfg: Any,
+        processes: Processes,
+        *,
+        resume: bool,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self.cfg, self.processes, self.command = cfg, processes, command
         self.started = time.time()
         self.items = recipe.training_items(cfg)
         self.training_sets = recipe.training_sets(cfg)
@@ -101,6 +134,17 @@ class _Training:
             self.items.tally.log(logger)
         processes.wait()
         self.saved_steps = self.steps_done
+        self.description = Description.of(
+            cfg,
+            model_card(
+                cfg,
+                engine=NAME,
+                deviations=DEVIATIONS,
+                training=self.training_sets,
+                validation=self.validation_sets,
+                world_size=processes.world_size,
+            ),
+        )
 
     def run(self) -> Path:
         """Train to ``MAX_ITER``."""
@@ -116,25 +160,23 @@ class _Training:
             else None
         )
         try:
-            self._train(progress)
-        except KeyboardInterrupt:
-            logger.warning(
-                f"interrupted after step {self.steps_done}; "
-                + (
-                    f"{self.folder / LAST} holds step {self.saved_steps}"
-                    if self.saved_steps
-                    else "no checkpoint was due yet"
-                )
-                + "; go on with --resume"
-            )
-            raise
+            with Interruption() as interruption:
+                self._train(progress, interruption)
+                if interruption.requested:  # in the last step
+                    raise KeyboardInterrupt
+        except (KeyboardInterrupt, StopRequested) as error:
+            if isinstance(error, StopRequested) and self.saved_steps < self.steps_done:
+                self._save()
+            end = interrupted(self.steps_done, self.saved_steps, self.folder / LAST)
+            logger.warning(str(end))
+            raise end from None
         finally:
             if progress is not None:
                 progress.close()
             self._write_manifest()
         return self.folder / LAST
 
-    def _train(self, progress: Progress | None) -> None:
+    def _train(self, progress: Progress | None, interruption: Interruption) -> None:
         cfg, end = self.cfg, self.cfg.SOLVER.MAX_ITER
         model = self.processes.wrap(self.model, self.model.device)
         loader = recipe.training_loader(
@@ -144,7 +186,9 @@ class _Training:
             world_size=self.processes.world_size,
             items=self.items,
         )
-        for step, samples in enumerate(loader, start=self.steps_done):
+        batches: Iterator[list[Sample]] = iter(loader)
+        for step in range(self.steps_done, end):
+            samples = attempt(lambda: next(batches), step=step, interruption=interruption)
             recipe.seed_step(cfg.SEED, step, self.processes.rank)
             learning_rate = float(self.scheduler.get_last_lr()[0])
             losses = self._step(model, samples, step)
@@ -162,6 +206,17 @@ class _Training:
     ) -> dict[str, Tensor]:
         """One step of the optimiser; nothing is changed if a loss is not finite."""
         self.optimizer.zero_grad()
+        losses, total = attempt(lambda: self._losses(model, samples, step), step=step)
+        self.scaler.scale(total).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        return losses
+
+    def _losses(
+        self, model: torch.nn.Module, samples: Sequence[Sample], step: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of a step and their sum, which is finite."""
         device = self.model.device.type
         with torch.autocast(device, enabled=self.cfg.SOLVER.AMP.ENABLED):
             losses: dict[str, Tensor] = model(samples)
@@ -175,12 +230,10 @@ class _Training:
                 model=self.model,
                 identity=self.model.identity,
                 folder=self.folder,
+                rank=self.processes.rank,
+                description=self.description.after(step),
             )
-        self.scaler.scale(total).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        return losses
+        return losses, total
 
     def _remember(self, progress: Progress | None, step: int, samples: Sequence[Sample]) -> None:
         """Tell the replay how hard the model fired on the normal images."""
@@ -198,10 +251,11 @@ class _Training:
         losses: dict[str, Tensor],
         learning_rate: float,
     ) -> None:
-        values = torch.stack([losses[key].detach().float() for key in LOSS_KEYS])
+        keys = loss_keys(self.cfg)
+        values = torch.stack([losses[key].detach().float() for key in keys])
         means = self.processes.mean(values).tolist()
         if progress is not None:
-            progress.record_training(step, dict(zip(LOSS_KEYS, means, strict=True)), learning_rate)
+            progress.record_training(step, dict(zip(keys, means, strict=True)), learning_rate)
 
     def _validate(self, progress: Progress | None, step: int) -> None:
         """Judge the model on ``DATASETS.VAL`` and keep it if it is the best so far.
@@ -210,20 +264,33 @@ class _Training:
         """
         if not self.validation_sets:
             return
-        figures = mean_over_sets([self._figures(annotated) for annotated in self.validation_sets])
+        figures = mean_over_sets(
+            [self._figures(annotated, step) for annotated in self.validation_sets]
+        )
         auc = figures.get("case/auc", math.nan)
         is_best = self.best.offer(auc, self.steps_done)
         if progress is not None:
             progress.record_validation(step, figures)
             logger.info(f"step {self.steps_done}: case AUC on VAL {auc:.4f}; best: {self.best}")
         if is_best and self.processes.is_main:
-            save_checkpoint(self.folder / BEST, self.model, self.model.identity)
+            self._save_best(figures)
 
-    def _figures(self, annotated: AnnotatedSet) -> dict[str, float]:
+    def _save_best(self, figures: Mapping[str, float]) -> None:
+        description = self.description.after(self.steps_done, quoted(figures))
+        save_checkpoint(self.folder / BEST, self.model, self.model.identity, None, description)
+
+    def _figures(self, annotated: AnnotatedSet, step: int) -> dict[str, float]:
         """The figures of one data set; its images are shared among the processes."""
         rank, world_size = self.processes.rank, self.processes.world_size
-        found = detect_records(
-            self.cfg, self.model, detect, annotated.records[rank::world_size], title="validation"
+        found = attempt(
+            lambda: detect_records(
+                self.cfg,
+                self.model,
+                detect,
+                annotated.records[rank::world_size],
+                title="validation" if self.processes.is_main else None,
+            ),
+            step=step,
         )
         return quick_report(self.processes.gather(found), self.cfg, annotated).scalars()
 
@@ -232,7 +299,12 @@ class _Training:
             self.replay.merge(self.processes.gather)
         if self.processes.is_main:
             path = self.folder / LAST
-            self.resumable.save(path, self.model.identity, steps_done=self.steps_done)
+            self.resumable.save(
+                path,
+                self.model.identity,
+                steps_done=self.steps_done,
+                description=self.description.after(self.steps_done),
+            )
         self.saved_steps = self.steps_done
 
     def _write_manifest(self) -> None:
@@ -248,6 +320,7 @@ class _Training:
                 steps_done=self.steps_done,
                 started=self.started,
                 finished=self.steps_done >= self.cfg.SOLVER.MAX_ITER,
+                command=self.command,
             )
 
 

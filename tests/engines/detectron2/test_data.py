@@ -109,7 +109,7 @@ def test_an_input_without_frame_gets_the_librarys_own_postprocessing(make_cfg, m
     from simfrcnn.engines.detectron2.data import to_dicts
 
     torch.manual_seed(0)
-    model = build_model(make_cfg("c4")).eval()
+    model = build_model(make_cfg("c4", "INPUT.MAMMO.SIZE", "[128, 128]")).eval()
     entries = to_dicts(make_samples("n"))
     with torch.no_grad():
         (framed,) = model(entries)

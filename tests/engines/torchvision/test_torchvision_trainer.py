@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import support.recorded_training
+import support.stopped_training
 from simfrcnn.config import load_config
 from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
+from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.torchvision import trainer
 from simfrcnn.engines.torchvision.processes import Processes
 from simfrcnn.errors import ConfigError, OutputError, TrainingError
@@ -209,3 +212,51 @@ def test_a_full_disk_is_said(engine, tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         progress.record_validation(0, {"case/auc": 0.5})
     progress.close()
+
+
+@pytest.mark.parametrize(("rank", "title"), [(0, "validation"), (1, None)])
+def test_only_the_first_process_draws_a_bar(engine, tmp_path, monkeypatch, rank, title):
+    cfg = tiny_config(engine, "fpn", tmp_path, "DATASETS.VAL", "[tiny]")
+    training = trainer._Training(cfg, Processes(), resume=False)
+    training.processes = Processes(rank=rank, world_size=1)
+    told = []
+
+    def spied(*arguments, title, **options):
+        told.append(title)
+        return detect_records(*arguments, title=title, **options)
+
+    monkeypatch.setattr(trainer, "detect_records", spied)
+    monkeypatch.setattr(trainer, "quick_report", lambda *_: SimpleNamespace(scalars=dict))
+    training._figures(training.validation_sets[0], step=0)
+    assert told == [title]
+
+
+def test_what_stops_one_process_stops_the_other_and_is_named(engine, tmp_path):
+    write_tiny_set(tmp_path / "data", n_positives=5, n_normals=3)
+    words = ("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_ITER", "4")
+    cfg = tiny_config(engine, "fpn", tmp_path, *words)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    done = subprocess.run(
+        [sys.executable, support.stopped_training.__file__, tmp_path / "config.yaml", tmp_path],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    told = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*_[01].json")}
+    assert {name: entry["error"] for name, entry in told.items()} == {
+        **{"nan_0": "TrainingError", "nan_1": "TrainingError"},
+        **{"image_0": "TrainingError", "image_1": "DataError"},
+        **{"signal_0": "TrainingInterrupted", "signal_1": "TrainingInterrupted"},
+    }
+    assert "step 2: process 1 of 2" in told["nan_0"]["message"]
+    assert "not finite" in told["nan_1"]["message"]
+    assert "step 2: process 1 of 2" in told["image_0"]["message"]
+    assert told["image_1"]["message"] == "image7.png is damaged"
+    (evidence,) = (tmp_path / "nan").glob("diverged_step*")
+    assert evidence.name == "diverged_step0000002_process1.pth"
+    # The signal came in step 2, which was finished, in both processes.
+    for rank in (0, 1):
+        assert "interrupted at step 3; go on with --resume" in told[f"signal_{rank}"]["message"]
+    assert read_checkpoint(tmp_path / "signal" / LAST)["training"]["step"] == 3

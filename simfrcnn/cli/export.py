@@ -1,0 +1,44 @@
+"""Write a model as one file for inference, without what only a training needs.
+
+The file holds weights, config, classes, operating points and model card, and is read wherever a
+checkpoint is. Places on this disk are left out of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from simfrcnn.workflows.export import export_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    parser.add_argument("weights", type=Path, help="a checkpoint of simfrcnn")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="a new .pth file"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="store half precision: half the size, slightly rounded"
+    )
+    parser.add_argument("--name", help="name of the model, for its card")
+    parser.add_argument("--licence", help="licence of the model, for its card")
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="config of weights of an earlier version without config.yaml beside them",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file."""
+    path = export_model(
+        arguments.weights,
+        arguments.output,
+        half=arguments.half,
+        name=arguments.name,
+        licence=arguments.licence,
+        config=arguments.config_file,
+    )
+    print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    return 0

@@ -1,0 +1,152 @@
+"""What should somebody who is given a checkpoint know about it? Its model card, a plain dict.
+
+It says where the weights come from, what they were trained on (names, hashes and counts, no paths
+and no identifiers), how they did, what they are for and what not. ``simfrcnn show`` prints it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from simfrcnn import config
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.engines.common.run_folder import commit_of, engine_version
+from simfrcnn.engines.contract import Deviation
+from simfrcnn.version import __version__
+
+CARD_SCHEMA = 1
+FIGURES = (
+    *("case/auc", "breast/auc", "image/auc", "finding/ap50", "froc/centre/all/sensitivity_at_1"),
+    *("case/youden/sensitivity", "case/youden/specificity"),
+)
+"""Those that a card quotes, as far as they are defined."""
+INTENDED_USE = "Research on the detection of breast cancer in mammograms."
+NOT_A_MEDICAL_DEVICE = "Not a medical device: what it finds must not guide the care of a patient."
+
+
+def model_card(
+    cfg: Any,
+    *,
+    engine: str,
+    deviations: Sequence[Deviation],
+    training: Sequence[AnnotatedSet],
+    validation: Sequence[AnnotatedSet],
+    world_size: int = 1,
+) -> dict[str, Any]:
+    """The card of a training that begins now; ``steps`` and ``figures`` are filled in later.
+
+    Args:
+        cfg: Resolved.
+        engine: Its name.
+        deviations: Where the engine departs from the config.
+        training: The sets of ``DATASETS.TRAIN``, in their order.
+        validation: Those of ``DATASETS.VAL``.
+        world_size: Number of processes.
+    """
+    settings = config.input_settings(cfg)
+    height, width = settings.size_px
+    return {
+        "schema": CARD_SCHEMA,
+        "name": Path(cfg.OUTPUT_DIR).name,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "simfrcnn": __version__,
+        "commit": commit_of(Path(__file__).parents[2]),
+        "engine": engine,
+        "engine_version": engine_version(engine),
+        "deviations": [asdict(deviation) for deviation in deviations],
+        "classes": list(cfg.DATASETS.CLASSES),
+        "target_classes": list(cfg.DATASETS.TARGET_CLASSES),
+        "input": {
+            "size_px": [height, width],
+            "crop_to_breast": settings.crop_to_breast,
+            "keep_aspect": settings.keep_aspect,
+            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        },
+        "seed": cfg.SEED,
+        "steps": 0,
+        "images_per_step": cfg.SOLVER.IMS_PER_BATCH,
+        "processes": world_size,
+        "started_from": Path(cfg.MODEL.WEIGHTS).name or "random weights",
+        "trained_on": list(_sets(cfg.DATASETS.TRAIN, training)),
+        "validated_on": list(_sets(cfg.DATASETS.VAL, validation)),
+        "figures": [],
+        "intended_use": INTENDED_USE,
+        "warning": NOT_A_MEDICAL_DEVICE,
+        "limits": [
+            "Figures hold for data like those named here: other populations, devices and kinds of "
+            "picture are untested.",
+            f"The network sees {height} x {width} pixels: what is finer than one of them is lost.",
+            "For Presentation mammograms; a score is no probability of cancer unless it has been "
+            "calibrated.",
+        ],
+        "licence": "",
+    }
+
+
+def quoted(figures: Mapping[str, float]) -> dict[str, float]:
+    """Of the figures of a validation those that a card quotes."""
+    return {name: float(figures[name]) for name in FIGURES if name in figures}
+
+
+def lines_of(card: Mapping[str, Any]) -> list[str]:
+    """A card for a terminal: a title, the warning, then a line or a list for each entry."""
+    lines = [f"# {card.get('name') or 'unnamed model'}", ""]
+    if card.get("warning"):
+        lines += [str(card["warning"]), ""]
+    for key, value in card.items():
+        if key in ("name", "warning", "schema"):
+            continue
+        lines += _entry(key.replace("_", " "), value, "")
+    return lines
+
+
+def _entry(key: str, value: Any, indent: str) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        yield f"{indent}{key}:"
+        for inner, one in value.items():
+            yield from _entry(str(inner).replace("_", " "), one, indent + "  ")
+    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping | str) for v in value):
+        if all(isinstance(one, str) and len(one) < 25 for one in value):
+            yield f"{indent}{key}: {', '.join(value)}"
+            return
+        yield f"{indent}{key}:"
+        for one in value:
+            yield f"{indent}  - {_in_one_line(one)}"
+    else:
+        yield f"{indent}{key}: {_in_one_line(value)}"
+
+
+def _in_one_line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{str(key).replace('_', ' ')} {_in_one_line(one)}" for key, one in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return " x ".join(map(_in_one_line, value)) or "none"
+    if value is None or value == "":
+        return "not stated"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _sets(names: Iterable[str], sets: Sequence[AnnotatedSet]) -> Iterable[dict[str, Any]]:
+    for name, annotated in zip(names, sets, strict=True):
+        records = annotated.records
+        boxes = Counter(finding.category for record in records for finding in record.findings)
+        supervision = Counter(record.supervision.value for record in records)
+        yield {
+            "name": name,
+            "sha256": annotated.sha256,
+            "patients": len({record.patient_id for record in records}),
+            "exams": len({record.exam_id for record in records}),
+            "images": len(records),
+            "supervision": dict(sorted(supervision.items())),
+            "boxes": dict(sorted(boxes.items())),
+        }

@@ -1,0 +1,206 @@
+"""How is a model given away as one file, and what does such a file say of itself?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simfrcnn.engines.common.cards import lines_of
+from simfrcnn.engines.common.checkpoints import state_sha256, weights_sha256, write_checkpoint
+from simfrcnn.engines.common.descriptions import read_described, without_places
+from simfrcnn.engines.contract import load_engine
+from simfrcnn.errors import CheckpointError, OutputError
+from simfrcnn.evaluation import operating
+from simfrcnn.workflows.training import resolved_config
+
+logger = logging.getLogger("simfrcnn")
+
+HALF = (
+    "The weights are rounded to half precision. Scores differ slightly from those on which the "
+    "operating points and figures were taken."
+)
+_SAID_OF_THE_FILE = ("engine", "classes", "target_classes")
+
+
+def export_model(
+    weights: str | Path,
+    output: str | Path,
+    *,
+    half: bool = False,
+    name: str | None = None,
+    licence: str | None = None,
+    config: str | Path | None = None,
+) -> Path:
+    """Write a file for inference: weights, config, operating points and card, no optimiser.
+
+    Every command and ``simfrcnn.load`` read it as they read a checkpoint of a training. It can
+    start a training, but not go on with one. Places on this disk are taken out of its config.
+
+    Args:
+        weights: A checkpoint; one of an earlier version is completed by the files beside it.
+        output: A new file, ``.pth``.
+        half: Store weights in half precision, half the size; they are read as float32 again.
+        name: For the card; None keeps its name.
+        licence: For the card; None keeps what it says.
+        config: Of weights that do not know theirs.
+
+    Raises:
+        CheckpointError: The weights cannot be read, or their config is nowhere to be found.
+        OutputError: ``output`` is there already, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> description = Description("DATASETS: {}", ("malignant",), ("malignant",), {"name": "a"})
+        >>> identity = Identity("torchvision", {})
+        >>> save_checkpoint(folder / "a.pth", nn.Linear(2, 2), identity, {"step": 9}, description)
+        >>> path = export_model(folder / "a.pth", folder / "b.pth", name="given away")
+        >>> about = describe_model(path)
+        >>> about.card["name"], about.steps_to_resume_from
+        ('given away', None)
+    """
+    weights, output = Path(weights), Path(output)
+    if output.exists():
+        raise OutputError(f"{output} is there already; give another file")
+    if output.suffix != ".pth":
+        raise OutputError(f"{output}: a model is written as .pth; give such a name")
+    content, notes = read_described(weights)
+    if config is not None:
+        content |= _described_by(content["engine"], config)
+    elif content["config"] is None:
+        raise CheckpointError(
+            f"{weights} does not hold its config, and no config.yaml lies beside it: give it by "
+            "--config-file"
+        )
+    for note in notes:
+        logger.info(note)
+    state, card = content["model"], dict(content["card"] or {"name": weights.stem})
+    if half:
+        state = {n: t.half() if t.dtype == torch.float32 else t for n, t in state.items()}
+        card["limits"] = [*card.get("limits", []), HALF]
+    card |= {key: said for key, said in (("name", name), ("licence", licence)) if said is not None}
+    loaded = {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}
+    points = content["operating_points"]
+    if points is not None:  # they name the weights that they belong to
+        points = {**points, "checkpoint_sha256": state_sha256(loaded)}
+    write_checkpoint(
+        output,
+        {
+            **content,
+            "model": state,
+            "training": None,
+            "config": without_places(content["config"]),
+            "operating_points": points,
+            "card": {**card, "exported_from": weights_sha256(weights)},
+        },
+    )
+    return output
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        path: The file.
+        schema: Of the file; 1 is of earlier versions.
+        engine: The detection library it was trained with.
+        weights_sha256: What detections of this model name as ``checkpoint_sha256``.
+        n_parameters: Numbers in the weights, buffers included.
+        steps_to_resume_from: After how many steps a training can go on from it; None if it cannot.
+        classes: Found by the model.
+        target_classes: Of these, what counts as positive.
+        operating_points: The document, or None.
+        card: Empty in files of earlier versions.
+        config: Resolved, as YAML; None if it is nowhere to be found.
+        notes: What the file itself lacks.
+    """
+
+    path: Path
+    schema: int
+    engine: str
+    weights_sha256: str
+    n_parameters: int
+    steps_to_resume_from: int | None
+    classes: tuple[str, ...]
+    target_classes: tuple[str, ...]
+    operating_points: Mapping[str, Any] | None
+    card: Mapping[str, Any]
+    config: str | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """In JSON types."""
+        return {**asdict(self), "path": str(self.path)}
+
+    def lines(self) -> list[str]:
+        """For a terminal: the card, the operating points, and what the file is."""
+        resumable = (
+            "weights only: a training can start from it, not go on"
+            if self.steps_to_resume_from is None
+            else f"a training can go on from it after step {self.steps_to_resume_from}"
+        )
+        card = self.card or {"name": self.path.name}
+        return [
+            *lines_of({k: v for k, v in card.items() if k not in _SAID_OF_THE_FILE}),
+            "",
+            "## Operating points, by case",
+            *(self._lines_on_points() or ["none"]),
+            "",
+            "## File",
+            f"{self.path}: schema {self.schema}, engine {self.engine}, "
+            f"{self.n_parameters:,} numbers",
+            f"classes: {', '.join(self.classes) or 'not stated'}; positive: "
+            f"{', '.join(self.target_classes) or 'not stated'}",
+            resumable,
+            f"weights: sha256 {self.weights_sha256}",
+            *(f"note: {note}" for note in self.notes),
+        ]
+
+    def _lines_on_points(self) -> list[str]:
+        if self.operating_points is None:
+            return []
+        chosen = operating.points_from(dict(self.operating_points), source=self.path)
+        return operating.lines_on(chosen)
+
+
+def describe_model(weights: str | Path) -> ModelFacts:
+    """Read what a checkpoint says of itself; one of an earlier version, by the files beside it.
+
+    Raises:
+        CheckpointError: Missing, damaged, or not a checkpoint of simfrcnn.
+    """
+    path = Path(weights)
+    content, notes = read_described(path)
+    training = content["training"] or {}
+    steps = training.get("step") if "optimizer" in training else None
+    return ModelFacts(
+        path=path,
+        schema=content["schema"],
+        engine=content["engine"],
+        weights_sha256=weights_sha256(path),
+        n_parameters=sum(tensor.numel() for tensor in content["model"].values()),
+        steps_to_resume_from=steps,
+        classes=tuple(content["classes"] or ()),
+        target_classes=tuple(content["target_classes"] or ()),
+        operating_points=content["operating_points"],
+        card=content["card"] or {},
+        config=content["config"],
+        notes=notes,
+    )
+
+
+def _described_by(engine: str, config: str | Path) -> dict[str, Any]:
+    cfg = resolved_config(load_engine(engine), config)
+    return {
+        "config": cfg.dump(),
+        "classes": list(cfg.DATASETS.CLASSES),
+        "target_classes": list(cfg.DATASETS.TARGET_CLASSES),
+    }

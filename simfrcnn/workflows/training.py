@@ -1,0 +1,221 @@
+"""How does a config become a trained and tested model? What ``train-net`` and Python call."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simfrcnn.config import FileKey, load_config
+from simfrcnn.data import catalog
+from simfrcnn.engines.common.checkpoints import BEST, LAST
+from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.contract import Engine, load_engine
+from simfrcnn.errors import ConfigError
+from simfrcnn.evaluation import operating
+from simfrcnn.training import recipe
+from simfrcnn.workflows.phantoms import make_missing_phantoms
+
+if TYPE_CHECKING:
+    from simfrcnn.evaluation.operating import ChosenPoints
+    from simfrcnn.evaluation.results import Report
+
+logger = logging.getLogger("simfrcnn")
+
+Datasets = Mapping[str, str | Path] | Sequence[str]
+"""Name -> COCO file, or words ``NAME=PATH``."""
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Key -> value, or alternating words as on the command line."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training or a test leaves behind.
+
+    Attributes:
+        engine: Which detection library was used.
+        folder: The run folder, ``OUTPUT_DIR``.
+        weights: The checkpoint that was tested; to be given to ``simfrcnn.load``.
+        reports: By test set; empty without ``DATASETS.TEST``, and in all but the first process.
+        operating_points: Chosen on ``DATASETS.VAL``; None without it.
+    """
+
+    engine: str
+    folder: Path
+    weights: Path
+    reports: Mapping[str, Report]
+    operating_points: ChosenPoints | None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """In how many processes a training runs (Detectron2's launcher; torchrun says it itself)."""
+
+    num_gpus: int = 1
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+
+    @property
+    def is_main(self) -> bool:
+        """False on all but the first machine, and in all but the first process of torchrun."""
+        return self.machine_rank == 0 and os.environ.get("RANK", "0") == "0"
+
+
+@catalog.reading_once()
+def train(
+    config: str | Path,
+    *,
+    datasets: Datasets = (),
+    overrides: Overrides = (),
+    engine: str = "auto",
+    resume: bool = False,
+    processes: Processes = Processes(),
+    command: Sequence[str] | None = None,
+) -> TrainedRun:
+    """Train a detector, choose its operating points on ``DATASETS.VAL``, test it once.
+
+    Everything goes into ``OUTPUT_DIR``. The checkpoint is one file: it holds the config, the
+    classes, the operating points and a model card. Phantom data sets that the config names are made
+    if they are missing.
+
+    Args:
+        config: A YAML file, or the name of a config of simfrcnn.
+        datasets: COCO files for data set names of the config.
+        overrides: Config keys to change.
+        engine: ``detectron2``, ``torchvision``, or ``auto``: the first that is installed.
+        resume: Go on from the last checkpoint of ``OUTPUT_DIR``, if there is one.
+        processes: More than one process of Detectron2.
+        command: The words of a command line, for the manifest.
+
+    Raises:
+        SimFrcnnError: Config, data, weights or folder are not fit, or a loss became NaN.
+        TrainingInterrupted: A ``KeyboardInterrupt``: Ctrl-C or SIGTERM came, the step was finished
+            and ``model_last.pth`` holds it; ``resume=True`` goes on.
+
+    Example:
+        One step on phantoms, which learns nothing:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import simfrcnn
+        >>> from simfrcnn.phantom.generate import generate
+        >>> from simfrcnn.phantom.presets import PRESETS
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> made = generate(PRESETS["tiny"], folder / "data", seed=0)
+        >>> run = simfrcnn.train(
+        ...     Path(simfrcnn.__file__).parent / "configs" / "smoke" / "sim_r18_fpn.yaml",
+        ...     datasets={
+        ...         f"phantom_tiny/{part}": folder / "data" / f"{part}.json"
+        ...         for part in ("train", "val", "test")
+        ...     },
+        ...     overrides={"SOLVER.MAX_ITER": 1, "OUTPUT_DIR": str(folder / "run")},
+        ...     engine="torchvision",
+        ... )
+        >>> run.weights.name
+        'model_best.pth'
+        >>> 0 <= run.reports["phantom_tiny/test"].figures["case/auc"].value <= 1
+        True
+    """
+    chosen, cfg = _start(config, datasets, overrides, engine, processes)
+    chosen.launch_training(
+        cfg,
+        resume=resume,
+        num_gpus=processes.num_gpus,
+        num_machines=processes.num_machines,
+        machine_rank=processes.machine_rank,
+        dist_url=processes.dist_url,
+        command=command,
+    )
+    return _judged(chosen, cfg, weights_of(Path(cfg.OUTPUT_DIR)), processes)
+
+
+@catalog.reading_once()
+def judge(
+    config: str | Path,
+    *,
+    weights: str | Path | None = None,
+    datasets: Datasets = (),
+    overrides: Overrides = (),
+    engine: str = "auto",
+) -> TrainedRun:
+    """Choose operating points and test, as :func:`train` does, without training.
+
+    Args:
+        config: As for :func:`train`.
+        weights: A checkpoint; None takes that of ``OUTPUT_DIR``, the best or else the last.
+        datasets: As for :func:`train`.
+        overrides: As for :func:`train`.
+        engine: As for :func:`train`.
+
+    Raises:
+        SimFrcnnError: Config, data or weights are not fit.
+    """
+    processes = Processes()
+    chosen, cfg = _start(config, datasets, overrides, engine, processes)
+    path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else Path(weights)
+    return _judged(chosen, cfg, path, processes)
+
+
+def resolved_config(
+    engine: Engine, config: str | Path, *, datasets: Datasets = (), overrides: Overrides = ()
+) -> Any:
+    """A config file with data sets and overrides, checked and frozen.
+
+    Raises:
+        ConfigError: See :func:`simfrcnn.config.load_config`; or ``DATASETS.FILES`` is given twice.
+    """
+    if isinstance(datasets, Mapping):
+        datasets = [f"{name}={path}" for name, path in datasets.items()]
+    files = tuple(datasets)
+    cfg = engine.default_cfg()
+    cfg.DATASETS.FILES = files
+    if isinstance(overrides, Mapping):
+        keys = [FileKey(Path("overrides"), key, value) for key, value in overrides.items()]
+        cfg = load_config(cfg, config, overlay=keys)
+    else:
+        cfg = load_config(cfg, config, list(overrides))
+    if files and tuple(cfg.DATASETS.FILES) != files:
+        raise ConfigError("give data set files by --dataset or by DATASETS.FILES, not by both")
+    return cfg
+
+
+def weights_of(folder: Path) -> Path:
+    """The checkpoint of a run folder that counts: the best on VAL, or the last without a VAL."""
+    best = folder / BEST
+    return best if best.exists() else folder / LAST
+
+
+def _start(
+    config: str | Path, datasets: Datasets, overrides: Overrides, name: str, processes: Processes
+) -> tuple[Engine, Any]:
+    """Load engine and config, and refuse what would fail after hours of training."""
+    engine = load_engine(name)
+    logger.info(f"engine: {engine.NAME}")
+    cfg = resolved_config(engine, config, datasets=datasets, overrides=overrides)
+    check_device(cfg)
+    if processes.is_main:
+        # Imported late: the metrics are of no use to the other processes, which wait for this one
+        # when they join the group.
+        from simfrcnn.workflows.testing import check_rules
+
+        make_missing_phantoms(cfg)
+        recipe.check_patients_stay_apart(cfg)
+        check_rules(cfg)
+    return engine, cfg
+
+
+def _judged(engine: Engine, cfg: Any, weights: Path, processes: Processes) -> TrainedRun:
+    folder = Path(cfg.OUTPUT_DIR)
+    if not processes.is_main:
+        return TrainedRun(engine.NAME, folder, weights, {}, None)
+    from simfrcnn.workflows.testing import judge_model
+
+    reports = judge_model(engine, cfg, weights)
+    points = folder / operating.FILE_NAME
+    is_chosen = bool(reports) and bool(cfg.DATASETS.VAL)
+    chosen = operating.read_operating_points(points) if is_chosen else None
+    return TrainedRun(engine.NAME, folder, weights, reports, chosen)
