@@ -195,8 +195,11 @@ def test_ignored_classes_and_boxes_outside_change_what_they_should(write_set, ju
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--prevalence", "1"], "EVAL.PREVALENCE is 1.0; (0, 1) is legal"),
-        (["--operating-sensitivity", "0"], "EVAL.OPERATING_SENSITIVITY is 0.0; (0, 1] is legal"),
+        (["--prevalence", "1"], "EVAL.PREVALENCE is 1.0; legal is a number in (0, 1)"),
+        (
+            ["--operating-sensitivity", "0"],
+            "EVAL.OPERATING_SENSITIVITY is 0.0; legal is a number in (0, 1]",
+        ),
         (["--operating-specificity", "1.1"], "EVAL.OPERATING_SPECIFICITY is 1.1"),
         (["--ignored-classes", "cyst"], "ignored class 'cyst' is not among the categories"),
         (["--ignored-classes", "malignant"], "both a target and ignored"),
