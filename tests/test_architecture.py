@@ -48,7 +48,7 @@ ALLOWED = {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
             *("phantom", "pseudo", "structures", "training"),
         },
-        {"numpy", "torch", "cv2", "tqdm"},
+        {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),
 }
 CORE = sorted(ALLOWED)

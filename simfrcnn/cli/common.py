@@ -1,22 +1,14 @@
-"""What several verbs share: the engine and config arguments, and the embedded phantoms."""
+"""What several verbs share: the engine and config arguments."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simfrcnn.cli import make_phantoms
-from simfrcnn.config import load_config
-from simfrcnn.data import catalog
-from simfrcnn.engines.contract import ENGINES, Engine, load_engine
 from simfrcnn.errors import ConfigError
-from simfrcnn.phantom.generate import MANIFEST
-from simfrcnn.phantom.presets import PRESETS
 
-_PHANTOM_FOLDERS = frozenset(f"phantom_{preset}" for preset in PRESETS)
+if TYPE_CHECKING:
+    from simfrcnn.engines.contract import Engine
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
@@ -24,21 +16,26 @@ def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default="auto",
-        choices=("auto", *ENGINES),
+        choices=("auto", "detectron2", "torchvision"),
         help="detection library; auto takes Detectron2 when it can be imported (default)",
     )
 
 
+def add_config_file_argument(
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool = False,
+    help: str = "a YAML file, or the name of a config of simfrcnn such as demo/sim (see `simfrcnn "
+    "configs`)",
+) -> None:
+    """``--config-file``: a path or a name, which :func:`~simfrcnn.config.find_config` finds."""
+    parser.add_argument("--config-file", required=required, metavar="FILE|NAME", help=help)
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--config-file``, ``--dataset`` and KEY VALUE overrides."""
-    parser.add_argument("--config-file", required=required, metavar="FILE", type=Path)
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="a COCO file for a data set name of the config; may be given several times",
-    )
+    add_config_file_argument(parser, required=required)
+    add_dataset_argument(parser)
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
@@ -47,8 +44,21 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
+    """``--dataset``."""
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a COCO file for a data set name of the config; may be given several times",
+    )
+
+
 def start_engine(name: str) -> Engine:
     """Load an engine and say in one line which it is."""
+    from simfrcnn.engines.contract import load_engine
+
     engine = load_engine(name)
     print(f"engine: {engine.NAME}", flush=True)
     return engine
@@ -56,6 +66,8 @@ def start_engine(name: str) -> Engine:
 
 def config_from(engine: Engine, arguments: argparse.Namespace) -> Any:
     """The config of a verb with :func:`add_config_arguments`, checked and frozen."""
+    from simfrcnn.config import load_config
+
     cfg = engine.default_cfg()
     cfg.DATASETS.FILES = tuple(arguments.dataset)
     load_config(cfg, arguments.config_file, arguments.opts)
@@ -66,25 +78,6 @@ def config_from(engine: Engine, arguments: argparse.Namespace) -> Any:
 
 def make_missing_phantoms(cfg: Any) -> None:
     """Make the embedded phantom data sets that the config names and that are not there yet."""
-    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
-    files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
-    for folder in _missing_phantom_folders(names, files):
-        print(f"making the embedded data set {folder.name} in {folder}", flush=True)
-        make_phantoms.run(
-            argparse.Namespace(
-                preset=folder.name.removeprefix("phantom_"),
-                out=folder,
-                seed=0,
-                workers=os.cpu_count() or 1,
-                overwrite=False,
-            )
-        )
+    from simfrcnn.workflows import phantoms
 
-
-def _missing_phantom_folders(names: Sequence[str], files: dict[str, str]) -> list[Path]:
-    folders = {
-        catalog.datasets_root() / name.partition("/")[0]
-        for name in names
-        if name not in files and name.partition("/")[0] in _PHANTOM_FOLDERS
-    }
-    return sorted(folder for folder in folders if not (folder / MANIFEST).exists())
+    phantoms.make_missing_phantoms(cfg)

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if verb == chosen:
             _add_verb(subparser, _module(verb))
-    return _run(parser.parse_args(words))
+    return _run(parser.parse_args(words), words)
 
 
 def run_tool(verb: str) -> NoReturn:
@@ -86,7 +86,7 @@ def run_program(module: Any) -> NoReturn:
         sys.exit(2)
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_verb(parser, module)
-    sys.exit(_run(parser.parse_args()))
+    sys.exit(_run(parser.parse_args(), sys.argv[1:]))
 
 
 def _is_refused_here() -> bool:
@@ -107,18 +107,19 @@ def _add_verb(parser: argparse.ArgumentParser, module: Any) -> None:
     parser.set_defaults(run=module.run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name that the terminal or pipe cannot show must not end a run in a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
     _show_messages()
+    arguments.words = list(words)  # for a manifest; sys.argv may be another program's
     try:
         return int(arguments.run(arguments))
     except SimFrcnnError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or "interrupted", file=sys.stderr)
         return 130
 
 

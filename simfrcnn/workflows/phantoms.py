@@ -1,0 +1,45 @@
+"""Are the embedded phantom data sets there? If a config names one that is not, it is made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from simfrcnn.data import catalog
+from simfrcnn.phantom.generate import MANIFEST, generate
+from simfrcnn.phantom.presets import PRESETS
+
+logger = logging.getLogger("simfrcnn")
+
+_PREFIX = "phantom_"
+_FOLDERS = frozenset(f"{_PREFIX}{preset}" for preset in PRESETS)
+
+
+def make_missing_phantoms(cfg: Any) -> None:
+    """Make the phantom data sets that the config names and that are not there yet."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
+    files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
+    for folder in _missing_folders(names, files):
+        logger.info(f"making the embedded data set {folder.name} in {folder}")
+        preset = PRESETS[folder.name.removeprefix(_PREFIX)]
+        with tqdm(total=4 * preset.n_patients, unit="image", desc=folder.name) as bar:
+
+            def show(done: int, total: int, bar: Any = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            generate(preset, folder, seed=0, n_workers=os.cpu_count() or 1, progress=show)
+
+
+def _missing_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]:
+    folders = {
+        catalog.datasets_root() / name.partition("/")[0]
+        for name in names
+        if name not in files and name.partition("/")[0] in _FOLDERS
+    }
+    return sorted(folder for folder in folders if not (folder / MANIFEST).exists())
