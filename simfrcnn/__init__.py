@@ -15,11 +15,26 @@ if TYPE_CHECKING:
     from simfrcnn.artifacts import read_detections
     from simfrcnn.data.coco import read_coco
     from simfrcnn.dicom.mammogram import read_mammogram
+    from simfrcnn.settings import EvaluationSettings
+    from simfrcnn.workflows.compare import compare
+    from simfrcnn.workflows.evaluate import evaluate
     from simfrcnn.workflows.training import train
 
-__all__ = ["__version__", "read_coco", "read_detections", "read_mammogram", "train"]
+__all__ = [
+    "EvaluationSettings",
+    "__version__",
+    "compare",
+    "evaluate",
+    "read_coco",
+    "read_detections",
+    "read_mammogram",
+    "train",
+]
 
 _HOMES = {
+    "EvaluationSettings": "simfrcnn.settings",
+    "compare": "simfrcnn.workflows.compare",
+    "evaluate": "simfrcnn.workflows.evaluate",
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",

@@ -7,15 +7,18 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.errors import OutputError
+from simfrcnn.errors import DataError, OutputError
 
 _UNFINISHED = ".simfrcnn-unfinished-"
+_LONGEST_STEM = 40
+"""Characters of a file's name in that of its temporary file, which must not grow too long."""
 _REASONS = {
     errno.ENOSPC: "the disk is full: free some space and run again",
     errno.EDQUOT: "the disk quota is used up: free some space and run again",
@@ -25,7 +28,10 @@ _REASONS = {
     errno.ENOTDIR: "a part of that path is a file, not a folder",
     errno.EEXIST: "a part of that path is a file, not a folder",
     errno.EISDIR: "that path is a folder",
+    errno.ENAMETOOLONG: "the path is longer than the file system allows",
 }
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the operating system says of nothing but writing, whether or not it names the file."""
 
 
 @contextlib.contextmanager
@@ -33,7 +39,8 @@ def writing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well.
 
     A reader sees the old file or the whole new one, never a part. If the block fails, the temporary
-    file is removed and ``path`` is untouched.
+    file is removed and ``path`` is untouched. An error of the block that is not about writing this
+    file, such as a source that cannot be read, is raised as it is.
 
     Args:
         path: The file to be.
@@ -44,23 +51,17 @@ def writing(path: Path, *, private: bool = False) -> Iterator[Path]:
         OutputError: The operating system refused to write (disk full, no permission ...).
     """
     path = Path(path)
-    temporary: Path | None = None
+    with _explaining(path):
+        _make_folder(path.parent, private=private)
+        temporary = _new_file_beside(path, 0o600 if private else 0o666)
     try:
-        with _explaining(path):
-            _make_folder(path.parent, private=private)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{path.name}.", suffix=".part", dir=path.parent
-            )
-            os.close(handle)
-            temporary = Path(name)
+        with _explaining(path, temporary):
             yield temporary
+        with _explaining(path):
             _sync(temporary)
-            if not private:
-                _give_ordinary_permissions(temporary)
             os.replace(temporary, path)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -143,6 +144,22 @@ def as_json(content: Any, *, indent: int | None = 1) -> str:
     return as_utf8(text).decode("utf-8")
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, atomically (see :func:`writing`).
+
+    Raises:
+        DataError: ``source`` cannot be read.
+        OutputError: ``target`` cannot be written.
+    """
+    with writing(target) as temporary:
+        try:
+            shutil.copyfile(source, temporary)
+        except OSError as error:
+            if error.filename2 is None and error.filename == os.fspath(source):
+                raise DataError(f"cannot read {source}: {error.strerror}") from error
+            raise
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
@@ -158,14 +175,27 @@ def _is_leftover(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _explaining(path: Path) -> Iterator[None]:
-    """Turn a refusal of the operating system into an :class:`OutputError` with the remedy."""
+def _explaining(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn a refusal of the operating system into an :class:`OutputError` with the remedy.
+
+    With ``temporary``, a caller's code runs inside, which may read other files: then an error is
+    one of writing if it names that file, or if it can be nothing else.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _REASONS:
+        if error.errno not in _REASONS or not _is_of_writing(error, temporary):
             raise
         raise OutputError(f"cannot write {path}: {_REASONS[error.errno]}") from error
+
+
+def _is_of_writing(error: OSError, temporary: Path | None) -> bool:
+    if temporary is None:
+        return True
+    names = [
+        os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
+    ]
+    return os.fspath(temporary) in names if names else error.errno in _OF_WRITING
 
 
 def _make_folder(folder: Path, *, private: bool) -> None:
@@ -175,13 +205,15 @@ def _make_folder(folder: Path, *, private: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def _new_file_beside(path: Path, mode: int) -> Path:
+    """Make an empty hidden file; the system takes what the umask forbids off its permissions."""
+    while True:
+        name = f".{path.stem[:_LONGEST_STEM]}{path.suffix}.{secrets.token_hex(4)}.part"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path.parent / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+            return path.parent / name
+
+
 def _sync(path: Path) -> None:
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
-
-
-def _give_ordinary_permissions(path: Path) -> None:
-    """mkstemp makes files that only their owner reads; give them what the umask would."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)

@@ -1,12 +1,18 @@
-"""Typed, frozen settings that the core takes; `simfrcnn.config.loading` makes them from a config.
+"""Typed, frozen settings that the core takes, each described in one place.
 
-The core never sees a config node: each function names what it needs by one of these.
+The core never sees a config node: each function names what it needs by one of these. A field says
+what it means, what is legal, its config key, its command-line option and which steps of a job a
+change of it outdates. The defaults of the config tree, the mapping from it, the options of the
+verbs and the checks are derived from that (:mod:`simfrcnn.config.mapping`,
+:mod:`simfrcnn.cli.options`), so that a new setting is one entry here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from simfrcnn.described import Described, described, illegal
 
 RpnNormals = Literal["top_likelihood", "ordinary", "none"]
 SimilarityKind = Literal["cosine", "contrastive", "none"]
@@ -21,122 +27,377 @@ BoxesOutside = Literal["refuse", "clip"]
 
 
 @dataclass(frozen=True)
-class InputSettings:
-    """How a stored image becomes the network's input.
+class InputSettings(Described):
+    """How a stored image becomes the network's input."""
 
-    ``size_px`` is (height, width). ``crop_to_breast`` cuts the largest connected bright region;
-    ``keep_aspect`` resizes by one factor and pads right and below with 0, else the image is
-    stretched.
-    """
-
-    size_px: tuple[int, int] = (512, 512)
-    crop_to_breast: bool = True
-    keep_aspect: bool = True
+    size_px: tuple[int, int] = described(
+        (512, 512), "height and width of the network's input in pixels", key="INPUT.MAMMO.SIZE"
+    )
+    crop_to_breast: bool = described(
+        True, "cut to the largest connected bright region", key="INPUT.MAMMO.CROP_TO_BREAST"
+    )
+    keep_aspect: bool = described(
+        True,
+        "resize by one factor and pad right and below with 0; otherwise stretch",
+        key="INPUT.MAMMO.KEEP_ASPECT",
+    )
 
 
 @dataclass(frozen=True)
-class AugmentationSettings:
+class AugmentationSettings(Described):
     """Probabilities of the two flips of the thesis."""
 
-    horizontal_flip: float = 0.5
-    vertical_flip: float = 0.5
+    horizontal_flip: float = described(
+        0.5,
+        "probability, in training only, that an image is mirrored",
+        key="INPUT.MAMMO.HORIZONTAL_FLIP",
+        legal="a probability in [0, 1]",
+    )
+    vertical_flip: float = described(
+        0.5,
+        "probability, in training only, that an image is turned upside down",
+        key="INPUT.MAMMO.VERTICAL_FLIP",
+        legal="a probability in [0, 1]",
+    )
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Which boxes are trained, which classes are the target, and what enters training.
+class DataSettings(Described):
+    """Which boxes are trained, which classes are the target, and what enters training."""
 
-    ``classes`` are the K foreground classes in order (label i + 1 is ``classes[i]``);
-    ``target_classes`` decide which images are positive and what is evaluated.
-    """
+    classes: tuple[str, ...] = described(
+        ("malignant",),
+        "the foreground classes in the order of their labels: label i + 1 is class i",
+        key="DATASETS.CLASSES",
+    )
+    target_classes: tuple[str, ...] = described(
+        ("malignant",),
+        "classes that make an image positive, and that are evaluated",
+        key="DATASETS.TARGET_CLASSES",
+    )
+    batch_kind: BatchKind = described(
+        "pairs",
+        "one item of a batch: a positive and a normal image, or two positive ones",
+        key="DATASETS.BATCHES",
+    )
+    unboxed_views: UnboxedViews = described(
+        "exclude",
+        "views without boxes of patients who have cancer: left out, or normal as in the thesis",
+        key="DATASETS.UNBOXED_VIEWS",
+    )
 
-    classes: tuple[str, ...] = ("malignant",)
-    target_classes: tuple[str, ...] = ("malignant",)
-    batch_kind: BatchKind = "pairs"
-    unboxed_views: UnboxedViews = "exclude"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        classes, targets = self.classes, self.target_classes
+        if not classes or len(set(classes)) < len(classes):
+            raise illegal("DATASETS.CLASSES", classes, "at least one class name, each once")
+        if not targets or not set(targets) <= set(classes):
+            raise illegal(
+                "DATASETS.TARGET_CLASSES", targets, f"one or more of DATASETS.CLASSES {classes}"
+            )
 
 
 @dataclass(frozen=True)
-class ReplaySettings:
-    """Hard-normal replay: normal images on which the model fires are drawn more often.
+class ReplaySettings(Described):
+    """Hard-normal replay: normal images on which the model fires are drawn more often."""
 
-    ``fraction`` of the pairs take their normal image from the ``hard_share`` of those seen on
-    which the model fired most; the ranking is renewed every ``period`` steps.
-    """
-
-    fraction: float = 0.0
-    hard_share: float = 0.25
-    period: int = 50
+    fraction: float = described(
+        0.0,
+        "share of the pairs whose normal image is one of the hard ones; 0 for none, and with 1 no "
+        "other normal image would be seen again",
+        key="DATASETS.REPLAY.FRACTION",
+        legal="[0, 1)",
+    )
+    hard_share: float = described(
+        0.25,
+        "which share of the normal images seen is hard, by the model's highest score there",
+        key="DATASETS.REPLAY.HARD_SHARE",
+        legal="(0, 1]",
+    )
+    period: int = described(
+        50,
+        "steps after which the normal images are ranked again",
+        key="DATASETS.REPLAY.PERIOD",
+        legal="[1, inf)",
+    )
 
 
 @dataclass(frozen=True)
-class TopLikelihoodSettings:
+class TopLikelihoodSettings(Described):
     """Top likelihood loss of normal images in the RPN (thesis eq. 5.1-5.2)."""
 
-    weight: float = 1.0
-    top_k: int = 256
+    weight: float = described(
+        1.0,
+        "lambda2, the weight of the loss",
+        key="MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT",
+        legal="[0, inf)",
+    )
+    top_k: int = described(
+        256,
+        "the anchors of a normal image that are trained, by falling objectness",
+        key="MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K",
+        legal="[1, inf)",
+    )
 
 
 @dataclass(frozen=True)
-class SimilaritySettings:
-    """Similarity loss between positive and normal regions in the ROI head (thesis eq. 5.3-5.6).
+class SimilaritySettings(Described):
+    """Similarity loss between positive and normal regions in the ROI head (thesis eq. 5.3-5.6)."""
 
-    ``margin`` is a cosine, for ``cosine``; the last three are for ``contrastive``.
-    """
-
-    kind: SimilarityKind = "cosine"
-    weight: float = 1.0
-    margin: float = 0.0
-    partners: Partners = "suspected"
-    distance_margin: float = 1.0
-    normalise_vectors: bool = True
-    same_kind_pairs: bool = False
+    kind: SimilarityKind = described("cosine", "which loss", key="MODEL.SIMFRCNN.SIMILARITY.LOSS")
+    weight: float = described(
+        1.0,
+        "lambda4, the weight of the loss",
+        key="MODEL.SIMFRCNN.SIMILARITY.WEIGHT",
+        legal="[0, inf)",
+    )
+    margin: float = described(
+        0.0,
+        "for cosine: the similarity that costs nothing",
+        key="MODEL.SIMFRCNN.SIMILARITY.MARGIN",
+        legal="a cosine in [-1, 1)",
+    )
+    partners: Partners = described(
+        "suspected",
+        "proposals of the normal partner: those of highest objectness, of highest malignant score, "
+        "random ones, or every foreground region with every proposal",
+        key="MODEL.SIMFRCNN.SIMILARITY.PARTNERS",
+    )
+    distance_margin: float = described(
+        1.0,
+        "for contrastive: the distance that regions of two kinds should keep",
+        key="MODEL.SIMFRCNN.SIMILARITY.DISTANCE_MARGIN",
+        legal="(0, inf)",
+    )
+    normalise_vectors: bool = described(
+        True,
+        "for contrastive: vectors are divided by their length",
+        key="MODEL.SIMFRCNN.SIMILARITY.NORMALISE_VECTORS",
+    )
+    same_kind_pairs: bool = described(
+        False,
+        "for contrastive: regions of one kind of two pairs are drawn together",
+        key="MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS",
+    )
 
 
 @dataclass(frozen=True)
-class MethodSettings:
+class MethodSettings(Described):
     """Everything in which simFaster R-CNN differs from Faster R-CNN."""
 
-    rpn_normals: RpnNormals = "top_likelihood"
+    rpn_normals: RpnNormals = described(
+        "top_likelihood",
+        "loss of normal images in the RPN; ordinary is the baseline",
+        key="MODEL.SIMFRCNN.RPN_NORMALS",
+    )
     top_likelihood: TopLikelihoodSettings = TopLikelihoodSettings()
     similarity: SimilaritySettings = SimilaritySettings()
-    roi_normal_sampling: RoiNormalSampling = "top"
+    roi_normal_sampling: RoiNormalSampling = described(
+        "top",
+        "ROI batch of a normal image: its most likely proposals, or random ones as libraries do",
+        key="MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING",
+    )
 
 
 @dataclass(frozen=True)
-class PseudoSettings:
-    """Which detections of normal images become pseudo-boxes (weakFaster R-CNN).
+class PseudoSettings(Described):
+    """Which detections of normal images become pseudo-boxes (weakFaster R-CNN)."""
 
-    ``keep_unlabelled`` keeps the images that have no box in the new file; ``include_unknown`` also
-    labels unboxed views of patients who have a cancer, as the thesis does.
+    score_threshold: float = described(
+        0.8,
+        "smallest score of a pseudo-box",
+        key="PSEUDO.SCORE_THRESHOLD",
+        option="--score-threshold",
+        legal="a score in (0, 1]",
+        metavar="S",
+        steps=("pseudo",),
+    )
+    nms_threshold: float = described(
+        0.3,
+        "detections whose IoU is higher are one",
+        key="PSEUDO.NMS_THRESHOLD",
+        option="--nms-threshold",
+        legal="an IoU in [0, 1]",
+        metavar="IOU",
+        steps=("pseudo",),
+    )
+    keep_unlabelled: bool = described(
+        False,
+        "keep the images that have neither a target box nor a pseudo-box in the new file",
+        key="PSEUDO.KEEP_UNLABELLED",
+        option="--keep-unlabelled",
+        steps=("pseudo",),
+    )
+    include_unknown: bool = described(
+        False,
+        "also label views without boxes of patients who have a cancer, as the source did; stage 2 "
+        "takes them with DATASETS.UNBOXED_VIEWS normal",
+        option="--include-unknown",
+        steps=("pseudo",),
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(Described):
+    """The rules that change a number of the report; each is written into it.
+
+    >>> EvaluationSettings(pooling="mean", prevalence=0.006).pooling
+    'mean'
+    >>> EvaluationSettings(pooling="noisy-or")
+    Traceback (most recent call last):
+    simfrcnn.errors.ConfigError: EVAL.POOLING is 'noisy-or'; legal is max | mean | noisy_or. \
+Did you mean noisy_or?
     """
 
-    score_threshold: float = 0.8
-    nms_threshold: float = 0.3
-    keep_unlabelled: bool = False
-    include_unknown: bool = False
+    target_classes: tuple[str, ...] = described(
+        ("malignant",),
+        "classes that make an image positive",
+        key="DATASETS.TARGET_CLASSES",
+        option="--target-classes",
+        metavar="NAME",
+    )
+    score_threshold: float = described(
+        0.5,
+        "positive from this score on, for accuracy, sensitivity and specificity",
+        key="EVAL.SCORE_THRESHOLD",
+        option="--score-threshold",
+        legal="a score in [0, 1]",
+        metavar="S",
+        steps=("test",),
+    )
+    iou_threshold: float = described(
+        0.5,
+        "IoU of the average precision",
+        key="EVAL.IOU_THRESHOLD",
+        option="--iou-threshold",
+        legal="an IoU in (0, 1]",
+        metavar="IOU",
+        steps=("test",),
+    )
+    pooling: Pooling = described(
+        "max",
+        "how the score of a breast or case comes from its images",
+        key="EVAL.POOLING",
+        option="--pooling",
+        steps=("training", "test"),
+    )
+    case_by: CaseBy = described(
+        "exam",
+        "what one case is",
+        key="EVAL.CASE_BY",
+        option="--case-by",
+        steps=("training", "test"),
+    )
+    unknown_images: UnknownImages = described(
+        "exclude",
+        "images of unknown truth: left out, or normal as in the thesis",
+        key="EVAL.UNKNOWN_IMAGES",
+        option="--unknown-images",
+        steps=("training", "test"),
+    )
+    count_repeats_as_false_positives: bool = described(
+        False,
+        "FROC: a second detection of a finding is a false positive",
+        key="EVAL.COUNT_REPEATS",
+        option="--count-repeats",
+        steps=("training", "test"),
+    )
+    ignored_classes: tuple[str, ...] = described(
+        (),
+        "classes whose boxes are neither to be found nor wrong to find",
+        key="EVAL.IGNORED_CLASSES",
+        option="--ignored-classes",
+        metavar="NAME",
+        steps=("training", "test"),
+    )
+    boxes_outside: BoxesOutside = described(
+        "refuse",
+        "what becomes of detections beyond the image",
+        key="EVAL.BOXES_OUTSIDE",
+        option="--boxes-outside",
+        steps=("training", "test"),
+    )
+    prevalence: float | None = described(
+        None,
+        "of cancer among cases where the model is to be used, for predictive values; none are "
+        "given without it",
+        key="EVAL.PREVALENCE",
+        option="--prevalence",
+        legal="(0, 1)",
+        unset=0.0,
+        metavar="P",
+        steps=("test",),
+    )
+    operating_sensitivity: float = described(
+        0.9,
+        "what is asked of the operating point by sensitivity, chosen on the validation set",
+        key="EVAL.OPERATING_SENSITIVITY",
+        option="--operating-sensitivity",
+        legal="(0, 1]",
+        metavar="SENS",
+        steps=("test",),
+    )
+    operating_specificity: float = described(
+        0.9,
+        "what is asked of the operating point by specificity, chosen on the validation set",
+        key="EVAL.OPERATING_SPECIFICITY",
+        option="--operating-specificity",
+        legal="(0, 1]",
+        metavar="SPEC",
+        steps=("test",),
+    )
+    subgroups: tuple[str, ...] = described(
+        (),
+        "also judge the parts of the test set by a key of the records, such as density or, for "
+        "numbers, age:50,70",
+        key="EVAL.SUBGROUPS",
+        option="--subgroup",
+        metavar="KEY[:EDGES]",
+        is_repeated=True,
+        steps=("test",),
+    )
+    bootstrap_replicates: int = described(
+        2000,
+        "bootstrap resamplings; 0 gives no intervals",
+        key="EVAL.BOOTSTRAP_REPLICATES",
+        option="--replicates",
+        legal="[0, inf)",
+        metavar="N",
+        steps=("test",),
+    )
+    bootstrap_seed: int = described(
+        0,
+        "seed of the resampling",
+        key="EVAL.BOOTSTRAP_SEED",
+        option="--seed",
+        legal="[0, inf)",
+        metavar="N",
+        steps=("test",),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.target_classes:
+            raise illegal("DATASETS.TARGET_CLASSES", self.target_classes, "at least one class name")
+        both = [name for name in self.ignored_classes if name in self.target_classes]
+        if both:
+            raise illegal(
+                "EVAL.IGNORED_CLASSES",
+                self.ignored_classes,
+                f"other classes than DATASETS.TARGET_CLASSES {self.target_classes}: {both[0]!r} "
+                "cannot be both a target and ignored",
+            )
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """The rules that change a number of the report; each is written into it."""
-
-    target_classes: tuple[str, ...] = ("malignant",)
-    score_threshold: float = 0.5
-    iou_threshold: float = 0.5
-    pooling: Pooling = "max"
-    case_by: CaseBy = "exam"
-    unknown_images: UnknownImages = "exclude"
-    count_repeats_as_false_positives: bool = False
-    ignored_classes: tuple[str, ...] = ()
-    """Boxes of these classes are neither to be found nor wrong to find."""
-    boxes_outside: BoxesOutside = "refuse"
-    prevalence: float | None = None
-    """Of cancer among cases where the model is to be used; None gives no predictive values."""
-    operating_sensitivity: float = 0.9
-    """Wanted of the operating point that is chosen on the validation set by sensitivity."""
-    operating_specificity: float = 0.9
-    subgroups: tuple[str, ...] = ()
-    """Keys of records, with edges where they are numbers: ``density``, ``age:50,70``."""
-    bootstrap_replicates: int = 2000
-    bootstrap_seed: int = 0
+CONFIGURED: tuple[type, ...] = (
+    MethodSettings,
+    TopLikelihoodSettings,
+    SimilaritySettings,
+    InputSettings,
+    AugmentationSettings,
+    DataSettings,
+    ReplaySettings,
+    PseudoSettings,
+    EvaluationSettings,
+)
+"""The settings that come from a config."""

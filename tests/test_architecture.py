@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
-    *("errors", "records", "settings", "fields", "files", "image_names", "labels", "registry"),
-    "version",
+    *("errors", "records", "described", "settings", "fields", "files", "image_names", "labels"),
+    *("registry", "version"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -18,6 +18,7 @@ STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 ALLOWED = {
     "errors": (set(), set()),
     "records": (set(), set()),
+    "described": (set(), set()),
     "settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
@@ -53,7 +54,7 @@ ALLOWED = {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
             *("phantom", "pseudo", "structures", "training"),
         },
-        {"numpy", "torch", "cv2", "tqdm"},
+        {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),
 }
 CORE = sorted(ALLOWED)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.cli.weak import require_two_stages
 from simfrcnn.config import load_config, read_keys
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.ladder.plan import plan_runs, read_ladder
 from simfrcnn.training import recipe
+from simfrcnn.workflows.weak import require_two_stages
 from support.examples import (
     CONFIGS,
     ENGINE_PARAMETERS,

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simfrcnn.config import load_config
-from simfrcnn.engines.contract import ENGINES, Engine, load_engine
 from simfrcnn.errors import ConfigError
-from simfrcnn.workflows.phantoms import make_missing_phantoms
 
-__all__ = [
-    "add_config_arguments",
-    "add_engine_argument",
-    "config_from",
-    "make_missing_phantoms",
-    "start_engine",
-]
+if TYPE_CHECKING:
+    from simfrcnn.engines.contract import Engine
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +16,26 @@ def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default="auto",
-        choices=("auto", *ENGINES),
+        choices=("auto", "detectron2", "torchvision"),
         help="detection library; auto takes Detectron2 when it can be imported (default)",
     )
 
 
+def add_config_file_argument(
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool = False,
+    help: str = "a YAML file, or the name of a config of simfrcnn such as demo/sim (see `simfrcnn "
+    "configs`)",
+) -> None:
+    """``--config-file``: a path or a name, which :func:`~simfrcnn.config.find_config` finds."""
+    parser.add_argument("--config-file", required=required, metavar="FILE|NAME", help=help)
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--config-file``, ``--dataset`` and KEY VALUE overrides."""
-    parser.add_argument("--config-file", required=required, metavar="FILE", type=Path)
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="a COCO file for a data set name of the config; may be given several times",
-    )
+    add_config_file_argument(parser, required=required)
+    add_dataset_argument(parser)
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
@@ -48,8 +44,21 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
+    """``--dataset``."""
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a COCO file for a data set name of the config; may be given several times",
+    )
+
+
 def start_engine(name: str) -> Engine:
     """Load an engine and say in one line which it is."""
+    from simfrcnn.engines.contract import load_engine
+
     engine = load_engine(name)
     print(f"engine: {engine.NAME}", flush=True)
     return engine
@@ -57,9 +66,18 @@ def start_engine(name: str) -> Engine:
 
 def config_from(engine: Engine, arguments: argparse.Namespace) -> Any:
     """The config of a verb with :func:`add_config_arguments`, checked and frozen."""
+    from simfrcnn.config import load_config
+
     cfg = engine.default_cfg()
     cfg.DATASETS.FILES = tuple(arguments.dataset)
     load_config(cfg, arguments.config_file, arguments.opts)
     if arguments.dataset and tuple(cfg.DATASETS.FILES) != tuple(arguments.dataset):
         raise ConfigError("give data set files by --dataset or by DATASETS.FILES, not by both")
     return cfg
+
+
+def make_missing_phantoms(cfg: Any) -> None:
+    """Make the embedded phantom data sets that the config names and that are not there yet."""
+    from simfrcnn.workflows import phantoms
+
+    phantoms.make_missing_phantoms(cfg)

@@ -1,29 +1,22 @@
-"""Judge saved detections against an annotation file: by case, breast, image, finding and lesion."""
+"""Judge saved detections against an annotation file: by case, breast, image, finding and lesion.
+
+Given --detections several times, the models are judged on the same cases and compared: a report for
+each of them in a folder of its own, and the comparison beside these folders.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
 
-from simfrcnn.artifacts import DetectionFile, read_detections
-from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.evaluation import evaluate, operating, write_report
-from simfrcnn.evaluation.reporting.gallery import EXAMS_PER_GROUP
-from simfrcnn.evaluation.reporting.report import summary_lines
-from simfrcnn.evaluation.results import Report
-from simfrcnn.files import sha256_of
-from simfrcnn.settings import BoxesOutside, CaseBy, EvaluationSettings, Pooling, UnknownImages
-
-if TYPE_CHECKING:
-    from simfrcnn.data.coco import AnnotatedSet
-
-_DEFAULTS = EvaluationSettings()
+from simfrcnn.cli.options import add_settings, given_settings
+from simfrcnn.errors import ConfigError
+from simfrcnn.settings import EvaluationSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; defaults are those of :class:`EvaluationSettings`."""
+    """The arguments of the verb; those of the rules come from :class:`EvaluationSettings`."""
     parser.add_argument(
         "--annotations", type=Path, required=True, metavar="FILE", help="COCO JSON of the test set"
     )
@@ -49,93 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for the report"
     )
-    parser.add_argument(
-        "--target-classes",
-        nargs="+",
-        default=list(_DEFAULTS.target_classes),
-        metavar="NAME",
-        help="classes that make an image positive (default: malignant)",
+    add_settings(parser, EvaluationSettings)
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument(
+        "--operating-points",
+        type=Path,
+        metavar="FILE",
+        help="apply the operating points of this file, which were chosen on a validation set; its "
+        "sensitivity and specificity are then the defaults",
     )
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        default=_DEFAULTS.score_threshold,
-        metavar="S",
-        help="positive from this score on, for ACC, SEN and SPE (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--iou-threshold",
-        type=float,
-        default=_DEFAULTS.iou_threshold,
-        metavar="IOU",
-        help="IoU of the average precision (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--pooling",
-        choices=get_args(Pooling),
-        default=_DEFAULTS.pooling,
-        help="how the score of a breast or case comes from its images (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--case-by",
-        choices=get_args(CaseBy),
-        default=_DEFAULTS.case_by,
-        help="what one case is (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--unknown-images",
-        choices=get_args(UnknownImages),
-        default=_DEFAULTS.unknown_images,
-        help="what images of unknown truth count as (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--count-repeats",
-        action="store_true",
-        help="FROC: a second detection of a finding is a false positive",
-    )
-    parser.add_argument(
-        "--ignored-classes",
-        nargs="+",
-        default=list(_DEFAULTS.ignored_classes),
-        metavar="NAME",
-        help="classes whose boxes are neither to be found nor wrong to find (default: none)",
-    )
-    parser.add_argument(
-        "--boxes-outside",
-        choices=get_args(BoxesOutside),
-        default=_DEFAULTS.boxes_outside,
-        help="what becomes of detections beyond the image (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--prevalence",
-        type=float,
-        default=_DEFAULTS.prevalence,
-        metavar="P",
-        help="of cancer among cases where the model is to be used, for predictive values "
-        "(default: none, and no predictive values)",
-    )
-    parser.add_argument(
-        "--subgroup",
-        action="append",
-        default=[],
-        metavar="KEY[:EDGES]",
-        help="also judge the parts of the test set by this key of the records, such as density or, "
-        "for numbers, age:50,70; may be given several times",
-    )
-    _add_operating_arguments(parser)
-    parser.add_argument(
-        "--replicates",
-        type=int,
-        default=_DEFAULTS.bootstrap_replicates,
-        metavar="N",
-        help="bootstrap resamplings; 0 gives no intervals (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=_DEFAULTS.bootstrap_seed,
-        metavar="N",
-        help="seed of the resampling (default: %(default)s)",
+    points.add_argument(
+        "--choose-operating-points",
+        type=Path,
+        metavar="FILE",
+        help="this is the validation set: choose operating points on it and write them",
     )
     parser.add_argument(
         "--no-images",
@@ -146,147 +66,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gallery",
         type=int,
-        default=EXAMS_PER_GROUP,
         metavar="N",
-        help="exams shown for each reason: worst false positives, missed lesions, found ones "
-        "(default: %(default)s)",
+        help="at most so many exams shown for each reason: worst false positives, missed lesions, "
+        "found ones; 0 for none",
     )
-
-
-def _add_operating_arguments(parser: argparse.ArgumentParser) -> None:
-    points = parser.add_mutually_exclusive_group()
-    points.add_argument(
-        "--operating-points",
-        type=Path,
-        metavar="FILE",
-        help="apply the operating points of this file, which were chosen on a validation set",
-    )
-    points.add_argument(
-        "--choose-operating-points",
-        type=Path,
-        metavar="FILE",
-        help="this is the validation set: choose operating points on it and write them",
-    )
-    for name, asked in (
-        ("sensitivity", _DEFAULTS.operating_sensitivity),
-        ("specificity", _DEFAULTS.operating_specificity),
-    ):
-        parser.add_argument(
-            f"--operating-{name}",
-            type=float,
-            metavar=name[:4].upper(),
-            help=f"{name} that is asked of the operating point by {name} (default: that of "
-            f"--operating-points, else {asked:g})",
-        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report and print its summary; of several models, also compare them."""
     if len(args.detections) > 1 or args.names or args.primary:
-        if args.operating_points or args.choose_operating_points:
-            raise ConfigError(
-                "operating points belong to one model: judge each of the --detections by itself "
-                "with them, and compare without"
-            )
-        from simfrcnn.cli import comparing
+        return _compare(args)
+    from simfrcnn.evaluation import operating
+    from simfrcnn.evaluation.reporting.report import summary_lines
+    from simfrcnn.workflows.evaluate import evaluate, points_of, settings_for
 
-        return comparing.run(args, settings_of(args))
-    # Here, not above: reading images is not needed to show the help or to judge without pictures.
-    from simfrcnn.data.coco import read_coco
-    from simfrcnn.images.hanging import hung_pictures
-
-    if args.output.exists() and not args.output.is_dir():
-        raise OutputError(f"{args.output} is a file; --output takes a folder for the report")
-    if args.choose_operating_points and args.choose_operating_points.is_dir():
-        raise OutputError(
-            f"{args.choose_operating_points} is a folder; --choose-operating-points takes the file "
-            "to write"
-        )
-    annotated = read_coco(args.annotations, check_files=not args.no_images)
-    detections = read_detections(
-        args.detections[0],
-        records=annotated.records,
-        categories=annotated.categories,
+    points = points_of(args.operating_points)
+    (detections,) = args.detections
+    report = evaluate(
+        args.annotations,
+        detections,
+        output=args.output,
+        settings=given_settings(args, settings_for(points)),
+        operating_points=points,
+        choose_operating_points=args.choose_operating_points,
+        pictures=not args.no_images,
+        **_gallery(args),
     )
-    report = _judge(args, annotated, detections)
-    page = write_report(
-        args.output,
-        report,
-        records=annotated.records,
-        detections=detections,
-        load_pictures=None if args.no_images else hung_pictures,
-        n_gallery=args.gallery,
-    )
-    print("\n".join(summary_lines(report)))
-    for note in report.notes:
-        print(f"note: {note}")
-    print(f"report: {page}")
+    _print(summary_lines(report), report.notes, f"report: {args.output / 'report.html'}")
     if args.choose_operating_points:
-        _choose(report, args)
+        chosen = operating.read_operating_points(args.choose_operating_points)
+        print("\n".join(operating.lines_on(chosen)))
+        print(f"operating points: {args.choose_operating_points}")
     return 0
 
 
-def _judge(args: argparse.Namespace, annotated: AnnotatedSet, detections: DetectionFile) -> Report:
-    settings = settings_of(args)
-    applied = operating.Applied()
-    if args.operating_points:
-        chosen = operating.read_operating_points(args.operating_points)
-        settings = _as_asked_of(chosen, settings, args)
-        applied = operating.apply_to(chosen, detections, settings, annotated.sha256)
-    (path,) = args.detections
-    return evaluate(
-        annotated.records,
-        detections,
-        settings,
-        categories=annotated.categories,
-        operating_points=applied.points,
-        notes=applied.notes,
-        provenance={
-            "annotations": args.annotations.name,
-            "annotations_sha256": annotated.sha256,
-            "detections": path.name,
-            "detections_sha256": sha256_of(path),
-            **applied.provenance,
-        },
+def _compare(args: argparse.Namespace) -> int:
+    if args.operating_points or args.choose_operating_points:
+        raise ConfigError(
+            "operating points belong to one model: judge each of the --detections by itself "
+            "with them, and compare without"
+        )
+    names = names_of(args.names, args.detections)
+    from simfrcnn.evaluation.reporting.comparison_report import PAGE, summary_lines
+    from simfrcnn.workflows.compare import compare
+
+    report = compare(
+        args.annotations,
+        dict(zip(names, args.detections, strict=True)),
+        output=args.output,
+        settings=given_settings(args, EvaluationSettings()),
+        pictures=not args.no_images,
+        primary=args.primary,
+        **_gallery(args),
     )
+    _print(summary_lines(report), report.notes, f"comparison: {args.output / PAGE}")
+    return 0
 
 
-def _choose(report: Report, args: argparse.Namespace) -> None:
-    chosen = operating.choose_operating_points({args.annotations.name: report})
-    operating.write_operating_points(args.choose_operating_points, chosen)
-    print("\n".join(operating.lines_on(chosen)))
-    print(f"operating points: {args.choose_operating_points}")
+def names_of(names: str | None, paths: Sequence[Path]) -> list[str]:
+    """The models' names, one for each file.
+
+    Raises:
+        ConfigError: One file, another number of names than of files, or a name twice.
+    """
+    if len(paths) < 2:
+        raise ConfigError(
+            "--names and --primary are for several models: give --detections once for each"
+        )
+    if names is None:
+        raise ConfigError(
+            f"--detections is given {len(paths)} times: name the models by --names A,B, in the "
+            "same order"
+        )
+    listed = [name.strip() for name in names.split(",")]
+    if len(listed) != len(paths):
+        raise ConfigError(
+            f"--names has {len(listed)} names ({', '.join(listed)}), but --detections is given "
+            f"{len(paths)} times; one name each is legal, separated by commas"
+        )
+    twice = [name for name in listed if listed.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--names: {twice[0]!r} is there twice; each model needs its own name")
+    return listed
 
 
-def _as_asked_of(
-    chosen: operating.ChosenPoints, settings: EvaluationSettings, args: argparse.Namespace
-) -> EvaluationSettings:
-    """The targets that the points were chosen for, where the command line says none."""
-    names = ("operating_sensitivity", "operating_specificity")
-    targets = {name: chosen.settings[name] for name in names if getattr(args, name) is None}
-    return replace(settings, **targets)
+def _gallery(args: argparse.Namespace) -> Mapping[str, int]:
+    return {} if args.gallery is None else {"gallery": args.gallery}
 
 
-def settings_of(args: argparse.Namespace) -> EvaluationSettings:
-    """The settings that the options ask for."""
-    targets = {
-        name: getattr(args, name)
-        for name in ("operating_sensitivity", "operating_specificity")
-        if getattr(args, name) is not None
-    }
-    return EvaluationSettings(
-        target_classes=tuple(args.target_classes),
-        score_threshold=args.score_threshold,
-        iou_threshold=args.iou_threshold,
-        pooling=args.pooling,
-        case_by=args.case_by,
-        unknown_images=args.unknown_images,
-        count_repeats_as_false_positives=args.count_repeats,
-        ignored_classes=tuple(args.ignored_classes),
-        boxes_outside=args.boxes_outside,
-        prevalence=args.prevalence,
-        subgroups=tuple(args.subgroup),
-        **targets,
-        bootstrap_replicates=args.replicates,
-        bootstrap_seed=args.seed,
-    )
+def _print(summary: Sequence[str], notes: Sequence[str], place: str) -> None:
+    print("\n".join(summary))
+    for note in notes:
+        print(f"note: {note}")
+    print(place)

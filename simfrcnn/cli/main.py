@@ -18,41 +18,63 @@ from typing import Any, NoReturn
 from simfrcnn.errors import SimFrcnnError
 from simfrcnn.version import __version__
 
-VERBS = (
-    "train_net",
-    "pseudo_label",
-    "weak",
-    "ladder",
-    "evaluate",
-    "predict",
-    "prepare_data",
-    "data",
-    "make_phantoms",
-    "export",
-    "show",
+_PLATFORM = sys.platform
+_NOT_WINDOWS = (
+    "simfrcnn runs on Linux and macOS, not on Windows; there it runs in the Windows Subsystem for "
+    "Linux (WSL)"
 )
+VERBS = {
+    "train-net": "Train a detector and test it once, or test a trained one (--eval-only).",
+    "pseudo-label": (
+        "Label what a detector wrongly finds on normal images (weakFaster R-CNN, between the "
+        "stages)."
+    ),
+    "weak": "Train weakFaster R-CNN as one job: stage 1, pseudo-labels, stage 2, test.",
+    "ladder": (
+        "Train variants of a model with several seeds side by side, and compare them on the same "
+        "cases."
+    ),
+    "evaluate": (
+        "Judge saved detections against an annotation file: by case, breast, image, finding and "
+        "lesion."
+    ),
+    "predict": (
+        "Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures."
+    ),
+    "prepare-data": (
+        "Prepare a public data set: its own files -> COCO annotation files, split by patient."
+    ),
+    "data": "Check a data set before it trains or tests, or show what is in it.",
+    "export": "Write a model as one file for inference, without what only a training needs.",
+    "show": "Show what a model file says of itself: its card, operating points, and what it lacks.",
+    "make-phantoms": "Write a data set of synthetic mammograms (DICOM and COCO files).",
+}
+"""Every verb with the first line of its module's docstring, which a test compares.
+
+They stand here too, so that ``simfrcnn --help`` imports no verb. The module of ``make-phantoms`` is
+``simfrcnn.cli.make_phantoms``: it has ``add_arguments`` and ``run``.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``simfrcnn VERB ...`` and return the exit code."""
+    if _is_refused_here():
+        return 2
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="simfrcnn",
         description="Breast cancer detection in mammograms. For research; not a medical device.",
     )
     parser.add_argument("--version", action="version", version=f"simfrcnn {__version__}")
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in VERBS:
-        module = _module(verb)
-        _add_verb(
-            subparsers.add_parser(
-                verb.replace("_", "-"),
-                help=_first_line(module),
-                description=module.__doc__,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            ),
-            module,
+    for verb, summary in VERBS.items():
+        subparser = subparsers.add_parser(
+            verb, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-    return _run(parser.parse_args(arguments))
+        if verb == chosen:
+            _add_verb(subparser, _module(verb))
+    return _run(parser.parse_args(words), words)
 
 
 def run_tool(verb: str) -> NoReturn:
@@ -62,31 +84,37 @@ def run_tool(verb: str) -> NoReturn:
 
 def run_program(module: Any) -> NoReturn:
     """Run a module with ``add_arguments`` and ``run`` as a program: errors as of a verb."""
-    parser = argparse.ArgumentParser(
-        description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    if _is_refused_here():
+        sys.exit(2)
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_verb(parser, module)
-    sys.exit(_run(parser.parse_args()))
+    sys.exit(_run(parser.parse_args(), sys.argv[1:]))
+
+
+def _is_refused_here() -> bool:
+    """Say so where simfrcnn does not run: its locks and process groups are those of POSIX."""
+    if _PLATFORM == "win32":
+        print(f"error: {_NOT_WINDOWS}", file=sys.stderr)
+        return True
+    return False
 
 
 def _module(verb: str) -> Any:
-    return importlib.import_module(f"simfrcnn.cli.{verb}")
-
-
-def _first_line(module: Any) -> str:
-    return str(module.__doc__).splitlines()[0]
+    return importlib.import_module(f"simfrcnn.cli.{verb.replace('-', '_')}")
 
 
 def _add_verb(parser: argparse.ArgumentParser, module: Any) -> None:
+    parser.description = module.__doc__
     module.add_arguments(parser)
     parser.set_defaults(run=module.run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name that the terminal or pipe cannot show must not end a run in a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
     _show_messages()
+    arguments.words = list(words)  # for a manifest; sys.argv may be another program's
     try:
         return int(arguments.run(arguments))
     except SimFrcnnError as error:

@@ -8,7 +8,6 @@ detections and the report of every test set.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from simfrcnn.cli import common
 from simfrcnn.workflows import training
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             machine_rank=arguments.machine_rank,
             dist_url=arguments.dist_url,
         ),
-        command=sys.argv[1:],
+        command=arguments.words,
         **options,
     )
     return 0

@@ -5,23 +5,22 @@ own keys, on top of either tree), ``load_config`` (YAML and overrides, with erro
 key).
 """
 
+from simfrcnn.config.checks import check_config
 from simfrcnn.config.extension import add_simfrcnn_config
-from simfrcnn.config.loading import (
-    FileKey,
+from simfrcnn.config.loading import FileKey, changed_keys, load_config, read_keys, set_keys
+from simfrcnn.config.mapping import (
     augmentation_settings,
-    changed_keys,
-    check_config,
     data_settings,
     evaluation_settings,
     input_settings,
-    load_config,
+    keys_without_effect,
     method_settings,
     pseudo_settings,
-    read_keys,
     replay_settings,
-    set_keys,
+    settings_from,
 )
 from simfrcnn.config.portable import portable_defaults
+from simfrcnn.config.shipped import find_config
 
 __all__ = [
     "FileKey",
@@ -31,7 +30,9 @@ __all__ = [
     "check_config",
     "data_settings",
     "evaluation_settings",
+    "find_config",
     "input_settings",
+    "keys_without_effect",
     "load_config",
     "method_settings",
     "portable_defaults",
@@ -39,4 +40,5 @@ __all__ = [
     "read_keys",
     "replay_settings",
     "set_keys",
+    "settings_from",
 ]

@@ -1,60 +1,34 @@
-"""How does a YAML file with overrides become a config, and a config the core's settings?
+"""How does a YAML file with overrides become a config?
 
-This is the only place (with the recipe and the engines) that reads config keys. An error names the
-key or the file, what is legal, and the nearest known key.
+An error names the key or the file, what is legal, and the nearest known key.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
-from simfrcnn import settings
+from simfrcnn.config.checks import check_config
+from simfrcnn.config.mapping import value_of
+from simfrcnn.config.shipped import find_config, named_in
 from simfrcnn.errors import ConfigError
 
 BASE_KEY = "_BASE_"
-
-_POSITIVE = (
-    "SOLVER.BASE_LR",
-    "SOLVER.LOW_STAGES_LR_FACTOR",
-    "SOLVER.MAX_ITER",
-    "SOLVER.CHECKPOINT_PERIOD",
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
-    "MODEL.RPN.PRE_NMS_TOPK_TRAIN",
-    "MODEL.RPN.PRE_NMS_TOPK_TEST",
-    "MODEL.RPN.POST_NMS_TOPK_TRAIN",
-    "MODEL.RPN.POST_NMS_TOPK_TEST",
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
-    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
-    "TEST.DETECTIONS_PER_IMAGE",
+_LISTS_OF_NAMES = frozenset(
+    [
+        *(f"DATASETS.{name}" for name in ("TRAIN", "VAL", "TEST", "FILES")),
+        *(f"DATASETS.{name}" for name in ("CLASSES", "TARGET_CLASSES")),
+        *("EVAL.IGNORED_CLASSES", "EVAL.SUBGROUPS", "MODEL.SIMFRCNN.DEFORM_STAGES"),
+        *("MODEL.RPN.IN_FEATURES", "MODEL.ROI_HEADS.IN_FEATURES", "MODEL.FPN.IN_FEATURES"),
+        "MODEL.RESNETS.OUT_FEATURES",
+    ]
 )
-_NOT_NEGATIVE = (
-    "SOLVER.MOMENTUM",
-    "SOLVER.WEIGHT_DECAY",
-    "SOLVER.WARMUP_ITERS",
-    "SOLVER.WARMUP_FACTOR",
-    "SOLVER.GAMMA",
-    "TEST.EVAL_PERIOD",
-    "DATALOADER.NUM_WORKERS",
-    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT",
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT",
-)
-_FRACTIONS = (
-    "MODEL.RPN.POSITIVE_FRACTION",
-    "MODEL.RPN.NMS_THRESH",
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION",
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
-    "MODEL.ROI_HEADS.NMS_THRESH_TEST",
-)
-_TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
-_STAGES = ("res2", "res3", "res4", "res5")
+"""They may be empty, which does not show what they hold."""
 
 
 def load_config(
@@ -68,8 +42,10 @@ def load_config(
 
     Args:
         cfg: A tree with every key that the engine honours; it is changed and returned frozen.
-        config_file: YAML, with ``_BASE_`` relative to itself; None takes the defaults.
-        overrides: Alternating keys and values, as on the command line.
+        config_file: YAML, with ``_BASE_`` relative to itself, or the name of a config of simfrcnn;
+            None takes the defaults.
+        overrides: Alternating keys and values, as on the command line. A word for a text stays as
+            it is; for numbers, truths and lists it is read as YAML.
         overlay: Keys of another file that go over those of ``config_file``, and under the
             overrides (see :func:`read_keys`).
 
@@ -78,17 +54,17 @@ def load_config(
             value of another type, or a combination that :func:`check_config` refuses.
     """
     if config_file is not None:
-        for path, tree in _read_with_bases(Path(config_file), ()):
+        for path, tree in _read_with_bases(find_config(config_file), ()):
             _merge(cfg, tree, str(path))
     for entry in overlay:
-        _merge(cfg, _nested(entry.key, entry.value), str(entry.path))
+        _set(cfg, entry.key, entry.value, str(entry.path))
     if len(overrides) % 2:
         raise ConfigError(
             f"overrides come as KEY VALUE pairs; found {len(overrides)} words, the last is "
             f"{overrides[-1]!r}"
         )
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _merge(cfg, _nested(key, _value(text)), "the command line")
+        _merge(cfg, _nested(key, _of_word(cfg, key, text)), "the command line")
     check_config(cfg)
     cfg.freeze()
     return cfg
@@ -113,7 +89,7 @@ def read_keys(config_file: Path) -> list[FileKey]:
     """
     return [
         FileKey(path, key, value)
-        for path, tree in _read_with_bases(config_file, ())
+        for path, tree in _read_with_bases(find_config(config_file), ())
         for key, value in _flattened(tree)
     ]
 
@@ -149,338 +125,6 @@ def changed_keys(
     ]
 
 
-def check_config(cfg: Any) -> None:
-    """Refuse values and combinations that cannot be honoured, naming the key and the remedy.
-
-    Raises:
-        ConfigError: See the message.
-    """
-    method_settings(cfg)
-    input_settings(cfg)
-    augmentation_settings(cfg)
-    data_settings(cfg)
-    replay_settings(cfg)
-    evaluation_settings(cfg)
-    pseudo_settings(cfg)
-    _choice(cfg.SOLVER.OPTIMIZER, "SOLVER.OPTIMIZER", ("adam", "sgd"))
-    _require(
-        cfg.SEED >= 0,
-        "SEED",
-        cfg.SEED,
-        "an integer >= 0: pairs, augmentation and resuming are functions of it",
-    )
-    _require(
-        cfg.SOLVER.IMS_PER_BATCH >= 2 and cfg.SOLVER.IMS_PER_BATCH % 2 == 0,
-        "SOLVER.IMS_PER_BATCH",
-        cfg.SOLVER.IMS_PER_BATCH,
-        "an even number >= 2 (twice the number of pairs)",
-    )
-    _check_numbers(cfg)
-    _require(
-        len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-        "MODEL.ROI_HEADS.NUM_CLASSES",
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-        f"{len(cfg.DATASETS.CLASSES)}, as many as DATASETS.CLASSES {tuple(cfg.DATASETS.CLASSES)}",
-    )
-    _check_loader_keys(cfg)
-    _check_backbone(cfg)
-    if cfg.MODEL.RESNETS.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
-        raise ConfigError(
-            "MODEL.RESNETS.NORM is FrozenBN but MODEL.WEIGHTS is empty: frozen statistics of a "
-            "random network make nonsense. Give ImageNet weights (MODEL.WEIGHTS FILE), or train "
-            "from scratch with MODEL.RESNETS.NORM GN and MODEL.BACKBONE.FREEZE_AT 0."
-        )
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ConfigError(
-            "SOLVER.AMP.ENABLED is True but MODEL.DEVICE is cpu: mixed precision needs a GPU. Set "
-            "SOLVER.AMP.ENABLED False or MODEL.DEVICE cuda."
-        )
-
-
-def method_settings(cfg: Any) -> settings.MethodSettings:
-    """What differs from Faster R-CNN (``MODEL.SIMFRCNN``)."""
-    node = cfg.MODEL.SIMFRCNN
-    likelihood = node.TOP_LIKELIHOOD
-    similarity = node.SIMILARITY
-    prefix = "MODEL.SIMFRCNN"
-    _at_least(likelihood.WEIGHT, f"{prefix}.TOP_LIKELIHOOD.WEIGHT", 0)
-    _at_least(likelihood.TOP_K, f"{prefix}.TOP_LIKELIHOOD.TOP_K", 1)
-    _check_similarity(cfg)
-    return settings.MethodSettings(
-        rpn_normals=_choice(
-            node.RPN_NORMALS, f"{prefix}.RPN_NORMALS", get_args(settings.RpnNormals)
-        ),
-        top_likelihood=settings.TopLikelihoodSettings(
-            weight=float(likelihood.WEIGHT), top_k=int(likelihood.TOP_K)
-        ),
-        similarity=settings.SimilaritySettings(
-            kind=_choice(
-                similarity.LOSS, f"{prefix}.SIMILARITY.LOSS", get_args(settings.SimilarityKind)
-            ),
-            weight=float(similarity.WEIGHT),
-            margin=float(similarity.MARGIN),
-            partners=_choice(
-                similarity.PARTNERS, f"{prefix}.SIMILARITY.PARTNERS", get_args(settings.Partners)
-            ),
-            distance_margin=float(similarity.DISTANCE_MARGIN),
-            normalise_vectors=bool(similarity.NORMALISE_VECTORS),
-            same_kind_pairs=bool(similarity.SAME_KIND_PAIRS),
-        ),
-        roi_normal_sampling=_choice(
-            node.ROI_NORMAL_SAMPLING,
-            f"{prefix}.ROI_NORMAL_SAMPLING",
-            get_args(settings.RoiNormalSampling),
-        ),
-    )
-
-
-def input_settings(cfg: Any) -> settings.InputSettings:
-    """How a stored image becomes the network's input (``INPUT.MAMMO``)."""
-    node = cfg.INPUT.MAMMO
-    size = tuple(node.SIZE)
-    legal = len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
-    _require(legal, "INPUT.MAMMO.SIZE", size, "(height, width) in pixels, each at least 32")
-    return settings.InputSettings(
-        size_px=(size[0], size[1]),
-        crop_to_breast=bool(node.CROP_TO_BREAST),
-        keep_aspect=bool(node.KEEP_ASPECT),
-    )
-
-
-def augmentation_settings(cfg: Any) -> settings.AugmentationSettings:
-    """Flip probabilities (``INPUT.MAMMO``)."""
-    node = cfg.INPUT.MAMMO
-    for key in ("HORIZONTAL_FLIP", "VERTICAL_FLIP"):
-        _require(0 <= node[key] <= 1, f"INPUT.MAMMO.{key}", node[key], "a probability in [0, 1]")
-    return settings.AugmentationSettings(float(node.HORIZONTAL_FLIP), float(node.VERTICAL_FLIP))
-
-
-def data_settings(cfg: Any) -> settings.DataSettings:
-    """Classes, and what enters training (``DATASETS``)."""
-    node = cfg.DATASETS
-    classes, targets = tuple(node.CLASSES), tuple(node.TARGET_CLASSES)
-    _require(
-        len(classes) > 0 and len(set(classes)) == len(classes),
-        "DATASETS.CLASSES",
-        classes,
-        "at least one class name, each once",
-    )
-    _require(
-        len(targets) > 0 and set(targets) <= set(classes),
-        "DATASETS.TARGET_CLASSES",
-        targets,
-        f"one or more of DATASETS.CLASSES {classes}",
-    )
-    return settings.DataSettings(
-        classes=classes,
-        target_classes=targets,
-        batch_kind=_choice(node.BATCHES, "DATASETS.BATCHES", get_args(settings.BatchKind)),
-        unboxed_views=_choice(
-            node.UNBOXED_VIEWS, "DATASETS.UNBOXED_VIEWS", get_args(settings.UnboxedViews)
-        ),
-    )
-
-
-def replay_settings(cfg: Any) -> settings.ReplaySettings:
-    """Which normal images come again (``DATASETS.REPLAY``)."""
-    node, prefix = cfg.DATASETS.REPLAY, "DATASETS.REPLAY"
-    _require(
-        0 <= node.FRACTION < 1,
-        f"{prefix}.FRACTION",
-        node.FRACTION,
-        "a number in [0, 1): with 1 no normal image but the hard ones would be seen again",
-    )
-    _require(0 < node.HARD_SHARE <= 1, f"{prefix}.HARD_SHARE", node.HARD_SHARE, "in (0, 1]")
-    _at_least(node.PERIOD, f"{prefix}.PERIOD", 1)
-    if node.FRACTION and cfg.DATASETS.BATCHES == "positives":
-        raise ConfigError(
-            f"{prefix}.FRACTION is {node.FRACTION} but DATASETS.BATCHES is positives, which has no "
-            "normal image to replay; set the fraction to 0, or DATASETS.BATCHES to pairs"
-        )
-    return settings.ReplaySettings(
-        fraction=float(node.FRACTION), hard_share=float(node.HARD_SHARE), period=int(node.PERIOD)
-    )
-
-
-def pseudo_settings(cfg: Any) -> settings.PseudoSettings:
-    """Which detections become pseudo-boxes (``PSEUDO``)."""
-    node = cfg.PSEUDO
-    _require(
-        0 < node.SCORE_THRESHOLD <= 1,
-        "PSEUDO.SCORE_THRESHOLD",
-        node.SCORE_THRESHOLD,
-        "a score in (0, 1]",
-    )
-    _require(
-        0 <= node.NMS_THRESHOLD <= 1, "PSEUDO.NMS_THRESHOLD", node.NMS_THRESHOLD, "an IoU in [0, 1]"
-    )
-    return settings.PseudoSettings(
-        score_threshold=float(node.SCORE_THRESHOLD),
-        nms_threshold=float(node.NMS_THRESHOLD),
-        keep_unlabelled=bool(node.KEEP_UNLABELLED),
-    )
-
-
-def evaluation_settings(cfg: Any) -> settings.EvaluationSettings:
-    """The rules of the report (``EVAL``, and the target classes)."""
-    node = cfg.EVAL
-    for key in (
-        "SCORE_THRESHOLD",
-        "IOU_THRESHOLD",
-        "OPERATING_SENSITIVITY",
-        "OPERATING_SPECIFICITY",
-    ):
-        _require(0 < node[key] <= 1, f"EVAL.{key}", node[key], "a number in (0, 1]")
-    _require(
-        0 <= node.PREVALENCE < 1,
-        "EVAL.PREVALENCE",
-        node.PREVALENCE,
-        "a number in [0, 1), 0 where none is stated",
-    )
-    _at_least(node.BOOTSTRAP_REPLICATES, "EVAL.BOOTSTRAP_REPLICATES", 0)
-    _require(
-        not set(node.IGNORED_CLASSES) & set(cfg.DATASETS.TARGET_CLASSES),
-        "EVAL.IGNORED_CLASSES",
-        list(node.IGNORED_CLASSES),
-        f"other classes than DATASETS.TARGET_CLASSES, {list(cfg.DATASETS.TARGET_CLASSES)}",
-    )
-    return settings.EvaluationSettings(
-        target_classes=tuple(cfg.DATASETS.TARGET_CLASSES),
-        score_threshold=float(node.SCORE_THRESHOLD),
-        iou_threshold=float(node.IOU_THRESHOLD),
-        pooling=_choice(node.POOLING, "EVAL.POOLING", get_args(settings.Pooling)),
-        case_by=_choice(node.CASE_BY, "EVAL.CASE_BY", get_args(settings.CaseBy)),
-        unknown_images=_choice(
-            node.UNKNOWN_IMAGES, "EVAL.UNKNOWN_IMAGES", get_args(settings.UnknownImages)
-        ),
-        count_repeats_as_false_positives=bool(node.COUNT_REPEATS),
-        ignored_classes=tuple(node.IGNORED_CLASSES),
-        boxes_outside=_choice(
-            node.BOXES_OUTSIDE, "EVAL.BOXES_OUTSIDE", get_args(settings.BoxesOutside)
-        ),
-        prevalence=float(node.PREVALENCE) or None,
-        operating_sensitivity=float(node.OPERATING_SENSITIVITY),
-        operating_specificity=float(node.OPERATING_SPECIFICITY),
-        subgroups=tuple(node.SUBGROUPS),
-        bootstrap_replicates=int(node.BOOTSTRAP_REPLICATES),
-        bootstrap_seed=int(node.BOOTSTRAP_SEED),
-    )
-
-
-def _check_similarity(cfg: Any) -> None:
-    node, prefix = cfg.MODEL.SIMFRCNN.SIMILARITY, "MODEL.SIMFRCNN.SIMILARITY"
-    _at_least(node.WEIGHT, f"{prefix}.WEIGHT", 0)
-    _require(-1 <= node.MARGIN < 1, f"{prefix}.MARGIN", node.MARGIN, "a cosine in [-1, 1)")
-    largest = 2.0 if node.NORMALISE_VECTORS else math.inf
-    _require(
-        0 < node.DISTANCE_MARGIN <= largest,
-        f"{prefix}.DISTANCE_MARGIN",
-        node.DISTANCE_MARGIN,
-        "a distance above 0, and at most 2 between vectors of length 1",
-    )
-    of_the_other = {
-        "contrastive": {"MARGIN": 0.0},
-        "cosine": {"DISTANCE_MARGIN": 1.0, "NORMALISE_VECTORS": True, "SAME_KIND_PAIRS": False},
-    }
-    for name, default in of_the_other.get(node.LOSS, {}).items():
-        if node[name] != default:
-            raise ConfigError(
-                f"{prefix}.{name} is {node[name]} but {prefix}.LOSS is {node.LOSS}, which has no "
-                f"such setting; leave it at {default}"
-            )
-    if node.SAME_KIND_PAIRS:
-        key = f"{prefix}.SAME_KIND_PAIRS"
-        if cfg.SOLVER.IMS_PER_BATCH < 4:
-            raise ConfigError(
-                f"{key} is True but SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: with one "
-                "pair a step there is no second image of a kind; legal is 4 or more"
-            )
-
-
-def _check_numbers(cfg: Any) -> None:
-    """Refuse numbers that a library would choke on late, or take without a word."""
-    for key in _POSITIVE:
-        value = _get(cfg, key)
-        _require(0 < value < math.inf, key, value, "a number above 0")
-    for key in _NOT_NEGATIVE:
-        value = _get(cfg, key)
-        _require(0 <= value < math.inf, key, value, "0 or more")
-    for key in _FRACTIONS:
-        _require(0 <= _get(cfg, key) <= 1, key, _get(cfg, key), "a number in [0, 1]")
-    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
-        value = _get(cfg, key)
-        legal = len(value) == 3 and all(isinstance(each, (int, float)) for each in value)
-        _require(legal, key, value, "three numbers, one per channel")
-    _require(min(cfg.MODEL.PIXEL_STD) > 0, "MODEL.PIXEL_STD", cfg.MODEL.PIXEL_STD, "above 0")
-    steps = cfg.SOLVER.STEPS
-    legal = all(isinstance(step, int) and step >= 0 for step in steps)
-    _require(legal, "SOLVER.STEPS", steps, "a list of step numbers, each 0 or more")
-    for key in ("SIZES", "ASPECT_RATIOS"):
-        value = cfg.MODEL.ANCHOR_GENERATOR[key]
-        legal = len(value) > 0 and all(isinstance(level, (list, tuple)) for level in value)
-        _require(legal, f"MODEL.ANCHOR_GENERATOR.{key}", value, "a list of lists, one per level")
-
-
-def _check_backbone(cfg: Any) -> None:
-    """Refuse what no backbone of either engine can be; the rest is known when it is built."""
-    name, timm_name = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.NAME
-    is_timm = name in _TIMM_BACKBONES
-    _require(
-        bool(timm_name) == is_timm,
-        "MODEL.TIMM.NAME",
-        timm_name,
-        f"the name of a timm model, such as seresnet101, with MODEL.BACKBONE.NAME {name}"
-        if is_timm
-        else f"'' unless MODEL.BACKBONE.NAME is {' or '.join(_TIMM_BACKBONES)}",
-    )
-    stages = tuple(cfg.MODEL.SIMFRCNN.DEFORM_STAGES)
-    _require(
-        list(stages) == [stage for stage in _STAGES if stage in stages],
-        "MODEL.SIMFRCNN.DEFORM_STAGES",
-        stages,
-        f"some of {', '.join(_STAGES)}, each once and in this order",
-    )
-    n_convs = cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS
-    _require(
-        n_convs >= -1,
-        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS",
-        n_convs,
-        "-1 (all), or the number of convolutions at the end of res5 that are trained",
-    )
-    frozen = _frozen_stages(cfg)
-    _require(
-        n_convs == -1 or "res5" not in frozen,
-        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS",
-        n_convs,
-        f"-1, since MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT} freezes all of res5",
-    )
-    trained = [s for s in _STAGES if s not in frozen and not (s == "res5" and n_convs >= 0)]
-    _require(
-        set(stages) <= set(trained),
-        "MODEL.SIMFRCNN.DEFORM_STAGES",
-        stages,
-        f"some of {', '.join(trained)}, the stages that MODEL.BACKBONE.FREEZE_AT and "
-        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS leave wholly trained: frozen offsets would stay 0",
-    )
-
-
-def _frozen_stages(cfg: Any) -> tuple[str, ...]:
-    """The stages that ``FREEZE_AT`` freezes; in a C4 detector res5 is the box head's and is not."""
-    frozen = _STAGES[: max(cfg.MODEL.BACKBONE.FREEZE_AT - 1, 0)]
-    is_pyramid = "fpn" in cfg.MODEL.BACKBONE.NAME
-    return frozen if is_pyramid else tuple(stage for stage in frozen if stage != "res5")
-
-
-def _check_loader_keys(cfg: Any) -> None:
-    reasons = {
-        "FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
-        "ASPECT_RATIO_GROUPING": "it would break the pairs",
-    }
-    for key, reason in reasons.items():
-        if cfg.DATALOADER[key]:
-            raise ConfigError(f"DATALOADER.{key} is True: {reason}. Set it to False.")
-
-
 def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
     """The file and its bases as (path, tree), bases first: an error can name the right file."""
     resolved = path.expanduser()
@@ -490,8 +134,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dic
     bases = tree.pop(BASE_KEY, [])
     trees: list[tuple[Path, dict[str, Any]]] = []
     for base in [bases] if isinstance(bases, str) else bases:
-        base_path = Path(os.path.normpath(resolved.parent / Path(base).expanduser()))
-        trees.extend(_read_with_bases(base_path, (*seen, resolved)))
+        trees.extend(_read_with_bases(named_in(base, resolved), (*seen, resolved)))
     return [*trees, (resolved, tree)]
 
 
@@ -529,12 +172,6 @@ def _leaves(cfg: Any) -> dict[str, Any]:
     return dict(_flattened(yaml.safe_load(cfg.dump())))
 
 
-def _get(cfg: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
 def _nested(key: str, value: Any) -> dict[str, Any]:
     tree: Any = value
     for part in reversed(key.split(".")):
@@ -542,14 +179,40 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return dict(tree)
 
 
-def _value(text: str) -> Any:
-    """A command-line word as YAML reads it, with Python tuples such as (512,512) as well."""
-    if text.startswith("(") and text.endswith(")"):
-        text = f"[{text[1:-1].rstrip(',')}]"
+def _of_word(cfg: Any, key: str, word: str) -> Any:
+    """What a word of the command line says, given what the key holds now.
+
+    A word for a text is that text: to YAML 0123 would be the number 83, 1:30 the number 90, and
+    a # would end it. YAML's quotes around the whole of it are taken off. Names in a list are texts
+    too. Everything else is read as YAML; Python's tuples, such as (512,512), are lists.
+    """
     try:
-        return yaml.safe_load(text)
+        old = value_of(cfg, key)
+    except (KeyError, TypeError):
+        return word  # an unknown key, which _set refuses
+    if isinstance(old, str):
+        return _unquoted(word)
+    listed = f"[{word[1:-1].rstrip(',')}]" if word.startswith("(") and word.endswith(")") else word
+    holds_names = isinstance(old, (tuple, list)) and (
+        key in _LISTS_OF_NAMES or any(isinstance(each, str) for each in old)
+    )
+    try:
+        if not holds_names:
+            return yaml.safe_load(listed)
+        names = yaml.load(listed, Loader=yaml.BaseLoader) if listed else []
     except yaml.YAMLError:
-        return text
+        return word
+    return names if isinstance(names, list) else (_unquoted(word),)
+
+
+def _unquoted(word: str) -> str:
+    if len(word) < 2 or word[0] != word[-1] or word[0] not in "'\"":
+        return word
+    try:
+        inner = yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
+    return inner if isinstance(inner, str) else word
 
 
 def _set(cfg: Any, dotted: str, value: Any, where: str) -> None:
@@ -606,17 +269,3 @@ def _unknown(cfg: Any, found: str, dotted: str, where: str) -> ConfigError:
     near = near or [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]
     hint = f" Did you mean {near[0]}?" if near else ""
     return ConfigError(f"unknown config key {found} in {where}.{hint}")
-
-
-def _choice(value: Any, key: str, legal: tuple[str, ...]) -> Any:
-    _require(value in legal, key, value, " | ".join(legal))
-    return value
-
-
-def _at_least(value: float, key: str, smallest: float) -> None:
-    _require(value >= smallest, key, value, f"at least {smallest}")
-
-
-def _require(fulfilled: bool, key: str, value: Any, legal: str) -> None:
-    if not fulfilled:
-        raise ConfigError(f"{key} is {value!r}; legal is {legal}")

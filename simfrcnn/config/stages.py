@@ -1,6 +1,7 @@
 """How is the config of a job of two trainings read?
 
-A job file is YAML: ``STAGE1`` and ``STAGE2`` name a config each, relative to the file;
+A job file is YAML: ``STAGE1`` and ``STAGE2`` name a config each, relative to the file or as
+``simfrcnn:NAME``;
 ``OUTPUT_DIR`` is the folder of the job, of which each stage gets a part. Every other key is a
 config key, set in both stages. On the command line, KEY VALUE goes over both stages too, and
 ``STAGE1.KEY VALUE`` over one.
@@ -8,13 +9,13 @@ config key, set in both stages. On the command line, KEY VALUE goes over both st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simfrcnn.config.loading import FileKey, load_config, read_keys
+from simfrcnn.config.shipped import named_in
 from simfrcnn.errors import ConfigError
 
 STAGES = ("STAGE1", "STAGE2")
@@ -89,7 +90,7 @@ def _config_file(job: Path, entries: Sequence[FileKey], stage: str) -> Path:
             f"{job} has no {stage}: a job names the config of each stage, for instance {stage}: "
             f"{stage.lower()}.yaml, relative to itself"
         )
-    return Path(os.path.normpath(found.path.parent / Path(found.value).expanduser()))
+    return named_in(found.value, found.path)
 
 
 def _of_stage(pairs: Sequence[tuple[str, str]], stage: str) -> tuple[str, ...]:

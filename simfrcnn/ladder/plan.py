@@ -2,7 +2,7 @@
 
 A ladder file is YAML::
 
-    CONFIG: _study.yaml      # the config that all rungs share, relative to this file
+    CONFIG: _study.yaml      # that all rungs share, relative to this file (or simfrcnn:NAME)
     SEEDS: [0, 1, 2]
     BASELINE: faster
     RUNGS:                   # in order
@@ -30,6 +30,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from simfrcnn import config
+from simfrcnn.config.shipped import find_config, named_in
 from simfrcnn.config.stages import STAGES, read_stages
 from simfrcnn.data import catalog
 from simfrcnn.data.permutation import write_permuted
@@ -131,12 +132,13 @@ class Run:
         return str(self.cfg.DATASETS.TEST[0])
 
 
-def read_ladder(path: Path) -> Ladder:
-    """Read and check a ladder file.
+def read_ladder(path: str | Path) -> Ladder:
+    """Read and check a ladder file, given by its path or by a name such as ``ladder/study``.
 
     Raises:
         ConfigError: Names the file, the rung and the key, what is legal, and the nearest name.
     """
+    path = find_config(path, what="ladder file")
     tree = _read_yaml(path)
     _known(tree, _LADDER_KEYS, f"{path}")
     for key in ("CONFIG", "SEEDS", "BASELINE", "RUNGS"):
@@ -249,7 +251,7 @@ def _run(
         cfg.defrost()
         cfg.DATASETS.FILES = tuple(f"{name}={path}" for name, path in files.items())
         cfg.freeze()
-    options += ["DATASETS.FILES", json.dumps(list(cfg.DATASETS.FILES))]
+    options += ["DATASETS.FILES", json.dumps(list(cfg.DATASETS.FILES), ensure_ascii=False)]
     return Run(rung, seed, folder, (cfg,), ("train-net", *given, "--resume", *options), sources)
 
 
@@ -269,10 +271,12 @@ def _words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
     words: list[str] = []
     for key, value in options.items():
         dotted = f"{prefix}{key}"
-        words += (
-            _words(value, f"{dotted}.") if isinstance(value, dict) else [dotted, json.dumps(value)]
-        )
+        words += _words(value, f"{dotted}.") if isinstance(value, dict) else [dotted, _word(value)]
     return words
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _rung(
@@ -334,7 +338,7 @@ def _seeds(value: Any, path: Path) -> tuple[int, ...]:
 def _config_file(value: Any, path: Path, key: str) -> Path:
     if not isinstance(value, str):
         raise ConfigError(f"{path}: {key} is {value!r}; the path of a config file is legal")
-    found = path.parent / value
+    found = named_in(value, path)
     if not found.is_file():
         raise ConfigError(f"{path}: {key} {value} does not exist; looked for {found}")
     return found

@@ -9,7 +9,6 @@ runs in the same folder, even if the first was killed and its children live on.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import statistics
@@ -111,6 +110,8 @@ def clock(seconds: float) -> str:
 
 def _start(job: Command, slot: Mapping[str, str]) -> _Child | None:
     """Start a job; None if the log is locked: another process is at it."""
+    import fcntl  # not on Windows, where this module can still be imported
+
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         try:

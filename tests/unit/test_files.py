@@ -1,12 +1,23 @@
 """Atomic writing: the old file or the whole new one, never a part."""
 
 import errno
+import json
 import os
+import shutil
+import threading
 
 import pytest
 
-from simfrcnn.errors import OutputError
-from simfrcnn.files import sha256_of, write_files, write_json, write_text, writing, writing_folder
+from simfrcnn.errors import DataError, OutputError
+from simfrcnn.files import (
+    copy_file,
+    sha256_of,
+    write_files,
+    write_json,
+    write_text,
+    writing,
+    writing_folder,
+)
 
 
 def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -38,7 +49,7 @@ def test_a_folder_that_may_not_be_changed_is_told_in_a_line(tmp_path, monkeypatc
     def refuse(*_, **__):
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("os.open", refuse)
     with pytest.raises(OutputError, match=r"report\.json: no permission to write there"):
         write_text(tmp_path / "report.json", "new")
 
@@ -104,6 +115,93 @@ def test_a_folder_of_results_never_mixes_with_other_files(tmp_path):
         pass
     assert (tmp_path / "x").read_text() == "precious"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_an_error_of_reading_is_not_one_of_writing(tmp_path):
+    """Root may read everything: a folder in place of a file stands for what cannot be read."""
+    source, target = tmp_path / "source.dcm", tmp_path / "copy.dcm"
+    source.mkdir()
+
+    def copy(read):
+        with writing(target) as temporary:
+            temporary.write_bytes(read())
+
+    with pytest.raises(IsADirectoryError, match=r"source\.dcm"):
+        copy(source.read_bytes)
+    with pytest.raises(PermissionError, match=r"secret\.dcm"):
+        copy(lambda: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no", "secret.dcm")))
+    with pytest.raises(DataError, match=r"cannot read .*source\.dcm: Is a directory"):
+        copy_file(source, target)
+    with pytest.raises(DataError, match=r"cannot read .*nothing\.dcm: No such file"):
+        copy_file(tmp_path / "nothing.dcm", target)
+    assert os.listdir(tmp_path) == ["source.dcm"]
+
+
+def test_a_copy_that_does_not_fit_is_an_error_of_writing(tmp_path, monkeypatch):
+    """Copying in the kernel names both files, whichever of them was at fault."""
+    source = tmp_path / "source.dcm"
+    source.write_bytes(b"x")
+
+    def fill_up(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", fill_up)
+        with pytest.raises(OutputError, match=r"copy\.dcm: the disk is full"):
+            copy_file(source, tmp_path / "copy.dcm")
+    copy_file(source, tmp_path / "copy.dcm")
+    assert (tmp_path / "copy.dcm").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("length", [251, 4 * 251])
+def test_long_names_are_written_or_refused_in_a_line(tmp_path, length):
+    path = tmp_path / f"{'n' * length}.txt"
+    if length == 251:  # the temporary file's name must not be longer than is legal
+        write_text(path, "x")
+        assert os.listdir(tmp_path) == [path.name]
+    else:
+        with pytest.raises(OutputError, match="longer than the file system allows"):
+            write_text(path, "x")
+        assert os.listdir(tmp_path) == []
+
+
+def test_file_names_that_are_no_text_survive_json(tmp_path):
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.dcm")
+    write_json(tmp_path / "x.json", {"file": name})
+    content = (tmp_path / "x.json").read_bytes()
+    assert json.loads(content)["file"] == name
+    assert os.fsencode(json.loads(content)["file"]) == b"caf\xe9 \xc3\xa9.dcm"
+    assert "é" in content.decode("utf-8")
+    write_text(tmp_path / "x.md", name)
+    assert (tmp_path / "x.md").read_text(encoding="utf-8") == "caf\\udce9 é.dcm"
+
+
+def test_the_umask_of_the_process_is_never_changed(tmp_path, monkeypatch):
+    """It belongs to all threads: a file that another one makes in that moment would be open."""
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask was changed"))
+    threads = [
+        threading.Thread(target=write_text, args=(tmp_path / str(number), "x"))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(os.listdir(tmp_path)) == [str(number) for number in range(8)]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_private_files_are_the_owners_alone_from_their_first_byte(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        with writing(tmp_path / "private", private=True) as temporary:
+            assert temporary.stat().st_mode & 0o777 == 0o600
+        with writing(tmp_path / "plain"):
+            pass
+    finally:
+        os.umask(old)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "plain").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -144,7 +144,7 @@ def test_a_changed_key_is_refused_by_the_first_step_that_depends_on_it(job, refu
 def test_a_killed_job_goes_on_and_comes_to_the_same_end(job, wait_for, tmp_path):
     engine, whole = job
     folder = tmp_path / "job"
-    command = [sys.executable, "-m", "simfrcnn.cli.main", *words_of(engine, folder)]
+    command = [sys.executable, "-m", "simfrcnn", *words_of(engine, folder)]
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         deadline = time.time() + 240

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simfrcnn.artifacts import write_detections
-from simfrcnn.cli.comparing import folders_of
-from simfrcnn.data.coco import write_coco
+from simfrcnn.artifacts import read_detections, write_detections
+from simfrcnn.cli.evaluate import names_of
+from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation.reporting.comparison_report import PICTURES
+from simfrcnn.files import sha256_of
+from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.compare import compare as compare_models
+from simfrcnn.workflows.compare import folders_of
 from support.evaluation_examples import CATEGORIES, random_set
 from support.tools import run_tool
 
@@ -90,6 +94,20 @@ def test_every_model_gets_its_report_and_all_are_compared(compare, capsys, tmp_p
     assert "rank by AUC by image" in said
 
 
+def test_from_python_nothing_is_written_unless_asked_for(files, tmp_path):
+    annotations, paths = files
+    annotated = read_coco(annotations, check_files=False)
+    before = sorted(tmp_path.rglob("*"))
+    settings = EvaluationSettings(bootstrap_replicates=20)
+    detections = {"good": read_detections(paths[0]), "noise": paths[1]}
+    report = compare_models(annotated, detections, settings=settings, pictures=False)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert report.figures["good"]["case/auc"].value > report.figures["noise"]["case/auc"].value
+    assert report.provenance["noise"]["detections_sha256"] == sha256_of(paths[1])
+    with pytest.raises(ConfigError, match="a comparison takes two or more"):
+        compare_models(annotated, {"good": paths[0]}, settings=settings, pictures=False)
+
+
 def test_one_file_is_a_report_as_ever(compare, files, tmp_path):
     assert compare(names=None, detections=files[1][:1]) == 0
     assert (tmp_path / "out" / "report.json").exists()
@@ -106,18 +124,18 @@ def test_names_must_fit_the_files(refused, files):
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\\b", "x" * 61, "a:b", "a*"])
 def test_names_that_are_no_folders_are_refused(name):
     with pytest.raises(ConfigError, match="not fit for the name of a folder"):
-        folders_of(f"{name},b", [Path("a"), Path("b")])
+        folders_of([name, "b"])
 
 
 @pytest.mark.parametrize("names", ["a b,a_b", "Sim,sim", "comparison.json,b", "roc.svg,b"])
 def test_names_whose_folders_would_meet_are_refused(names):
     with pytest.raises(ConfigError, match="would be that of"):
-        folders_of(names, [Path("a"), Path("b")])
+        folders_of(names.split(","))
 
 
 def test_names_become_folders():
-    names = "sim R-101, modèle 2 ,λ=0.1 (best)"
-    assert folders_of(names, [Path("a"), Path("b"), Path("c")]) == {
+    names = names_of("sim R-101, modèle 2 ,λ=0.1 (best)", [Path("a"), Path("b"), Path("c")])
+    assert folders_of(names) == {
         "sim R-101": "sim_R-101",
         "modèle 2": "modèle_2",
         "λ=0.1 (best)": "λ_0.1_best_",

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from simfrcnn.artifacts import ImageDetections, write_detections
-from simfrcnn.cli import evaluate
 from simfrcnn.cli.main import main
 from simfrcnn.data.coco import write_coco
+from simfrcnn.errors import ConfigError
+from simfrcnn.evaluation.operating import read_operating_points
 from simfrcnn.files import write_json
+from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows import evaluate
 from support.evaluation_examples import CATEGORIES, finding, image
 
 BOX, BENIGN = (10, 10, 30, 30), (60, 60, 90, 90)
@@ -115,6 +118,23 @@ def test_points_chosen_on_one_set_are_applied_to_another(write_set, judge, tmp_p
     assert "OPTIMISTIC" not in printed
 
 
+def test_from_python_the_points_are_given_as_they_were_read(write_set, tmp_path):
+    words = {name: write_set(name, scores) for name, scores in (("val", VAL), ("test", TEST))}
+    points = tmp_path / "points.json"
+    quick = EvaluationSettings(bootstrap_replicates=0, operating_sensitivity=0.5)
+    val, test = ((tmp_path / n / f"{n}.json", tmp_path / n / "detections.json") for n in words)
+    evaluate.evaluate(*val, settings=quick, choose_operating_points=points, pictures=False)
+    chosen = read_operating_points(points)
+    report = evaluate.evaluate(*test, operating_points=chosen, pictures=False)
+    assert report.settings.operating_sensitivity == 0.5
+    assert report.figures["case/youden/sensitivity"].value == pytest.approx(2 / 3)
+    assert not (tmp_path / "test" / "report").exists()
+    with pytest.raises(ConfigError, match=r"operating_sensitivity 0\.5, but 0\.9 is in use"):
+        evaluate.evaluate(
+            *test, settings=EvaluationSettings(), operating_points=points, pictures=False
+        )
+
+
 def test_points_on_their_own_set_are_called_optimistic(write_set, judge, tmp_path):
     points, words = tmp_path / "points.json", write_set("val", VAL)
     judge(*words, "--choose-operating-points", points)
@@ -195,8 +215,11 @@ def test_ignored_classes_and_boxes_outside_change_what_they_should(write_set, ju
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--prevalence", "1"], "EVAL.PREVALENCE is 1.0; (0, 1) is legal"),
-        (["--operating-sensitivity", "0"], "EVAL.OPERATING_SENSITIVITY is 0.0; (0, 1] is legal"),
+        (["--prevalence", "1"], "EVAL.PREVALENCE is 1.0; legal is a number in (0, 1)"),
+        (
+            ["--operating-sensitivity", "0"],
+            "EVAL.OPERATING_SENSITIVITY is 0.0; legal is a number in (0, 1]",
+        ),
         (["--operating-specificity", "1.1"], "EVAL.OPERATING_SPECIFICITY is 1.1"),
         (["--ignored-classes", "cyst"], "ignored class 'cyst' is not among the categories"),
         (["--ignored-classes", "malignant"], "both a target and ignored"),

@@ -62,6 +62,52 @@ def test_overrides_take_the_type_of_the_default(tree, legal, words, key, value):
     assert type(got) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("key", "word", "value"),
+    [
+        ("OUTPUT_DIR", "0123", "0123"),
+        ("OUTPUT_DIR", "1:30", "1:30"),
+        ("OUTPUT_DIR", "1e3", "1e3"),
+        ("OUTPUT_DIR", "True", "True"),
+        ("OUTPUT_DIR", "null", "null"),
+        ("OUTPUT_DIR", "2026-11-28", "2026-11-28"),
+        ("OUTPUT_DIR", "a #b", "a #b"),
+        ("OUTPUT_DIR", "a: b", "a: b"),
+        ("OUTPUT_DIR", "[run]", "[run]"),
+        ("OUTPUT_DIR", "", ""),
+        ("OUTPUT_DIR", "'0123'", "0123"),
+        ("OUTPUT_DIR", '"it\\u00e9"', "ité"),
+        ("OUTPUT_DIR", "it's", "it's"),
+        ("DATASETS.TRAIN", "0123", ("0123",)),
+        ("DATASETS.TRAIN", "1:30", ("1:30",)),
+        ("DATASETS.TRAIN", "(0123,1:30)", ("0123", "1:30")),
+        ("DATASETS.TRAIN", "[a/train, yes, 'no']", ("a/train", "yes", "no")),
+        ("DATASETS.TRAIN", "(a/train,)", ("a/train",)),
+        ("DATASETS.TEST", "()", ()),
+        ("DATASETS.TEST", "", ()),
+        ("DATASETS.FILES", "a=/data/x: y #z.json", ("a=/data/x: y #z.json",)),
+        ("EVAL.SUBGROUPS", "age:50,70", ("age:50,70",)),
+        ("MODEL.RPN.IN_FEATURES", "[p2, p3]", ["p2", "p3"]),
+        ("SOLVER.STEPS", "(5,7)", (5, 7)),
+        ("SOLVER.MAX_ITER", "0x10", 16),
+        ("SOLVER.BASE_LR", "1e-4", 1e-4),
+    ],
+)
+def test_a_word_for_a_text_stays_as_it_is(tree, legal, key, word, value):
+    cfg = config.load_config(tree, legal, [key, word])
+    *groups, leaf = key.split(".")
+    node = cfg
+    for group in groups:
+        node = node[group]
+    assert node[leaf] == value
+
+
+def test_a_group_of_keys_can_be_set_at_once(tree, legal):
+    cfg = config.load_config(tree, legal, ["MODEL.SIMFRCNN.SIMILARITY", "{LOSS: none, WEIGHT: 2}"])
+    assert cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS == "none"
+    assert cfg.MODEL.SIMFRCNN.SIMILARITY.WEIGHT == 2.0
+
+
 def test_a_single_name_becomes_a_list_of_one(tree, legal):
     cfg = config.load_config(tree, legal, ["DATASETS.TRAIN", "mias/train"])
     assert cfg.DATASETS.TRAIN == ("mias/train",)
@@ -102,7 +148,7 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         ),
         (["MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "0"], r"TOP_K is 0; legal is at least 1"),
         (["DATASETS.REPLAY.FRACTION", "1"], r"FRACTION is 1\.0; legal is a number in \[0, 1\)"),
-        (["DATASETS.REPLAY.HARD_SHARE", "0"], r"HARD_SHARE is 0\.0; legal is in \(0, 1\]"),
+        (["DATASETS.REPLAY.HARD_SHARE", "0"], r"HARD_SHARE is 0\.0; .* number in \(0, 1\]"),
         (["DATASETS.REPLAY.PERIOD", "0"], r"PERIOD is 0; legal is at least 1"),
         (
             ["DATASETS.REPLAY.FRACTION", ".5", "DATASETS.BATCHES", "positives"],
@@ -110,16 +156,17 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         ),
         (["INPUT.MAMMO.SIZE", "512"], r"INPUT\.MAMMO\.SIZE"),
         (["INPUT.MAMMO.HORIZONTAL_FLIP", "2"], r"probability"),
-        (["EVAL.SCORE_THRESHOLD", "0"], r"EVAL\.SCORE_THRESHOLD"),
+        (["EVAL.SCORE_THRESHOLD", "1.5"], r"EVAL\.SCORE_THRESHOLD is 1\.5; legal is a score in"),
+        (["EVAL.POOLING", "noisy-or"], r"POOLING is 'noisy-or'.*Did you mean noisy_or\?"),
         (["EVAL.OPERATING_SENSITIVITY", "0"], r"OPERATING_SENSITIVITY is 0\.0; .* in \(0, 1\]"),
         (["EVAL.OPERATING_SPECIFICITY", "90"], r"OPERATING_SPECIFICITY is 90\.0"),
-        (["EVAL.PREVALENCE", "1"], r"PREVALENCE is 1\.0; .* in \[0, 1\), 0 where none is stated"),
+        (["EVAL.PREVALENCE", "1"], r"PREVALENCE is 1\.0; .* in \(0, 1\), or 0.0 for none"),
         (["EVAL.PREVALENCE", "-0.1"], r"EVAL\.PREVALENCE is -0\.1"),
         (["EVAL.PREVALENCE", ".nan"], r"EVAL\.PREVALENCE"),
         (["EVAL.BOXES_OUTSIDE", "drop"], r"BOXES_OUTSIDE is 'drop'; legal is refuse \| clip"),
         (
             ["EVAL.IGNORED_CLASSES", "[benign,malignant]"],
-            r"IGNORED_CLASSES is \['benign', 'malignant'\]; .*TARGET_CLASSES, \['malignant'\]",
+            r"IGNORED_CLASSES is \('benign', 'malignant'\); .*TARGET_CLASSES \('malignant',\)",
         ),
         (["DATASETS.TARGET_CLASSES", "[benign]"], r"one or more of DATASETS\.CLASSES"),
         (["DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True"], r"drop the normal images.*False"),

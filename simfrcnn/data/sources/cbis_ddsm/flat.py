@@ -9,7 +9,6 @@ under its old path, so that there are as many files afterwards as before.
 from __future__ import annotations
 
 import filecmp
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +26,7 @@ from simfrcnn.data.sources.cbis_ddsm.tables import Abnormality, find_tables
 from simfrcnn.data.sources.films import ANY_IMAGE, Film, find_film
 from simfrcnn.data.sources.source import listed
 from simfrcnn.errors import DataError, OutputError
-from simfrcnn.files import write_bytes, writing
+from simfrcnn.files import copy_file, write_bytes
 from simfrcnn.images.reading import read_image
 
 OTHER = "Other"
@@ -179,8 +178,7 @@ def _copy(source: Path, target: Path) -> bool:
         if not filecmp.cmp(source, target, shallow=False):
             raise _differs(source, target)
         return False
-    with writing(target) as temporary:
-        shutil.copyfile(source, temporary)
+    copy_file(source, target)
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -395,7 +396,9 @@ def test_the_command_passes_its_options_on(test_set: dict[str, Path], tmp_path: 
         "malignant benign --no-images"
     )
     args = arguments(test_set, tmp_path / "out", *options.split())
-    assert command.settings_of(args) == EvaluationSettings(
+    assert command.run(args) == 0
+    written = json.loads((tmp_path / "out" / "report.json").read_text())["settings"]
+    expected = EvaluationSettings(
         target_classes=("malignant", "benign"),
         score_threshold=0.3,
         iou_threshold=0.25,
@@ -406,14 +409,8 @@ def test_the_command_passes_its_options_on(test_set: dict[str, Path], tmp_path: 
         bootstrap_replicates=0,
         bootstrap_seed=4,
     )
-    assert command.run(args) == 0
+    assert written == json.loads(json.dumps(dataclasses.asdict(expected)))
     assert '"report-pictures">{}<' in (tmp_path / "out" / "report.html").read_text()
-
-
-def test_the_command_without_options_uses_the_default_settings(
-    test_set: dict[str, Path], tmp_path: Path
-) -> None:
-    assert command.settings_of(arguments(test_set, tmp_path)) == EvaluationSettings()
 
 
 def test_the_command_accepts_a_list_of_another_tool(

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from simfrcnn.cli.ladder import _slots
 from simfrcnn.errors import ConfigError
+from simfrcnn.workflows.ladder import slots_for
 
 
 def runs_on(*devices):
@@ -18,8 +18,8 @@ def runs_on(*devices):
 
 
 def test_on_cpus_there_are_as_many_as_cores_or_as_asked_for():
-    assert len(_slots(runs_on("cpu"), None)) == os.cpu_count()
-    slots = _slots(runs_on("cpu", "cuda"), 3)  # mixed: GPUs cannot be shared out
+    assert len(slots_for(runs_on("cpu"), None)) == os.cpu_count()
+    slots = slots_for(runs_on("cpu", "cuda"), 3)  # mixed: GPUs cannot be shared out
     assert len(slots) == 3
     assert not any("CUDA_VISIBLE_DEVICES" in slot for slot in slots)
 
@@ -38,18 +38,18 @@ def test_on_gpus_there_is_one_each(monkeypatch, visible, n_workers, expected):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    slots = _slots(runs_on("cuda", "cuda"), n_workers)
+    slots = slots_for(runs_on("cuda", "cuda"), n_workers)
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == expected
 
 
 def test_children_find_this_very_package(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    (slot,) = _slots(runs_on("cpu"), 1)
+    (slot,) = slots_for(runs_on("cpu"), 1)
     first, second = slot["PYTHONPATH"].split(os.pathsep)
-    assert os.path.isfile(os.path.join(first, "simfrcnn", "cli", "ladder.py"))
+    assert os.path.isfile(os.path.join(first, "simfrcnn", "__main__.py"))
     assert second == "/somewhere"
 
 
 def test_no_worker_is_refused():
     with pytest.raises(ConfigError, match="--workers is 0"):
-        _slots(runs_on("cpu"), 0)
+        slots_for(runs_on("cpu"), 0)

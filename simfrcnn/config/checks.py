@@ -1,0 +1,230 @@
+"""Can a config be honoured as a whole?
+
+What a single setting may be stands with the setting (:mod:`simfrcnn.settings`); here are the other
+keys, and what keys must not be together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from simfrcnn.config.mapping import settings_from, value_of
+from simfrcnn.described import illegal
+from simfrcnn.errors import ConfigError
+from simfrcnn.settings import CONFIGURED
+
+_POSITIVE = (
+    "SOLVER.BASE_LR",
+    "SOLVER.LOW_STAGES_LR_FACTOR",
+    "SOLVER.MAX_ITER",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN",
+    "MODEL.RPN.PRE_NMS_TOPK_TEST",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN",
+    "MODEL.RPN.POST_NMS_TOPK_TEST",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "TEST.DETECTIONS_PER_IMAGE",
+)
+_NOT_NEGATIVE = (
+    "SOLVER.MOMENTUM",
+    "SOLVER.WEIGHT_DECAY",
+    "SOLVER.WARMUP_ITERS",
+    "SOLVER.WARMUP_FACTOR",
+    "SOLVER.GAMMA",
+    "TEST.EVAL_PERIOD",
+    "DATALOADER.NUM_WORKERS",
+    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT",
+)
+_FRACTIONS = (
+    "MODEL.RPN.POSITIVE_FRACTION",
+    "MODEL.RPN.NMS_THRESH",
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+)
+_TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
+_STAGES = ("res2", "res3", "res4", "res5")
+
+
+def check_config(cfg: Any) -> None:
+    """Refuse values and combinations that cannot be honoured, naming the key and the remedy.
+
+    Raises:
+        ConfigError: See the message.
+    """
+    for kind in CONFIGURED:
+        settings_from(cfg, kind)
+    _check_size(cfg)
+    _check_similarity(cfg)
+    _check_replay(cfg)
+    optimisers = ("adam", "sgd")
+    if cfg.SOLVER.OPTIMIZER not in optimisers:
+        raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
+    _require(
+        cfg.SEED >= 0,
+        "SEED",
+        cfg.SEED,
+        "an integer >= 0: pairs, augmentation and resuming are functions of it",
+    )
+    _require(
+        cfg.SOLVER.IMS_PER_BATCH >= 2 and cfg.SOLVER.IMS_PER_BATCH % 2 == 0,
+        "SOLVER.IMS_PER_BATCH",
+        cfg.SOLVER.IMS_PER_BATCH,
+        "an even number >= 2 (twice the number of pairs)",
+    )
+    _check_numbers(cfg)
+    _require(
+        len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        f"{len(cfg.DATASETS.CLASSES)}, as many as DATASETS.CLASSES {tuple(cfg.DATASETS.CLASSES)}",
+    )
+    _check_loader_keys(cfg)
+    _check_backbone(cfg)
+    if cfg.MODEL.RESNETS.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            "MODEL.RESNETS.NORM is FrozenBN but MODEL.WEIGHTS is empty: frozen statistics of a "
+            "random network make nonsense. Give ImageNet weights (MODEL.WEIGHTS FILE), or train "
+            "from scratch with MODEL.RESNETS.NORM GN and MODEL.BACKBONE.FREEZE_AT 0."
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+        raise ConfigError(
+            "SOLVER.AMP.ENABLED is True but MODEL.DEVICE is cpu: mixed precision needs a GPU. Set "
+            "SOLVER.AMP.ENABLED False or MODEL.DEVICE cuda."
+        )
+
+
+def _check_size(cfg: Any) -> None:
+    size = tuple(cfg.INPUT.MAMMO.SIZE)
+    legal = len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
+    _require(legal, "INPUT.MAMMO.SIZE", size, "(height, width) in pixels, each at least 32")
+
+
+def _check_replay(cfg: Any) -> None:
+    if cfg.DATASETS.REPLAY.FRACTION and cfg.DATASETS.BATCHES == "positives":
+        raise ConfigError(
+            f"DATASETS.REPLAY.FRACTION is {cfg.DATASETS.REPLAY.FRACTION} but DATASETS.BATCHES is "
+            "positives, which has no normal image to replay; set the fraction to 0, or "
+            "DATASETS.BATCHES to pairs"
+        )
+
+
+def _check_similarity(cfg: Any) -> None:
+    """Refuse settings of the other loss, and what cannot be drawn or reached."""
+    node, prefix = cfg.MODEL.SIMFRCNN.SIMILARITY, "MODEL.SIMFRCNN.SIMILARITY"
+    _require(
+        not node.NORMALISE_VECTORS or node.DISTANCE_MARGIN <= 2,
+        f"{prefix}.DISTANCE_MARGIN",
+        node.DISTANCE_MARGIN,
+        "a distance above 0, and at most 2 between vectors of length 1",
+    )
+    of_the_other = {
+        "contrastive": {"MARGIN": 0.0},
+        "cosine": {"DISTANCE_MARGIN": 1.0, "NORMALISE_VECTORS": True, "SAME_KIND_PAIRS": False},
+    }
+    for name, default in of_the_other.get(node.LOSS, {}).items():
+        if node[name] != default:
+            raise ConfigError(
+                f"{prefix}.{name} is {node[name]} but {prefix}.LOSS is {node.LOSS}, which has no "
+                f"such setting; leave it at {default}"
+            )
+    if node.SAME_KIND_PAIRS:
+        key = f"{prefix}.SAME_KIND_PAIRS"
+        if cfg.SOLVER.IMS_PER_BATCH < 4:
+            raise ConfigError(
+                f"{key} is True but SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: with one "
+                "pair a step there is no second image of a kind; legal is 4 or more"
+            )
+
+
+def _check_numbers(cfg: Any) -> None:
+    """Refuse numbers that a library would choke on late, or take without a word."""
+    for key in _POSITIVE:
+        value = value_of(cfg, key)
+        _require(0 < value < math.inf, key, value, "a number above 0")
+    for key in _NOT_NEGATIVE:
+        value = value_of(cfg, key)
+        _require(0 <= value < math.inf, key, value, "0 or more")
+    for key in _FRACTIONS:
+        _require(0 <= value_of(cfg, key) <= 1, key, value_of(cfg, key), "a number in [0, 1]")
+    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
+        value = value_of(cfg, key)
+        legal = len(value) == 3 and all(isinstance(each, (int, float)) for each in value)
+        _require(legal, key, value, "three numbers, one per channel")
+    _require(min(cfg.MODEL.PIXEL_STD) > 0, "MODEL.PIXEL_STD", cfg.MODEL.PIXEL_STD, "above 0")
+    steps = cfg.SOLVER.STEPS
+    legal = all(isinstance(step, int) and step >= 0 for step in steps)
+    _require(legal, "SOLVER.STEPS", steps, "a list of step numbers, each 0 or more")
+    for key in ("SIZES", "ASPECT_RATIOS"):
+        value = cfg.MODEL.ANCHOR_GENERATOR[key]
+        legal = len(value) > 0 and all(isinstance(level, (list, tuple)) for level in value)
+        _require(legal, f"MODEL.ANCHOR_GENERATOR.{key}", value, "a list of lists, one per level")
+
+
+def _check_backbone(cfg: Any) -> None:
+    """Refuse what no backbone of either engine can be; the rest is known when it is built."""
+    name, timm_name = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.NAME
+    is_timm = name in _TIMM_BACKBONES
+    _require(
+        bool(timm_name) == is_timm,
+        "MODEL.TIMM.NAME",
+        timm_name,
+        f"the name of a timm model, such as seresnet101, with MODEL.BACKBONE.NAME {name}"
+        if is_timm
+        else f"'' unless MODEL.BACKBONE.NAME is {' or '.join(_TIMM_BACKBONES)}",
+    )
+    stages = tuple(cfg.MODEL.SIMFRCNN.DEFORM_STAGES)
+    _require(
+        list(stages) == [stage for stage in _STAGES if stage in stages],
+        "MODEL.SIMFRCNN.DEFORM_STAGES",
+        stages,
+        f"some of {', '.join(_STAGES)}, each once and in this order",
+    )
+    n_convs = cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS
+    _require(
+        n_convs >= -1,
+        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS",
+        n_convs,
+        "-1 (all), or the number of convolutions at the end of res5 that are trained",
+    )
+    frozen = _frozen_stages(cfg)
+    _require(
+        n_convs == -1 or "res5" not in frozen,
+        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS",
+        n_convs,
+        f"-1, since MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT} freezes all of res5",
+    )
+    trained = [s for s in _STAGES if s not in frozen and not (s == "res5" and n_convs >= 0)]
+    _require(
+        set(stages) <= set(trained),
+        "MODEL.SIMFRCNN.DEFORM_STAGES",
+        stages,
+        f"some of {', '.join(trained)}, the stages that MODEL.BACKBONE.FREEZE_AT and "
+        "MODEL.SIMFRCNN.RES5_TRAINED_CONVS leave wholly trained: frozen offsets would stay 0",
+    )
+
+
+def _frozen_stages(cfg: Any) -> tuple[str, ...]:
+    """The stages that ``FREEZE_AT`` freezes; in a C4 detector res5 is the box head's and is not."""
+    frozen = _STAGES[: max(cfg.MODEL.BACKBONE.FREEZE_AT - 1, 0)]
+    is_pyramid = "fpn" in cfg.MODEL.BACKBONE.NAME
+    return frozen if is_pyramid else tuple(stage for stage in frozen if stage != "res5")
+
+
+def _check_loader_keys(cfg: Any) -> None:
+    reasons = {
+        "FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
+        "ASPECT_RATIO_GROUPING": "it would break the pairs",
+    }
+    for key, reason in reasons.items():
+        if cfg.DATALOADER[key]:
+            raise ConfigError(f"DATALOADER.{key} is True: {reason}. Set it to False.")
+
+
+def _require(fulfilled: bool, key: str, value: Any, legal: str) -> None:
+    if not fulfilled:
+        raise illegal(key, value, legal)

@@ -1,0 +1,77 @@
+"""Which configs come with simfrcnn, and which file does a name or a path mean?
+
+They lie in ``simfrcnn/configs``, in a checkout and in an installed package alike. A file refers to
+one of them as ``simfrcnn:NAME``, wherever it lies itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from simfrcnn.errors import ConfigError
+
+SCHEME = "simfrcnn:"
+FOLDER = Path(__file__).parents[1] / "configs"
+
+
+def find_config(named: str | Path, *, what: str = "config file") -> Path:
+    """The file of a path or of a name such as ``sim_r101`` or ``demo/sim``; a path goes first.
+
+    Args:
+        named: A path; or the name of a config of simfrcnn, with or without ``simfrcnn:``,
+            ``configs/`` and ``.yaml``.
+        what: What it is called in an error.
+
+    Raises:
+        ConfigError: There is neither; names the nearest config.
+    """
+    text = str(named)
+    path = Path(named).expanduser()
+    if not text.startswith(SCHEME) and path.exists():
+        return path
+    name = text.removeprefix(SCHEME).removeprefix("configs/").removesuffix(".yaml")
+    if not path.is_absolute() and ".." not in Path(name).parts:
+        shipped = FOLDER / f"{name}.yaml"
+        if shipped.is_file():
+            return shipped
+    names = list(shipped_configs())
+    near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(
+        Path(name).name, names, n=1
+    )
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"{what} {named} does not exist, and no config of simfrcnn has that name.{hint} `simfrcnn "
+        "configs` lists them"
+    )
+
+
+def named_in(named: str, file: Path) -> Path:
+    """The file that another file names: relative to that one, or ``simfrcnn:NAME``."""
+    if named.startswith(SCHEME):
+        return find_config(named)
+    return Path(os.path.normpath(file.parent / Path(named).expanduser()))
+
+
+def shipped_configs() -> dict[str, str]:
+    """Name -> what it is, of every config that can be run; not of the parts they share."""
+    paths = [
+        path.relative_to(FOLDER)
+        for path in FOLDER.rglob("*.yaml")
+        if not any(part.startswith("_") for part in path.relative_to(FOLDER).parts)
+    ]
+    ordered = sorted(paths, key=lambda path: (len(path.parts) > 1, path.parts))
+    return {path.with_suffix("").as_posix(): first_sentence(FOLDER / path) for path in ordered}
+
+
+def first_sentence(path: Path) -> str:
+    """What the comment at the head of a file says first."""
+    words: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        words += line.lstrip("#").split()
+    text = " ".join(words)
+    end = text.find(". ")
+    return text if end < 0 else text[: end + 1]

@@ -1,0 +1,36 @@
+"""What do workflows take: a path, or what was read from it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simfrcnn.artifacts import DetectionFile, read_detections
+from simfrcnn.data.coco import AnnotatedSet, read_coco
+from simfrcnn.files import sha256_of
+
+
+def annotated_set(annotations: str | Path | AnnotatedSet, *, check_files: bool) -> AnnotatedSet:
+    """An annotation file that was read, or its path."""
+    if isinstance(annotations, AnnotatedSet):
+        return annotations
+    return read_coco(Path(annotations), check_files=check_files)
+
+
+def detections_of(detections: str | Path | DetectionFile, annotated: AnnotatedSet) -> DetectionFile:
+    """Detections that were read, or their path; another tool's list is of all annotated images."""
+    if isinstance(detections, DetectionFile):
+        return detections
+    return read_detections(
+        Path(detections),
+        records=annotated.records,
+        categories=annotated.categories,
+    )
+
+
+def origin_of(annotated: AnnotatedSet, detections: DetectionFile) -> dict[str, str]:
+    """Which files a report was made from, by name and hash."""
+    facts = {"annotations": annotated.path.name, "annotations_sha256": annotated.sha256}
+    if detections.path is not None:
+        facts["detections"] = detections.path.name
+        facts["detections_sha256"] = sha256_of(detections.path)
+    return facts

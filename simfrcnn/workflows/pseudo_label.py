@@ -1,0 +1,262 @@
+"""How are the false detections on normal images labelled (weakFaster R-CNN, between the stages)?
+
+What ``pseudo-label``, the weak job and Python call. The detections come from a model or from a
+saved file; beside the new annotation file lie a summary with the histogram of scores and, from a
+model, its detections.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simfrcnn import artifacts
+from simfrcnn.config import data_settings, pseudo_settings
+from simfrcnn.data import catalog
+from simfrcnn.data.coco import AnnotatedSet, write_extended
+from simfrcnn.engines.common.checkpoints import weights_sha256
+from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.validation import save_detections
+from simfrcnn.engines.contract import Engine
+from simfrcnn.errors import ArtifactError, OutputError
+from simfrcnn.files import sha256_of, write_json
+from simfrcnn.pseudo import passes, provenance
+from simfrcnn.pseudo.select import SUSPECTED
+from simfrcnn.records import ImageRecord
+from simfrcnn.settings import PseudoSettings
+from simfrcnn.workflows.inputs import detections_of
+
+logger = logging.getLogger("simfrcnn")
+
+PLAIN_TARGETS = ("malignant",)
+
+
+def label_from_file(
+    dataset: str,
+    detections: Path,
+    output: Path,
+    *,
+    target_classes: Sequence[str] = PLAIN_TARGETS,
+    settings: PseudoSettings | None = None,
+    overwrite: bool = False,
+    force: bool = False,
+) -> passes.PseudoLabels:
+    """Label a data set from saved detections.
+
+    Args:
+        dataset: A name, or ``NAME=FILE``.
+        detections: A COCO results list; our own say on which file they were made.
+        output: The new COCO file.
+        target_classes: Whose detections count.
+        settings: Which detections become boxes; None takes the default ones.
+        overwrite: Replace an earlier output.
+        force: Label although there are boxes on normal images, or the detections were made on
+            another version of the annotation file.
+
+    Raises:
+        SimFrcnnError: As :func:`require_free`, :func:`require` and :func:`label` say.
+    """
+    settings = settings or PseudoSettings()
+    annotated = _annotated(dataset, check_files=False)
+    require_free(output, annotated, overwrite=overwrite)
+    targets = tuple(target_classes)
+    require(annotated, targets, settings, force=force)
+    return label(
+        annotated, detections, output, target_classes=targets, settings=settings, force=force
+    )
+
+
+def label_from_model(
+    dataset: str,
+    engine: Engine,
+    cfg: Any,
+    weights: Path,
+    output: Path,
+    *,
+    settings: PseudoSettings | None = None,
+    overwrite: bool = False,
+    force: bool = False,
+) -> passes.PseudoLabels:
+    """Run a model over the normal images of a data set, and label what it finds there.
+
+    Args:
+        dataset: A name, or ``NAME=FILE``.
+        engine: Of the model.
+        cfg: The resolved config of stage 1; its target classes count.
+        weights: A checkpoint of stage 1.
+        output: The new COCO file.
+        settings: Which detections become boxes; None takes those of the config.
+        overwrite: Replace an earlier output.
+        force: As in :func:`label_from_file`.
+
+    Raises:
+        SimFrcnnError: As :func:`require_free`, :func:`require`, :func:`detect` and :func:`label`
+            say.
+    """
+    settings = settings or pseudo_settings(cfg)
+    annotated = _annotated(dataset, check_files=True)
+    require_free(output, annotated, overwrite=overwrite)
+    targets = data_settings(cfg).target_classes
+    chosen = require(annotated, targets, settings, force=force)
+    detections = detect(engine, cfg, weights, annotated, chosen, detections_beside(output))
+    return label(
+        annotated, detections, output, target_classes=targets, settings=settings, force=force
+    )
+
+
+def require_free(output: Path, annotated: AnnotatedSet, *, overwrite: bool) -> None:
+    """Refuse an output that is there already, before anything is computed.
+
+    Raises:
+        OutputError: It is the labelled file itself, or there and ``overwrite`` is not set.
+    """
+    if output.suffix != ".json":
+        raise OutputError(f"--output is {output}; a COCO file's name ends in .json")
+    if output.resolve() == annotated.path.resolve():
+        raise OutputError(f"{output} is the file to be labelled itself; give another --output")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists; --overwrite replaces it, or give another --output")
+
+
+def require(
+    annotated: AnnotatedSet,
+    target_classes: tuple[str, ...],
+    settings: PseudoSettings,
+    *,
+    force: bool,
+) -> tuple[ImageRecord, ...]:
+    """The images that may be labelled, or the reason why this set should not be (``DataError``)."""
+    return passes.require_candidates(
+        str(annotated.path),
+        annotated.records,
+        target_classes,
+        include_unknown=settings.include_unknown,
+        force=force,
+    )
+
+
+def detections_beside(output: Path) -> Path:
+    """Where the detections of a model are saved: ``train_pseudo.detections.json``."""
+    return output.with_name(f"{output.stem}.detections.json")
+
+
+def summary_beside(output: Path) -> Path:
+    """Where the summary is written: ``train_pseudo.summary.json``."""
+    return output.with_name(f"{output.stem}.summary.json")
+
+
+def detect(
+    engine: Engine,
+    cfg: Any,
+    weights: Path,
+    annotated: AnnotatedSet,
+    chosen: Sequence[ImageRecord],
+    path: Path,
+) -> Path:
+    """Run a checkpoint over the images to label and save what it finds; return the file.
+
+    Everything down to ``SCORE_THRESH_TEST`` is saved: the thresholds of pseudo-boxes come later. If
+    the file holds just these detections already (an earlier run was ended after it, or had other
+    thresholds), they are taken.
+
+    Raises:
+        CheckpointError: The weights do not fit the config, for instance in their classes.
+    """
+    facts = {
+        "engine": engine.NAME,
+        "deviations": [asdict(deviation) for deviation in engine.DEVIATIONS],
+        "checkpoint": weights.name,
+        "checkpoint_sha256": weights_sha256(weights),
+        "config": _detection_keys(cfg),
+    }
+    expected = {**facts, "annotations_sha256": annotated.sha256}
+    if _are_saved(path, expected, chosen):
+        logger.info(f"taking the detections in {path}")
+        return path
+    check_device(cfg)
+    model = engine.build_model(cfg)
+    engine.load_weights(model, weights)
+    logger.info(f"detecting with {weights} on {len(chosen)} images")
+    found = detect_records(cfg, model, engine.detect, chosen, title="pseudo-label")
+    save_detections(path, found, cfg, annotated, facts)
+    return path
+
+
+def label(
+    annotated: AnnotatedSet,
+    detections_file: Path,
+    output: Path,
+    *,
+    target_classes: tuple[str, ...],
+    settings: PseudoSettings,
+    force: bool = False,
+) -> passes.PseudoLabels:
+    """Write the new annotation file and its summary from saved detections; log the summary.
+
+    Raises:
+        ArtifactError: The detections are of other images or classes, or of another version of the
+            annotation file and ``force`` is not set.
+    """
+    detections = detections_of(detections_file, annotated)
+    made_on = detections.provenance.get("annotations_sha256", annotated.sha256)
+    if made_on != annotated.sha256 and not force:
+        raise ArtifactError(
+            f"{detections_file} was made on another version of {annotated.path} (the hash "
+            "differs); detect again, or --force if the images are the same"
+        )
+    labels = passes.pseudo_labels(annotated.records, detections, target_classes, settings)
+    origin = provenance.provenance_of(
+        labels,
+        settings,
+        detections,
+        target_classes=target_classes,
+        detections_sha256=sha256_of(detections_file),
+        annotations=annotated.path.name,
+        annotations_sha256=annotated.sha256,
+    )
+    if earlier := annotated.info.get(provenance.INFO_KEY):  # forced: its boxes are kept
+        origin["earlier"] = earlier
+    write_json(summary_beside(output), provenance.summary_of(labels, origin))
+    write_extended(
+        output,
+        annotated,
+        labels.added,
+        kept_image_ids=labels.kept_image_ids,
+        new_category=SUSPECTED,
+        info={provenance.INFO_KEY: origin},
+    )
+    for line in provenance.summary_lines(labels, settings.score_threshold):
+        logger.info(line)
+    logger.info(f"pseudo-labelled: {output}")
+    return labels
+
+
+def _annotated(dataset: str, *, check_files: bool) -> AnnotatedSet:
+    name, equals, _ = dataset.partition("=")
+    files = catalog.parse_files([dataset] if equals else [])
+    return catalog.load(name.strip(), files, check_files=check_files)
+
+
+def _detection_keys(cfg: Any) -> dict[str, Any]:
+    """The resolved config, without places on this disk and what is applied to detections later."""
+    tree: dict[str, Any] = yaml.safe_load(cfg.dump())
+    del tree["DATASETS"]["FILES"]
+    return {key: value for key, value in tree.items() if key not in ("OUTPUT_DIR", "PSEUDO")}
+
+
+def _are_saved(path: Path, expected: dict[str, Any], chosen: Sequence[ImageRecord]) -> bool:
+    """Whether a detections file holds what these weights find on these images."""
+    if not path.exists():
+        return False
+    try:
+        saved = artifacts.read_detections(path)
+    except ArtifactError:  # torn between its two files: made again
+        return False
+    image_ids = {record.image_id for record in chosen}
+    return dict(saved.provenance) == expected and set(saved.images) == image_ids
