@@ -32,7 +32,10 @@ ALLOWED = {
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
     "sampling": ({"structures"}, {"torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
-    "evaluation": ({"artifacts"}, {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2"}),
+    "evaluation": (
+        {"artifacts"},
+        {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
+    ),
     "pseudo": ({"artifacts", "evaluation"}, {"numpy"}),
     "training": (
         {"config", "sampling", "data", "dicom", "images", "structures"},

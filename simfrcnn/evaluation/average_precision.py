@@ -158,7 +158,7 @@ def ap_statistic(
         figures = np.stack([means[:, wanted], means[:, in_coco].mean(axis=1)], axis=1)
         return np.concatenate([figures, by_iou[wanted]], axis=1) if with_band else figures
 
-    keys = (f"finding/ap{100 * iou_threshold:g}", "finding/coco_ap")
+    keys = (ap_key(iou_threshold), "finding/coco_ap")
     return Statistic(
         keys=keys,
         compute=compute,
@@ -166,6 +166,19 @@ def ap_statistic(
         why_undefined=dict.fromkeys(keys, "there is no finding of a target class"),
         bands={f"precision_recall/{iou_threshold:g}": _RECALLS} if with_band else {},
     )
+
+
+def ap_key(iou_threshold: float) -> str:
+    """The name of the figure: ``finding/ap50`` for .5, ``finding/ap57.5`` for .575.
+
+    In six digits, which is how thresholds are written everywhere in a report.
+    """
+    return f"finding/ap{100 * float(f'{iou_threshold:g}'):g}"
+
+
+def iou_of_key(key: str) -> float:
+    """The threshold of :func:`ap_key`."""
+    return float(f"{float(key.removeprefix('finding/ap')) / 100:g}")
 
 
 def precision_recall_curve(matches: CocoMatches, iou_threshold: float) -> Curve:

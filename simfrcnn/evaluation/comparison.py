@@ -43,7 +43,7 @@ from simfrcnn.evaluation.case import (
 from simfrcnn.evaluation.delong import DeLong, paired_delong
 from simfrcnn.evaluation.froc import Events, events_of, froc_curve, froc_statistic
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
-from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import NAN, Curve, Figure
 from simfrcnn.evaluation.truth import Truth, View, patient_strata, views_of
 from simfrcnn.records import ImageRecord
@@ -310,7 +310,7 @@ def without_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-_CENTRE = next(criterion for criterion in HIT_CRITERIA if criterion.name == "centre")
+_CENTRE = hit_criterion("centre")
 
 
 def _statistics(

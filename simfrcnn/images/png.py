@@ -21,7 +21,7 @@ def encode_png(pixels: NDArray[Any], text: Mapping[str, str]) -> bytes:
     """A PNG file of these pixels, its text ahead of them.
 
     Args:
-        pixels: (H, W) of 8 or 16 bits.
+        pixels: (H, W) of 8 or 16 bits, or (H, W, 3) RGB of 8 bits.
         text: Keyword (1 to 79 characters of Latin-1) -> what it says.
     """
     about = PngImagePlugin.PngInfo()

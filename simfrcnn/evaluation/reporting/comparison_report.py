@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simfrcnn.evaluation.comparison import FIXED_SENSITIVITY, METRICS, delong_json, without_nan
 from simfrcnn.evaluation.delong import DeLong
 from simfrcnn.evaluation.ranking import ModelPair, ModelsCompared, Ranked
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
-    Drawn,
+    Links,
     Picture,
     Section,
     Table,
@@ -33,9 +32,13 @@ from simfrcnn.evaluation.reporting.overlays import (
     draw_roc_overlay,
 )
 from simfrcnn.evaluation.reporting.page import html_page
+from simfrcnn.evaluation.reporting.templates import as_utf8, render
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.files import as_json, write_files
 from simfrcnn.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SCHEMA_VERSION = 1
 PAGE, TEXT, DATA = "comparison.html", "comparison.md", "comparison.json"
@@ -56,7 +59,6 @@ HEADS = {
 """Short names of the metrics, for the heads of tables."""
 UNADJUSTED = "No correction for the number of comparisons."
 _DASH = "-"
-_LINKS = "links"
 _NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
 """For the script of the page: no chart that answers the pointer, and no exams."""
 _LARGEST_MATRIX = 8
@@ -94,18 +96,15 @@ def write_comparison(folder: Path, report: ComparisonReport) -> Path:
     pictures = _pictures(report)
     sections = list(_sections(report))
     title = f"{len(report.compared.models)} models compared"
-    links = "\n".join(f"- [{name}]({page})" for name, page in report.reports.items())
-    text = f"{markdown_page(title, sections)}\n## Reports\n\n{links}\n"
-    linked = Section("Reports", [Drawn(_LINKS, "")])
-    drawings = {**_drawings(pictures), _LINKS: _links(report.reports)}
-    page = html_page(title, [*sections, linked], drawings, data=_NO_DATA)
+    sections.append(Section("Reports", [Links(report.reports)]))  # these alone leave the page
+    page = html_page(title, sections, _drawings(pictures), data=_NO_DATA)
     write_files(
         folder,
         {
             **pictures,
-            TEXT: text.encode(),
-            PAGE: page.encode(),
-            DATA: as_json(to_json(report)).encode(),
+            TEXT: as_utf8(markdown_page(title, sections)),
+            PAGE: as_utf8(page),
+            DATA: as_utf8(as_json(to_json(report))),
         },
     )
     return folder / PAGE
@@ -328,23 +327,17 @@ def _pictures(report: ComparisonReport) -> dict[str, bytes]:
     return pictures
 
 
-def _drawings(pictures: Mapping[str, bytes]) -> dict[str, str]:
+def _drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:
     """The SVGs as images of the page: inline, their ids would be one another's."""
     return {
-        name: f'<p class="drawing"><img alt="{name.removesuffix(".svg")}" '
-        f'src="data:image/svg+xml;base64,{base64.b64encode(content).decode("ascii")}"></p>'
+        name: render(
+            "picture.html",
+            name=name.removesuffix(".svg"),
+            content=base64.b64encode(content).decode("ascii"),
+        )
         for name, content in pictures.items()
         if name.endswith(".svg")
     }
-
-
-def _links(reports: Mapping[str, str]) -> str:
-    """Only these lead out of the page."""
-    items = (
-        f'<li><a href="{html.escape(page)}">{html.escape(name)}</a></li>'
-        for name, page in reports.items()
-    )
-    return f"<ul>{''.join(items)}</ul>"
 
 
 # Words and numbers
