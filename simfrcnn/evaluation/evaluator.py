@@ -19,15 +19,7 @@ from simfrcnn.evaluation.average_precision import (
 )
 from simfrcnn.evaluation.bootstrap import Statistic, figures_and_bands
 from simfrcnn.evaluation.calibration import brier_statistic, calibration_bins
-from simfrcnn.evaluation.case import (
-    Units,
-    confusion_of,
-    levels_of,
-    roc_curve,
-    roc_statistic,
-    threshold_statistic,
-    units_of,
-)
+from simfrcnn.evaluation.case import Units, confusion_of, levels_of, threshold_statistic, units_of
 from simfrcnn.evaluation.corloc import corloc_statistic
 from simfrcnn.evaluation.froc import (
     POPULATIONS,
@@ -40,6 +32,7 @@ from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
+from simfrcnn.evaluation.roc import roc_curve, roc_statistic
 from simfrcnn.evaluation.subgroups import subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
 from simfrcnn.evaluation.truth import Truth, View, patient_strata, views_of

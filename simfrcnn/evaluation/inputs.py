@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
+from simfrcnn.evaluation.registry import chosen
 from simfrcnn.records import ImageRecord
-from simfrcnn.settings import EvaluationSettings
+from simfrcnn.settings import BoxesOutside, EvaluationSettings, UnknownImages
 
 
 def check_settings(settings: EvaluationSettings, categories: Mapping[int, str] | None) -> None:
@@ -32,6 +34,9 @@ def check_settings(settings: EvaluationSettings, categories: Mapping[int, str] |
             raise ConfigError(f"EVAL.{name.upper()} is {getattr(settings, name)}; (0, 1] is legal")
     if settings.prevalence is not None and not 0 < settings.prevalence < 1:
         raise ConfigError(f"EVAL.PREVALENCE is {settings.prevalence}; (0, 1) is legal")
+    for key, legal in (("unknown_images", UnknownImages), ("boxes_outside", BoxesOutside)):
+        names = dict.fromkeys(get_args(legal))
+        chosen(names, getattr(settings, key), f"EVAL.{key.upper()}")
     both = [name for name in settings.ignored_classes if name in settings.target_classes]
     if both:
         raise ConfigError(

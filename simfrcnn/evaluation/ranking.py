@@ -20,13 +20,13 @@ import numpy as np
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation.comparison import (
-    METRICS,
-    PRIMARY,
     Comparison,
     Resampled,
     compare,
     mean_over_seeds,
 )
+from simfrcnn.evaluation.metrics import METRICS, PRIMARY
+from simfrcnn.evaluation.registry import chosen
 from simfrcnn.evaluation.results import NAN, Figure
 
 
@@ -76,6 +76,11 @@ class ModelsCompared:
     pairs: tuple[ModelPair, ...]
     ranking: tuple[Ranked, ...]
 
+    @property
+    def primary_name(self) -> str:
+        """What the metric that ranks is called."""
+        return METRICS[self.primary].name
+
     def difference(self, first: str, second: str, key: str) -> Figure:
         """``first - second``, in either order of the two names."""
         for pair in self.pairs:
@@ -92,7 +97,7 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
 
     Args:
         models: By name; two or more, in the order in which they are to be shown.
-        primary: What they are ranked by, one of :data:`~simfrcnn.evaluation.comparison.METRICS`.
+        primary: What they are ranked by, one of :data:`~simfrcnn.evaluation.metrics.METRICS`.
 
     Raises:
         ConfigError: Fewer than two models, or an unknown metric.
@@ -120,13 +125,12 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
 
 
 def require_metric(key: str) -> None:
-    """Refuse what is not compared.
+    """Refuse what models are not compared by.
 
     Raises:
         ConfigError: An unknown metric; names those that there are.
     """
-    if key not in METRICS:
-        raise ConfigError(f"metric {key!r} is not among those compared: {', '.join(METRICS)}")
+    chosen(METRICS, key, "metric")
 
 
 def rank(

@@ -9,15 +9,16 @@ from typing import TypeVar
 from simfrcnn.errors import ConfigError
 
 T = TypeVar("T")
+K = TypeVar("K", bound=str)
 
 
-def chosen(known: Mapping[str, T], name: str, what: str) -> T:
+def chosen(known: Mapping[K, T], name: K, what: str) -> T:
     """The entry of that name.
 
     Args:
-        known: All entries.
+        known: All entries, by name.
         name: As somebody wrote it.
-        what: What is chosen, for the message; with the config key if there is one.
+        what: What is chosen, for the message: its config key if there is one.
 
     Raises:
         ConfigError: There is none; says which there are, and which one may have been meant.

@@ -21,16 +21,11 @@ import numpy as np
 
 from simfrcnn.errors import AnnotationError, ConfigError
 from simfrcnn.evaluation.bootstrap import Statistic, figures_of
-from simfrcnn.evaluation.case import (
-    Units,
-    fixed_point,
-    roc_statistic,
-    threshold_statistic,
-    units_of,
-)
+from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
 from simfrcnn.evaluation.froc import Events, Targets, events_of, froc_statistic
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import Subgroup
+from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import Truth, View, patient_strata
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
