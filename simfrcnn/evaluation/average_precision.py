@@ -6,9 +6,9 @@ pycocotools' own.
 
 COCO's rules, which differ from FROC's: a second box on a finding is a false positive; at most 100
 detections an image count; equal scores are ranked, not joined; all target classes together are one
-category; precision is read at 101 recalls. What meets an ignored finding and hits nothing is
-neither true nor false; pycocotools would let one detection off for each such finding, so it is not
-told of them.
+category; precision is read at 101 recalls. A detection that meets an ignored finding and hits
+nothing is neither true nor false. (pycocotools would let one detection off for each such finding;
+it does not get to see them.)
 
 Shapes: T IoU thresholds, D detections of all images by falling score, K of them true positives,
 P patients, R rows of bootstrap weights.
@@ -46,7 +46,7 @@ _LARGEST_AREA = 1e10
 
 @dataclass(frozen=True)
 class CocoMatches:
-    """What pycocotools found out about each detection.
+    """What pycocotools says of each detection.
 
     ``is_true`` and ``is_false`` (T, D) by falling score (neither: matched to what is ignored);
     ``scores`` and ``patients`` (D,); ``finding_patients`` one per finding that counts;

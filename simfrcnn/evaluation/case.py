@@ -190,7 +190,7 @@ def threshold_statistic(
 
     Args:
         units: Of the level of ``point``.
-        n_patients: P.
+        n_patients: P, also those without a unit of known truth.
         point: Whose threshold is applied.
         prevalence: Part of positive units of this level where the model is to be used; given, there
             are predictive values, ``ppv`` and ``npv``. The part in the test set does not enter.

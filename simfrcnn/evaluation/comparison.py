@@ -107,7 +107,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PermutedTruth:
-    """AUC by case after the truth was dealt out again among the patients, many times.
+    """AUC by case after the truth was shuffled among the patients, many times.
 
     ``mean`` must be .5, and 95% of the draws lie between ``low`` and ``high``. ``p_value`` is the
     part of draws that reach the AUC under the real truth (one-sided, the real one counted in).
@@ -210,7 +210,7 @@ def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparis
 def auc_under_permuted_truth(
     cases: Units, *, n_draws: int = 2000, seed: int = 0
 ) -> PermutedTruth | None:
-    """A negative control of the evaluation: whose truth is shuffled cannot be told apart.
+    """A negative control of the evaluation: shuffled truth cannot be predicted.
 
     Truths go from patient to patient, among those with the same number of cases of known truth, so
     that cases of one patient stay together. None where the AUC is undefined, and where all patients

@@ -25,13 +25,12 @@ IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
 FEWEST_CASES = 20
-"""Of each kind, for a test: with fewer it finds differences that are not there.
+"""Of each kind, for a p-value: with fewer the test finds differences that are not there.
 
-Where two models are equally good, the test with p < .05 (p < .01) errs at most so often, over
-binormal scores with AUC .6 to .95 and correlation 0 to .8, 6,000 to 20,000 draws each:
-12% (6%) with 5 positive and 200 normal cases, 8% (3%) with 10 and 200, 7% (2%) with 20 and 200 to
-1,000, 6% (1.5%) with 30 and more. With as many normal cases as positive ones it errs less, but it
-can then hardly find anything: 2 + 2 cases have a handful of outcomes.
+Where two models are equally good, p < .05 (p < .01) comes out this often at worst, over binormal
+scores with AUC .6 to .95 and correlation 0 to .8: 12% (6%) with 5 positive and 200 normal cases, 8%
+(3%) with 10 and 200, 7% (2%) with 20 and 200 to 1,000, 6% (1.5%) with 30 and 1,000. See
+docs/evaluation.md.
 """
 _TAIL = (1 - CONFIDENCE) / 2
 _ROUNDING = 1e-24

@@ -58,7 +58,7 @@ def evaluate(
     Args:
         records: The images of the test set with their truth.
         detections: What was found in exactly these images.
-        settings: The rules.
+        settings: The rules, all of which the report repeats.
         categories: COCO id -> class name of the annotation file; given, the target classes must be
             in it.
         operating_points: Chosen on another set (:mod:`simfrcnn.evaluation.operating`); the report
@@ -72,7 +72,7 @@ def evaluate(
         ArtifactError: An image that was not run, detections of an image without a record, or a
             model that does not know the target classes.
         ConfigError: A setting outside its range, a target class that the annotation file lacks, or
-            operating points of a level that there is not, or two by one rule.
+            operating points of an unknown level, or two by one rule.
     """
     check_settings(settings, categories)
     check_inputs(records, detections, settings)

@@ -116,8 +116,8 @@ def match_image(
 
     Args:
         detections: (D, 4), by falling score (see :func:`falling_order`).
-        findings: (G, 4).
-        criterion: What meeting means.
+        findings: (G, 4), in any order.
+        criterion: When a detection meets a finding.
         crowds: (C, 4) regions that hold an unknown number of findings; what lies in one
             (intersection over the detection's own area, as COCO has it, in place of IoU) is
             ignored unless it is a hit.

@@ -65,7 +65,7 @@ def specificity_at_sensitivity(
 ) -> Callable[[FloatArray], FloatArray]:
     """The highest specificity at a sensitivity of at least ``sensitivity``: weights (R, P) -> (R,).
 
-    The threshold is sought again for each row of weights, among the scores of positive units: from
+    The threshold is chosen again for each row of weights, among the scores of positive units: from
     such a score down to the next, sensitivity stays and specificity can only fall. A unit is called
     positive if its score is at least the threshold. NaN without positives or without normals.
     """

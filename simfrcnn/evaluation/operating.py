@@ -120,7 +120,7 @@ def all_points(
     """At each level the fixed ``score_threshold``, then the given points in their order.
 
     Raises:
-        ConfigError: A point of a level that there is not, or two by one rule.
+        ConfigError: A point of an unknown level, or two by one rule.
     """
     of_levels: dict[str, list[OperatingPoint]] = {
         level: [OperatingPoint(level, "fixed", settings.score_threshold)] for level in levels
@@ -128,7 +128,7 @@ def all_points(
     for point in given:
         if point.level not in of_levels:
             raise ConfigError(
-                f"an operating point is of level {point.level!r}; there are {', '.join(levels)}"
+                f"an operating point is of level {point.level!r}; legal are {', '.join(levels)}"
             )
         if point.key in {other.key for other in of_levels[point.level]}:
             raise ConfigError(f"there are two operating points {point.key}; one is legal")
@@ -155,9 +155,9 @@ def apply_to(
 
     Args:
         chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
-        detections: To be judged.
-        settings: By these rules.
-        annotations_sha256: Of the annotation file they are judged by.
+        detections: What is to be judged.
+        settings: The rules of that evaluation.
+        annotations_sha256: Hash of the annotation file that it uses.
 
     Raises:
         ConfigError: The points were chosen under other settings.
@@ -183,8 +183,8 @@ def points_for(
 
     Args:
         chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
-        settings: Those of the evaluation to come.
-        checkpoint_sha256: Of the model that made the detections to be judged; None if unknown.
+        settings: The rules of the evaluation to come.
+        checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
 
     Raises:
         ConfigError: The points were chosen under other settings.
@@ -214,9 +214,9 @@ def notes_on(
     """What a reader must know about points that are applied to a test set.
 
     Args:
-        chosen: The points.
-        annotations_sha256: Of the test set's annotation file.
-        checkpoint_sha256: Of the model that made the detections to be judged; None if unknown.
+        chosen: The points, with the sets that they were chosen on.
+        annotations_sha256: Hash of the test set's annotation file.
+        checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
     """
     for validation in chosen.chosen_on:
         if annotations_sha256 and validation.annotations_sha256 == annotations_sha256:

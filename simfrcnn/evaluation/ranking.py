@@ -1,4 +1,4 @@
-"""Which of several models is best, and which of them cannot be told apart?
+"""Which of several models is best, and which of them tie?
 
 All models are judged on the same resamplings of the same patients. Two models tie where the 95%
 interval of their paired difference contains 0, or where there is no interval. Ties are not
@@ -128,7 +128,7 @@ def require_metric(key: str) -> None:
     """Refuse what models are not compared by.
 
     Raises:
-        ConfigError: An unknown metric; names those that there are.
+        ConfigError: An unknown metric; names those that exist.
     """
     chosen(METRICS, key, "metric")
 
@@ -139,7 +139,7 @@ def rank(
     """The models by falling value, undefined ones last, each with the ranks that it can have.
 
     Args:
-        figures: The value of each model.
+        figures: The value of each model, by name.
         differences: ``first - second`` of every pair, in one order of the two.
     """
     better: dict[str, set[str]] = {name: set() for name in figures}  # name -> those it beats

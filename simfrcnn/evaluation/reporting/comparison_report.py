@@ -351,7 +351,7 @@ def optimism_rule(for_whom: str) -> str:
     """What a specificity at a sensitivity of the test set itself is."""
     return (
         f"{METRICS[SPECIFICITY_AT_SENSITIVITY].heading}: the highest specificity at a score "
-        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, sought again on each "
+        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, chosen again on each "
         "resampling. It is optimistic: the threshold is chosen on the test set, "
         f"{for_whom}."
     )

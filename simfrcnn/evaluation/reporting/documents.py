@@ -149,7 +149,8 @@ def cell_of(text: str) -> Cell:
     """How the text of a cell is shown."""
     with_interval = _VALUE_WITH_INTERVAL.fullmatch(text)
     if with_interval:
-        return Cell(*with_interval.groups(), is_number=True)
+        value, interval = with_interval.groups()
+        return Cell(value, interval, is_number=True)
     return Cell(text, is_number=bool(_NUMBER.fullmatch(text)))
 
 

@@ -164,9 +164,9 @@ def gallery_data(
     """The exams in JSON types; boxes in pixels of the picture as it hangs.
 
     Args:
-        gallery: The chosen exams.
+        gallery: What :func:`choose_exams` chose.
         pictures: By image id; an image without one is drawn as an empty frame.
-        settings: For the target classes.
+        settings: Which classes are targets, and whether repeats are false positives.
     """
     return [
         {

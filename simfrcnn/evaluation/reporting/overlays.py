@@ -72,7 +72,7 @@ def draw_differences(
     Args:
         pairs: What each row is called, and its differences; None where they are missing.
         metrics: A panel for each, by its key.
-        image_format: Of the picture.
+        image_format: PNG or SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing

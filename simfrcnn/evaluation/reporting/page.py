@@ -37,8 +37,8 @@ def html_page(
     """One self-contained page.
 
     Args:
-        title: Heading.
-        sections: Text and tables.
+        title: Heading of the page and its name in the browser.
+        sections: Text and tables, in their order.
         drawings: HTML in place of the pictures of the sections, by file name.
         data: For the script: what :func:`page_data` makes, or a part of it.
         pictures: Data URL of each picture of the gallery, by image id.

@@ -55,7 +55,7 @@ from simfrcnn.files import as_json, write_files
 from simfrcnn.records import ImageRecord
 
 MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
-"""Whose operating point stands in the summary: the first of these that there is."""
+"""Whose operating point is in the summary: the first of these that exists."""
 _PICTURE_FILES = {
     "images.png",  # of the first versions
     *(f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")),
@@ -77,13 +77,13 @@ def write_report(
     An earlier report there is replaced as a whole, or not at all.
 
     Args:
-        folder: Made if missing.
+        folder: Where the files go; made if missing.
         report: What :func:`simfrcnn.evaluation.evaluate` returned.
         records: The images it was made from; only for the gallery.
         detections: The detections it was made from; only for the gallery.
         load_pictures: Gives a small picture of each record, hung for reading. None: boxes are shown
             in empty frames.
-        title: Heading of the page.
+        title: Heading of both pages.
         n_gallery: At most so many exams for each reason; 0: no exams.
 
     Returns:

@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> Markup:
     """A template of ``page_files`` with these values, as HTML that other templates do not escape.
 
     Args:
-        template: Its file name.
+        template: Name of its file.
         values: By the names that the template gives them; all that it uses must be there.
     """
     from markupsafe import Markup

@@ -171,7 +171,7 @@ def _drawn(frame: _Frame, number: int, line: Line) -> _DrawnLine:
 
 
 def _thinned(frame: _Frame, x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """Indices of the points that can be told apart in the picture; the ends are always kept."""
+    """Indices of the points that differ in the picture; the ends are always kept."""
     kept: list[int] = []
     last = (-math.inf, -math.inf)
     for index in range(len(x)):

@@ -327,7 +327,7 @@ def test_a_report_has_the_fixed_point_of_every_level_and_those_that_were_chosen(
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ((of_case(level="exam"),), "level 'exam'; there are case, patient, breast, image"),
+        ((of_case(level="exam"),), "level 'exam'; legal are case, patient, breast, image"),
         ((of_case(), of_case(threshold=0.1)), "two operating points case/youden; one is legal"),
         ((of_case("fixed"),), "two operating points case; one is legal"),
     ],
