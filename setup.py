@@ -51,6 +51,8 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "fvcore>=0.1.5,<0.1.6",
+        "Jinja2>=3.0",
+        "MarkupSafe>=2.0",
         "matplotlib>=3.7",
         "numpy>=1.24",
         "opencv-python>=4.8",

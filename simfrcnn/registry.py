@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from simfrcnn.errors import ConfigError
 
+K = TypeVar("K", bound=str)
 T = TypeVar("T")
 
 
-def look_up(registry: Mapping[str, T], name: str, key: str) -> T:
+def look_up(registry: Mapping[K, T], name: K, key: str) -> T:
     """The entry of a registry.
 
     Args:

@@ -30,7 +30,7 @@ ALLOWED = {
     "artifacts": (set(), {"numpy"}),
     "config": (set(), {"fvcore", "yaml"}),
     "dicom": (set(), {"numpy", "pydicom", "cv2"}),
-    "images": ({"dicom", "structures"}, {"numpy", "cv2", "torch"}),
+    "images": ({"dicom", "structures"}, {"numpy", "cv2", "torch", "PIL"}),
     "data": ({"dicom", "images"}, {"numpy", "cv2", "sklearn", "tqdm"}),
     "data/inspect": (
         {"data", "dicom", "images", "training"},
@@ -39,7 +39,10 @@ ALLOWED = {
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
     "sampling": ({"structures"}, {"torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
-    "evaluation": ({"artifacts"}, {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib"}),
+    "evaluation": (
+        {"artifacts"},
+        {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
+    ),
     "pseudo": ({"artifacts", "evaluation"}, {"numpy"}),
     "training": (
         {"config", "sampling", "data", "dicom", "images", "structures"},

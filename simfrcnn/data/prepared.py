@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from numpy.typing import NDArray
 
 from simfrcnn.data.parallel import in_parallel
@@ -32,7 +31,7 @@ from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import AnnotationError, DataError, OutputError
 from simfrcnn.fields import read_prepared
 from simfrcnn.files import write_bytes
-from simfrcnn.images.png import PREPARED_KEYWORD, START_BYTES, size_of, text_of, with_text
+from simfrcnn.images.png import PREPARED_KEYWORD, START_BYTES, encode_png, size_of, text_of
 from simfrcnn.images.preprocess import crop_of, cut_and_resize, hang, moved
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
@@ -174,11 +173,8 @@ def _make(job: _Task, settings: CacheSettings) -> _Picture | str:
         return str(error)
     boxes = [finding.box for finding in job.record.findings]
     pixels, prepared = _content(greys, boxes, settings)
-    done, encoded = cv2.imencode(".png", pixels)
-    if not done:
-        raise OutputError(f"{job.target}: cannot be encoded as PNG")
     text = {"fingerprint": job.fingerprint, "prepared": dataclasses.asdict(prepared)}
-    write_bytes(job.target, with_text(encoded.tobytes(), PREPARED_KEYWORD, json.dumps(text)))
+    write_bytes(job.target, encode_png(pixels, {PREPARED_KEYWORD: json.dumps(text)}))
     return _Picture(pixels.shape[0], pixels.shape[1], prepared)
 
 

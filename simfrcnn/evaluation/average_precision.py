@@ -6,9 +6,9 @@ pycocotools' own.
 
 COCO's rules, which differ from FROC's: a second box on a finding is a false positive; at most 100
 detections an image count; equal scores are ranked, not joined; all target classes together are one
-category; precision is read at 101 recalls. What meets an ignored finding and hits nothing is
-neither true nor false; pycocotools would let one detection off for each such finding, so it is not
-told of them.
+category; precision is read at 101 recalls. A detection that meets an ignored finding and hits
+nothing is neither true nor false. (pycocotools would let one detection off for each such finding;
+it does not get to see them.)
 
 Shapes: T IoU thresholds, D detections of all images by falling score, K of them true positives,
 P patients, R rows of bootstrap weights.
@@ -46,7 +46,7 @@ _LARGEST_AREA = 1e10
 
 @dataclass(frozen=True)
 class CocoMatches:
-    """What pycocotools found out about each detection.
+    """What pycocotools says of each detection.
 
     ``is_true`` and ``is_false`` (T, D) by falling score (neither: matched to what is ignored);
     ``scores`` and ``patients`` (D,); ``finding_patients`` one per finding that counts;
@@ -158,7 +158,7 @@ def ap_statistic(
         figures = np.stack([means[:, wanted], means[:, in_coco].mean(axis=1)], axis=1)
         return np.concatenate([figures, by_iou[wanted]], axis=1) if with_band else figures
 
-    keys = (f"finding/ap{100 * iou_threshold:g}", "finding/coco_ap")
+    keys = (ap_key(iou_threshold), "finding/coco_ap")
     return Statistic(
         keys=keys,
         compute=compute,
@@ -166,6 +166,19 @@ def ap_statistic(
         why_undefined=dict.fromkeys(keys, "there is no finding of a target class"),
         bands={f"precision_recall/{iou_threshold:g}": _RECALLS} if with_band else {},
     )
+
+
+def ap_key(iou_threshold: float) -> str:
+    """The name of the figure: ``finding/ap50`` for .5, ``finding/ap57.5`` for .575.
+
+    In six digits, which is how thresholds are written everywhere in a report.
+    """
+    return f"finding/ap{100 * float(f'{iou_threshold:g}'):g}"
+
+
+def iou_of_key(key: str) -> float:
+    """The threshold of :func:`ap_key`."""
+    return float(f"{float(key.removeprefix('finding/ap')) / 100:g}")
 
 
 def precision_recall_curve(matches: CocoMatches, iou_threshold: float) -> Curve:

@@ -76,10 +76,10 @@ def figures_of(
     that needs none of them is computed on the test set alone.
 
     Args:
-        statistics: What to compute.
+        statistics: The figures to compute.
         strata: (P,) stratum of each patient (its truth; negative where unknown).
-        n_replicates: 0 gives no intervals.
-        seed: Of the resampling; the intervals are a function of it.
+        n_replicates: Number of resamplings; 0 gives no intervals.
+        seed: Seed of the resampling; the intervals are a function of it.
 
     Reference:
         Efron and Tibshirani 1993, chapters 8 and 13 (resampling the independent unit; percentile

@@ -1,13 +1,12 @@
-"""How well are images, breasts, exams and patients told apart?
+"""What are the scores of images, breasts, exams and patients, and which are called positive?
 
-Shapes: U units of one level, M positive and N normal ones, P patients, R rows of bootstrap weights,
-Q heights of a band.
+Shapes: U units of one level, P patients, R rows of bootstrap weights.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -23,17 +22,15 @@ from simfrcnn.evaluation.bootstrap import (
     per_patient,
     ratio,
 )
-from simfrcnn.evaluation.delong import auc_interval
-from simfrcnn.evaluation.results import Confusion, Curve, OperatingPoint, UnitScore
+from simfrcnn.evaluation.results import Confusion, OperatingPoint, UnitScore
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
-from simfrcnn.settings import EvaluationSettings, Pooling
+from simfrcnn.records import ImageRecord
+from simfrcnn.registry import look_up
+from simfrcnn.settings import EvaluationSettings
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
-
-ROC_GRID = np.arange(101) / 100
-"""Where the band round a ROC curve is drawn, in 1 - specificity."""
 
 
 class KnownUnits(NamedTuple):
@@ -86,12 +83,28 @@ class Units:
         )
 
 
-def levels_of(settings: EvaluationSettings) -> tuple[str, ...]:
-    """At which levels units are judged: the case first, then exams or patients, whichever it isn't.
+CASES: Mapping[str, Callable[[ImageRecord], str]] = {
+    "exam": lambda record: record.exam_id,
+    "patient": lambda record: record.patient_id,
+}
+"""What a case can be, and how the images of one are known. A new one is an entry here, and a name
+in :data:`simfrcnn.settings.CaseBy` if a config shall have it."""
+_PARTS: Mapping[str, Callable[[ImageRecord], str]] = {
+    "breast": lambda record: record.breast_id,
+    "image": lambda record: str(record.image_id),
+}
 
-    With one exam per patient the first two are the same.
+
+def levels_of(settings: EvaluationSettings) -> tuple[str, ...]:
+    """At which levels units are judged: the case first, then what else could be one, then parts.
+
+    With one exam per patient, exams and patients are the same.
+
+    Raises:
+        ConfigError: ``case_by`` is not among :data:`CASES`.
     """
-    return ("case", "exam" if settings.case_by == "patient" else "patient", "breast", "image")
+    look_up(CASES, settings.case_by, "EVAL.CASE_BY")
+    return ("case", *(name for name in CASES if name != settings.case_by), "breast", "image")
 
 
 def units_of(views: Sequence[View], level: str, settings: EvaluationSettings) -> Units:
@@ -101,8 +114,9 @@ def units_of(views: Sequence[View], level: str, settings: EvaluationSettings) ->
     a case sees them too.
     """
     groups: dict[tuple[str, str], list[View]] = defaultdict(list)
+    id_of = _id_of_units(level, settings)
     for view in views:
-        groups[view.record.patient_id, _unit_id(view, level, settings)].append(view)
+        groups[view.record.patient_id, id_of(view.record)].append(view)
     keys = sorted(groups)
     is_image = level == "image"
     return Units(
@@ -120,46 +134,45 @@ def units_of(views: Sequence[View], level: str, settings: EvaluationSettings) ->
     )
 
 
-def pool(scores: Sequence[float], pooling: Pooling) -> float:
+def _highest(scores: FloatArray) -> float:
+    """Multiple-instance learning's (thesis eq. 3.2)."""
+    return float(scores[-1])
+
+
+def _mean(scores: FloatArray) -> float:
+    return float(scores.mean().clip(scores[0], scores[-1]))
+
+
+def _noisy_or(scores: FloatArray) -> float:
+    """The probability that at least one view shows a cancer if the views were independent."""
+    return float((1 - np.prod(1 - scores)).clip(scores[-1], 1))
+
+
+POOLINGS: Mapping[str, Callable[[FloatArray], float]] = {
+    "max": _highest,
+    "mean": _mean,
+    "noisy_or": _noisy_or,
+}
+"""How the scores of a unit's views, two or more, rising, become the unit's. A new way is an entry
+here, and a name in :data:`simfrcnn.settings.Pooling` if a config shall have it."""
+
+
+def pool(scores: Sequence[float], pooling: str) -> float:
     """The score of a unit from those of its views.
 
-    ``max`` is multiple-instance learning's (thesis eq. 3.2); ``noisy_or`` is the probability that
-    at least one view shows a cancer if the views were independent. Equal scores, in whatever order
-    of the views, give equal results, also in their last digit: a tie stays a tie, and a score at a
-    threshold stays there.
+    Equal scores, in whatever order of the views, give equal results, also in their last digit: a
+    tie stays a tie, and a score at a threshold stays there.
+
+    Args:
+        scores: One for each view, at least one.
+        pooling: One of :data:`POOLINGS`.
+
+    Raises:
+        ConfigError: There is no pooling of that name.
     """
+    combine = look_up(POOLINGS, pooling, "EVAL.POOLING")
     values = np.sort(np.asarray(scores, dtype=np.float64))
-    lowest, highest = values[0], values[-1]
-    if pooling == "max" or len(values) == 1:
-        return float(highest)
-    if pooling == "mean":
-        return float(values.mean().clip(lowest, highest))
-    return float((1 - np.prod(1 - values)).clip(highest, 1))
-
-
-def roc_statistic(units: Units, *, with_band: bool = False) -> Statistic:
-    """AUC, and the sensitivity at every specificity of :data:`ROC_GRID` for a band.
-
-    Units of unknown truth are left out. The interval of the AUC does not come from the bootstrap
-    (see :func:`~simfrcnn.evaluation.delong.auc_interval`); the band does.
-    """
-    known = units.known()
-    ranking = _Ranking.of(known)
-    key = f"{units.level}/auc"
-
-    def compute(weights: FloatArray) -> FloatArray:
-        called = ranking.called(weights)
-        auc = ranking.auc(called)[:, None]
-        return np.hstack([auc, ranking.sensitivity(called, ROC_GRID)]) if with_band else auc
-
-    return Statistic(
-        keys=(key,),
-        compute=compute,
-        n={key: units.n},
-        why_undefined={key: f"needs a positive and a normal {units.level}; {units.found}"},
-        intervals={key: partial(auc_interval, *known)},
-        bands={f"roc/{units.level}": ROC_GRID} if with_band else {},
-    )
+    return float(values[0]) if len(values) == 1 else combine(values)
 
 
 def fixed_point(level: str, settings: EvaluationSettings) -> OperatingPoint:
@@ -177,8 +190,8 @@ def threshold_statistic(
 
     Args:
         units: Of the level of ``point``.
-        n_patients: P.
-        point: The threshold.
+        n_patients: P, also those without a unit of known truth.
+        point: Whose threshold is applied.
         prevalence: Part of positive units of this level where the model is to be used; given, there
             are predictive values, ``ppv`` and ``npv``. The part in the test set does not enter.
     """
@@ -270,117 +283,6 @@ def confusion_of(units: Units, point: OperatingPoint) -> Confusion:
     )
 
 
-def auc_function(
-    patients: IntArray, scores: FloatArray, is_positive: BoolArray
-) -> Callable[[FloatArray], FloatArray]:
-    """The area under the ROC curve as a function of weights (R, P) -> (R,).
-
-    It is the part of (positive, normal) pairs in which the positive unit scores higher; a tie
-    counts half. NaN without positives or without normals.
-
-    Reference:
-        Mann and Whitney 1947; Bamber 1975 (equality with the trapezoidal area).
-    """
-    ranking = _Ranking.of(KnownUnits(patients, scores, is_positive))
-    return lambda weights: ranking.auc(ranking.called(weights))
-
-
-def roc_curve(units: Units) -> Curve:
-    """Sensitivity against 1 - specificity at every score; empty if one kind is missing."""
-    _, scores, is_positive = units.known()
-    if not is_positive.any() or is_positive.all():
-        return Curve((), (), ())
-    levels = np.unique(scores)[::-1]
-    positives, normals = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
-    sensitivity = 1 - np.searchsorted(positives, levels, side="left") / len(positives)
-    one_minus_specificity = 1 - np.searchsorted(normals, levels, side="left") / len(normals)
-    return Curve(
-        tuple(levels.tolist()), tuple(one_minus_specificity.tolist()), tuple(sensitivity.tolist())
-    )
-
-
-class _Called(NamedTuple):
-    """Weights of the highest units, cumulated: positives (R, 1 + M) and normals (R, 1 + N)."""
-
-    positives: FloatArray
-    normals: FloatArray
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """Units by falling score, sorted once for all rows of weights.
-
-    ``positives`` (M,) and ``normals`` (N,) are their patients. For each normal unit: ``n_above``
-    and ``n_reached`` positives score above it, and at or above it; the normals from ``first`` to
-    before ``last`` score as it does.
-    """
-
-    positives: IntArray
-    normals: IntArray
-    n_above: IntArray
-    n_reached: IntArray
-    first: IntArray
-    last: IntArray
-
-    @classmethod
-    def of(cls, known: KnownUnits) -> _Ranking:
-        patients, scores, is_positive = known
-        order = np.argsort(-scores, kind="stable")
-        patients, falling, is_positive = patients[order], -scores[order], is_positive[order]
-        positive, normal = falling[is_positive], falling[~is_positive]
-        return cls(
-            positives=patients[is_positive],
-            normals=patients[~is_positive],
-            n_above=np.searchsorted(positive, normal, side="left"),
-            n_reached=np.searchsorted(positive, normal, side="right"),
-            first=np.searchsorted(normal, normal, side="left"),
-            last=np.searchsorted(normal, normal, side="right"),
-        )
-
-    def called(self, weights: FloatArray) -> _Called:
-        """For rows of weights (R, P)."""
-        return _Called(*(_cumulated(weights[:, own]) for own in (self.positives, self.normals)))
-
-    def auc(self, called: _Called) -> FloatArray:
-        """(R,) the part of pairs that the positive unit wins."""
-        positives, normals = called
-        wins = np.einsum(
-            "rn,rn->r",
-            np.diff(normals),
-            positives[:, self.n_above] + positives[:, self.n_reached],
-        )
-        return ratio(wins / 2, positives[:, -1] * normals[:, -1])
-
-    def sensitivity(self, called: _Called, one_minus_specificity: FloatArray) -> FloatArray:
-        """(R, Q) heights of the ROC curve, its points joined by straight lines; NaN if undefined.
-
-        Where the curve is vertical, the upper end.
-        """
-        heights = np.full((len(called.normals), len(one_minus_specificity)), np.nan)
-        for row, (positives, normals) in enumerate(zip(*called, strict=True)):
-            n_positive, n_normal = positives[-1], normals[-1]
-            if not n_positive or not n_normal:
-                continue
-            # How many normals are called is whole on the points of the curve: undo rounding.
-            n_called = np.round(one_minus_specificity * n_normal, 9)
-            place = np.searchsorted(normals[1:], n_called, side="right")
-            is_inside = place < len(self.normals)
-            own = place[is_inside]
-            start, end = normals[self.first[own]], normals[self.last[own]]
-            low, high = positives[self.n_above[own]], positives[self.n_reached[own]]
-            share = (n_called[is_inside] - start) / (end - start)
-            heights[row] = 1.0
-            heights[row, is_inside] = (low + share * (high - low)) / n_positive
-        return heights
-
-
-def _cumulated(values: FloatArray) -> FloatArray:
-    """(R, 1 + n) sums of the first 0, 1, ... n of values (R, n)."""
-    sums = np.zeros((len(values), values.shape[1] + 1))
-    np.cumsum(values, axis=1, out=sums[:, 1:])
-    return sums
-
-
 def _are_distinct(patients: IntArray) -> bool:
     return len(np.unique(patients)) == len(patients)
 
@@ -401,11 +303,8 @@ def _predictive_interval(
     return Interval(low, high, "clopper-pearson")
 
 
-def _unit_id(view: View, level: str, settings: EvaluationSettings) -> str:
-    record = view.record
-    if level == "image":
-        return str(record.image_id)
-    if level == "breast":
-        return record.breast_id
-    by = settings.case_by if level == "case" else level
-    return record.patient_id if by == "patient" else record.exam_id
+def _id_of_units(level: str, settings: EvaluationSettings) -> Callable[[ImageRecord], str]:
+    """What the images of one unit have in common."""
+    if level == "case":
+        return look_up(CASES, settings.case_by, "EVAL.CASE_BY")
+    return look_up({**CASES, **_PARTS}, level, "level")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,49 +21,27 @@ from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError
-from simfrcnn.evaluation.average_precision import ap_statistic, coco_matches
 from simfrcnn.evaluation.bootstrap import (
-    Statistic,
     all_weights,
     bootstrap_figure,
     percentile_interval,
-    ratio,
     values_of,
     why_no_resampling,
 )
-from simfrcnn.evaluation.case import (
-    Units,
-    auc_function,
-    fixed_point,
-    roc_curve,
-    roc_statistic,
-    threshold_statistic,
-    units_of,
-)
+from simfrcnn.evaluation.case import Units, units_of
 from simfrcnn.evaluation.delong import DeLong, paired_delong
-from simfrcnn.evaluation.froc import Events, events_of, froc_curve, froc_statistic
+from simfrcnn.evaluation.froc import events_of, froc_curve
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
-from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.matching import hit_criterion
+from simfrcnn.evaluation.metrics import METRICS, Judged
 from simfrcnn.evaluation.results import NAN, Curve, Figure
-from simfrcnn.evaluation.truth import Truth, View, patient_strata, views_of
+from simfrcnn.evaluation.roc import auc_function, roc_curve
+from simfrcnn.evaluation.truth import Truth, patient_strata, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
-
-FIXED_SENSITIVITY = 0.9
-METRICS: Mapping[str, str] = {
-    "case/auc": "AUC by case",
-    "image/auc": "AUC by image",
-    "case/specificity_at_sensitivity_0.9": "specificity at sensitivity .90, by case",
-    "case/sensitivity": "sensitivity by case",
-    "case/specificity": "specificity by case",
-    "finding/ap50": "AP50",
-    "froc/centre/all/sensitivity_at_1": "sensitivity per finding at 1 FP/image",
-}
-"""What is compared: key -> name. The first is the primary one."""
-PRIMARY = next(iter(METRICS))
 
 
 @dataclass(frozen=True)
@@ -129,7 +107,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PermutedTruth:
-    """AUC by case after the truth was dealt out anew among the patients, many times.
+    """AUC by case after the truth was shuffled among the patients, many times.
 
     ``mean`` must be .5, and 95% of the draws lie between ``low`` and ``high``. ``p_value`` is the
     part of draws that reach the AUC under the real truth (one-sided, the real one counted in).
@@ -163,11 +141,13 @@ def resample(
     strata = patient_strata(views, len(patient_ids), settings)
     weights = all_weights(strata, settings.bootstrap_replicates, settings.bootstrap_seed)
     cases = units_of(views, "case", settings)
-    events = events_of(evaluated, _CENTRE, len(patient_ids), settings)
+    events = events_of(evaluated, hit_criterion("centre"), len(patient_ids), settings)
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    for statistic in _statistics(views, evaluated, cases, events, settings):
+    judged = Judged(views, evaluated, cases, events, settings)
+    for make in dict.fromkeys(metric.statistic for metric in METRICS.values()):
+        statistic = make(judged)  # dropped, with its arrays, before the next is made
         by_row = values_of(statistic, weights)
         for column, key in enumerate(statistic.keys):
             if key in METRICS:
@@ -227,44 +207,10 @@ def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparis
     )
 
 
-def specificity_at_sensitivity(
-    patients: IntArray, scores: FloatArray, is_positive: NDArray[np.bool_], sensitivity: float
-) -> Callable[[FloatArray], FloatArray]:
-    """The highest specificity at a sensitivity of at least ``sensitivity``: weights (R, P) -> (R,).
-
-    The threshold is sought anew for each row of weights, among the scores of positive units: from
-    such a score down to the next, sensitivity stays and specificity can only fall. A unit is called
-    positive if its score is at least the threshold. NaN without positives or without normals.
-    """
-    levels = np.unique(scores[is_positive])[::-1]  # K thresholds, falling
-    order = np.argsort(-scores[is_positive], kind="stable")
-    positive_patients = patients[is_positive][order]
-    last_of_level = np.searchsorted(-scores[is_positive][order], -levels, side="right") - 1
-    order = np.argsort(-scores[~is_positive], kind="stable")
-    normal_patients = patients[~is_positive][order]
-    n_called_normals = np.searchsorted(-scores[~is_positive][order], -levels, side="right")
-
-    def specificity(weights: FloatArray) -> FloatArray:
-        rows = len(weights)
-        if not len(positive_patients) or not len(normal_patients):
-            return np.full(rows, NAN)
-        found = np.cumsum(weights[:, positive_patients], axis=1)
-        called = np.cumsum(weights[:, normal_patients], axis=1)
-        called = np.concatenate([np.zeros((rows, 1)), called], axis=1)
-        n_positive, n_normal = found[:, -1], called[:, -1]
-        # The slack is for products such as .9 * 70, which are not whole in floating point.
-        is_enough = found[:, last_of_level] >= sensitivity * n_positive[:, None] - 1e-9
-        level = np.argmax(is_enough, axis=1)
-        n_false = called[np.arange(rows), n_called_normals[level]]
-        return np.where(n_positive > 0, 1 - ratio(n_false, n_normal), NAN)
-
-    return specificity
-
-
 def auc_under_permuted_truth(
     cases: Units, *, n_draws: int = 2000, seed: int = 0
 ) -> PermutedTruth | None:
-    """A negative control of the evaluation: whose truth is shuffled cannot be told apart.
+    """A negative control of the evaluation: shuffled truth cannot be predicted.
 
     Truths go from patient to patient, among those with the same number of cases of known truth, so
     that cases of one patient stay together. None where the AUC is undefined, and where all patients
@@ -308,46 +254,6 @@ def delong_json(test: DeLong) -> dict[str, Any]:
 def without_nan(value: float) -> float | None:
     """What JSON takes."""
     return None if math.isnan(value) else float(value)
-
-
-_CENTRE = next(criterion for criterion in HIT_CRITERIA if criterion.name == "centre")
-
-
-def _statistics(
-    views: Sequence[View],
-    evaluated: Sequence[View],
-    cases: Units,
-    events: Events,
-    settings: EvaluationSettings,
-) -> Iterator[Statistic]:
-    """One at a time, as in the evaluator: each is dropped before the next is made."""
-    n_patients = events.n_patients
-    yield roc_statistic(cases)
-    yield threshold_statistic(cases, n_patients, fixed_point("case", settings))
-    yield _fixed_sensitivity_statistic(cases)
-    yield roc_statistic(units_of(views, "image", settings))
-    yield ap_statistic(coco_matches(evaluated, np.array([0.5])), n_patients, len(evaluated), 0.5)
-    yield froc_statistic(events, populations=("all",))
-
-
-def _fixed_sensitivity_statistic(cases: Units) -> Statistic:
-    is_known = cases.truths != Truth.UNKNOWN
-    is_positive = cases.truths[is_known] == Truth.POSITIVE
-    compute = specificity_at_sensitivity(
-        cases.patients[is_known], cases.scores[is_known], is_positive, FIXED_SENSITIVITY
-    )
-    key = f"case/specificity_at_sensitivity_{FIXED_SENSITIVITY:g}"
-    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
-    reason = (
-        "needs a positive and a normal case; "
-        f"there are {n_positive} positive and {n_normal} normal ones"
-    )
-    return Statistic(
-        keys=(key,),
-        compute=lambda weights: compute(weights)[:, None],
-        n={key: {"positive": n_positive, "normal": n_normal}},
-        why_undefined={key: reason},
-    )
 
 
 def _figure(by_seed: Sequence[FloatArray], model: Resampled, key: str) -> Figure:

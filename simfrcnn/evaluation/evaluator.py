@@ -19,15 +19,7 @@ from simfrcnn.evaluation.average_precision import (
 )
 from simfrcnn.evaluation.bootstrap import Statistic, figures_and_bands
 from simfrcnn.evaluation.calibration import brier_statistic, calibration_bins
-from simfrcnn.evaluation.case import (
-    Units,
-    confusion_of,
-    levels_of,
-    roc_curve,
-    roc_statistic,
-    threshold_statistic,
-    units_of,
-)
+from simfrcnn.evaluation.case import Units, confusion_of, levels_of, threshold_statistic, units_of
 from simfrcnn.evaluation.corloc import corloc_statistic
 from simfrcnn.evaluation.froc import (
     POPULATIONS,
@@ -40,6 +32,7 @@ from simfrcnn.evaluation.inputs import check_inputs, check_labels, check_setting
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
+from simfrcnn.evaluation.roc import roc_curve, roc_statistic
 from simfrcnn.evaluation.subgroups import subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
 from simfrcnn.evaluation.truth import Truth, View, patient_strata, tally_of_truth, views_of
@@ -65,7 +58,7 @@ def evaluate(
     Args:
         records: The images of the test set with their truth.
         detections: What was found in exactly these images.
-        settings: The rules.
+        settings: The rules, all of which the report repeats.
         categories: COCO id -> class name of the annotation file; given, the target classes must be
             in it.
         operating_points: Chosen on another set (:mod:`simfrcnn.evaluation.operating`); the report
@@ -80,7 +73,7 @@ def evaluate(
         ArtifactError: An image that was not run, detections of an image without a record, or a
             model that does not know the target classes.
         ConfigError: A setting outside its range, a target class that the annotation file lacks, or
-            operating points of a level that there is not, or two by one rule.
+            operating points of an unknown level, or two by one rule.
     """
     check_settings(settings, categories)
     check_labels(records, settings, str((provenance or {}).get("annotations", "the annotations")))

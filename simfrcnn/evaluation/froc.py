@@ -138,7 +138,7 @@ def froc_statistic(
     at a rate falls when the normal images join the positive ones in the test set.
 
     Args:
-        events: From :func:`events_of`.
+        events: What :func:`events_of` gave.
         populations: Some of :data:`POPULATIONS`.
         with_bands: Read the curves per finding at :data:`CURVE_RATES` as well.
     """

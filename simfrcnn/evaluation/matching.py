@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn.registry import look_up
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
@@ -29,10 +31,12 @@ positive."""
 class HitCriterion:
     """When a detection counts as having met a finding.
 
-    ``meets(detections, findings, overlap)`` gives (D, G) booleans.
+    ``name`` is part of the names of figures, ``label`` is what tables call it. ``meets(detections,
+    findings, overlap)`` gives (D, G) booleans.
     """
 
     name: str
+    label: str
     description: str
     meets: Callable[[FloatArray, FloatArray, FloatArray], BoolArray]
 
@@ -55,10 +59,29 @@ def _centre_in_box(detections: FloatArray, findings: FloatArray, overlap: FloatA
 
 
 HIT_CRITERIA = (
-    HitCriterion("iou_0.1", "IoU with the finding is at least 0.1", _iou_at_least(0.1)),
-    HitCriterion("iou_0.5", "IoU with the finding is at least 0.5", _iou_at_least(0.5)),
-    HitCriterion("centre", "the detection's centre lies in the finding's box", _centre_in_box),
+    HitCriterion(
+        "iou_0.1", "IoU >= 0.1", "IoU with the finding is at least 0.1", _iou_at_least(0.1)
+    ),
+    HitCriterion(
+        "iou_0.5", "IoU >= 0.5", "IoU with the finding is at least 0.5", _iou_at_least(0.5)
+    ),
+    HitCriterion(
+        "centre",
+        "centre in box",
+        "the detection's centre lies in the finding's box",
+        _centre_in_box,
+    ),
 )
+"""Every finding is judged by all of them. A new one is an entry here."""
+
+
+def hit_criterion(name: str) -> HitCriterion:
+    """One of :data:`HIT_CRITERIA`.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    return look_up({each.name: each for each in HIT_CRITERIA}, name, "hit criterion")
 
 
 def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -93,8 +116,8 @@ def match_image(
 
     Args:
         detections: (D, 4), by falling score (see :func:`falling_order`).
-        findings: (G, 4).
-        criterion: What meeting means.
+        findings: (G, 4), in any order.
+        criterion: When a detection meets a finding.
         crowds: (C, 4) regions that hold an unknown number of findings; what lies in one
             (intersection over the detection's own area, as COCO has it, in place of IoU) is
             ignored unless it is a hit.

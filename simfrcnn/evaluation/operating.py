@@ -3,14 +3,6 @@
 A threshold that is chosen on the set on which it is judged makes sensitivity and specificity look
 better than they are. So it is chosen here, on validation, written into a file with all that its
 meaning hangs on, and refused where that does not hold.
-
-Thresholds lie midway between two neighbouring scores of the validation set, not at one: the called
-units are the same, but a score that is computed again with another rounding stays on its side, and
-neither neighbour is favoured in new cases. Only a threshold that finds at least one positive unit
-and spares at least one normal one is an operating point: calling nobody or everybody positive is
-no test.
-
-Shapes: U units of known truth of one level, C candidate thresholds, by falling score.
 """
 
 from __future__ import annotations
@@ -24,22 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError
-from simfrcnn.evaluation.results import OperatingPoint, OperatingRule, Report, UnitScore
-from simfrcnn.evaluation.truth import Truth
+from simfrcnn.evaluation.results import OperatingPoint, Report
+from simfrcnn.evaluation.thresholds import RULES, choose_point
 from simfrcnn.files import write_json
 from simfrcnn.settings import EvaluationSettings
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-
 OPERATING_POINTS_SCHEMA_VERSION = 1
 FILE_NAME = "operating_points.json"
-RULES: tuple[OperatingRule, ...] = ("youden", "sensitivity", "specificity")
 _KIND = "simfrcnn-operating-points"
 _SETTINGS = (
     "target_classes",
@@ -126,101 +111,6 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
     )
 
 
-def choose_point(
-    units: Sequence[UnitScore],
-    level: str,
-    rule: OperatingRule,
-    settings: EvaluationSettings,
-    *,
-    chosen_on: str,
-) -> OperatingPoint | str:
-    """The best threshold by one rule, or the reason why there is none.
-
-    ``youden``: the highest sensitivity + specificity - 1, of equal ones that of the highest
-    sensitivity, because a missed cancer weighs more than a recall. ``sensitivity``: the highest
-    specificity at a sensitivity of ``settings.operating_sensitivity`` or more, of equal ones that
-    of the highest sensitivity. ``specificity``: the same with the two exchanged.
-
-    Args:
-        units: Of one level; those of unknown truth do not count.
-        level: ``case``, ``breast``, ``image`` ...
-        rule: One of :data:`RULES`.
-        settings: For the two targets.
-        chosen_on: The name of the data set.
-
-    Reference:
-        Youden 1950 (the index).
-    """
-    known = [unit for unit in units if unit.truth != Truth.UNKNOWN.label]
-    scores = np.array([unit.score for unit in known], dtype=np.float64)
-    is_positive = np.array([unit.truth == Truth.POSITIVE.label for unit in known], dtype=bool)
-    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
-    if not n_positive or not n_normal:
-        return (
-            f"needs positive and normal units of this level; {chosen_on} has {n_positive} positive "
-            f"and {n_normal} normal ones"
-        )
-    thresholds, found, spared = _candidates(scores, is_positive)
-    sensitivity, specificity = found / n_positive, spared / n_normal
-    target: float | None = None
-    if rule == "youden":
-        # In whole numbers, so that equal indices are equal.
-        index = found * n_normal + spared * n_positive - n_positive * n_normal
-        order = np.lexsort((found, index))
-        is_allowed = index > 0
-        none = f"no score threshold tells positive from normal better than chance on {chosen_on}"
-    elif rule == "sensitivity":
-        target = settings.operating_sensitivity
-        order = np.lexsort((found, spared))
-        is_allowed = sensitivity >= target
-        none = (
-            f"on {chosen_on}, a sensitivity of {target:g} or more is reached only where every "
-            "normal one is called positive"
-        )
-    else:
-        target = settings.operating_specificity
-        order = np.lexsort((spared, found))
-        is_allowed = specificity >= target
-        none = (
-            f"on {chosen_on}, a specificity of {target:g} or more is kept only where no positive "
-            "one is found"
-        )
-    allowed = order[is_allowed[order]]
-    if not len(allowed):
-        return none
-    best = int(allowed[-1])
-    return OperatingPoint(
-        level=level,
-        rule=rule,
-        score_threshold=float(thresholds[best]),
-        target=target,
-        chosen_on=chosen_on,
-        sensitivity=float(sensitivity[best]),
-        specificity=float(specificity[best]),
-    )
-
-
-def _candidates(
-    scores: FloatArray, is_positive: NDArray[np.bool_]
-) -> tuple[FloatArray, IntArray, IntArray]:
-    """Thresholds (C,), with the positive units found and the normal ones spared at each (C,).
-
-    Args:
-        scores: (U,)
-        is_positive: (U,)
-    """
-    levels = np.unique(scores)[::-1]
-    positives, normals = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
-    found = len(positives) - np.searchsorted(positives, levels, side="left")
-    spared = np.searchsorted(normals, levels, side="left")
-    below = np.append(levels[1:], 0.0)
-    middle = levels / 2 + below / 2
-    # Between two neighbouring floats there is no middle: rounding could call the lower one too.
-    thresholds = np.where(middle > below, middle, levels)
-    is_point = (found > 0) & (spared > 0)
-    return thresholds[is_point], found[is_point], spared[is_point]
-
-
 # Applying them
 
 
@@ -230,7 +120,7 @@ def all_points(
     """At each level the fixed ``score_threshold``, then the given points in their order.
 
     Raises:
-        ConfigError: A point of a level that there is not, or two by one rule.
+        ConfigError: A point of an unknown level, or two by one rule.
     """
     of_levels: dict[str, list[OperatingPoint]] = {
         level: [OperatingPoint(level, "fixed", settings.score_threshold)] for level in levels
@@ -238,7 +128,7 @@ def all_points(
     for point in given:
         if point.level not in of_levels:
             raise ConfigError(
-                f"an operating point is of level {point.level!r}; there are {', '.join(levels)}"
+                f"an operating point is of level {point.level!r}; legal are {', '.join(levels)}"
             )
         if point.key in {other.key for other in of_levels[point.level]}:
             raise ConfigError(f"there are two operating points {point.key}; one is legal")
@@ -265,9 +155,9 @@ def apply_to(
 
     Args:
         chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
-        detections: To be judged.
-        settings: By these rules.
-        annotations_sha256: Of the annotation file they are judged by.
+        detections: What is to be judged.
+        settings: The rules of that evaluation.
+        annotations_sha256: Hash of the annotation file that it uses.
 
     Raises:
         ConfigError: The points were chosen under other settings.
@@ -293,8 +183,8 @@ def points_for(
 
     Args:
         chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
-        settings: Those of the evaluation to come.
-        checkpoint_sha256: Of the model that made the detections to be judged; None if unknown.
+        settings: The rules of the evaluation to come.
+        checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
 
     Raises:
         ConfigError: The points were chosen under other settings.
@@ -324,9 +214,9 @@ def notes_on(
     """What a reader must know about points that are applied to a test set.
 
     Args:
-        chosen: The points.
-        annotations_sha256: Of the test set's annotation file.
-        checkpoint_sha256: Of the model that made the detections to be judged; None if unknown.
+        chosen: The points, with the sets that they were chosen on.
+        annotations_sha256: Hash of the test set's annotation file.
+        checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
     """
     for validation in chosen.chosen_on:
         if annotations_sha256 and validation.annotations_sha256 == annotations_sha256:

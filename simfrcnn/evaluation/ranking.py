@@ -1,4 +1,4 @@
-"""Which of several models is best, and which of them cannot be told apart?
+"""Which of several models is best, and which of them tie?
 
 All models are judged on the same resamplings of the same patients. Two models tie where the 95%
 interval of their paired difference contains 0, or where there is no interval. Ties are not
@@ -20,14 +20,14 @@ import numpy as np
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation.comparison import (
-    METRICS,
-    PRIMARY,
     Comparison,
     Resampled,
     compare,
     mean_over_seeds,
 )
+from simfrcnn.evaluation.metrics import METRICS, PRIMARY
 from simfrcnn.evaluation.results import NAN, Figure
+from simfrcnn.registry import look_up
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class ModelsCompared:
     pairs: tuple[ModelPair, ...]
     ranking: tuple[Ranked, ...]
 
+    @property
+    def primary_name(self) -> str:
+        """What the metric that ranks is called."""
+        return METRICS[self.primary].name
+
     def difference(self, first: str, second: str, key: str) -> Figure:
         """``first - second``, in either order of the two names."""
         for pair in self.pairs:
@@ -92,7 +97,7 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
 
     Args:
         models: By name; two or more, in the order in which they are to be shown.
-        primary: What they are ranked by, one of :data:`~simfrcnn.evaluation.comparison.METRICS`.
+        primary: What they are ranked by, one of :data:`~simfrcnn.evaluation.metrics.METRICS`.
 
     Raises:
         ConfigError: Fewer than two models, or an unknown metric.
@@ -120,13 +125,12 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
 
 
 def require_metric(key: str) -> None:
-    """Refuse what is not compared.
+    """Refuse what models are not compared by.
 
     Raises:
-        ConfigError: An unknown metric; names those that there are.
+        ConfigError: An unknown metric; names those that exist.
     """
-    if key not in METRICS:
-        raise ConfigError(f"metric {key!r} is not among those compared: {', '.join(METRICS)}")
+    look_up(METRICS, key, "metric")
 
 
 def rank(
@@ -135,7 +139,7 @@ def rank(
     """The models by falling value, undefined ones last, each with the ranks that it can have.
 
     Args:
-        figures: The value of each model.
+        figures: The value of each model, by name.
         differences: ``first - second`` of every pair, in one order of the two.
     """
     better: dict[str, set[str]] = {name: set() for name in figures}  # name -> those it beats

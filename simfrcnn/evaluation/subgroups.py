@@ -21,16 +21,11 @@ import numpy as np
 
 from simfrcnn.errors import AnnotationError, ConfigError
 from simfrcnn.evaluation.bootstrap import Statistic, figures_of
-from simfrcnn.evaluation.case import (
-    Units,
-    fixed_point,
-    roc_statistic,
-    threshold_statistic,
-    units_of,
-)
+from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
 from simfrcnn.evaluation.froc import Events, Targets, events_of, froc_statistic
-from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import Subgroup
+from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import Truth, View, patient_strata
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
@@ -52,7 +47,6 @@ FINDING_FIGURES = tuple(
     for criterion in ("centre", "iou_0.5")
     for rate in (0.25, 1.0)
 )
-_CRITERIA = {criterion.name: criterion for criterion in HIT_CRITERIA}
 
 
 @dataclass(frozen=True)
@@ -337,7 +331,7 @@ def _record_statistics(
     for units in (cases, images):
         yield roc_statistic(units)
         yield threshold_statistic(units, n_patients, fixed_point(units.level, settings))
-    events = events_of(_evaluated(views), _CRITERIA["centre"], n_patients, settings)
+    events = events_of(_evaluated(views), hit_criterion("centre"), n_patients, settings)
     yield froc_statistic(events, populations=("all",))
 
 
@@ -379,7 +373,7 @@ def _events(views: Sequence[View], settings: EvaluationSettings) -> dict[str, Ev
     n_patients = _n_patients(views)
     names = dict.fromkeys(key.split("/")[1] for key in FINDING_FIGURES)
     evaluated = _evaluated(views)
-    return {name: events_of(evaluated, _CRITERIA[name], n_patients, settings) for name in names}
+    return {name: events_of(evaluated, hit_criterion(name), n_patients, settings) for name in names}
 
 
 def _of_findings(events: Events, places: Sequence[int]) -> Events:

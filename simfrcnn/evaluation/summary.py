@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.evaluation.average_precision import MAX_DETECTIONS
 from simfrcnn.evaluation.case import Units
+from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.froc import Events, n_findings
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.truth import Truth, View
 from simfrcnn.settings import EvaluationSettings
 
 FEWEST_REPLICATES = 1000
-"""Below so many resamplings a reader is told."""
+"""With fewer resamplings than these the report says so."""
 
 
 def counts_of(
@@ -69,6 +70,21 @@ def notes_on_files(detections: DetectionFile, provenance: Mapping[str, Any]) -> 
         )
 
 
+def note_on_few_cases(n_cases: Mapping[str, int]) -> str | None:
+    """What a reader must know of intervals by case that rest on very few; None where enough.
+
+    Args:
+        n_cases: How many are ``positive`` and how many ``normal``.
+    """
+    if min(n_cases["positive"], n_cases["normal"]) >= FEWEST_CASES:
+        return None
+    return (
+        f"The figures by case rest on {n_cases['positive']} positive and {n_cases['normal']} "
+        f"normal cases. With fewer than {FEWEST_CASES} of either, intervals by resampling are too "
+        "narrow, and two models are not compared by a test."
+    )
+
+
 def notes_on_figures(
     views: Sequence[View],
     evaluated: Sequence[View],
@@ -107,6 +123,9 @@ def notes_on_figures(
             f"Bootstrap intervals come from only {settings.bootstrap_replicates} resamplings, and "
             f"their ends are rough; {FEWEST_REPLICATES:,} or more are usual."
         )
+    few = note_on_few_cases(figures["case/auc"].n)
+    if few and settings.bootstrap_replicates:
+        yield few
     if any(f.method == "bootstrap" and f.low == f.high for f in figures.values()):
         yield (
             "An interval of no width only says that no resampled set gave another value; it is not "

@@ -1,14 +1,18 @@
 """How does a PNG file carry a line of text about itself, and how is it read without the pixels?
 
-Reference:
-    W3C (2025), "Portable Network Graphics (PNG) Specification", sections 5 (chunks) and 11.3.3.2
-    (tEXt).
+Pillow does both. Of a file only the opening is looked at, so that neither a text of gigabytes nor
+one that unpacks to gigabytes costs anything.
 """
 
 from __future__ import annotations
 
-import struct
+import io
 import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
 
 PREPARED_KEYWORD = "simfrcnn prepared"
 """Of the text in pictures that `prepare-data` made, see :mod:`simfrcnn.data.prepared`."""
@@ -18,41 +22,66 @@ START_BYTES = 4096
 """Enough to hold the header and the text of such a picture."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_END_OF_HEADER = len(_SIGNATURE) + 8 + 13 + 4
-"""Where the first chunk, IHDR with its 13 bytes, ends."""
 
 
-def with_text(png: bytes, keyword: str, text: str) -> bytes:
-    """A PNG file with a text chunk directly behind its header; pixels untouched.
+def encode_png(pixels: NDArray[Any], text: Mapping[str, str]) -> bytes:
+    """A PNG file of these pixels, its text ahead of them.
 
     Args:
-        png: A whole PNG file.
-        keyword: 1 to 79 characters of Latin-1.
-        text: Of ASCII.
+        pixels: (H, W) of 8 or 16 bits, or (H, W, 3) RGB of 8 bits.
+        text: Keyword (1 to 79 characters of Latin-1) -> what it says.
     """
-    content = b"tEXt" + keyword.encode("latin-1") + b"\0" + text.encode("ascii")
-    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-    return png[:_END_OF_HEADER] + chunk + png[_END_OF_HEADER:]
+    about = PngImagePlugin.PngInfo()
+    for keyword, words in text.items():
+        about.add_text(keyword, words)
+    stream = io.BytesIO()
+    # Runs of one grey, such as the air beside the breast, are most of what can be saved here.
+    Image.fromarray(pixels).save(
+        stream, "PNG", pnginfo=about, compress_level=1, compress_type=zlib.Z_RLE
+    )
+    return stream.getvalue()
 
 
 def text_of(start: bytes, keyword: str) -> str | None:
-    """The text that :func:`with_text` put there, from the first bytes of a file; None without it.
+    """What a PNG file says under ``keyword``, from its first bytes; pixels are not decoded.
 
     Args:
         start: The file, or as much of it as holds the text.
-        keyword: As given to :func:`with_text`.
+        keyword: As given to :func:`encode_png`.
+
+    Returns:
+        None where the file is no PNG, or says nothing under the keyword. An empty text where it
+        does, but the text is damaged or reaches beyond ``start``: a prepared picture must not pass
+        for an ordinary one.
     """
-    opening = b"tEXt" + keyword.encode("latin-1") + b"\0"
-    begin = _END_OF_HEADER + 4
-    if not start.startswith(_SIGNATURE) or start[begin : begin + len(opening)] != opening:
+    if not start.startswith(_SIGNATURE):
         return None
-    (length,) = struct.unpack_from(">I", start, _END_OF_HEADER)
-    text = start[begin + len(opening) : begin + 4 + length]
-    is_whole = begin + 4 + length <= len(start)
-    return text.decode("ascii", errors="replace") if is_whole else None
+    picture = _opened(start)
+    words = picture.info.get(keyword) if picture else None
+    if isinstance(words, str):
+        return str(words)
+    is_there = keyword.encode("latin-1") + b"\0" in start
+    return "" if picture is None and is_there else None
 
 
 def size_of(start: bytes) -> tuple[int, int]:
-    """(height, width) from the first bytes of a PNG file."""
-    width, height = struct.unpack_from(">II", start, len(_SIGNATURE) + 8)
-    return height, width
+    """(height, width) from the first bytes of a PNG file, beyond its text.
+
+    Raises:
+        ValueError: It is no PNG file, or its opening is damaged.
+    """
+    picture = _opened(start)
+    if picture is None:
+        raise ValueError("no PNG file, or its opening is damaged")
+    return picture.height, picture.width
+
+
+def _opened(start: bytes) -> PngImagePlugin.PngImageFile | None:
+    """The file up to its pixels.
+
+    Not by ``Image.open``, which refuses large pictures as bombs: no pixel is decoded here.
+    """
+    try:
+        return PngImagePlugin.PngImageFile(io.BytesIO(start))
+    except (SyntaxError, ValueError, OSError):  # no PNG; a text beyond Pillow's limits; cut short
+        return None

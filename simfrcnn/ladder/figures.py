@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simfrcnn.evaluation.comparison import PRIMARY
+from simfrcnn.evaluation.metrics import PRIMARY
 from simfrcnn.evaluation.reporting.figures import ImageFormat
 from simfrcnn.evaluation.reporting.overlays import (
     Model,

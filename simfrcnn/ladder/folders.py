@@ -1,4 +1,4 @@
-"""What has a run left on the disk: is it done, was it this run, and what did it cost?
+"""What did a run leave on the disk: is it done, was it this run, and what did it cost?
 
 A run folder is what ``train-net`` writes. It is taken for a run of the ladder if its config and its
 annotation files, by hash, are those that the ladder would use now; else it is refused, never
@@ -83,7 +83,7 @@ def state_of(run: Run, engine: str, defaults: Any) -> State:
 
     Args:
         run: The run as it would be now.
-        engine: The engine's name.
+        engine: Name of the engine that the run would use.
         defaults: The engine's default config: what a folder of an older version lacks counts as
             left at its default.
 
@@ -152,7 +152,7 @@ def _labelling_seconds(run: Run) -> float:
 
 
 def _changes(run: Run, engine: str, defaults: Any) -> list[str]:
-    """In what the folder's run differs from the one that would be made now."""
+    """How the folder's run differs from the one that would be made now."""
     folder, changes = run.result_folder, list[str]()
     manifest = _json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
     if manifest.get("engine", engine) != engine:  # their config trees differ in many keys
@@ -206,7 +206,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def common_facts(facts: Sequence[Facts]) -> tuple[dict[str, Any], list[str]]:
-    """What all runs share of where they come from, and in what they differ."""
+    """Which facts about their origin all runs share, and in which they differ."""
     shared: dict[str, Any] = {}
     differing: list[str] = []
     for name in ("engine", "engine_version", "simfrcnn", "commit", "packages", "device"):

@@ -173,8 +173,8 @@ def plan_runs(
     """Every run of a ladder with its resolved config: seed by seed, each in the order of the rungs.
 
     Args:
-        ladder: From :func:`read_ladder`.
-        engine: Whose config tree it is.
+        ladder: What :func:`read_ladder` gave.
+        engine: Name of the engine whose config tree the rungs are read into.
         output: Runs go to ``<output>/<rung>/seed_<n>``.
         datasets: NAME=PATH entries, as ``--dataset`` of a training.
 
@@ -199,7 +199,7 @@ def plan_runs(
             raise ConfigError(
                 f"{ladder.path}: the rungs {first.rung.name} and {run.rung.name} are judged by "
                 f"different rules ({rules[0]} and {rules[1]}); DATASETS.TEST, TARGET_CLASSES and "
-                "EVAL belong into the shared CONFIG"
+                "EVAL belong in the shared CONFIG"
             )
     return runs
 
@@ -373,7 +373,7 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, A
         if not isinstance(key, yaml.ScalarNode):  # refused by construct_mapping
             continue
         if key.value in seen:
-            raise ConfigError(f"{key.value!r} stands there twice (line {key.start_mark.line + 1})")
+            raise ConfigError(f"{key.value!r} is there twice (line {key.start_mark.line + 1})")
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 

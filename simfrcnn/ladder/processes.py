@@ -109,7 +109,7 @@ def clock(seconds: float) -> str:
 
 
 def _start(job: Command, slot: Mapping[str, str]) -> _Child | None:
-    """Start a job; None if the log is locked: another process is at it."""
+    """Start a job; None if the log is locked: another process runs it."""
     import fcntl  # not on Windows, where this module can still be imported
 
     job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _start(job: Command, slot: Mapping[str, str]) -> _Child | None:
 
 
 def _stop(children: Sequence[_Child]) -> None:
-    """Interrupt every child and wait; whoever does not end is killed, with what it started."""
+    """Interrupt every child and wait; one that does not end is killed, with all that it started."""
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             child.process.send_signal(signal.SIGINT)

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.evaluation.comparison import METRICS, PRIMARY, delong_json, without_nan
+from simfrcnn.evaluation.comparison import delong_json, without_nan
+from simfrcnn.evaluation.delong import FEWEST_CASES
+from simfrcnn.evaluation.metrics import METRICS, PRIMARY
 from simfrcnn.evaluation.reporting.comparison_report import (
-    HEADS,
     UNADJUSTED,
     cell,
+    headings,
     number,
     optimism_rule,
     p_of,
@@ -26,6 +28,7 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.results import Figure
+from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, write_files
 from simfrcnn.ladder.figures import (
     draw_ladder_differences,
@@ -77,7 +80,7 @@ def summary_lines(result: LadderResult) -> list[str]:
             figures[_name(pair)] = (len(pair.seeds), shown)
     width = max(map(len, figures))
     return [
-        f"{name:<{width}}  {n}/{n_seeds} seeds  {METRICS[PRIMARY]} {shown}"
+        f"{name:<{width}}  {n}/{n_seeds} seeds  {METRICS[PRIMARY].name} {shown}"
         for name, (n, shown) in figures.items()
     ]
 
@@ -102,25 +105,25 @@ def to_json(result: LadderResult, folder: Path) -> dict[str, Any]:
         "engine": result.engine,
         "test_set": {"name": result.test_set, "sha256": result.test_sha256},
         "settings": dataclasses.asdict(result.settings),
-        "metrics": dict(METRICS),
+        "metrics": {key: metric.name for key, metric in METRICS.items()},
         "primary_metric": PRIMARY,
         "rungs": {each.rung.name: _rung_json(each) for each in result.rungs},
         "pairs": [_pair_json(pair) for pair in result.pairs],
         "shared_facts": dict(result.shared),
         "runs": [_run_json(each, folder) for each in result.runs],
-        "notes": list(result.notes),
+        "notes": _notes(result),
         "rules": _rules(result),
     }
 
 
 def _sections(result: LadderResult) -> Iterator[Section]:
     yield Section("Summary", [_what(result), _rung_table(result), DISCLAIMER])
-    yield Section("Notes", [list(result.notes) or ["None."]])
+    yield Section("Notes", [_notes(result) or ["None."]])
     yield Section(
         "Differences on the same cases",
         [_difference_table(result), Picture("differences.png", "Differences")],
     )
-    yield Section(f"{METRICS[PRIMARY]}, seed by seed", [_seed_table(result)])
+    yield Section(f"{METRICS[PRIMARY].name}, seed by seed", [_seed_table(result)])
     yield Section("Curves", [Picture("roc.svg", "ROC"), Picture("froc.svg", "FROC")])
     yield Section("Negative control", [_control_text(result), _control_table(result)])
     yield Section("Time and memory", [_cost_table(result)])
@@ -129,11 +132,30 @@ def _sections(result: LadderResult) -> Iterator[Section]:
     yield Section("Provenance", [_provenance_table(result)])
 
 
+def _n_cases(result: LadderResult) -> Mapping[str, int] | None:
+    """How many are positive and normal; None as long as no run is done."""
+    return next((m.n[PRIMARY] for each in result.rungs for m in each.models.values()), None)
+
+
+def _notes(result: LadderResult) -> list[str]:
+    """Those of the result, and why there is no test."""
+    n = _n_cases(result)
+    few = note_on_few_cases(n) if n is not None else None
+    reasons = dict.fromkeys(
+        test.reason
+        for pair in result.pairs
+        if pair.comparison is not None
+        for test in pair.comparison.delong
+        if test.reason
+    )
+    why = [f"DeLong's test is missing for some seeds: {reason}." for reason in reasons]
+    return [*result.notes, *([few] if few else []), *why]
+
+
 def _what(result: LadderResult) -> str:
-    model = next((m for each in result.rungs for m in each.models.values()), None)
+    n = _n_cases(result)
     counted = ""
-    if model is not None:
-        n = model.n[PRIMARY]
+    if n is not None:
         counted = f", {n['positive']} positive and {n['normal']} normal cases"
     n_done = sum(each.facts is not None for each in result.runs)
     return (
@@ -154,7 +176,7 @@ def _rung_table(result: LadderResult) -> Table:
         )
         for each in result.rungs
     ]
-    return Table(("rung (**baseline**)", "seeds", *HEADS.values()), rows)
+    return Table(("rung (**baseline**)", "seeds", *headings()), rows)
 
 
 def _difference_table(result: LadderResult) -> Table:
@@ -164,7 +186,7 @@ def _difference_table(result: LadderResult) -> Table:
         if pair.comparison is not None:
             cells = [cell(pair.comparison.differences[k].figure, signed=True) for k in METRICS]
         rows.append((_name(pair), ", ".join(pair.roles), str(len(pair.seeds)), *cells))
-    return Table(("difference", "why", "seeds", *HEADS.values()), rows)
+    return Table(("difference", "why", "seeds", *headings()), rows)
 
 
 def _seed_table(result: LadderResult) -> Table:
@@ -192,8 +214,8 @@ def _seed_table(result: LadderResult) -> Table:
 
 def _control_text(result: LadderResult) -> list[str]:
     lines = [
-        "The table: AUC by case when the test patients' truth is dealt out anew 2,000 times. The "
-        "mean must be .5; this tests the evaluation.",
+        "The table: AUC by case when the truth is shuffled 2,000 times among the test patients. "
+        "The mean must be .5; this tests the evaluation.",
         "A rung with PERMUTE_LABELS is trained and tested on labels permuted by patient. Its AUC "
         "must be .5 within its interval; this tests the whole pipeline.",
     ]
@@ -266,7 +288,7 @@ def _rules(result: LadderResult) -> list[str]:
         "A difference is the mean over the seeds that both rungs have of the same-seed difference, "
         "on the same resampling.",
         "DeLong: paired test of the AUC by case for each seed alone, two-sided, where each patient "
-        "is one case.",
+        f"is one case, of which {FEWEST_CASES} or more are positive and as many normal.",
         optimism_rule("for every rung alike"),
         "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",

@@ -83,10 +83,10 @@ def judge_ladder(
     """Judge every run that is done, on the same resamplings, and compare the rungs.
 
     Args:
-        ladder: The ladder file.
+        ladder: What the ladder file says.
         runs: All its runs, from :func:`simfrcnn.ladder.plan.plan_runs`.
         states: How far each is, by its name.
-        engine: The engine's name.
+        engine: Name of the engine of all runs.
 
     Raises:
         SimFrcnnError: Detections, annotations or manifests that cannot be read or used.

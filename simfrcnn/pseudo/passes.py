@@ -1,4 +1,4 @@
-"""Which images does the pass between the two stages look at, and what does it leave of each?
+"""Which images does the pass between the two stages look at, and what does it take from each?
 
 Stage 1 was trained on positive images. On an image that is known to be normal, whatever it finds is
 false by construction: these regions become boxes of the class ``suspected``, and stage 2 learns to
@@ -64,7 +64,7 @@ class PseudoLabels:
 def candidates(
     records: Sequence[ImageRecord], target_classes: tuple[str, ...], *, include_unknown: bool
 ) -> tuple[ImageRecord, ...]:
-    """The images that may get pseudo-boxes, in their given order: those known to be normal.
+    """The images that may get pseudo-boxes, in the order given: those known to be normal.
 
     Args:
         records: All records of the annotation file.
@@ -102,10 +102,10 @@ def require_candidates(
 
     Args:
         name: What to call the file in a message.
-        records: All its records.
-        target_classes: See :func:`candidates`.
-        include_unknown: See :func:`candidates`.
-        force: Label although there are such boxes.
+        records: All records of the file.
+        target_classes: As in :func:`candidates`.
+        include_unknown: As in :func:`candidates`.
+        force: Label the file although it has such boxes.
 
     Raises:
         DataError: No image may be labelled, boxes are of a target class in another spelling, or
@@ -155,7 +155,7 @@ def pseudo_labels(
     Args:
         records: All records of the file.
         detections: What stage 1 found; it must have run every candidate.
-        target_classes: See :func:`candidates`.
+        target_classes: As in :func:`candidates`.
         settings: Thresholds, and what is taken and kept.
 
     Raises:

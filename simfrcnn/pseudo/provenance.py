@@ -1,4 +1,4 @@
-"""What is told of a pseudo-labelling: in the new file, in a summary beside it, on the terminal?
+"""What is recorded about a pseudo-labelling: in the new file, in a summary beside it, on screen?
 
 The annotation file's ``info`` gets a key ``pseudo`` that says where its pseudo-boxes come from. The
 summary has the same, with counts and the histogram of scores. Neither holds a time: the same inputs
@@ -39,14 +39,14 @@ def provenance_of(
     """Where the pseudo-boxes of a file come from.
 
     Args:
-        labels: What was chosen.
-        settings: By which rules.
-        detections: Of which detections; their own provenance (checkpoint, engine, config) is taken
-            over, as far as the tool that made them stated any.
-        target_classes: Of which classes.
+        labels: The pseudo-boxes that were chosen.
+        settings: The rules by which they were chosen.
+        detections: What they were chosen from; its own provenance (checkpoint, engine, config) is
+            taken over, as far as the tool that made it stated any.
+        target_classes: The classes whose detections could become pseudo-boxes.
         detections_sha256: Hash of the detections file.
         annotations: Name of the annotation file that was labelled.
-        annotations_sha256: Its hash.
+        annotations_sha256: Hash of that file.
     """
     made_by = dict(detections.provenance)
     return {

@@ -50,7 +50,7 @@ def suspects_of(
 
     Args:
         record: The image; boxes are clipped to it.
-        detections: What was found in it.
+        detections: What the model found in this image.
         target_classes: Classes that the model was trained to find.
         nms_threshold: Boxes that overlap by an IoU above this are one.
     """
@@ -81,8 +81,8 @@ def suppress(
     Equal scores go by coordinates, so that the result does not depend on the order in a file.
 
     Args:
-        boxes: (D, 4).
-        scores: (D,).
+        boxes: (D, 4) in pixels.
+        scores: (D,) of each box.
         iou_threshold: An overlap above this suppresses.
         settled: (S, 4) boxes that suppress too, as if kept first.
 

@@ -16,8 +16,9 @@ from simfrcnn.artifacts import DetectionFile
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation import evaluator
-from simfrcnn.evaluation.comparison import METRICS, PRIMARY, Resampled, resample
+from simfrcnn.evaluation.comparison import Resampled, resample
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
+from simfrcnn.evaluation.metrics import METRICS, PRIMARY
 from simfrcnn.evaluation.ranking import compare_all, require_metric
 from simfrcnn.evaluation.reporting.comparison_report import (
     DATA,

@@ -31,10 +31,11 @@ from simfrcnn.evaluation.average_precision import (
     coco_objects,
 )
 from simfrcnn.evaluation.bootstrap import Statistic, figures_and_bands
-from simfrcnn.evaluation.case import roc_statistic, units_of
+from simfrcnn.evaluation.case import units_of
 from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.froc import events_of, froc_statistic
 from simfrcnn.evaluation.matching import HIT_CRITERIA, HitCriterion
+from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import View, patient_strata, views_of
 from simfrcnn.records import Finding, ImageRecord, Laterality, Supervision, ViewPosition
 from simfrcnn.settings import EvaluationSettings

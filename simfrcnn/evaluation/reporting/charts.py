@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from simfrcnn.evaluation.average_precision import ap_key
+from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import (
     Band,
     CalibrationBin,
@@ -27,7 +29,6 @@ DASHES = ("", "7 3", "2 2", "9 3 2 3")
 FPPI_RANGE = (0.05, 10.0)
 FPPI_TICKS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-CRITERION_LABELS = {"iou_0.1": "IoU >= 0.1", "iou_0.5": "IoU >= 0.5", "centre": "centre in box"}
 POPULATION_LABELS = {
     "all": "all images",
     "normal": "normal images",
@@ -123,7 +124,7 @@ def froc_charts(report: Report) -> tuple[Chart, ...]:
             if of_criterion == criterion:
                 label = POPULATION_LABELS.get(population, population)
                 lines.append(froc_line(population, label, curve, report.bands.get(f"froc/{name}")))
-        title = f"FROC: {CRITERION_LABELS.get(criterion, criterion)}"
+        title = f"FROC: {hit_criterion(criterion).label}"
         charts.append(
             Chart(f"froc-{criterion}", title, axis, SENSITIVITY, tuple(lines), shape="steps")
         )
@@ -134,7 +135,7 @@ def precision_recall_charts(report: Report) -> tuple[Chart, ...]:
     """Precision against recall per finding, a line for each IoU threshold."""
     lines = []
     for name, curve in report.precision_recall.items():
-        figure = report.figures.get(f"finding/ap{round(100 * float(name)):d}")
+        figure = report.figures.get(ap_key(float(name)))
         label = f"IoU >= {name}" + (f": AP {_short(figure)}" if figure else "")
         band = report.bands.get(f"precision_recall/{name}")
         lines.append(Line(name, label, curve.x, curve.y, curve.scores, band))

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simfrcnn.evaluation.comparison import FIXED_SENSITIVITY, METRICS, delong_json, without_nan
-from simfrcnn.evaluation.delong import DeLong
+from simfrcnn.evaluation.comparison import delong_json, without_nan
+from simfrcnn.evaluation.delong import FEWEST_CASES, DeLong
+from simfrcnn.evaluation.metrics import FIXED_SENSITIVITY, METRICS, SPECIFICITY_AT_SENSITIVITY
 from simfrcnn.evaluation.ranking import ModelPair, ModelsCompared, Ranked
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
-    Drawn,
+    Links,
     Picture,
     Section,
     Table,
@@ -33,9 +33,14 @@ from simfrcnn.evaluation.reporting.overlays import (
     draw_roc_overlay,
 )
 from simfrcnn.evaluation.reporting.page import html_page
+from simfrcnn.evaluation.reporting.templates import as_utf8, render
 from simfrcnn.evaluation.results import Figure
+from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, write_files
 from simfrcnn.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SCHEMA_VERSION = 1
 PAGE, TEXT, DATA = "comparison.html", "comparison.md", "comparison.json"
@@ -44,23 +49,12 @@ PICTURES = tuple(
     for name in ("roc", "froc", "differences")
     for image_format in ("svg", "png")
 )
-HEADS = {
-    "case/auc": "AUC by case",
-    "image/auc": "AUC by image",
-    "case/specificity_at_sensitivity_0.9": "SPE at SEN .90",
-    "case/sensitivity": "SEN",
-    "case/specificity": "SPE",
-    "finding/ap50": "AP50",
-    "froc/centre/all/sensitivity_at_1": "found at 1 FP/image",
-}
-"""Short names of the metrics, for the heads of tables."""
 UNADJUSTED = "No correction for the number of comparisons."
 _DASH = "-"
-_LINKS = "links"
 _NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
 """For the script of the page: no chart that answers the pointer, and no exams."""
 _LARGEST_MATRIX = 8
-_ALWAYS_DRAWN = ("case/specificity_at_sensitivity_0.9", "froc/centre/all/sensitivity_at_1")
+_ALWAYS_DRAWN = (SPECIFICITY_AT_SENSITIVITY, "froc/centre/all/sensitivity_at_1")
 
 
 @dataclass(frozen=True)
@@ -81,6 +75,12 @@ class ComparisonReport:
     tested_on: Mapping[str, Any]
     notes: tuple[str, ...]
 
+    @property
+    def all_notes(self) -> list[str]:
+        """Those given, and what the numbers themselves call for."""
+        few = note_on_few_cases(self.counts["cases"])
+        return [*self.notes, few] if few else list(self.notes)
+
 
 def write_comparison(folder: Path, report: ComparisonReport) -> Path:
     """Write the pages, the numbers and the pictures; together or not at all.
@@ -94,18 +94,15 @@ def write_comparison(folder: Path, report: ComparisonReport) -> Path:
     pictures = _pictures(report)
     sections = list(_sections(report))
     title = f"{len(report.compared.models)} models compared"
-    links = "\n".join(f"- [{name}]({page})" for name, page in report.reports.items())
-    text = f"{markdown_page(title, sections)}\n## Reports\n\n{links}\n"
-    linked = Section("Reports", [Drawn(_LINKS, "")])
-    drawings = {**_drawings(pictures), _LINKS: _links(report.reports)}
-    page = html_page(title, [*sections, linked], drawings, data=_NO_DATA)
+    sections.append(Section("Reports", [Links(report.reports)]))  # these alone leave the page
+    page = html_page(title, sections, _drawings(pictures), data=_NO_DATA)
     write_files(
         folder,
         {
             **pictures,
-            TEXT: text.encode(),
-            PAGE: page.encode(),
-            DATA: as_json(to_json(report)).encode(),
+            TEXT: as_utf8(markdown_page(title, sections)),
+            PAGE: as_utf8(page),
+            DATA: as_utf8(as_json(to_json(report))),
         },
     )
     return folder / PAGE
@@ -119,7 +116,7 @@ def summary_lines(report: ComparisonReport) -> list[str]:
         f"{each.ranks:>5}  {each.name:<{width}}  {_primary(report, each.name)}  {_ties(each)}"
         for each in ranking
     ]
-    return [f"rank by {METRICS[report.compared.primary]}", *rows, *_verdict(report)]
+    return [f"rank by {report.compared.primary_name}", *rows, *_verdict(report)]
 
 
 def to_json(report: ComparisonReport) -> dict[str, Any]:
@@ -129,7 +126,7 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "settings": dataclasses.asdict(report.settings),
-        "metrics": dict(METRICS),
+        "metrics": {key: metric.name for key, metric in METRICS.items()},
         "primary_metric": compared.primary,
         "counts": dict(report.counts),
         "tested_on": dict(report.tested_on),
@@ -154,7 +151,7 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
             for each in compared.ranking
         ],
         "pairs": [_pair_json(pair) for pair in compared.pairs],
-        "notes": list(report.notes),
+        "notes": report.all_notes,
         "rules": _rules(report),
     }
 
@@ -164,9 +161,9 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
 
 def _sections(report: ComparisonReport) -> Iterator[Section]:
     compared = report.compared
-    primary = METRICS[compared.primary]
+    primary = compared.primary_name
     yield Section("Summary", [_what(report), _ranking_table(report), *_verdict(report), DISCLAIMER])
-    yield Section("Notes", [list(report.notes) or ["None."]])
+    yield Section("Notes", [report.all_notes or ["None."]])
     yield Section("Models", [_model_table(report)])
     if len(compared.models) <= _LARGEST_MATRIX:
         text = "Row less column: better or worse where the 95% interval excludes 0, else a tie."
@@ -190,7 +187,7 @@ def _what(report: ComparisonReport) -> str:
         f"{len(report.compared.models)} models on the same {cases['total']} cases "
         f"({cases['positive']} positive, {cases['normal']} normal, {cases['unknown']} of unknown "
         f"truth) of {counts['patients']['total']} patients, with {counts['images']['total']} "
-        f"images and {counts['findings']} findings. Ranked by {METRICS[report.compared.primary]}. "
+        f"images and {counts['findings']} findings. Ranked by {report.compared.primary_name}. "
         f"SEN and SPE are by case, at score >= {report.settings.score_threshold:g}. Intervals are "
         "95%."
     )
@@ -201,7 +198,7 @@ def _ranking_table(report: ComparisonReport) -> Table:
         (each.ranks, each.name, _primary(report, each.name), _ties(each))
         for each in report.compared.ranking
     ]
-    return Table(("rank", "model", METRICS[report.compared.primary], "cannot be told from"), rows)
+    return Table(("rank", "model", report.compared.primary_name, "cannot be told from"), rows)
 
 
 def _verdict(report: ComparisonReport) -> list[str]:
@@ -223,7 +220,7 @@ def _model_table(report: ComparisonReport) -> Table:
         (name, *(cell(report.figures[name][key]) for key in METRICS))
         for name in report.compared.models
     ]
-    return Table(("model", *HEADS.values()), rows)
+    return Table(("model", *headings()), rows)
 
 
 def _matrix(compared: ModelsCompared) -> Table:
@@ -256,7 +253,7 @@ def _difference_table(compared: ModelsCompared) -> Table:
         )
         for pair in compared.pairs
     ]
-    return Table(("difference", *HEADS.values()), rows)
+    return Table(("difference", *headings()), rows)
 
 
 def _test_table(compared: ModelsCompared) -> Table:
@@ -287,10 +284,11 @@ def _rules(report: ComparisonReport) -> list[str]:
         "rank that a model can have is one more than the number of models that are better; the "
         "worst is the number of models, itself among them, that it is not better than. A tie is no "
         "proof that two models are equally good.",
-        f"Ranked by {METRICS[report.compared.primary]} alone, a choice to be made before the "
+        f"Ranked by {report.compared.primary_name} alone, a choice to be made before the "
         "results are seen. The other figures are shown, not ranked.",
-        "DeLong: paired test of the AUC by case, two-sided, where each patient is one case. Holm: "
-        "the same p-values, adjusted for the number of pairs. Intervals and ranks are not.",
+        "DeLong: paired test of the AUC by case, two-sided, where each patient is one case and "
+        f"there are {FEWEST_CASES} positive and {FEWEST_CASES} normal ones or more. Holm: the same "
+        "p-values, adjusted for the number of pairs that have one. Intervals and ranks are not.",
         optimism_rule("for every model alike"),
         "AP50 and FROC as in the report of a model; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",
@@ -328,33 +326,32 @@ def _pictures(report: ComparisonReport) -> dict[str, bytes]:
     return pictures
 
 
-def _drawings(pictures: Mapping[str, bytes]) -> dict[str, str]:
+def _drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:
     """The SVGs as images of the page: inline, their ids would be one another's."""
     return {
-        name: f'<p class="drawing"><img alt="{name.removesuffix(".svg")}" '
-        f'src="data:image/svg+xml;base64,{base64.b64encode(content).decode("ascii")}"></p>'
+        name: render(
+            "picture.html",
+            name=name.removesuffix(".svg"),
+            content=base64.b64encode(content).decode("ascii"),
+        )
         for name, content in pictures.items()
         if name.endswith(".svg")
     }
 
 
-def _links(reports: Mapping[str, str]) -> str:
-    """Only these lead out of the page."""
-    items = (
-        f'<li><a href="{html.escape(page)}">{html.escape(name)}</a></li>'
-        for name, page in reports.items()
-    )
-    return f"<ul>{''.join(items)}</ul>"
-
-
 # Words and numbers
+
+
+def headings() -> tuple[str, ...]:
+    """The heads of the columns of all metrics."""
+    return tuple(metric.heading for metric in METRICS.values())
 
 
 def optimism_rule(for_whom: str) -> str:
     """What a specificity at a sensitivity of the test set itself is."""
     return (
-        f"{HEADS['case/specificity_at_sensitivity_0.9']}: the highest specificity at a score "
-        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, sought anew on each "
+        f"{METRICS[SPECIFICITY_AT_SENSITIVITY].heading}: the highest specificity at a score "
+        f"threshold with a sensitivity of at least {FIXED_SENSITIVITY:g}, chosen again on each "
         "resampling. It is optimistic: the threshold is chosen on the test set, "
         f"{for_whom}."
     )

@@ -1,19 +1,29 @@
 """How do text, tables and pictures become a Markdown page, and the same an HTML page?
 
-Sections are plain data; neither writer knows what they are about.
+Sections are plain data; neither writer knows what they are about. The HTML is in
+``page_files/sections.html``.
 """
 
 from __future__ import annotations
 
-import html
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from simfrcnn.evaluation.reporting.templates import render
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 DISCLAIMER = (
     "simfrcnn is research software. It is not a medical device and must not be used for diagnosis."
 )
+
+# 0.912 (0.853-0.957): the interval goes below the value.
+_VALUE_WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(([^()]+)\)")
+_NUMBER = re.compile(r"-?[\d.,]+%?( to -?[\d.]+)?|-|undefined")
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,12 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    kind: ClassVar[str] = "table"
+
+    @property
+    def name(self) -> str:
+        """What a screen reader calls it."""
+        return self.caption or f"table of {self.columns[0]}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class Tables:
     """Small tables: side by side where there is room."""
 
     tables: Sequence[Table]
+    kind: ClassVar[str] = "tables"
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,12 @@ class Picture:
 
     file_name: str
     caption: str
+    kind: ClassVar[str] = "picture"
+
+    @property
+    def name(self) -> str:
+        """Its name among the drawings."""
+        return self.file_name
 
 
 @dataclass(frozen=True)
@@ -46,9 +69,18 @@ class Drawn:
 
     name: str
     instead: str | Table
+    kind: ClassVar[str] = "drawn"
 
 
-Block = str | Table | Tables | Picture | Drawn | Sequence[str]
+@dataclass(frozen=True)
+class Links:
+    """Pages beside this one, by what they are called."""
+
+    pages: Mapping[str, str]
+    kind: ClassVar[str] = "links"
+
+
+Block = str | Table | Tables | Picture | Drawn | Links | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -63,6 +95,21 @@ class Section:
         """What a link within the page calls it."""
         return re.sub(r"[^a-z0-9]+", "-", self.heading.lower()).strip("-")
 
+    @property
+    def groups(self) -> Iterator[Group]:
+        """Its blocks; pictures that follow one another are a group."""
+        by_kind = itertools.groupby(self.blocks, lambda block: isinstance(block, Picture))
+        for are_pictures, blocks in by_kind:
+            yield Group(are_pictures, tuple(blocks))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks that stand together."""
+
+    are_pictures: bool
+    blocks: tuple[Block, ...]
+
 
 def markdown_page(title: str, sections: Sequence[Section]) -> str:
     """Sections as one Markdown page. What looks like a tag is shown, not obeyed."""
@@ -73,46 +120,38 @@ def markdown_page(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def html_sections(sections: Sequence[Section], drawings: Mapping[str, str]) -> str:
+def html_sections(sections: Sequence[Section], drawings: Mapping[str, Markup]) -> Markup:
     """Sections as HTML; all text is escaped.
 
     Args:
         sections: In the order of the page.
-        drawings: HTML of pictures and of what is :class:`Drawn`, by name. Taken as it is.
+        drawings: HTML of pictures and of what is :class:`Drawn`, by name.
     """
-    return "\n".join(
-        f'<section id="{section.anchor}" aria-labelledby="{section.anchor}-heading">\n'
-        f'<h2 id="{section.anchor}-heading">{html.escape(section.heading)}</h2>\n'
-        + _html_blocks(section.blocks, drawings)
-        + "\n</section>"
-        for section in sections
+    return render(
+        "sections.html",
+        sections=sections,
+        drawings=drawings,
+        cell_of=cell_of,
+        disclaimer=DISCLAIMER,
     )
 
 
-def _html_blocks(blocks: Sequence[Block], drawings: Mapping[str, str]) -> str:
-    """Pictures that follow one another stand side by side where there is room."""
-    parts = []
-    for are_pictures, group in itertools.groupby(blocks, lambda b: isinstance(b, Picture)):
-        content = "\n".join(html_block(block, drawings) for block in group)
-        parts.append(f'<div class="charts">\n{content}\n</div>' if are_pictures else content)
-    return "\n".join(parts)
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table in HTML: an interval goes below its value."""
+
+    text: str
+    interval: str = ""
+    is_number: bool = False
 
 
-def html_block(block: Block, drawings: Mapping[str, str]) -> str:
-    """One block of a section as HTML (see :func:`html_sections`)."""
-    if isinstance(block, str):
-        kind = ' class="notice"' if block == DISCLAIMER else ""
-        return f"<p{kind}>{html.escape(block)}</p>"
-    if isinstance(block, Picture):
-        return drawings[block.file_name]
-    if isinstance(block, Drawn):
-        return drawings[block.name]
-    if isinstance(block, Table):
-        return _html_table(block)
-    if isinstance(block, Tables):
-        return '<div class="tables">' + "\n".join(map(_html_table, block.tables)) + "</div>"
-    items = "".join(f"<li>{html.escape(item)}</li>" for item in block)
-    return f"<ul>{items}</ul>"
+def cell_of(text: str) -> Cell:
+    """How the text of a cell is shown."""
+    with_interval = _VALUE_WITH_INTERVAL.fullmatch(text)
+    if with_interval:
+        value, interval = with_interval.groups()
+        return Cell(value, interval, is_number=True)
+    return Cell(text, is_number=bool(_NUMBER.fullmatch(text)))
 
 
 def _markdown_block(block: Block) -> str:
@@ -128,6 +167,10 @@ def _markdown_block(block: Block) -> str:
         return f"{_markdown_text(block.caption)}\n\n{table}" if block.caption else table
     if isinstance(block, Tables):
         return "\n\n".join(map(_markdown_block, block.tables))
+    if isinstance(block, Links):
+        return "\n".join(
+            f"- [{_markdown_text(name)}]({page})" for name, page in block.pages.items()
+        )
     return "\n".join(f"- {_markdown_text(item)}" for item in block)
 
 
@@ -137,28 +180,3 @@ def _markdown_text(text: str) -> str:
 
 def _markdown_cell(text: str) -> str:
     return _markdown_text(text).replace("|", "\\|").replace("\n", " ")
-
-
-# 0.912 (0.853-0.957): the interval goes below the value.
-_VALUE_WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(([^()]+)\)")
-_NUMBER = re.compile(r"-?[\d.,]+%?( to -?[\d.]+)?|-|undefined")
-
-
-def _html_table(table: Table) -> str:
-    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in table.columns)
-    rows = "\n".join("<tr>" + "".join(map(_html_cell, row)) + "</tr>" for row in table.rows)
-    name = html.escape(table.caption or f"table of {table.columns[0]}")
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{name}"><table>{caption}'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
-    )
-
-
-def _html_cell(text: str) -> str:
-    with_interval = _VALUE_WITH_INTERVAL.fullmatch(text)
-    if with_interval:
-        value, interval = with_interval.groups()
-        return f'<td class="number">{value} <small>{html.escape(interval)}</small></td>'
-    kind = ' class="number"' if _NUMBER.fullmatch(text) else ""
-    return f"<td{kind}>{html.escape(text)}</td>"

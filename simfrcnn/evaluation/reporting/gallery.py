@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.evaluation.case import pool
-from simfrcnn.evaluation.matching import FALSE_POSITIVE, HIT_CRITERIA, REPEAT, match_image
+from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, hit_criterion, match_image
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
 from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
-CRITERION = next(c for c in HIT_CRITERIA if c.name == "centre")
+CRITERION = hit_criterion("centre")
 """What counts as a hit in the gallery."""
 GROUPS = {
     "false_positive": "worst false positives",
@@ -168,9 +168,9 @@ def gallery_data(
     """The exams in JSON types; boxes in pixels of the picture as it hangs.
 
     Args:
-        gallery: The chosen exams.
+        gallery: What :func:`choose_exams` chose.
         pictures: By image id; an image without one is drawn as an empty frame.
-        settings: For the target classes.
+        settings: Which classes are targets, and whether repeats are false positives.
     """
     return [
         {

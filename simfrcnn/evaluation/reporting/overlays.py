@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simfrcnn.evaluation.comparison import METRICS, Comparison, Difference
+from simfrcnn.evaluation.comparison import Comparison, Difference
+from simfrcnn.evaluation.metrics import METRICS
 from simfrcnn.evaluation.reporting.charts import FPPI_RANGE
 from simfrcnn.evaluation.reporting.figures import GREY, ImageFormat, canvas, froc_steps, rendered
 from simfrcnn.evaluation.results import Curve
@@ -71,7 +72,7 @@ def draw_differences(
     Args:
         pairs: What each row is called, and its differences; None where they are missing.
         metrics: A panel for each, by its key.
-        image_format: Of the picture.
+        image_format: PNG or SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
@@ -84,7 +85,7 @@ def draw_differences(
         for row, (_, comparison) in enumerate(pairs):
             if comparison is not None:
                 _draw_difference(panel, comparison.differences[key], row)
-        panel.set_title(METRICS[key], fontsize=9)
+        panel.set_title(METRICS[key].name, fontsize=9)
         panel.grid(axis="x", color="#dddddd", linewidth=0.5)
     panels[0].set_yticks(range(len(pairs)), [label for label, _ in pairs], fontsize=8)
     panels[0].set_ylim(max(len(pairs), 1) - 0.5, -0.5)  # one model alone has no pair

@@ -1,21 +1,25 @@
 """How is a chart drawn in the page itself?
 
-As inline SVG whose colours are the page's own variables, so that it follows light, dark and print;
-and as numbers for the script that reads values under the pointer. Curves are thinned to what the
-eye can see: a ROC curve of 100,000 units has as many points.
+As inline SVG (``page_files/chart.html``) whose colours are the page's own variables, so that it
+follows light, dark and print; and as numbers for the script that reads values under the pointer.
+Curves are thinned to what the eye can see: a ROC curve of 100,000 units has as many points.
 
 Shapes: N points of a line.
 """
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from simfrcnn.evaluation.reporting.charts import DASHES, Axis, Chart, Line
+from simfrcnn.evaluation.reporting.templates import render
 from simfrcnn.evaluation.results import Band
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 42
 _PLOT_HEIGHT = 300
@@ -29,25 +33,21 @@ _MARK_PATHS = {
 }
 
 
-def chart_html(chart: Chart, *, plot_width: int = 300) -> str:
+def chart_html(chart: Chart, *, plot_width: int = 300) -> Markup:
     """The chart with its legend, as a ``<figure>``; all words in it are escaped."""
     frame = _Frame(chart, plot_width)
-    lines = "\n".join(_line_svg(frame, number, line) for number, line in enumerate(chart.lines))
     diagonal = ""
     if chart.has_diagonal:
-        x1, y1, x2, y2 = frame.x(chart.x.low), frame.y(0), frame.x(chart.x.high), frame.y(1)
-        diagonal = f'<path class="diagonal" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
-    title = html.escape(chart.title)
-    return (
-        f'<figure class="chart" data-chart="{html.escape(chart.name)}">\n'
-        f"<figcaption>{title}</figcaption>\n"
-        f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{title}: '
-        f'{html.escape("; ".join(line.label for line in chart.lines))}">\n'
-        f"{_axes_svg(frame)}\n{diagonal}\n{lines}\n"
-        f'<line class="cursor" y1="{_TOP}" y2="{_TOP + _PLOT_HEIGHT}" visibility="hidden"/>\n'
-        '<circle class="moving" r="6" visibility="hidden"/>\n</svg>\n'
-        f"{_legend(chart)}\n"
-        '<p class="readout" hidden=""></p>\n</figure>'
+        ends = ((chart.x.low, 0.0), (chart.x.high, 1.0))
+        diagonal = _path([(frame.x(x), frame.y(y)) for x, y in ends], is_stepped=False)
+    return render(
+        "chart.html",
+        chart=chart,
+        frame=frame,
+        x_ticks=[_Tick(frame.x(tick), tick) for tick in chart.x.ticks],
+        y_ticks=[_Tick(frame.y(tick), tick) for tick in chart.y.ticks],
+        diagonal=diagonal,
+        lines=[_drawn(frame, number, line) for number, line in enumerate(chart.lines)],
     )
 
 
@@ -83,6 +83,8 @@ class _Frame:
         self.plot_width = plot_width
         self.width = _LEFT + plot_width + _RIGHT
         self.height = _TOP + _PLOT_HEIGHT + _BOTTOM
+        self.left, self.right = _LEFT, _LEFT + plot_width
+        self.top, self.bottom = _TOP, _TOP + _PLOT_HEIGHT
 
     def x(self, value: float) -> float:
         return _LEFT + self.plot_width * _share(self.chart.x, value)
@@ -101,71 +103,75 @@ def _share(axis: Axis, value: float) -> float:
     return min(max(share, 0.0), 1.0)
 
 
-def _axes_svg(frame: _Frame) -> str:
-    chart, bottom = frame.chart, _TOP + _PLOT_HEIGHT
-    right = _LEFT + frame.plot_width
-    parts = []
-    for tick in chart.x.ticks:
-        x = frame.x(tick)
-        parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{bottom}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 16}">{tick:g}</text>')
-    for tick in chart.y.ticks:
-        y = frame.y(tick)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>')
-        parts.append(f'<text class="tick y" x="{_LEFT - 7}" y="{y + 4:.1f}">{tick:g}</text>')
-    parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>')
-    middle_x, middle_y = (_LEFT + right) / 2, (_TOP + bottom) / 2
-    x_name, y_name = html.escape(chart.x.label), html.escape(chart.y.label)
-    parts.append(f'<text class="name" x="{middle_x}" y="{bottom + 35}">{x_name}</text>')
-    parts.append(
-        f'<text class="name" transform="translate(12 {middle_y}) rotate(-90)">{y_name}</text>'
-    )
-    return "\n".join(parts)
+@dataclass(frozen=True)
+class _Tick:
+    place: float
+    value: float
 
 
-def _line_svg(frame: _Frame, number: int, line: Line) -> str:
-    """The band, the curve (or single points with error bars) and the marks of one line."""
+@dataclass(frozen=True)
+class _Bar:
+    """A single point with its error bar, px."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class _DrawnMark:
+    x: float
+    y: float
+    path: str
+    label: str
+
+
+@dataclass(frozen=True)
+class _DrawnLine:
+    """One line in px: the band, the curve (or single points with error bars) and the marks."""
+
+    key: str
+    label: str
+    series: int
+    dash: str
+    band: str
+    bars: Sequence[_Bar]
+    path: str
+    marks: Sequence[_DrawnMark]
+
+
+def _drawn(frame: _Frame, number: int, line: Line) -> _DrawnLine:
     series = number % len(DASHES)
-    parts = []
-    if line.band is not None and line.band.x:
-        parts.append(f'<path class="band" d="{_band_path(frame, line.band)}"/>')
-    if line.low:
-        for x, y, low, high in zip(line.x, line.y, line.low, line.high, strict=True):
-            bar = f"M{frame.x(x):.1f} {frame.y(low):.1f}V{frame.y(high):.1f}"
-            parts.append(f'<path class="bar" d="{bar}"/>')
-            parts.append(f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="4"/>')
+    path = ""
     if line.x:
         kept = _thinned(frame, line.x, line.y)
         points = [(frame.x(line.x[i]), frame.y(line.y[i])) for i in kept]
         path = _path(points, is_stepped=frame.chart.shape == "steps")
-        dash = f' stroke-dasharray="{DASHES[series]}"' if DASHES[series] else ""
-        parts.append(f'<path class="curve" d="{path}"{dash}/>')
-    for mark in line.marks:
-        shape = _MARK_PATHS[mark.shape]
-        place = f"translate({frame.x(mark.x):.1f} {frame.y(mark.y):.1f})"
-        label = html.escape(f"{line.label.split(':')[0]}, {mark.label}")
-        parts.append(f'<path class="mark" d="{shape}" transform="{place}">')
-        parts.append(f"<title>{label}</title></path>")
-    body = "\n".join(parts)
-    return f'<g class="line series-{series}" data-line="{html.escape(line.key)}">\n{body}\n</g>'
-
-
-def _legend(chart: Chart) -> str:
-    items = []
-    for number, line in enumerate(chart.lines):
-        series = number % len(DASHES)
-        dash = f' stroke-dasharray="{DASHES[series]}"' if DASHES[series] else ""
-        swatch = f'<svg viewBox="0 0 28 8" aria-hidden="true"><path d="M0 4H28"{dash}/></svg>'
-        label = html.escape(line.label if line.x else f"{line.label} (undefined)")
-        items.append(
-            f'<li><button type="button" class="legend series-{series}" aria-pressed="true" '
-            f'data-line="{html.escape(line.key)}">{swatch}<span>{label}</span></button></li>'
-        )
-    return f"<ul class='legends'>{''.join(items)}</ul>"
+    with_bars = zip(line.x, line.y, line.low, line.high, strict=True) if line.low else ()
+    name = line.label.split(":")[0]
+    return _DrawnLine(
+        key=line.key,
+        label=line.label,
+        series=series,
+        dash=DASHES[series],
+        band=_band_path(frame, line.band) if line.band is not None and line.band.x else "",
+        bars=[
+            _Bar(frame.x(x), frame.y(y), frame.y(low), frame.y(high))
+            for x, y, low, high in with_bars
+        ],
+        path=path,
+        marks=[
+            _DrawnMark(
+                frame.x(mark.x), frame.y(mark.y), _MARK_PATHS[mark.shape], f"{name}, {mark.label}"
+            )
+            for mark in line.marks
+        ],
+    )
 
 
 def _thinned(frame: _Frame, x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """Indices of the points that can be told apart in the picture; the ends are always kept."""
+    """Indices of the points that differ in the picture; the ends are always kept."""
     kept: list[int] = []
     last = (-math.inf, -math.inf)
     for index in range(len(x)):

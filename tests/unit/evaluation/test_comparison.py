@@ -15,13 +15,12 @@ from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.bootstrap import resampling_weights
 from simfrcnn.evaluation.case import units_of
 from simfrcnn.evaluation.comparison import (
-    METRICS,
     auc_under_permuted_truth,
     compare,
     mean_over_seeds,
     resample,
-    specificity_at_sensitivity,
 )
+from simfrcnn.evaluation.metrics import METRICS, specificity_at_sensitivity
 from simfrcnn.evaluation.truth import views_of
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set

@@ -37,7 +37,7 @@ def test_equals_the_definition(seed, n_levels):
     second = first + random.normal(0, 1.0, 60)
     if n_levels:  # ties, within and between the kinds
         first, second = np.round(first * n_levels / 4), np.round(second * n_levels / 4)
-    test = paired_delong(first, second, is_positive)
+    test = paired_delong(first, second, is_positive, fewest_cases=2)
     aucs, difference, error, p_value = slow_delong(first, second, is_positive)
     assert (test.first, test.second) == pytest.approx(tuple(aucs))
     assert test.difference == pytest.approx(difference)
@@ -54,7 +54,7 @@ def test_a_case_by_hand():
     """
     is_positive = np.array([True, True, False, False])
     first, second = np.array([3.0, 1.0, 2.0, 0.0]), np.array([3.0, 2.0, 1.0, 0.0])
-    test = paired_delong(first, second, is_positive)
+    test = paired_delong(first, second, is_positive, fewest_cases=2)
     assert (test.first, test.second, test.difference) == (0.75, 1.0, -0.25)
     assert test.standard_error == pytest.approx(math.sqrt(1 / 8))
     assert test.p_value == pytest.approx(2 * norm.sf(0.25 / math.sqrt(1 / 8)))
@@ -62,8 +62,8 @@ def test_a_case_by_hand():
 
 def test_exchanging_the_models_turns_the_sign_alone():
     random = np.random.default_rng(3)
-    is_positive = np.arange(40) < 15
-    first, second = random.random(40), random.random(40)
+    is_positive = np.arange(45) < 20
+    first, second = random.random(45), random.random(45)
     one, other = (
         paired_delong(first, second, is_positive),
         paired_delong(second, first, is_positive),
@@ -82,6 +82,47 @@ def test_the_p_value_is_uniform_without_a_difference():
         p_values.append(paired_delong(*noisy, is_positive).p_value)
     assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.025)
     assert np.mean(np.array(p_values) < 0.5) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(("n_positive", "n_normal"), [(5, 5), (19, 500), (500, 19)])
+def test_few_cases_have_a_difference_but_no_p_value(n_positive, n_normal):
+    random = np.random.default_rng(0)
+    is_positive = np.arange(n_positive + n_normal) < n_positive
+    first, second = random.random((2, len(is_positive)))
+    few = paired_delong(first, second, is_positive)
+    tested = paired_delong(first, second, is_positive, fewest_cases=2)
+    assert math.isnan(few.p_value)
+    assert 0 < tested.p_value < 1
+    assert (few.difference, few.standard_error) == (tested.difference, tested.standard_error)
+    assert few.reason == (
+        "no test with fewer than 20 positive and 20 normal cases; there are "
+        f"{n_positive} and {n_normal}"
+    )
+
+
+def test_two_and_two_cases_would_look_significant():
+    """The reason for a minimum: four cases, p = .034."""
+    is_positive = np.array([True, True, False, False])
+    first, second = np.array([0.9, 0.8, 0.3, 0.1]), np.array([0.2, 0.5, 0.6, 0.4])
+    tested = paired_delong(first, second, is_positive, fewest_cases=2)
+    assert tested.difference == 0.75
+    assert tested.p_value == pytest.approx(0.0339, abs=1e-4)
+    assert math.isnan(paired_delong(first, second, is_positive).p_value)
+
+
+@pytest.mark.parametrize(
+    ("n_positive", "errs_at_least", "errs_at_most"), [(5, 0.08, 0.14), (20, 0.03, 0.08)]
+)
+def test_how_often_the_test_errs_with_few_positives(n_positive, errs_at_least, errs_at_most):
+    """The numbers behind FEWEST_CASES: equally good models (AUC .75), 200 normal cases."""
+    random = np.random.default_rng(1)
+    is_positive = np.arange(n_positive + 200) < n_positive
+    mean = is_positive * norm.ppf(0.75) * math.sqrt(2)
+    n_wrong = 0
+    for _ in range(2000):
+        first, second = mean + random.standard_normal((2, len(is_positive)))
+        n_wrong += paired_delong(first, second, is_positive, fewest_cases=5).p_value < 0.05
+    assert errs_at_least < n_wrong / 2000 < errs_at_most
 
 
 def test_what_cannot_be_tested_is_nan_with_a_reason():

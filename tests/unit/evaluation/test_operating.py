@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from simfrcnn.errors import ArtifactError, ConfigError
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.operating import (
-    RULES,
     choose_operating_points,
-    choose_point,
     notes_on,
     points_for,
     read_operating_points,
     write_operating_points,
 )
 from simfrcnn.evaluation.results import Confusion, OperatingPoint, UnitScore
+from simfrcnn.evaluation.thresholds import RULES, choose_point
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image
 
@@ -115,7 +114,7 @@ def test_the_threshold_still_parts_neighbouring_floats():
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=8)
 
 
-@given(SCORES, SCORES, st.sampled_from(RULES), st.sampled_from([0.3, 0.5, 0.75, 0.9, 1.0]))
+@given(SCORES, SCORES, st.sampled_from(list(RULES)), st.sampled_from([0.3, 0.5, 0.75, 0.9, 1.0]))
 def test_no_threshold_of_a_fine_grid_is_better(positives, normals, rule, target):
     point = chosen(
         rule, positives, normals, operating_sensitivity=target, operating_specificity=target
@@ -328,7 +327,7 @@ def test_a_report_has_the_fixed_point_of_every_level_and_those_that_were_chosen(
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ((of_case(level="exam"),), "level 'exam'; there are case, patient, breast, image"),
+        ((of_case(level="exam"),), "level 'exam'; legal are case, patient, breast, image"),
         ((of_case(), of_case(threshold=0.1)), "two operating points case/youden; one is legal"),
         ((of_case("fixed"),), "two operating points case; one is legal"),
     ],

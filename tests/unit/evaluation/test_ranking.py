@@ -12,7 +12,8 @@ import pytest
 
 from simfrcnn.errors import ArtifactError, ConfigError
 from simfrcnn.evaluation import evaluate
-from simfrcnn.evaluation.comparison import METRICS, compare, resample
+from simfrcnn.evaluation.comparison import compare, resample
+from simfrcnn.evaluation.metrics import METRICS
 from simfrcnn.evaluation.ranking import compare_all, holm, mirrored, rank
 from simfrcnn.evaluation.reporting.comparison_report import (
     PICTURES,

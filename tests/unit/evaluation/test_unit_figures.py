@@ -15,16 +15,14 @@ from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.bootstrap import figures_and_bands, resampling_weights, values_of
 from simfrcnn.evaluation.calibration import brier_statistic, calibration_bins
 from simfrcnn.evaluation.case import (
-    ROC_GRID,
     Units,
-    auc_function,
     confusion_of,
     levels_of,
     predictive_values,
-    roc_statistic,
     threshold_statistic,
 )
 from simfrcnn.evaluation.results import Confusion, OperatingPoint
+from simfrcnn.evaluation.roc import ROC_GRID, auc_function, roc_statistic
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set
 

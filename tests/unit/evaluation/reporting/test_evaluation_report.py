@@ -26,6 +26,7 @@ from simfrcnn.evaluation.reporting.documents import DISCLAIMER
 from simfrcnn.evaluation.reporting.figures import draw_charts, pictures_of
 from simfrcnn.evaluation.reporting.gallery import HungPicture
 from simfrcnn.evaluation.reporting.report import main_point, summary_lines
+from simfrcnn.evaluation.reporting.wording import label_of
 from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
@@ -227,6 +228,20 @@ def test_the_summary_stands_at_the_point_that_was_chosen_on_validation(tmp_path:
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
+@pytest.mark.parametrize("iou", [0.5, 0.55, 0.575, 0.75, 0.1, 0.07, 0.123456789])
+def test_every_iou_threshold_has_its_ap_in_the_chart_and_the_table(iou: float) -> None:
+    records, detections = random_set(0)
+    settings = EvaluationSettings(bootstrap_replicates=0, iou_threshold=iou)
+    report = evaluate(records, detections, settings)
+    key = {0.5: "ap50", 0.55: "ap55", 0.575: "ap57.5", 0.75: "ap75", 0.1: "ap10", 0.07: "ap7"}
+    name = f"finding/{key.get(iou, 'ap12.3457')}"
+    value = report.figures[name].value
+    assert 0 < value < 1
+    (chart,) = pictures_of(report)["precision_recall"]
+    assert [line.label for line in chart.lines] == [f"IoU >= {iou:g}: AP {value:.3f}"]
+    assert label_of(name) == f"AP at IoU {iou:g}"
+
+
 def test_a_hostile_id_stays_a_word(tmp_path: Path) -> None:
     records, detections = random_set(0)
     records = [replace(record, exam_id=HOSTILE + record.exam_id) for record in records]
@@ -244,6 +259,21 @@ def test_a_hostile_id_stays_a_word(tmp_path: Path) -> None:
     assert html.data["report-data"]["exams"][0]["id"].startswith(HOSTILE)
     assert HOSTILE in " ".join(html.words)
     assert "<img" not in (tmp_path / "report.md").read_text()
+
+
+def test_a_file_name_that_is_not_utf_8_is_written(tmp_path: Path) -> None:
+    records, detections = random_set(0)
+    records = [replace(record, exam_id="M\udce4rz" + record.exam_id) for record in records]
+    report = evaluate(records, detections, FEW, provenance={"annotations": "M\udce4rz.json"})
+    page = write_report(
+        tmp_path, report, records=records, detections=detections, load_pictures=None
+    )
+    assert "On M\\udce4rz.json" in (tmp_path / "report.md").read_text("utf-8")
+    html = Page(page.read_text("utf-8"))
+    assert "On M\\udce4rz.json" in " ".join(html.words)
+    assert html.data["report-data"]["exams"][0]["id"].startswith("M\udce4rz")
+    document = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert document["provenance"]["annotations"] == "M\udce4rz.json"
 
 
 def test_an_image_that_cannot_be_read_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.reporting.charts import Axis, Chart, Line, Mark, froc_line, roc_charts
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
     Drawn,
+    Links,
     Picture,
     Section,
     Table,
@@ -21,7 +26,8 @@ from simfrcnn.evaluation.reporting.documents import (
     html_sections,
     markdown_page,
 )
-from simfrcnn.evaluation.reporting.page import json_block, page_data
+from simfrcnn.evaluation.reporting.page import html_page, page_data
+from simfrcnn.evaluation.reporting.templates import as_utf8, render, safe_json
 from simfrcnn.evaluation.reporting.vector import chart_data, chart_html
 from simfrcnn.evaluation.results import Band, Curve, UnitScore
 from simfrcnn.settings import EvaluationSettings
@@ -58,7 +64,7 @@ def test_sections_as_markdown() -> None:
 
 def test_sections_as_html() -> None:
     drawings = {"one.svg": "<i>1</i>", "two.svg": "<i>2</i>", "only": "<i>3</i>"}
-    text = html_sections(SECTIONS, drawings)
+    text = html_sections(SECTIONS, {name: Markup(html) for name, html in drawings.items()})
     root = ET.fromstring(text)
     assert root.get("id") == "one-two"
     assert root.find("h2").text == "One & two"
@@ -72,13 +78,103 @@ def test_sections_as_html() -> None:
 
 
 def test_json_in_a_page_cannot_end_its_block() -> None:
-    content = {"id": HOSTILE, "comment": "<!-- <script>", "line": "\u2028"}
-    block = json_block("name", content)
-    head, tail = '<script type="application/json" id="name">', "</script>"
-    inside = block.removeprefix(head).removesuffix(tail)
+    content = {"id": HOSTILE, "comment": "<!-- <script>", "line": "\u2028", "half": "\udce4"}
+    inside = safe_json(content)
     assert not set("<>&") & set(inside)
     assert inside.isascii()
     assert json.loads(inside) == content
+
+
+NAMES = (
+    HOSTILE,
+    "\"><svg onload='x'>",
+    "' onclick='alert(1)",
+    "{{ 7 * 7 }}{% for %}",
+    "& &lt; &#39;",
+    "M\udce4rz",  # of a file's name that is not UTF-8
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hostile_name_stays_a_word_wherever_it_stands(name: str) -> None:
+    line = Line(name, name, (0.0, 1.0), (0.0, 1.0), marks=(Mark(0.5, 0.5, name, "square"),))
+    axis = replace(UNIT, label=name)
+    section = Section(
+        name,
+        [
+            name,
+            [name],
+            Table((name,), [(name,)], name),
+            Tables([Table((name,), [(name,)])]),
+            Picture("p.svg", name),
+            Drawn("d", name),
+            Links({name: name}),
+        ],
+    )
+    chart = chart_html(Chart(name, name, axis, axis, (line,)))
+    page = html_page(name, [section], {"p.svg": chart, "d": Markup("<i>ours</i>")}, {name: name})
+    content = as_utf8(page).decode("utf-8")
+    parser = Tags(content)
+    assert parser.tags <= set(TAGS.split())
+    assert parser.attributes <= set(ATTRIBUTES.split())
+    shown = as_utf8(name).decode("utf-8")
+    # title and h1, link and h2 of the section, p, li, caption, th, td, th, td, link;
+    # of the chart: figcaption, two axes, the mark, the legend.
+    n_words = sum(shown in word for word in parser.words)
+    assert n_words == 17
+    assert name in parser.data["report-data"]
+
+
+class Tags(HTMLParser):
+    """Which tags and attributes a page has, its words, and its blocks of JSON."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words: list[str] = []
+        self.data: dict[str, Any] = {}
+        self._block: str | None = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag in ("script", "style"):
+            self._block = dict(attrs).get("id")
+        else:
+            self._block = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._block = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._block:
+            self.data[self._block] = json.loads(data)
+        elif self._block == "":
+            self.words.append(data)
+
+
+TAGS = """
+    html head meta title style body a header h1 nav ul li div button main section h2 p table caption
+    thead tbody tr th td figure figcaption svg path text g line circle span i script
+"""
+ATTRIBUTES = """
+    lang charset http-equiv content name class href id aria-label aria-labelledby type tabindex role
+    scope data-chart viewbox d x y transform data-line stroke-dasharray y1 y2 visibility r
+    aria-pressed aria-hidden hidden
+"""
+
+
+def test_a_value_that_a_template_needs_must_be_there() -> None:
+    with pytest.raises(UndefinedError, match="tiles"):
+        render("headlines.html")
+
+
+def test_half_a_pair_in_json_is_read_back() -> None:
+    assert json.loads(as_utf8(json.dumps({"a": "M\udce4rz"}, ensure_ascii=False))) == {
+        "a": "M\udce4rz"
+    }
 
 
 def test_a_chart_lies_where_its_numbers_say() -> None:

@@ -1,0 +1,163 @@
+"""By which figures are models compared, and what are these called?
+
+A metric is an entry of :data:`METRICS`: its name in full, the heading of its column, and what
+computes it. Tables, pictures and JSON follow the order of the table.
+
+Shapes: R rows of bootstrap weights, P patients, U cases, K thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.evaluation.average_precision import ap_key, ap_statistic, coco_matches
+from simfrcnn.evaluation.bootstrap import Statistic, ratio
+from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
+from simfrcnn.evaluation.froc import Events, froc_statistic
+from simfrcnn.evaluation.results import NAN
+from simfrcnn.evaluation.roc import roc_statistic
+from simfrcnn.evaluation.truth import Truth, View
+from simfrcnn.settings import EvaluationSettings
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+FIXED_SENSITIVITY = 0.9
+SPECIFICITY_AT_SENSITIVITY = f"case/specificity_at_sensitivity_{FIXED_SENSITIVITY:g}"
+_AP_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's detections on the test set, pooled and matched once for all metrics.
+
+    ``evaluated`` are the views of known truth; ``events`` those of centre in box.
+    """
+
+    views: Sequence[View]
+    evaluated: Sequence[View]
+    cases: Units
+    events: Events
+    settings: EvaluationSettings
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What models are compared by.
+
+    ``key`` is that of the figure in a report; ``name`` is for text, ``heading`` for the head of a
+    table's column. ``statistic`` computes it, perhaps with other figures; metrics that share one
+    are computed together.
+    """
+
+    key: str
+    name: str
+    heading: str
+    statistic: Callable[[Judged], Statistic]
+
+
+def specificity_at_sensitivity(
+    patients: IntArray, scores: FloatArray, is_positive: NDArray[np.bool_], sensitivity: float
+) -> Callable[[FloatArray], FloatArray]:
+    """The highest specificity at a sensitivity of at least ``sensitivity``: weights (R, P) -> (R,).
+
+    The threshold is chosen again for each row of weights, among the scores of positive units: from
+    such a score down to the next, sensitivity stays and specificity can only fall. A unit is called
+    positive if its score is at least the threshold. NaN without positives or without normals.
+    """
+    levels = np.unique(scores[is_positive])[::-1]  # K thresholds, falling
+    order = np.argsort(-scores[is_positive], kind="stable")
+    positive_patients = patients[is_positive][order]
+    last_of_level = np.searchsorted(-scores[is_positive][order], -levels, side="right") - 1
+    order = np.argsort(-scores[~is_positive], kind="stable")
+    normal_patients = patients[~is_positive][order]
+    n_called_normals = np.searchsorted(-scores[~is_positive][order], -levels, side="right")
+
+    def specificity(weights: FloatArray) -> FloatArray:
+        rows = len(weights)
+        if not len(positive_patients) or not len(normal_patients):
+            return np.full(rows, NAN)
+        found = np.cumsum(weights[:, positive_patients], axis=1)
+        called = np.cumsum(weights[:, normal_patients], axis=1)
+        called = np.concatenate([np.zeros((rows, 1)), called], axis=1)
+        n_positive, n_normal = found[:, -1], called[:, -1]
+        # The slack is for products such as .9 * 70, which are not whole in floating point.
+        is_enough = found[:, last_of_level] >= sensitivity * n_positive[:, None] - 1e-9
+        level = np.argmax(is_enough, axis=1)
+        n_false = called[np.arange(rows), n_called_normals[level]]
+        return np.where(n_positive > 0, 1 - ratio(n_false, n_normal), NAN)
+
+    return specificity
+
+
+def _auc_by_case(judged: Judged) -> Statistic:
+    return roc_statistic(judged.cases)
+
+
+def _auc_by_image(judged: Judged) -> Statistic:
+    return roc_statistic(units_of(judged.views, "image", judged.settings))
+
+
+def _at_threshold(judged: Judged) -> Statistic:
+    point = fixed_point("case", judged.settings)
+    return threshold_statistic(judged.cases, judged.events.n_patients, point)
+
+
+def _average_precision(judged: Judged) -> Statistic:
+    matches = coco_matches(judged.evaluated, np.array([_AP_IOU]))
+    return ap_statistic(matches, judged.events.n_patients, len(judged.evaluated), _AP_IOU)
+
+
+def _froc(judged: Judged) -> Statistic:
+    return froc_statistic(judged.events, populations=("all",))
+
+
+def _specificity_at_sensitivity(judged: Judged) -> Statistic:
+    cases = judged.cases
+    is_known = cases.truths != Truth.UNKNOWN
+    is_positive = cases.truths[is_known] == Truth.POSITIVE
+    compute = specificity_at_sensitivity(
+        cases.patients[is_known], cases.scores[is_known], is_positive, FIXED_SENSITIVITY
+    )
+    key = SPECIFICITY_AT_SENSITIVITY
+    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
+    reason = (
+        "needs a positive and a normal case; "
+        f"there are {n_positive} positive and {n_normal} normal ones"
+    )
+    return Statistic(
+        keys=(key,),
+        compute=lambda weights: compute(weights)[:, None],
+        n={key: {"positive": n_positive, "normal": n_normal}},
+        why_undefined={key: reason},
+    )
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("case/auc", "AUC by case", "AUC by case", _auc_by_case),
+        Metric("image/auc", "AUC by image", "AUC by image", _auc_by_image),
+        Metric(
+            SPECIFICITY_AT_SENSITIVITY,
+            "specificity at sensitivity .90, by case",
+            "SPE at SEN .90",
+            _specificity_at_sensitivity,
+        ),
+        Metric("case/sensitivity", "sensitivity by case", "SEN", _at_threshold),
+        Metric("case/specificity", "specificity by case", "SPE", _at_threshold),
+        Metric(ap_key(_AP_IOU), "AP50", "AP50", _average_precision),
+        Metric(
+            "froc/centre/all/sensitivity_at_1",
+            "sensitivity per finding at 1 FP/image",
+            "found at 1 FP/image",
+            _froc,
+        ),
+    )
+}
+"""By key; the first is the primary one."""
+PRIMARY = next(iter(METRICS))

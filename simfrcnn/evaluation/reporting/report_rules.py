@@ -1,0 +1,80 @@
+"""By which rules was a report made, and of what?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from simfrcnn.evaluation.average_precision import MAX_DETECTIONS
+from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.reporting.documents import Table
+from simfrcnn.evaluation.reporting.wording import METHODS, METHODS_IN_WORDS
+from simfrcnn.evaluation.results import Report
+
+
+def rules_of_report(report: Report) -> list[str]:
+    """What every figure means, under the settings of this report."""
+    settings = report.settings
+    repeats = "a false positive" if settings.count_repeats_as_false_positives else "ignored"
+    unknown = "left out" if settings.unknown_images == "exclude" else "counted as normal"
+    ignored = ", ".join(settings.ignored_classes)
+    outside = {
+        "refuse": "would have been refused",
+        "clip": "were cut at its edges",
+    }[settings.boxes_outside]
+    return [
+        f"Target classes: {', '.join(settings.target_classes)}. Detections of other classes are "
+        "dropped.",
+        *(
+            [f"Boxes of class {ignored} are neither to be found nor wrong to find."]
+            if ignored
+            else []
+        ),
+        f"Detections that reach beyond their image by more than a pixel {outside}.",
+        "The score of an image is its highest detection, 0 without any. The score of a breast or "
+        f"case pools all its images by {settings.pooling}. A case is one {settings.case_by}.",
+        "An image is positive if it has a target box, normal if it is known to be. A breast or "
+        "case is positive if an image is, or if its record says so; normal if all its images are; "
+        "else unknown, and left out.",
+        f"Images of unknown truth are {unknown} in FROC and AP.",
+        *(f"Hit criterion {c.label}: {c.description}." for c in HIT_CRITERIA),
+        "FROC: detections go down by score; each takes the finding, not yet found, that it meets "
+        f"best; one that meets only findings already found is {repeats}. Equal scores are one "
+        "threshold. The sensitivity at a rate is the highest at no more false positives per image "
+        "than that, without interpolation; beyond the last point the last value holds.",
+        "AP: matched by pycocotools over all evaluated images, with all target classes as one, at "
+        f"most {MAX_DETECTIONS} detections an image; a second box on a finding is a false positive "
+        "there.",
+        "CorLoc: the part of positive images whose highest detection has IoU of at least 0.5 with "
+        "a finding.",
+        *_methods(report),
+    ]
+
+
+def _methods(report: Report) -> Iterator[str]:
+    """How the intervals of this report were made: only methods that it uses."""
+    subgroup_figures = (f for group in report.subgroups for f in group.figures.values())
+    used = {figure.method for figure in (*report.figures.values(), *subgroup_figures)}
+    settings = report.settings
+    for method, words in METHODS_IN_WORDS.items():
+        if method in used:
+            size = (
+                f"{settings.bootstrap_replicates} (seed {settings.bootstrap_seed}) "
+                if method == "bootstrap"
+                else ""
+            )
+            yield f"Intervals by {METHODS[method]}: {size}{words}"
+    if report.bands:
+        yield (
+            "Bands round curves: 95% of the resampled curves, at each place by itself; not of all "
+            "places at once."
+        )
+
+
+def provenance_table(report: Report) -> Table:
+    """The facts that were given with the report."""
+    rows = [
+        (str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for key, value in report.provenance.items()
+    ]
+    return Table(("fact", "value"), rows or [("-", "none was given")])

@@ -1,0 +1,214 @@
+"""Which tables does a report show, and what is said with them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from simfrcnn.evaluation.froc import RATES
+from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.reporting.charts import POPULATION_LABELS
+from simfrcnn.evaluation.reporting.documents import Block, Picture, Table, Tables
+from simfrcnn.evaluation.reporting.wording import (
+    FIGURE_COLUMNS,
+    METHODS,
+    RULES_OF_POINTS,
+    cells_of,
+    label_of,
+    missing_intervals,
+    short,
+)
+from simfrcnn.evaluation.results import CalibrationBin, OperatingPoint, Report, Subgroup
+from simfrcnn.evaluation.subgroups import rules_of_subgroups
+
+
+def unit_blocks(report: Report) -> Iterator[Block]:
+    """Cases, breasts and images, and the operating points."""
+    rows = [
+        (f"{label_of(key)}", *cells_of(figure))
+        for key, figure in report.figures.items()
+        if key.split("/")[-1] in ("auc", "brier")
+    ]
+    yield Table(FIGURE_COLUMNS, rows)
+    points = report.operating_points or tuple(
+        OperatingPoint(level, "fixed", report.settings.score_threshold) for level in report.roc
+    )
+    yield (
+        "Operating points: a unit is called positive if its score is at least the threshold. Those "
+        "that were chosen on a data set are applied to this one unchanged."
+    )
+    yield _point_table(report, points)
+    confusions = [
+        Table(
+            ("truth", "called positive", "called negative"),
+            (
+                ("positive", f"{c.true_positives}", f"{c.false_negatives}"),
+                ("normal", f"{c.false_positives}", f"{c.true_negatives}"),
+            ),
+            f"Cases, {RULES_OF_POINTS[p.rule]}: score >= {p.score_threshold:.4g}",
+        )
+        for p in points
+        if p.level == "case" and (c := report.confusions.get(p.key)) is not None
+    ]
+    if confusions:
+        yield Tables(confusions)
+    if report.settings.prevalence is not None:
+        yield (
+            f"Predictive values (PPV, NPV) are those at a prevalence of "
+            f"{report.settings.prevalence:.4g}, not at the part of positives in this test set."
+        )
+    yield from missing_intervals(
+        figure for key, figure in report.figures.items() if not key.startswith(("froc/", "finding"))
+    )
+
+
+def _point_table(report: Report, points: Sequence[OperatingPoint]) -> Table:
+    names = [
+        (name, label)
+        for name, label in (
+            ("sensitivity", "sensitivity"),
+            ("specificity", "specificity"),
+            ("accuracy", "accuracy"),
+            ("ppv", "PPV"),
+            ("npv", "NPV"),
+        )
+        if any(f"{point.key}/{name}" in report.figures for point in points)
+    ]
+    rows = []
+    for point in points:
+        asked = f" {point.target:g}" if point.target is not None else ""
+        on_validation = "-"
+        if point.sensitivity is not None and point.specificity is not None:
+            on_validation = f"{point.sensitivity:.3f}, {point.specificity:.3f}"
+        figures = [report.figures.get(f"{point.key}/{name}") for name, _ in names]
+        methods = dict.fromkeys(f.method for f in figures if f is not None and f.method)
+        rows.append(
+            (
+                point.level,
+                f"{RULES_OF_POINTS[point.rule]}{asked}",
+                f"{point.score_threshold:.4g}",
+                point.chosen_on or "-",
+                on_validation,
+                *(short(figure, 3) if figure else "-" for figure in figures),
+                ", ".join(METHODS[method] for method in methods) or "-",
+            )
+        )
+    columns = ("by", "operating point", "score >=", "chosen on", "there SEN, SPE")
+    return Table((*columns, *(label for _, label in names), "intervals by"), rows)
+
+
+def finding_blocks(report: Report) -> Iterator[Block]:
+    """Findings and lesions: AP, CorLoc and FROC."""
+    rows = [
+        (label_of(key), *cells_of(figure))
+        for key, figure in report.figures.items()
+        if key.startswith("finding/")
+    ]
+    yield Table(FIGURE_COLUMNS, rows)
+    populations = list(dict.fromkeys(name.split("/", 1)[1] for name in report.froc))
+    yield _froc_table(
+        report,
+        populations,
+        "sensitivity_at_",
+        "FROC: sensitivity per finding at so many false positives per image",
+    )
+    gap = _froc_table(
+        report,
+        ["gap"],
+        "sensitivity_at_",
+        "Gap: by how much the sensitivity at a rate is lower when normal images join the positive "
+        "ones in the test set",
+    )
+    if gap.rows:
+        yield gap
+    heading = "FROC: sensitivity per lesion, hit in any view"
+    if report.counts["lesions"] > 0:
+        yield _froc_table(report, populations, "lesion_sensitivity_at_", heading)
+    else:
+        reason = report.figures[f"froc/{HIT_CRITERIA[0].name}/all/lesion_sensitivity_at_1"].reason
+        yield f"{heading}: undefined, {reason}."
+    yield from missing_intervals(
+        figure for key, figure in report.figures.items() if key.startswith(("froc/", "finding"))
+    )
+
+
+def _froc_table(report: Report, populations: Sequence[str], prefix: str, caption: str) -> Table:
+    """One row a criterion and population; a cell is the sensitivity with its interval."""
+    rows = []
+    for criterion in HIT_CRITERIA:
+        for population in populations:
+            key = f"froc/{criterion.name}/{population}/{prefix}"
+            figures = [report.figures.get(f"{key}{rate:g}") for rate in RATES]
+            if all(figures):
+                label = POPULATION_LABELS.get(population, population)
+                cells = (short(figure) for figure in figures if figure)
+                rows.append((criterion.label, label, *cells))
+    columns = ("hit by", "false positives over", *(f"{rate:g}" for rate in RATES))
+    return Table(columns, rows, caption)
+
+
+def calibration_blocks(report: Report) -> Iterator[Block]:
+    """What the scores say against what was so."""
+    yield (
+        "A detector's scores rank; nothing makes them probabilities of cancer. Points on the "
+        "diagonal would mean what they say, on a test set with this part of positives."
+    )
+    yield Picture("calibration.svg", "Calibration: part that is positive against mean score")
+    level, bins = next(iter(report.calibration.items()))
+    columns = ("score", "n", "mean score", "part positive", "95% interval")
+    yield Table(columns, [_bin_cells(one) for one in bins], f"By {level}")
+
+
+def _bin_cells(one: CalibrationBin) -> tuple[str, ...]:
+    return (
+        f"{one.low:.1f} to {one.high:.1f}",
+        str(one.n),
+        f"{one.mean_score:.3f}",
+        f"{one.observed:.3f}",
+        f"{one.observed_low:.3f} to {one.observed_high:.3f}",
+    )
+
+
+def subgroup_blocks(report: Report) -> Iterator[Block]:
+    """A table for each key by which the set was divided."""
+    for key in dict.fromkeys(group.key for group in report.subgroups):
+        groups = [group for group in report.subgroups if group.key == key]
+        names = list(dict.fromkeys(name for group in groups for name in group.figures))
+        rows = [
+            (
+                group.value,
+                _counted(group),
+                *(short(group.figures[n]) if n in group.figures else "-" for n in names),
+            )
+            for group in groups
+        ]
+        yield Table((key, "counts", *map(label_of, names)), rows, f"By {key}")
+    yield from missing_intervals(
+        figure for group in report.subgroups for figure in group.figures.values()
+    )
+    yield list(rules_of_subgroups(report.settings))
+
+
+def _counted(group: Subgroup) -> str:
+    parts = []
+    for name, count in group.counts.items():
+        if isinstance(count, Mapping):
+            inner = ", ".join(f"{n} {part}" for part, n in count.items() if part != "total" and n)
+            parts.append(
+                f"{count['total']} {name} ({inner})" if inner else f"{count['total']} {name}"
+            )
+        else:
+            parts.append(f"{count} {name.replace('_', ' ')}")
+    return "; ".join(parts)
+
+
+def count_table(report: Report) -> Table:
+    """How many of everything there are."""
+    rows: list[tuple[str, str]] = []
+    for name, count in report.counts.items():
+        label = name.replace("_", " ")
+        if isinstance(count, Mapping):
+            parts = ", ".join(f"{part.replace('_', ' ')} {n}" for part, n in count.items())
+            rows.append((label, parts))
+        else:
+            rows.append((label, str(count)))
+    return Table(("what", "how many"), rows)

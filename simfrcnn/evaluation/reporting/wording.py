@@ -1,0 +1,91 @@
+"""What are figures, methods and operating points called in a report?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from simfrcnn.evaluation.average_precision import iou_of_key
+from simfrcnn.evaluation.matching import hit_criterion
+from simfrcnn.evaluation.reporting.documents import Block
+from simfrcnn.evaluation.results import Figure
+
+FIGURE_COLUMNS = ("figure", "value", "95% interval", "counted over", "interval by")
+METHODS = {
+    "bootstrap": "bootstrap",
+    "clopper-pearson": "Clopper-Pearson",
+    "delong-logit": "DeLong, logit",
+    "obuchowski-logit": "Obuchowski, logit",
+    "disjoint-pairs": "disjoint pairs",
+    None: "-",
+}
+METHODS_IN_WORDS = {
+    "bootstrap": "resamplings of patients, stratified by the patient's truth; percentiles 2.5 and "
+    "97.5. Replicates in which a figure is undefined are dropped, and more than 5% of them give no "
+    "interval.",
+    "clopper-pearson": "exact binomial interval, where every patient gives one unit. Predictive "
+    "values take the limits of sensitivity and specificity together.",
+    "delong-logit": "normal interval on the logit of the AUC, with the variance of DeLong, DeLong "
+    "and Clarke-Pearson (1988), where every patient gives one unit.",
+    "obuchowski-logit": "normal interval on the logit of the AUC, with the variance of Obuchowski "
+    "(1997), where patients give several units.",
+    "disjoint-pairs": "an AUC of exactly 1 (or 0) has no variance: the exact limit for as many "
+    "pairs of patients as can be made without using one twice, all of them won.",
+}
+RULES_OF_POINTS = {
+    "fixed": "fixed",
+    "youden": "Youden",
+    "sensitivity": "by sensitivity",
+    "specificity": "by specificity",
+}
+
+
+def label_of(key: str) -> str:
+    """What a figure is called in a table."""
+    start, *_, last = key.split("/")
+    if start == "finding":
+        if last == "coco_ap":
+            return "COCO AP (mean over IoU .50:.05:.95)"
+        if last == "corloc":
+            return "CorLoc (IoU .5)"
+        return f"AP at IoU {iou_of_key(key):g}"
+    if start == "froc":
+        _, criterion, population, _ = key.split("/")
+        over = "" if population == "all" else f", {population}"
+        rate = last.rpartition("_")[2]
+        return f"SEN at {rate} FP/image ({hit_criterion(criterion).label}{over})"
+    names = {"auc": "AUC", "brier": "Brier score"}
+    return f"{names.get(last, last)} by {start}"
+
+
+def text_of(figure: Figure) -> str:
+    """A figure in one line, for a terminal."""
+    counted = ", ".join(f"{count} {name}" for name, count in figure.n.items())
+    reason = f"; {figure.reason}" if figure.reason else ""
+    return f"{figure}  [{counted}{reason}]"
+
+
+def cells_of(figure: Figure) -> tuple[str, str, str, str]:
+    """Value, interval, what it was counted over, method."""
+    counted = ", ".join(f"{count} {name}" for name, count in figure.n.items())
+    if figure.reason:
+        value = "undefined" if figure.value != figure.value else f"{figure.value:.3f}"
+        return value, figure.reason, counted, "-"
+    interval = f"{figure.low:.3f} to {figure.high:.3f}"
+    return f"{figure.value:.3f}", interval, counted, METHODS[figure.method]
+
+
+def short(figure: Figure, n_digits: int = 2) -> str:
+    """A figure in a narrow cell."""
+    if figure.value != figure.value:
+        return "undefined"
+    if figure.reason or figure.low != figure.low:
+        return f"{figure.value:.{n_digits}f}"
+    ends = f"{figure.low:.{n_digits}f} to {figure.high:.{n_digits}f}"
+    return f"{figure.value:.{n_digits}f} ({ends})"
+
+
+def missing_intervals(figures: Iterable[Figure]) -> Iterator[Block]:
+    """The reasons, each once, for what has no interval or no value."""
+    reasons = list(dict.fromkeys(figure.reason for figure in figures if figure.reason))
+    if reasons:
+        yield [f"Missing above: {reason}." for reason in reasons]

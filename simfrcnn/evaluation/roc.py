@@ -1,0 +1,163 @@
+"""How do sensitivity and specificity trade off over all thresholds: the ROC curve and its area?
+
+Shapes: U units of one level, M positive and N normal ones, P patients, R rows of bootstrap weights,
+Q heights of a band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.evaluation.bootstrap import Statistic, ratio
+from simfrcnn.evaluation.case import KnownUnits, Units
+from simfrcnn.evaluation.delong import auc_interval
+from simfrcnn.evaluation.results import Curve
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+ROC_GRID = np.arange(101) / 100
+"""Where the band round a ROC curve is drawn, in 1 - specificity."""
+
+
+def roc_statistic(units: Units, *, with_band: bool = False) -> Statistic:
+    """AUC, and the sensitivity at every specificity of :data:`ROC_GRID` for a band.
+
+    Units of unknown truth are left out. The interval of the AUC does not come from the bootstrap
+    (see :func:`~simfrcnn.evaluation.delong.auc_interval`); the band does.
+    """
+    known = units.known()
+    ranking = _Ranking.of(known)
+    key = f"{units.level}/auc"
+
+    def compute(weights: FloatArray) -> FloatArray:
+        called = ranking.called(weights)
+        auc = ranking.auc(called)[:, None]
+        return np.hstack([auc, ranking.sensitivity(called, ROC_GRID)]) if with_band else auc
+
+    return Statistic(
+        keys=(key,),
+        compute=compute,
+        n={key: units.n},
+        why_undefined={key: f"needs a positive and a normal {units.level}; {units.found}"},
+        intervals={key: partial(auc_interval, *known)},
+        bands={f"roc/{units.level}": ROC_GRID} if with_band else {},
+    )
+
+
+def auc_function(
+    patients: IntArray, scores: FloatArray, is_positive: BoolArray
+) -> Callable[[FloatArray], FloatArray]:
+    """The area under the ROC curve as a function of weights (R, P) -> (R,).
+
+    It is the part of (positive, normal) pairs in which the positive unit scores higher; a tie
+    counts half. NaN without positives or without normals.
+
+    Reference:
+        Mann and Whitney 1947; Bamber 1975 (equality with the trapezoidal area).
+    """
+    ranking = _Ranking.of(KnownUnits(patients, scores, is_positive))
+    return lambda weights: ranking.auc(ranking.called(weights))
+
+
+def roc_curve(units: Units) -> Curve:
+    """Sensitivity against 1 - specificity at every score; empty if one kind is missing."""
+    _, scores, is_positive = units.known()
+    if not is_positive.any() or is_positive.all():
+        return Curve((), (), ())
+    levels = np.unique(scores)[::-1]
+    positives, normals = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
+    sensitivity = 1 - np.searchsorted(positives, levels, side="left") / len(positives)
+    one_minus_specificity = 1 - np.searchsorted(normals, levels, side="left") / len(normals)
+    return Curve(
+        tuple(levels.tolist()), tuple(one_minus_specificity.tolist()), tuple(sensitivity.tolist())
+    )
+
+
+class _Called(NamedTuple):
+    """Weights of the highest units, cumulated: positives (R, 1 + M) and normals (R, 1 + N)."""
+
+    positives: FloatArray
+    normals: FloatArray
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Units by falling score, sorted once for all rows of weights.
+
+    ``positives`` (M,) and ``normals`` (N,) are their patients. For each normal unit: ``n_above``
+    and ``n_reached`` positives score above it, and at or above it; the normals from ``first`` to
+    before ``last`` score as it does.
+    """
+
+    positives: IntArray
+    normals: IntArray
+    n_above: IntArray
+    n_reached: IntArray
+    first: IntArray
+    last: IntArray
+
+    @classmethod
+    def of(cls, known: KnownUnits) -> _Ranking:
+        patients, scores, is_positive = known
+        order = np.argsort(-scores, kind="stable")
+        patients, falling, is_positive = patients[order], -scores[order], is_positive[order]
+        positive, normal = falling[is_positive], falling[~is_positive]
+        return cls(
+            positives=patients[is_positive],
+            normals=patients[~is_positive],
+            n_above=np.searchsorted(positive, normal, side="left"),
+            n_reached=np.searchsorted(positive, normal, side="right"),
+            first=np.searchsorted(normal, normal, side="left"),
+            last=np.searchsorted(normal, normal, side="right"),
+        )
+
+    def called(self, weights: FloatArray) -> _Called:
+        """For rows of weights (R, P)."""
+        return _Called(*(_cumulated(weights[:, own]) for own in (self.positives, self.normals)))
+
+    def auc(self, called: _Called) -> FloatArray:
+        """(R,) the part of pairs that the positive unit wins."""
+        positives, normals = called
+        wins = np.einsum(
+            "rn,rn->r",
+            np.diff(normals),
+            positives[:, self.n_above] + positives[:, self.n_reached],
+        )
+        return ratio(wins / 2, positives[:, -1] * normals[:, -1])
+
+    def sensitivity(self, called: _Called, one_minus_specificity: FloatArray) -> FloatArray:
+        """(R, Q) heights of the ROC curve, its points joined by straight lines; NaN if undefined.
+
+        Where the curve is vertical, the upper end.
+        """
+        heights = np.full((len(called.normals), len(one_minus_specificity)), np.nan)
+        for row, (positives, normals) in enumerate(zip(*called, strict=True)):
+            n_positive, n_normal = positives[-1], normals[-1]
+            if not n_positive or not n_normal:
+                continue
+            # How many normals are called is whole on the points of the curve: undo rounding.
+            n_called = np.round(one_minus_specificity * n_normal, 9)
+            place = np.searchsorted(normals[1:], n_called, side="right")
+            is_inside = place < len(self.normals)
+            own = place[is_inside]
+            start, end = normals[self.first[own]], normals[self.last[own]]
+            low, high = positives[self.n_above[own]], positives[self.n_reached[own]]
+            share = (n_called[is_inside] - start) / (end - start)
+            heights[row] = 1.0
+            heights[row, is_inside] = (low + share * (high - low)) / n_positive
+        return heights
+
+
+def _cumulated(values: FloatArray) -> FloatArray:
+    """(R, 1 + n) sums of the first 0, 1, ... n of values (R, n)."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
