@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "simfrcnn"
-EVERYWHERE = {"errors", "records", "settings", "fields", "files", "version"}
+EVERYWHERE = {"errors", "records", "settings", "fields", "files", "options", "parallel", "version"}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
 # package, or part of one -> (what it may import from simfrcnn, what from outside)
@@ -18,6 +18,8 @@ ALLOWED = {
     "settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
+    "options": (set(), set()),
+    "parallel": (set(), {"cv2", "tqdm"}),
     "version": (set(), set()),
     "structures": (set(), {"torch"}),
     "artifacts": (set(), {"numpy"}),

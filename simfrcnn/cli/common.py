@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from simfrcnn.config import load_config
 from simfrcnn.data import catalog
 from simfrcnn.engines.contract import ENGINES, Engine, load_engine
 from simfrcnn.errors import ConfigError
+from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import MANIFEST
 from simfrcnn.phantom.presets import PRESETS
 
@@ -75,7 +75,7 @@ def make_missing_phantoms(cfg: Any) -> None:
                 preset=folder.name.removeprefix("phantom_"),
                 out=folder,
                 seed=0,
-                workers=os.cpu_count() or 1,
+                workers=available_cores(),
                 overwrite=False,
             )
         )

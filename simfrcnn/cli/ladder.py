@@ -19,6 +19,7 @@ from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.ladder.folders import State, facts_of, state_of
 from simfrcnn.ladder.plan import Run, choose, permute_labels, plan_runs, read_ladder
 from simfrcnn.ladder.processes import Command, run_commands
+from simfrcnn.parallel import available_cores
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,7 +121,7 @@ def _slots(runs: Sequence[Run], n_workers: int | None) -> list[dict[str, str]]:
     shared = {"PYTHONPATH": path}
     on_gpu = {str(run.cfg.MODEL.DEVICE).startswith("cuda") for run in runs}
     if on_gpu != {True}:
-        return [shared] * (n_workers or os.cpu_count() or 1)
+        return [shared] * (n_workers or available_cores())
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -27,7 +27,6 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import AnnotationError, DataError, OutputError
 from simfrcnn.fields import read_prepared
@@ -35,6 +34,7 @@ from simfrcnn.files import write_bytes
 from simfrcnn.images.png import size_of, text_of, with_text
 from simfrcnn.images.preprocess import crop_of, cut_and_resize, hang, moved
 from simfrcnn.images.reading import PREPARED_KEYWORD, START_BYTES, Greys, load_greys
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
 
@@ -102,7 +102,7 @@ def cache_images(
         settings: Depth and size.
         fingerprint: A hash, keyed where the source's dates and sizes must not be guessed from it.
         overwrite: Replace files that are no pictures of an earlier preparation, too.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Returns:
         Records with ``prepared`` set whose path, size, boxes and spacing are the stored picture's.

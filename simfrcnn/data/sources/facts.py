@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.dicom.display import is_raw
 from simfrcnn.dicom.header import Header, read_header
 from simfrcnn.dicom.view import (
@@ -22,6 +21,7 @@ from simfrcnn.dicom.view import (
 )
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.reading import is_dicom, read_image
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
 
 _N_SHOWN = 20
@@ -99,7 +99,7 @@ def facts_of_all(
         paths: Files.
         title: Of the bar.
         skip_unreadable: Whether files may be left out.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         DataError: Files cannot be read and must not be left out, or none can be read.

@@ -28,7 +28,6 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.breasts import doubtful_views
 from simfrcnn.data.sources.facts import Facts, facts_or_problem
 from simfrcnn.data.sources.source import SourceData, listed
@@ -36,6 +35,7 @@ from simfrcnn.data.sources.table import Row, Table, read_table
 from simfrcnn.data.splits import is_malignant
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.reading import find_images
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import (
     Box,
     Finding,
@@ -138,7 +138,7 @@ def read_folder(
         ignored_columns: Columns of the table that are known to be others. Any other unknown one is
             an error: it may be a known one misspelt.
         skip_unreadable: Leave out images that cannot be read, and tell which.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         ConfigError: The choice for benign images does not exist, or a known column is to be left

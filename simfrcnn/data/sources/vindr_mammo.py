@@ -107,7 +107,7 @@ def read_vindr_mammo(
         root: The download, or a folder that holds it.
         malignant_from: The lowest malignant assessment, one of :data:`RULES`.
         skip_unreadable: Leave out images whose header cannot be read, and tell which.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         ConfigError: The rule does not exist.

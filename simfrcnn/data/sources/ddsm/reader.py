@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from itertools import count, groupby
 from pathlib import Path
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.ddsm.cases import Case, View, find_cases
 from simfrcnn.data.sources.ddsm.overlay import Abnormality, read_overlay
 from simfrcnn.data.sources.films import Film, find_film, has_shape_of
@@ -29,6 +28,7 @@ from simfrcnn.data.sources.malignancy import (
 )
 from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.errors import AnnotationError, DataError
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
 
 CATEGORIES = {1: "malignant", 2: "benign"}
@@ -93,7 +93,7 @@ def read_ddsm(
         root: Volumes or cases, with images as PNG or DICOM beside or below.
         malignant: A rule of :data:`~simfrcnn.data.sources.malignancy.RULES`.
         only_normal: Take the normal cases alone.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         ConfigError: The rule does not exist.
