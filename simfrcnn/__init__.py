@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from simfrcnn.artifacts import read_detections
     from simfrcnn.data.coco import read_coco
     from simfrcnn.dicom.mammogram import read_mammogram
+    from simfrcnn.workflows.prepare import prepare
 
-__all__ = ["__version__", "read_coco", "read_detections", "read_mammogram"]
+__all__ = ["__version__", "prepare", "read_coco", "read_detections", "read_mammogram"]
 
 _HOMES = {
+    "prepare": "simfrcnn.workflows.prepare",
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",

@@ -27,6 +27,10 @@ ALLOWED = {
     "dicom": (set(), {"numpy", "pydicom", "cv2"}),
     "images": ({"dicom", "structures"}, {"numpy", "cv2", "torch"}),
     "data": ({"dicom", "images"}, {"numpy", "cv2", "sklearn", "tqdm"}),
+    "data/sources": (
+        {"data", "dicom", "images"},
+        {"numpy", "cv2", "tqdm", "yaml", "openpyxl", "pycocotools"},
+    ),
     "data/inspect": (
         {"data", "dicom", "images", "training"},
         {"numpy", "cv2", "torch", "sklearn", "matplotlib"},

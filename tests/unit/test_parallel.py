@@ -15,7 +15,7 @@ import pytest
 
 from simfrcnn import parallel
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.parallel import _interrupts_held, available_cores, in_parallel, results_of
+from simfrcnn.parallel import available_cores, in_parallel, interrupts_held, results_of
 
 _SCRIPT = """
 import signal, sys, time
@@ -79,7 +79,7 @@ def test_an_interrupt_while_processes_are_started_is_not_lost() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
     def interrupted() -> None:
-        with _interrupts_held():
+        with interrupts_held():
             signal.raise_signal(signal.SIGINT)
             arrived.append("not yet")
 

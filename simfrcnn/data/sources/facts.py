@@ -13,6 +13,7 @@ from pathlib import Path
 
 from simfrcnn.dicom.display import is_raw
 from simfrcnn.dicom.header import Header, read_header
+from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
     has_burned_in_text,
     laterality_of,
@@ -20,7 +21,7 @@ from simfrcnn.dicom.view import (
     view_position_of,
 )
 from simfrcnn.errors import DataError, DicomError
-from simfrcnn.images.reading import is_dicom, read_image
+from simfrcnn.images.reading import is_dicom, prepared_of, read_image
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
 
@@ -32,7 +33,8 @@ class Facts:
     """Size in pixels and, of DICOM files, whose view it is; None is what the file does not say.
 
     ``pixel_spacing_mm`` is (row, column), at the detector. ``is_raw`` is FOR PROCESSING;
-    ``has_burned_in_text`` is what Burned In Annotation (0028,0301) says.
+    ``has_burned_in_text`` is what Burned In Annotation (0028,0301) says; ``not_screening`` is why
+    the picture is no screening view. ``is_prepared`` is whether `prepare-data` made the file.
     """
 
     height: int
@@ -46,6 +48,9 @@ class Facts:
     model_name: str | None = None
     is_raw: bool = False
     has_burned_in_text: bool = False
+    sop_instance_uid: str | None = None
+    not_screening: str | None = None
+    is_prepared: bool = False
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -65,7 +70,8 @@ def facts_of(path: Path) -> Facts:
         DataError: The file cannot be read, or a DICOM file states no size.
     """
     if not is_dicom(path):
-        return Facts(*read_image(path).shape)
+        height, width = read_image(path).shape
+        return Facts(height, width, is_prepared=prepared_of(path) is not None)
     with warnings.catch_warnings():
         # pydicom warns of values that break the standard; a warning could show a patient's.
         warnings.simplefilter("ignore")
@@ -135,4 +141,6 @@ def _facts(header: Header) -> Facts:
         model_name=header.text("ManufacturerModelName"),
         is_raw=is_raw(header),
         has_burned_in_text=has_burned_in_text(header),
+        sop_instance_uid=header.text("SOPInstanceUID"),
+        not_screening=not_screening_of(header),
     )

@@ -23,10 +23,11 @@ from simfrcnn.data.sources.malignancy import (
     DEFAULT_RULE,
     RULES,
     category_by,
+    malignant_option,
     pathology_of,
     require_rule,
 )
-from simfrcnn.data.sources.source import SourceData, listed
+from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
@@ -34,6 +35,13 @@ from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
 CATEGORIES = {1: "malignant", 2: "benign"}
 REFERENCE = "Heath et al. (2001), Proc. Fifth International Workshop on Digital Mammography"
 _ONLY_LJPEG = "only .LJPEG"
+
+
+@dataclass(frozen=True)
+class DdsmOptions:
+    """What only this set can be asked for."""
+
+    malignant: str = malignant_option()
 
 
 @dataclass(frozen=True)
@@ -315,3 +323,14 @@ def _notes(cases: Sequence[Case], seen: Sequence[_Seen], malignant: str) -> tupl
             [s.item.name for s in seen if s.scale not in {None, (1, 1)}],
         ),
     )
+
+
+SOURCE = Source(
+    name="ddsm",
+    help="DDSM, the original: 2,620 cases of four films, with normal ones",
+    root_help="volumes or cases with their .ics files, and the films as PNG or DICOM",
+    options=DdsmOptions,
+    read=lambda root, options, how: read_ddsm(
+        root, malignant=options.malignant, n_workers=how.n_workers
+    ),
+)
