@@ -27,6 +27,7 @@ VERBS = (
     "predict",
     "prepare_data",
     "data",
+    "whois",
     "make_phantoms",
 )
 

@@ -38,7 +38,10 @@ _NUMBER_DIGITS = 13
 """Of an image's number: 52 bits, which every reader of JSON keeps exactly."""
 
 # What an attribute may say as it is: anything else could be a name, a date or a number of a file.
-_PLAIN = re.compile(r"\d{1,3}|[0-6][abc]|[A-D]|yes|no|true|false|unknown|other", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"\d{1,3}|[0-6][abc]|[A-D]|yes|no|true|false|unknown|other|malignant|benign|normal",
+    re.IGNORECASE,
+)
 _VENDORS = {
     "Agfa": r"agfa",
     "Carestream": r"carestream|kodak",

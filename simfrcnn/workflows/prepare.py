@@ -163,20 +163,25 @@ def prepare(
     Example:
         Four pictures with a table beside them, every second one with a malignant finding:
 
-        >>> import tempfile, cv2, numpy as np, simfrcnn
-        >>> root = Path(tempfile.mkdtemp())
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import cv2, numpy, simfrcnn
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> root, out = Path(folder.name, "clinic"), Path(folder.name, "prepared")
+        >>> root.mkdir()
         >>> for name in "abcd":
-        ...     _ = cv2.imwrite(str(root / f"{name}.png"), np.full((64, 48), 90, np.uint8))
+        ...     _ = cv2.imwrite(str(root / f"{name}.png"), numpy.full((64, 48), 90, "uint8"))
         >>> _ = (root / "labels.csv").write_text(
         ...     "file,label,x1,y1,x2,y2,patient\\n"
         ...     "a.png,malignant,8,8,24,30,p1\\nb.png,normal,,,,,p2\\n"
         ...     "c.png,malignant,9,9,20,22,p3\\nd.png,normal,,,,,p4\\n")
-        >>> done = simfrcnn.prepare("folder", root, root.with_suffix(".out"), workers=0,
-        ...     keep_identifiers=True, cache="none", fractions={"train": 0.5, "val": 0.5})
+        >>> done = simfrcnn.prepare("folder", root, out, workers=0, keep_identifiers=True,
+        ...     cache="none", fractions={"train": 0.5, "val": 0.5})
         >>> sorted(path.name for path in done.files.values())
         ['train.json', 'val.json']
         >>> done.counts["train"].n_positive, done.counts["train"].n_normal
         (1, 1)
+        >>> folder.cleanup()
     """
     what = source_named(source)
     root, folder = Path(root), datasets_root() / source if out is None else Path(out)

@@ -14,11 +14,7 @@ def views_per_exam(records: Sequence[ImageRecord]) -> tuple[str, ...]:
     counts = ", ".join(
         f"{n_exams} of {size} image{'s' * (size != 1)}" for size, n_exams in sorted(sizes.items())
     )
-    views = Counter(
-        f"{record.laterality.value if record.laterality else '?'} "
-        f"{record.view_position.value if record.view_position else '?'}"
-        for record in records
-    )
+    views = Counter(_view(record) for record in records)
     missing = {
         "laterality": sum(record.laterality is None for record in records),
         "view": sum(record.view_position is None for record in records),
@@ -30,3 +26,8 @@ def views_per_exam(records: Sequence[ImageRecord]) -> tuple[str, ...]:
         f"views: {', '.join(f'{n} {view}' for view, n in sorted(views.items()))}"
         + (f" ({'; '.join(without)})" if without else ""),
     )
+
+
+def _view(record: ImageRecord) -> str:
+    words = [one.value for one in (record.laterality, record.view_position) if one is not None]
+    return " ".join(words) or "not stated"

@@ -43,12 +43,14 @@ class Finder:
         self._by_place: dict[str, list[Path]] | None = None
         self._by_name: dict[str, list[Path]] = {}
 
+    def exactly_at(self, place: PurePosixPath) -> Sequence[Path]:
+        """The file at a path below the folder, in this very spelling, or none."""
+        path = self._root / place
+        return (path,) if os.path.isfile(path) else ()  # unlike Path.is_file, it takes any name
+
     def at(self, place: PurePosixPath) -> Sequence[Path]:
         """The files at a path below the folder: one, none, or several of equal spelling."""
-        path = self._root / place
-        if os.path.isfile(path):  # unlike Path.is_file, it takes any name
-            return (path,)
-        return self._places().get(readable(str(place)), ())
+        return self.exactly_at(place) or self._places().get(readable(str(place)), ())
 
     def named(self, name: str) -> Sequence[Path]:
         """The files of a name, wherever below the folder."""

@@ -228,7 +228,8 @@ def test_bad_rows(tmp_path: Path, values: dict[str, Any], problem: str) -> None:
 def test_all_bad_rows_are_told_at_once(tmp_path: Path) -> None:
     content = [row(f"{n}.png", "cancer" if n % 2 else "normal", patient="p") for n in range(50)]
     write_table(tmp_path, content)
-    with pytest.raises(AnnotationError, match=r"(?s)50 errors:.*line 2: .*no such file.*line 3: .*'cancer'.*and 30 more"):
+    both = r"(?s)50 errors:.*line 2: .*no such file.*line 3: .*'cancer'.*and 30 more"
+    with pytest.raises(AnnotationError, match=both):
         read(tmp_path)
     with pytest.raises(AnnotationError, match=r"(?s)1 errors:.*1\.png.*no such file"):
         read(

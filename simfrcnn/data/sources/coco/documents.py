@@ -147,10 +147,10 @@ def _document(path: Path) -> dict[str, list[Entry]]:
 
 def _pictures(path: Path, part: str | None, lists: Mapping[str, list[Entry]]) -> list[Picture]:
     names = {}
-    for category in lists["categories"]:
-        if not str(category.get("name") or "").strip():
-            raise AnnotationError(f"{path}: category {category.get('id')!r} has no name")
-        names[_key(path, "category", category.get("id"))] = str(category["name"]).strip()
+    for entry in lists["categories"]:
+        if not str(entry.get("name") or "").strip():
+            raise AnnotationError(f"{path}: category {entry.get('id')!r} has no name")
+        names[_key(path, "category", entry.get("id"))] = str(entry["name"]).strip()
     _require_unique(path, "category", [c.get("id") for c in lists["categories"]])
     ids = [image.get("id") for image in lists["images"]]
     _require_unique(path, "image", ids)

@@ -23,17 +23,19 @@ def places_of(pictures: Sequence[Picture], root: Path, images: Path | None) -> l
     Raises:
         DataError: Files are missing or cannot be told apart, or one is listed twice; all are named.
     """
-    folders = [images] if images else _folders(root, pictures)
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; give that of the images (--images)")
-    finders = [Finder(folder) for folder in folders]
+    finders: dict[Path, list[Finder]] = {}
     whole = Finder(images or root)
+    if images and not images.is_dir():
+        raise DataError(f"{images}: no such folder; give that of the images (--images)")
     places: list[Path] = []
     missing: list[str] = []
     several: list[str] = []
     for picture in pictures:
-        found = _files_of(picture, finders, whole)
+        own = finders.get(picture.document)
+        if own is None:
+            folders = [images] if images else _folders(root, picture.document.parent)
+            own = finders[picture.document] = [Finder(folder) for folder in folders]
+        found = _files_of(picture, own, whole)
         if len(found) == 1:
             places.append(found[0].absolute())
         elif found:
@@ -41,15 +43,14 @@ def places_of(pictures: Sequence[Picture], root: Path, images: Path | None) -> l
         else:
             missing.append(picture.file_name)
     if missing or several:
-        raise DataError(_message(folders, len(pictures), missing, several))
+        raise DataError(_message(images or root, len(pictures), missing, several))
     _require_once(pictures, places)
     return places
 
 
-def _folders(root: Path, pictures: Sequence[Picture]) -> list[Path]:
-    """Where file names can begin: the annotation files' folders, the root, `images` beside."""
-    own = [picture.document.parent for picture in pictures]
-    folders = [*own, root, *(folder.parent for folder in own if folder != root)]
+def _folders(root: Path, own: Path) -> list[Path]:
+    """Where a file name can begin: the annotation file's folder, that around it, `images`."""
+    folders = [own, *([own.parent] if own.absolute() != root else []), root]
     beside = [folder / name for folder in folders for name in ("images", "Images")]
     return list(dict.fromkeys(f for f in (*folders, *beside) if f.is_dir()))
 
@@ -57,20 +58,19 @@ def _folders(root: Path, pictures: Sequence[Picture]) -> list[Path]:
 def _files_of(picture: Picture, finders: Sequence[Finder], whole: Finder) -> Sequence[Path]:
     place = normal_place(picture.file_name)
     if place is not None:
-        for finder in finders:
-            if found := finder.at(place):
-                return found
+        for look in (Finder.exactly_at, Finder.at):  # the second walks through the folder
+            for finder in finders:
+                if found := look(finder, place):
+                    return found
     return whole.named(PurePosixPath(picture.file_name.replace("\\", "/")).name)
 
 
-def _message(
-    folders: Sequence[Path], n_images: int, missing: Sequence[str], several: Sequence[str]
-) -> str:
+def _message(folder: Path, n_images: int, missing: Sequence[str], several: Sequence[str]) -> str:
     parts = []
     if missing:
         parts.append(
-            f"{len(missing)} of {n_images} images are not there, looked for below "
-            f"{', '.join(map(str, folders))}, also by name: {_shown(missing)}; give their folder "
+            f"{len(missing)} of {n_images} images are not there, looked for below {folder}, also "
+            f"by name: {_shown(missing)}; give their folder "
             "(--images)"
         )
     if several:

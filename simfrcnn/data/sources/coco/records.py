@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ _PATHOLOGIES = ("malignant", "benign")
 class Answers:
     """What the user has said, and what was plain: ``classes`` is category -> class."""
 
+    root: Path
     patient: rules.PatientRule
     pattern: re.Pattern[str] | None
     classes: Mapping[str, str]
@@ -164,7 +166,7 @@ def _record(
 ) -> ImageRecord:
     _require_size(picture, facts)
     named = {} if answers.pattern is None else rules.found_in(answers.pattern, picture) or {}
-    patient = _patient(picture, named, answers)
+    patient = _patient(picture, path, named, answers)
     findings, is_whole = _findings(picture, facts, answers, seen, finding_ids)
     supervision = _supervision(picture, findings, is_whole, answers)
     stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
@@ -199,10 +201,10 @@ def _require_size(picture: Picture, facts: Facts) -> None:
         )
 
 
-def _patient(picture: Picture, named: Mapping[str, str], answers: Answers) -> str:
+def _patient(picture: Picture, path: Path, named: Mapping[str, str], answers: Answers) -> str:
     rule = answers.patient
     if rule.kind == "image":
-        return picture.file_name.replace("\\", "/")
+        return os.path.relpath(path, answers.root)
     return named["patient"] if rule.kind == "from-name" else str(picture.fact(rule.word))
 
 

@@ -161,6 +161,7 @@ def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> A
             + "".join(f"\n  {question}" for question in questions)
         )
     return Answers(
+        root=root,
         patient=patient,
         pattern=pattern,
         classes=mapped,
