@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simfrcnn.settings import EvaluationSettings
     from simfrcnn.workflows.compare import compare
     from simfrcnn.workflows.evaluate import evaluate
+    from simfrcnn.workflows.prepare import prepare
     from simfrcnn.workflows.training import train
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "prepare",
     "read_coco",
     "read_detections",
     "read_mammogram",
@@ -35,6 +37,7 @@ _HOMES = {
     "EvaluationSettings": "simfrcnn.settings",
     "compare": "simfrcnn.workflows.compare",
     "evaluate": "simfrcnn.workflows.evaluate",
+    "prepare": "simfrcnn.workflows.prepare",
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_names", "labels"),
-    *("registry", "version"),
+    *("options", "parallel", "registry", "version"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -24,6 +24,8 @@ ALLOWED = {
     "files": (set(), set()),
     "image_names": (set(), set()),
     "labels": (set(), set()),
+    "options": (set(), set()),
+    "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
     "version": (set(), set()),
     "structures": (set(), {"torch"}),
@@ -32,6 +34,10 @@ ALLOWED = {
     "dicom": (set(), {"numpy", "pydicom", "cv2"}),
     "images": ({"dicom", "structures"}, {"numpy", "cv2", "torch", "PIL"}),
     "data": ({"dicom", "images"}, {"numpy", "cv2", "sklearn", "tqdm"}),
+    "data/sources": (
+        {"data", "dicom", "images"},
+        {"numpy", "cv2", "tqdm", "yaml", "openpyxl", "pycocotools"},
+    ),
     "data/inspect": (
         {"data", "dicom", "images", "training"},
         {"numpy", "cv2", "torch", "sklearn", "matplotlib"},

@@ -45,6 +45,7 @@ VERBS = {
         "Prepare a public data set: its own files -> COCO annotation files, split by patient."
     ),
     "data": "Check a data set before it trains or tests, or show what is in it.",
+    "whois": "Say which patient, study or file a pseudonym stands for (from the private id map).",
     "export": "Write a model as one file for inference, without what only a training needs.",
     "show": "Show what a model file says of itself: its card, operating points, and what it lacks.",
     "make-phantoms": "Write a data set of synthetic mammograms (DICOM and COCO files).",

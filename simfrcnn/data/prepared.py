@@ -24,9 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import AnnotationError, DataError, OutputError
 from simfrcnn.fields import read_prepared
@@ -34,6 +34,7 @@ from simfrcnn.files import write_bytes
 from simfrcnn.images.png import PREPARED_KEYWORD, START_BYTES, encode_png, size_of, text_of
 from simfrcnn.images.preprocess import crop_of, cut_and_resize, hang, moved
 from simfrcnn.images.reading import Greys, load_greys
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
 
@@ -47,12 +48,14 @@ class CacheSettings:
 
     ``bits`` is 8 (what training reads, exactly) or 16 (finer grey for other uses, within one level
     of 255). ``as_input`` are the settings that training will ask for; None stores whole images.
-    ``dicom`` is what is read although it is refused by default.
+    ``dicom`` is what is read although it is refused by default. ``inverted`` says that the source's
+    pictures are negatives, whose greys are turned round.
     """
 
     bits: int = 8
     as_input: InputSettings | None = field(default_factory=InputSettings)
     dicom: DicomOptions = STRICT
+    inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def cache_images(
         settings: Depth and size.
         fingerprint: A hash, keyed where the source's dates and sizes must not be guessed from it.
         overwrite: Replace files that are no pictures of an earlier preparation, too.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Returns:
         Records with ``prepared`` set whose path, size, boxes and spacing are the stored picture's.
@@ -182,10 +185,10 @@ def _content(
     greys: Greys, boxes: Sequence[Box], settings: CacheSettings
 ) -> tuple[NDArray[Any], Prepared]:
     """The pixels to store (h', w') in the depth that is asked for, and how they were made."""
-    in_8_bit, frame = hang(greys.as_uint8(), greys.flips)
+    in_8_bit, frame = hang(_turned(greys.as_uint8(), settings), greys.flips)
     pixels: NDArray[Any] = in_8_bit
     if settings.bits == 16:
-        pixels, _ = hang(greys.as_uint16(), greys.flips)
+        pixels, _ = hang(_turned(greys.as_uint16(), settings), greys.flips)
     height, width = greys.shape
     wanted = settings.as_input
     crop = (0, 0, width, height) if wanted is None else crop_of(in_8_bit, wanted)
@@ -203,6 +206,11 @@ def _content(
         offset_y=frame.offset_y,
         as_input=wanted,
     )
+
+
+def _turned(pixels: NDArray[Any], settings: CacheSettings) -> NDArray[Any]:
+    """The pixels, or, of negatives, what they are negatives of."""
+    return np.iinfo(pixels.dtype).max - pixels if settings.inverted else pixels
 
 
 def _holds(crop: tuple[int, int, int, int], box: Box) -> bool:
@@ -243,9 +251,10 @@ def _made_from(record: ImageRecord, settings: CacheSettings) -> str:
     status = record.path.stat()
     sides = list(zip(*(finding.box for finding in record.findings), strict=True))
     extent = [*map(min, sides[:2]), *map(max, sides[2:])]
-    return json.dumps(
-        [PIXELS_VERSION, status.st_size, status.st_mtime_ns, extent, dataclasses.asdict(settings)]
-    )
+    how = dataclasses.asdict(settings)
+    if not settings.inverted:  # pictures of before there was the choice stay up to date
+        del how["inverted"]
+    return json.dumps([PIXELS_VERSION, status.st_size, status.st_mtime_ns, extent, how])
 
 
 def _read_earlier(target: Path, *, overwrite: bool) -> _Earlier | None:

@@ -20,7 +20,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ _NUMBER_DIGITS = 13
 """Of an image's number: 52 bits, which every reader of JSON keeps exactly."""
 
 # What an attribute may say as it is: anything else could be a name, a date or a number of a file.
-_PLAIN = re.compile(r"\d{1,3}|[0-6][abc]|[A-D]|yes|no|true|false|unknown|other", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"\d{1,3}|[0-6][abc]|[A-D]|yes|no|true|false|unknown|other|malignant|benign|normal",
+    re.IGNORECASE,
+)
 _VENDORS = {
     "Agfa": r"agfa",
     "Carestream": r"carestream|kodak",
@@ -186,20 +190,28 @@ def read_or_make_key(path: Path) -> tuple[bytes, bool]:
     return key, True
 
 
-def write_id_map(path: Path, pseudonyms: Pseudonyms) -> None:
+def write_id_map(path: Path, pseudonyms: Pseudonyms, root: Path | None = None) -> None:
     """Write what every pseudonym stands for, readable by its owner only; older entries stay.
+
+    Args:
+        path: The id map.
+        pseudonyms: With every identifier that was asked for.
+        root: The folder below which the images lie, so that :func:`find_pseudonym` gives paths.
 
     Raises:
         ConfigError: There is another file, or an id map by another key.
         OutputError: The file cannot be written.
     """
-    sources = _read_id_map(path, pseudonyms.key_id)
+    earlier = _read_id_map(path, pseudonyms.key_id)
+    sources: dict[str, dict[str, str]] = dict(earlier.get("sources", {}))
+    roots = {*earlier.get("roots", ()), *([str(root.absolute())] if root else [])}
     for kind, entries in pseudonyms.sources().items():
         sources[kind] = dict(sorted({**sources.get(kind, {}), **entries}.items()))
     content = {
         "schema": _SCHEMA,
         "note": "leads from pseudonyms to patients: keep it where only you can read it",
         "key_id": pseudonyms.key_id,
+        **({"roots": sorted(roots)} if roots else {}),
         "sources": sources,
     }
     with writing(path, private=True) as temporary:
@@ -266,19 +278,73 @@ def _read_key(path: Path) -> bytes:
     return bytes.fromhex(text)
 
 
-def _read_id_map(path: Path, key_id: str) -> dict[str, dict[str, str]]:
+def _read_id_map(path: Path, key_id: str | None = None) -> dict[str, Any]:
+    """The content of an id map, by this key if one is given; nothing where there is no file."""
     if not path.exists():
         return {}
     try:
         content: Any = json.loads(path.read_bytes().decode("utf-8", errors="surrogateescape"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"the id map {path} cannot be read ({type(error).__name__})") from error
-    if not isinstance(content, Mapping) or content.get("schema") != _SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
         raise ConfigError(f"{path} is no id map of this version; give another --id-map")
-    if content.get("key_id") != key_id:
+    if key_id is not None and content.get("key_id") != key_id:
         raise ConfigError(
             f"the id map {path} was made with another key: give that key (--key-file), or another "
             "--id-map"
         )
-    sources: dict[str, dict[str, str]] = content["sources"]
-    return sources
+    return content
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a pseudonym stands for: its kind, the identifier, and the file of an image if known."""
+
+    pseudonym: str
+    kind: str
+    identifier: str
+    path: Path | None
+    id_map: Path
+
+
+def id_maps() -> list[Path]:
+    """All id maps in the private folder."""
+    return sorted((private_folder() / "id_maps").glob("*.json"))
+
+
+def find_pseudonym(id_map: Path, pseudonym: str) -> list[Source]:
+    """What a pseudonym stands for by one id map; nothing if it is not there.
+
+    Args:
+        id_map: A file of :func:`write_id_map`.
+        pseudonym: As it stands in a file (`patient-...`, an image's number), or a picture's name.
+
+    Raises:
+        ConfigError: The file is no id map, or cannot be read.
+    """
+    if not id_map.exists():
+        raise ConfigError(f"the id map {id_map} does not exist")
+    content = _read_id_map(id_map)
+    roots = [Path(root) for root in content.get("roots", ())]
+    return [
+        Source(name, kind, entries[name], _path_of(kind, entries[name], roots), id_map)
+        for kind, entries in content["sources"].items()
+        for name in dict.fromkeys(_spellings(pseudonym))
+        if name in entries
+    ]
+
+
+def _spellings(pseudonym: str) -> list[str]:
+    """As the map has it: a text, a picture's name without ending, or a number in hexadecimal."""
+    stem = Path(pseudonym.strip()).name.partition(".")[0]
+    numbers = [name_of_image(int(stem))] if stem.isascii() and stem.isdecimal() else []
+    return [stem, *numbers]
+
+
+def _path_of(kind: str, identifier: str, roots: Sequence[Path]) -> Path | None:
+    """The file of an image: of several folders the one in which it is there."""
+    if kind != "image":
+        return None
+    paths = [root / identifier for root in roots]
+    there = [path for path in paths if path.exists()] or paths
+    return there[0] if len(there) == 1 else None

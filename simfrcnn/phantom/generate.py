@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -26,6 +22,7 @@ import pydicom
 
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import sha256_of, write_bytes, write_json
+from simfrcnn.parallel import results_of
 from simfrcnn.phantom.annotations import annotation_file
 from simfrcnn.phantom.dicom_writer import dicom_bytes, instance_uid
 from simfrcnn.phantom.exams import VIEWS_OF_EXAM, PhantomExam, draw_exams
@@ -74,6 +71,7 @@ def generate(
 
     Raises:
         ConfigError: ``n_workers`` or ``seed`` is out of range.
+        DataError: A process was killed.
         OutputError: ``folder`` holds something else, or cannot be written.
     """
     if n_workers < 1:
@@ -163,50 +161,24 @@ def _write_images(
     """Write (or keep) every image; give the SHA-256 of each by file name."""
     hashes: dict[str, str] = {}
     n_images = len(exams) * len(VIEWS_OF_EXAM)
-    with _mapping(n_workers) as apply:
-        for written in apply(partial(_write_exam, preset, seed, folder), exams):
+    write = partial(_write_exam, preset, seed, folder)
+    with _one_thread():
+        for written in results_of(write, exams, title="phantoms", n_workers=n_workers, chunk=1):
             hashes.update(written)
             if progress:
                 progress(len(hashes), n_images)
     return hashes
 
 
-_Exam = PhantomExam
-_Map = Callable[[Callable[[_Exam], dict[str, str]], Sequence[_Exam]], Iterable[dict[str, str]]]
-
-
 @contextmanager
-def _mapping(n_workers: int) -> Iterator[_Map]:
-    """A map function over ``n_workers`` processes, in no particular order.
-
-    Processes are spawned, not forked: a caller may hold threads (OpenCV, torch) that do not survive
-    a fork.
-    """
-    if n_workers == 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            yield map
-        finally:
-            cv2.setNumThreads(threads)
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(n_workers, initializer=_start_worker) as pool:
-        yield pool.imap_unordered
-
-
-def _start_worker() -> None:
-    """One thread per process; Ctrl-C is the parent's business; no worker outlives its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _one_thread() -> Iterator[None]:
+    """OpenCV's: the bytes must not depend on how many it would take."""
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _write_exam(preset: Preset, seed: int, folder: Path, exam: PhantomExam) -> dict[str, str]:

@@ -20,6 +20,7 @@ from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.ladder.folders import State, facts_of, state_of
 from simfrcnn.ladder.plan import Run, choose, permute_labels, plan_runs, read_ladder
 from simfrcnn.ladder.processes import Command, run_commands
+from simfrcnn.parallel import available_cores
 from simfrcnn.workflows.phantoms import make_missing_phantoms
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def slots_for(runs: Sequence[Run], n_workers: int | None) -> list[dict[str, str]
     shared = {"PYTHONPATH": path}
     on_gpu = {str(run.cfg.MODEL.DEVICE).startswith("cuda") for run in runs}
     if on_gpu != {True}:
-        return [shared] * (n_workers or os.cpu_count() or 1)
+        return [shared] * (n_workers or available_cores())
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

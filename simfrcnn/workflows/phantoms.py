@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from simfrcnn.data import catalog
+from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import MANIFEST, generate
 from simfrcnn.phantom.presets import PRESETS
 
@@ -33,7 +33,7 @@ def make_missing_phantoms(cfg: Any) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            generate(preset, folder, seed=0, n_workers=os.cpu_count() or 1, progress=show)
+            generate(preset, folder, seed=0, n_workers=available_cores(), progress=show)
 
 
 def _missing_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]:

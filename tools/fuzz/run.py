@@ -18,9 +18,9 @@ from pathlib import Path
 from fuzz.guard import GOOD, Limits, Outcome, open_guarded, tally_of
 from fuzz.mutations import Seed, make_case
 from fuzz.seeds import own_seeds, seeds_of
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.errors import ConfigError
 from simfrcnn.files import write_bytes
+from simfrcnn.parallel import in_parallel
 
 _BATCH = 50
 _N_SHOWN = 20

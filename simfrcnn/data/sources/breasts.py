@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from simfrcnn.data.splits import is_malignant
-from simfrcnn.records import ImageRecord, Supervision
+from simfrcnn.records import ImageRecord, Laterality, Supervision
 
 
 def doubtful_views(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
@@ -31,3 +31,24 @@ def without_doubtful(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
         else record
         for record in records
     )
+
+
+def without_guesses(records: Sequence[ImageRecord], guessed: Collection[int]) -> list[ImageRecord]:
+    """Images that count as normal by an option, not by word, are ``image_label`` beside a cancer.
+
+    Args:
+        records: All images; beside is the same exam, and not certainly the other breast.
+        guessed: Ids of the images that an option made normal.
+    """
+    cancers = {
+        (record.exam_id, side)
+        for record in records
+        if is_malignant(record)
+        for side in ((record.laterality, None) if record.laterality else (*Laterality, None))
+    }
+    return [
+        replace(record, supervision=Supervision.IMAGE_LABEL)
+        if record.image_id in guessed and (record.exam_id, record.laterality) in cancers
+        else record
+        for record in records
+    ]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.dicom.display import is_raw
 from simfrcnn.dicom.header import Header, read_header
+from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
     has_burned_in_text,
     laterality_of,
@@ -22,7 +22,8 @@ from simfrcnn.dicom.view import (
 )
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.finding import is_dicom
-from simfrcnn.images.reading import read_image
+from simfrcnn.images.reading import prepared_of, read_image
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
 
 _N_SHOWN = 20
@@ -33,7 +34,8 @@ class Facts:
     """Size in pixels and, of DICOM files, whose view it is; None is what the file does not say.
 
     ``pixel_spacing_mm`` is (row, column), at the detector. ``is_raw`` is FOR PROCESSING;
-    ``has_burned_in_text`` is what Burned In Annotation (0028,0301) says.
+    ``has_burned_in_text`` is what Burned In Annotation (0028,0301) says; ``not_screening`` is why
+    the picture is no screening view. ``is_prepared`` is whether `prepare-data` made the file.
     """
 
     height: int
@@ -47,6 +49,9 @@ class Facts:
     model_name: str | None = None
     is_raw: bool = False
     has_burned_in_text: bool = False
+    sop_instance_uid: str | None = None
+    not_screening: str | None = None
+    is_prepared: bool = False
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -66,7 +71,8 @@ def facts_of(path: Path) -> Facts:
         DataError: The file cannot be read, or a DICOM file states no size.
     """
     if not is_dicom(path):
-        return Facts(*read_image(path).shape)
+        height, width = read_image(path).shape
+        return Facts(height, width, is_prepared=prepared_of(path) is not None)
     with warnings.catch_warnings():
         # pydicom warns of values that break the standard; a warning could show a patient's.
         warnings.simplefilter("ignore")
@@ -100,7 +106,7 @@ def facts_of_all(
         paths: Files.
         title: Of the bar.
         skip_unreadable: Whether files may be left out.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         DataError: Files cannot be read and must not be left out, or none can be read.
@@ -136,4 +142,6 @@ def _facts(header: Header) -> Facts:
         model_name=header.text("ManufacturerModelName"),
         is_raw=is_raw(header),
         has_burned_in_text=has_burned_in_text(header),
+        sop_instance_uid=header.text("SOPInstanceUID"),
+        not_screening=not_screening_of(header),
     )

@@ -34,15 +34,25 @@ def files_below(root: Path) -> Iterator[Path]:
     """Every file below a folder, in a fixed order; hidden ones are left out.
 
     Linked folders are followed, each once.
+
+    Raises:
+        DataError: A folder cannot be opened: what lies in it would be missing without a word.
     """
     visited: set[str] = set()
-    for parent, folders, names in os.walk(root, followlinks=True):
+    for parent, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
         if (real := os.path.realpath(parent)) in visited:
             folders.clear()
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"{error.filename}: cannot be opened ({error.strerror}), so what lies in it would be "
+        "missing: give access to it, or move it away"
+    ) from error
 
 
 def is_image(path: Path) -> bool:

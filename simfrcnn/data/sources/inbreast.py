@@ -23,9 +23,10 @@ from xml.parsers.expat import ExpatError
 from simfrcnn.data.sources.breasts import doubtful_views, without_doubtful
 from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.films import files_below
-from simfrcnn.data.sources.source import SourceData, listed
+from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, read_table
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.options import option
 from simfrcnn.records import (
     Box,
     Finding,
@@ -57,6 +58,22 @@ _COLUMNS = ("laterality", "view", "acquisition date", "file name", "acr", "bi-ra
 _FILE = re.compile(r"(\d+)_([0-9a-z]+)_MG_([LR])_([A-Z]+)_ANON\.dcm", re.IGNORECASE)
 _KIND_OF_NAME = {name: kind for kind, names in KINDS.items() for name in names}
 _SMALLEST_SIDE_PX = 1.0
+
+
+@dataclass(frozen=True)
+class InbreastOptions:
+    """What only this set can be asked for."""
+
+    malignant_from: str = option(
+        DEFAULT_RULE,
+        f"the lowest BI-RADS that is malignant (default: {DEFAULT_RULE})",
+        choices=RULES,
+    )
+    kinds: tuple[str, ...] = option(
+        DEFAULT_KINDS,
+        f"findings that are boxed, of {', '.join(KINDS)} (default: {','.join(DEFAULT_KINDS)})",
+        many="commas",
+    )
 
 
 @dataclass(frozen=True)
@@ -401,3 +418,17 @@ def _boxes(
         n_clipped += box != (x1, y1, x2, y2)
         boxes.append(box)
     return boxes, n_without_extent, n_clipped
+
+
+SOURCE = Source(
+    name="inbreast",
+    help="INbreast: 410 digital mammograms of 115 patients, with outlines",
+    root_help="the release, with INbreast.csv, AllDICOMs and AllXML",
+    options=InbreastOptions,
+    read=lambda root, options, how: read_inbreast(
+        root,
+        malignant_from=options.malignant_from,
+        kinds=options.kinds,
+        skip_unreadable=how.skip_unreadable,
+    ),
+)

@@ -6,8 +6,10 @@ For the sets that come from DDSM: each abnormality has a pathology and a BI-RADS
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from simfrcnn.errors import ConfigError
+from simfrcnn.options import option
 from simfrcnn.records import Pathology
 
 DEFAULT_RULE = "pathology"
@@ -55,3 +57,12 @@ def pathology_of(rule: str, pathologies: Collection[str]) -> Pathology | None:
     if "MALIGNANT" in pathologies:
         return Pathology.MALIGNANT
     return Pathology.BENIGN if pathologies and "UNPROVEN" not in pathologies else None
+
+
+def malignant_option() -> Any:
+    """The option of a set that comes from DDSM: one of :data:`RULES`."""
+    return option(
+        DEFAULT_RULE,
+        "what is malignant: by pathology (default), or by a BI-RADS assessment of 4 or 5",
+        choices=RULES,
+    )

@@ -17,8 +17,9 @@ from itertools import count
 from pathlib import Path
 
 from simfrcnn.data.sources.facts import Facts, facts_of_all
-from simfrcnn.data.sources.source import SourceData, listed
+from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.options import option
 from simfrcnn.records import (
     Box,
     Finding,
@@ -36,6 +37,18 @@ CATEGORIES = {1: "malignant", 2: "benign", 3: "malignant_other"}
 IMAGE_SUFFIXES = (".pgm", ".png")
 _ROW = re.compile(r"mdb(\d{3})\s")
 _FILM = re.compile(r"mdb(\d{3})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class MiasOptions:
+    """What only this set can be asked for."""
+
+    target_classes: tuple[str, ...] = option(
+        ABNORMALITIES,
+        "abnormalities whose malignant findings are the target (default: all; masses only: "
+        "CIRC,SPIC,MISC)",
+        many="commas",
+    )
 
 
 @dataclass(frozen=True)
@@ -268,3 +281,14 @@ def _supervision(rows: Sequence[MiasRow], target_classes: Collection[str]) -> Su
         return Supervision.IMAGE_LABEL
     malignant = {_category(row, target_classes) for row in rows} - {"benign"}
     return Supervision.IMAGE_LABEL if malignant == {"malignant_other"} else Supervision.BOXES
+
+
+SOURCE = Source(
+    name="mias",
+    help="the mini-MIAS database: 322 digitised MLO films",
+    root_help="folder with Info.txt and mdbNNN.pgm or .png",
+    options=MiasOptions,
+    read=lambda root, options, how: read_mias(
+        root, options.target_classes, skip_unreadable=how.skip_unreadable
+    ),
+)

@@ -1,11 +1,13 @@
-"""What does a reader of a public data set give, whatever the set's own files look like?"""
+"""What does a reader of a data set offer and give, whatever the set's own files look like?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.records import ImageRecord
 
 _N_SHOWN = 8
@@ -37,6 +39,47 @@ class SourceData:
             if path.is_relative_to(further):
                 return Path(name) / path.relative_to(further)
         return path.relative_to(root)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How any source is read: what may be left out, on how many processes, by which seed."""
+
+    skip_unreadable: bool = False
+    n_workers: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data set that can be prepared; each reader's file ends with its own.
+
+    Attributes:
+        name: Of the source, such as ``mias``.
+        help: What the set is, in a line.
+        root_help: What its folder must hold.
+        options: A dataclass of :func:`~simfrcnn.options.option`: those that only this set has.
+        read: Folder, options and the way of reading -> its records.
+        publishes_split: The reader sets ``record.split``, and the division can be that one.
+        layouts: Name -> what reorganises a download (folder, new folder, options, way of reading)
+            instead of writing annotation files; gives lines about what it did.
+        layout_options: The options that a layout heeds; others are refused with it.
+        has_public_ids: Its identifiers are published and stay; else they become pseudonyms.
+        dicom_options: What these options allow to be read beyond the ordinary.
+    """
+
+    name: str
+    help: str
+    root_help: str
+    options: type
+    read: Callable[[Path, Any, Reading], SourceData]
+    publishes_split: bool = False
+    layouts: Mapping[str, Callable[[Path, Path, Any, Reading], tuple[str, ...]]] = field(
+        default_factory=dict
+    )
+    layout_options: frozenset[str] = frozenset()
+    has_public_ids: bool = True
+    dicom_options: Callable[[Any], DicomOptions] = lambda _: STRICT
 
 
 def listed(what: str, names: Sequence[str]) -> tuple[str, ...]:

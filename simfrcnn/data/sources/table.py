@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from simfrcnn.errors import AnnotationError, DataError
+from simfrcnn.errors import AnnotationError, ConfigError, DataError
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+Decimal = str | None
+"""What stands before decimals: a point, a comma, or None where each number shows it."""
+_N_SHOWN = 20
+_MANY_ENCODINGS = ("utf-8-sig", "cp1252")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: ``where`` is file and line, ``values`` the stripped text by column name."""
+    """One row: ``where`` is file and line, ``values`` the stripped text by column name.
+
+    ``names`` are the table's own names of columns, for messages, where they are others.
+    """
 
     where: str
     line: int
     values: Mapping[str, str]
+    names: Mapping[str, str] = field(default_factory=dict)
+    decimal: Decimal = "."
 
     def error(self, column: str, legal: str) -> AnnotationError:
         """What is found in a column, and what it should be."""
-        return AnnotationError(f"{self.where}: column '{column}' is {self.get(column)!r}: {legal}")
+        name = self.names.get(column, column)
+        return AnnotationError(f"{self.where}: column '{name}' is {self.get(column)!r}: {legal}")
 
     def get(self, column: str) -> str:
         """The text of a column; empty also where the table lacks it."""
@@ -44,7 +60,7 @@ class Row:
 
     def number(self, column: str) -> float:
         """A finite number."""
-        text = self.get(column)
+        text = self._with_point(column)
         try:
             value = math.nan if "_" in text else float(text)
         except ValueError:
@@ -60,14 +76,30 @@ class Row:
             raise self.error(column, "it must be a whole number of at least 1")
         return int(text)
 
+    def _with_point(self, column: str) -> str:
+        text = self.get(column)
+        if "," not in text or "." in text or self.decimal == ".":
+            return text
+        if self.decimal is None and _THOUSANDS.fullmatch(text):
+            raise self.error(
+                column,
+                "the comma can stand before decimals or after thousands: write numbers without "
+                "thousands' marks, or say `decimal: ','` in a mapping file (--mapping)",
+            )
+        return text.replace(",", ".")
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table and its rows in file order; names of columns are in lower case."""
+    """A table and its rows in file order; names of columns are in lower case.
+
+    ``encoding`` is that of a text file, None of a spreadsheet.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    encoding: str | None = None
 
 
 def read_table(path: Path, required: Sequence[str], *, delimiters: str = ",") -> Table:
@@ -84,42 +116,182 @@ def read_table(path: Path, required: Sequence[str], *, delimiters: str = ",") ->
             another length, or has no row.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            return _table(path, stream.read(), required, delimiters)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
+        text = _bytes_of(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path}: is not UTF-8 text: save the table as CSV, UTF-8") from error
+    return _table(path, _csv_lines(path, text, delimiters), required, delimiters, "utf-8", ".")
+
+
+def read_any_table(
+    path: Path,
+    required: Sequence[str],
+    *,
+    encoding: str | None = None,
+    sheet: str | None = None,
+    decimal: Decimal = None,
+) -> Table:
+    """Read a table as hospitals save it: CSV with comma, semicolon or tab, or an Excel sheet.
+
+    Text is UTF-16 where a byte order mark says so, else UTF-8, else what Windows writes (cp1252);
+    ``Table.encoding`` says which it was.
+
+    Args:
+        path: A text file, or ``.xlsx``.
+        required: Columns that must be there, in lower case.
+        encoding: Of the text, where it is none of these.
+        sheet: Of the workbook; the first by default.
+        decimal: Before decimals, where numbers could be read in two ways.
+
+    Raises:
+        ConfigError: The encoding or the sheet does not exist, or openpyxl is not installed.
+        DataError: The table cannot be opened.
+        AnnotationError: See :func:`read_table`.
+    """
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        return _table(path, _sheet_lines(path, sheet), required, "", None, decimal)
+    if path.suffix.lower() == ".xls":
+        raise DataError(f"{path}: is of old Excel (.xls): save it as .xlsx, or as CSV in UTF-8")
+    text, used = _decoded(path, encoding)
+    return _table(path, _csv_lines(path, text, ",;\t"), required, ",;\t", used, decimal)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _decoded(path: Path, encoding: str | None) -> tuple[str, str]:
+    content = _bytes_of(path)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        for name in (encoding,) if encoding else _MANY_ENCODINGS:
+            try:
+                return content.decode(name), name.removesuffix("-sig")
+            except UnicodeDecodeError:
+                continue
+    except LookupError as error:
+        raise ConfigError(f"encoding {encoding!r} does not exist; for instance cp1250") from error
+    tried = encoding or "UTF-8 or Windows' cp1252"
+    raise AnnotationError(
+        f"{path}: is not text in {tried}: save the table as CSV, UTF-8, or state its `encoding` in "
+        "a mapping file (--mapping)"
+    )
+
+
+def _csv_lines(path: Path, text: str, delimiters: str) -> Iterator[tuple[int, list[str]]]:
+    first = text.partition("\n")[0].strip()
+    stated = first[4:] if first.lower().startswith("sep=") and len(first) == 5 else ""  # Excel's
+    delimiter = stated or max(delimiters, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for values in reader:
+            if not stated or reader.line_num > 1:
+                yield reader.line_num, values
     except csv.Error as error:
         raise AnnotationError(f"{path}: is not a CSV table ({error})") from error
 
 
-def _table(path: Path, text: str, required: Sequence[str], delimiters: str) -> Table:
-    delimiter = max(delimiters, key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    columns = [name.strip().lower() for name in next(reader, [])]
+def _sheet_lines(path: Path, sheet: str | None) -> Iterator[tuple[int, list[str]]]:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: Excel files need openpyxl: pip install 'simfrcnn[xlsx]', or save as CSV"
+        ) from error
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(_bytes_of(path)), read_only=True, data_only=True)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive can break any of its parts
+        raise AnnotationError(f"{path}: is no Excel file ({type(error).__name__})") from error
+    if sheet is not None and sheet not in book.sheetnames:
+        raise ConfigError(f"{path}: has no sheet {sheet!r}; it has {', '.join(book.sheetnames)}")
+    rows = book[sheet or book.sheetnames[0]].iter_rows(values_only=True)
+    width = 0
+    for number, cells in enumerate(rows, start=1):
+        values = [_cell_text(cell) for cell in cells]
+        while values and not values[-1]:
+            values.pop()
+        width = width or len(values)
+        yield number, values + [""] * (width - len(values))
+
+
+def _cell_text(cell: Any) -> str:
+    """A whole number without decimals, a date as ISO writes it, nothing for an empty cell."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
+
+
+def _table(
+    path: Path,
+    lines: Iterator[tuple[int, list[str]]],
+    required: Sequence[str],
+    delimiters: str,
+    encoding: str | None,
+    decimal: Decimal,
+) -> Table:
+    columns = [name.strip().lower() for name in next(lines, (1, []))[1]]
     missing = [name for name in required if name not in columns]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if missing or twice:
         problem = f"has no column {', '.join(missing)}" if missing else f"names {twice[0]!r} twice"
+        between = f", with {' or '.join(map(repr, delimiters))} between them" if delimiters else ""
+        found = f"; its columns are {', '.join(columns)}" if any(columns) else ""
         raise AnnotationError(
             f"{path}: line 1 {problem}; it must name the columns {', '.join(required)}, each "
-            f"once, with {' or '.join(map(repr, delimiters))} between them"
+            f"once{between}{found}"
         )
-    rows = tuple(_rows(path, reader, columns))
+    rows = tuple(_rows(path, lines, columns, decimal))
     if not rows:
         raise AnnotationError(f"{path}: has no row below the names of its columns")
-    return Table(path, tuple(columns), rows)
+    return Table(path, tuple(columns), rows, encoding)
 
 
-def _rows(path: Path, reader: Any, columns: Sequence[str]) -> Iterator[Row]:
-    for values in reader:
+def _rows(
+    path: Path,
+    lines: Iterable[tuple[int, list[str]]],
+    columns: Sequence[str],
+    decimal: Decimal,
+) -> Iterator[Row]:
+    for number, values in lines:
         if not any(value.strip() for value in values):
             continue
-        where = f"{path}: line {reader.line_num}"
+        where = f"{path}: line {number}"
         if len(values) != len(columns):
             raise AnnotationError(
                 f"{where}: {len(values)} values, but line 1 names {len(columns)} columns"
             )
         stripped = (value.strip() for value in values)
-        yield Row(where, reader.line_num, dict(zip(columns, stripped, strict=True)))
+        yield Row(where, number, dict(zip(columns, stripped, strict=True)), decimal=decimal)
+
+
+def each_good(path: Path, items: Iterable[Item], function: Callable[[Item], Value]) -> list[Value]:
+    """``function`` of every item; all that it refuses is said at once.
+
+    Raises:
+        AnnotationError: Names the first of the bad rows, and how many there are.
+    """
+    values: list[Value] = []
+    errors: list[str] = []
+    for item in items:
+        try:
+            values.append(function(item))
+        except AnnotationError as error:
+            errors.append(str(error))
+    require_none(path, errors)
+    return values
+
+
+def require_none(path: Path, errors: Sequence[str], remedy: str = "") -> None:
+    """Raise what is wrong with a file as one error, if anything is."""
+    if not errors:
+        return
+    shown = "".join(f"\n  {error}" for error in errors[:_N_SHOWN])
+    more = f"\n  and {len(errors) - _N_SHOWN} more" if len(errors) > _N_SHOWN else ""
+    raise AnnotationError(f"{path}: {len(errors)} errors{remedy}:{shown}{more}")

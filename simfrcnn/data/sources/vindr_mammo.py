@@ -18,9 +18,10 @@ from pathlib import Path
 
 from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.films import files_below
-from simfrcnn.data.sources.source import SourceData, listed
+from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, read_table
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.options import option
 from simfrcnn.records import (
     Box,
     Finding,
@@ -56,6 +57,18 @@ _OF_IMAGE = (
 )
 """What every row of one image must say alike."""
 _COLUMNS = (*_OF_IMAGE, "image_id", "finding_categories", "finding_birads", *_CORNERS)
+
+
+@dataclass(frozen=True)
+class VindrOptions:
+    """What only this set can be asked for."""
+
+    malignant_from: int = option(
+        DEFAULT_RULE,
+        f"the lowest BI-RADS of a finding that is malignant (default: {DEFAULT_RULE})",
+        choices=RULES,
+        parse=int,
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ def read_vindr_mammo(
         root: The download, or a folder that holds it.
         malignant_from: The lowest malignant assessment, one of :data:`RULES`.
         skip_unreadable: Leave out images whose header cannot be read, and tell which.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         ConfigError: The rule does not exist.
@@ -362,3 +375,18 @@ def _notes(views: Sequence[_View], malignant_from: int) -> tuple[str, ...]:
         "patients are not published: each study counts as one",
         *(f"{number} {what}" for what, number in counts.items() if number),
     )
+
+
+SOURCE = Source(
+    name="vindr_mammo",
+    help="VinDr-Mammo: 5,000 exams of four digital mammograms, with boxes",
+    root_help="the download, with finding_annotations.csv and images",
+    options=VindrOptions,
+    read=lambda root, options, how: read_vindr_mammo(
+        root,
+        malignant_from=options.malignant_from,
+        skip_unreadable=how.skip_unreadable,
+        n_workers=how.n_workers,
+    ),
+    publishes_split=True,
+)

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from simfrcnn.cli.main import main
-from simfrcnn.cli.sources import SOURCES
 from simfrcnn.data.coco import read_coco
+from simfrcnn.data.sources.registry import SOURCES
 from support.canaries import MARK, canary_folder, leaks, write_canary
 
 pytestmark = pytest.mark.data

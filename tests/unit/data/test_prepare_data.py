@@ -15,6 +15,7 @@ from simfrcnn.cli import prepare_data
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError, OutputError
+from simfrcnn.workflows import prepare as workflow
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_all_annotation_files_are_written_or_none(
             raise OSError(errno.ENOSPC, "full")
         return "{}"
 
-    monkeypatch.setattr(prepare_data, "as_json", full_at_the_last)
+    monkeypatch.setattr(workflow, "as_json", full_at_the_last)
     with pytest.raises(OSError, match="full"):
         prepare("--root", films, "--out", out, "--seed", 9, "--overwrite")
     assert {path: path.read_bytes() for path in out.iterdir()} == before

@@ -34,6 +34,38 @@ def test_three_workers_write_the_bytes_of_one(tiny_folder: Path, tmp_path: Path)
     assert hashes(tmp_path / "three") == hashes(tiny_folder)
 
 
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from simfrcnn.errors import DataError
+from simfrcnn.phantom import generate as generating
+from simfrcnn.phantom.presets import PRESETS
+
+if __name__ != "__main__":  # in a process of the run, as the kernel does when memory runs out
+    def render(*words):
+        os.kill(os.getpid(), signal.SIGKILL)
+    generating.render_view = render
+else:
+    try:
+        generating.generate(PRESETS["tiny"], Path(sys.argv[1]), seed=0, n_workers=2)
+    except DataError as error:
+        print(error)
+"""
+
+
+def test_a_killed_worker_ends_the_run_with_an_error(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(_KILLED)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "phantoms: a process was killed" in done.stdout
+    assert (tmp_path / "out" / INCOMPLETE).exists()
+
+
 def test_another_seed_gives_another_data_set(tiny_folder: Path, tmp_path: Path) -> None:
     generate(TINY, tmp_path, seed=1)
     first, second = hashes(tiny_folder), hashes(tmp_path)

@@ -9,8 +9,8 @@ from simfrcnn.data import catalog
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.inspect.checks.measures import ImageMeasures, Task, Unreadable, measure
 from simfrcnn.data.inspect.checks.model import CheckedSet, Collection, Entry
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.errors import AnnotationError, DataError
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import InputSettings
 
@@ -68,7 +68,7 @@ def collect(
         sets: From :func:`read_sets`.
         settings: How images become the network's input.
         read_pixels: False takes what the annotation files say alone, in seconds.
-        n_workers: Processes, as for :func:`simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, as for :func:`simfrcnn.parallel.in_parallel`.
     """
     measures: dict[Path, ImageMeasures | Unreadable] = {}
     if read_pixels:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.errors import OutputError
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 from simfrcnn.training.loading import load_sample

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import DataError
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import DataSettings, InputSettings
 from simfrcnn.training.loading import load_sample
@@ -77,7 +77,7 @@ def measure_inputs(
         records: All records of the training set; those that do not train are left out.
         settings: How images become the network's input.
         classes: The classes whose boxes are trained.
-        n_workers: Processes, as for :func:`simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, as for :func:`simfrcnn.parallel.in_parallel`.
 
     Raises:
         DataError: An image cannot be read, or no image has a box of ``classes``.

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.cbis_ddsm.files import Mask, find_files, find_mask, two_valued
 from simfrcnn.data.sources.cbis_ddsm.reader import files_of, read_rows
 from simfrcnn.data.sources.cbis_ddsm.tables import Abnormality, find_tables
@@ -28,6 +27,7 @@ from simfrcnn.data.sources.source import listed
 from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import copy_file, write_bytes
 from simfrcnn.images.reading import read_image
+from simfrcnn.parallel import in_parallel
 
 OTHER = "Other"
 
@@ -70,7 +70,7 @@ def reorganise(
         tables: The folder with the tables, if not below the root.
         sum_masks: Also write one mask per film, of all its abnormalities: ``..._MASK.png``, 0 and
             255, in the film's size.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         AnnotationError: A table is not understood.

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.cbis_ddsm.files import Files, Mask, find_files, find_mask
 from simfrcnn.data.sources.cbis_ddsm.tables import (
     KINDS,
@@ -40,6 +39,7 @@ from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.reading import read_image
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Finding, ImageRecord, Supervision
 
 CATEGORIES = {1: "malignant", 2: "benign"}
@@ -107,7 +107,7 @@ def read_cbis_ddsm(
         kinds: `mass`, `calc` or both.
         malignant: A rule of :data:`~simfrcnn.data.sources.malignancy.RULES`.
         tables: The folder with the tables, if not below the root.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         ConfigError: A kind or rule does not exist.

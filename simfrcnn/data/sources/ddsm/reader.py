@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from itertools import count, groupby
 from pathlib import Path
 
-from simfrcnn.data.parallel import in_parallel
 from simfrcnn.data.sources.ddsm.cases import Case, View, find_cases
 from simfrcnn.data.sources.ddsm.overlay import Abnormality, read_overlay
 from simfrcnn.data.sources.films import Film, find_film, has_shape_of
@@ -24,16 +23,25 @@ from simfrcnn.data.sources.malignancy import (
     DEFAULT_RULE,
     RULES,
     category_by,
+    malignant_option,
     pathology_of,
     require_rule,
 )
-from simfrcnn.data.sources.source import SourceData, listed
+from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.errors import AnnotationError, DataError
+from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
 
 CATEGORIES = {1: "malignant", 2: "benign"}
 REFERENCE = "Heath et al. (2001), Proc. Fifth International Workshop on Digital Mammography"
 _ONLY_LJPEG = "only .LJPEG"
+
+
+@dataclass(frozen=True)
+class DdsmOptions:
+    """What only this set can be asked for."""
+
+    malignant: str = malignant_option()
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def read_ddsm(
         root: Volumes or cases, with images as PNG or DICOM beside or below.
         malignant: A rule of :data:`~simfrcnn.data.sources.malignancy.RULES`.
         only_normal: Take the normal cases alone.
-        n_workers: Processes, see :func:`~simfrcnn.data.parallel.in_parallel`.
+        n_workers: Processes, see :func:`~simfrcnn.parallel.in_parallel`.
 
     Raises:
         ConfigError: The rule does not exist.
@@ -315,3 +323,14 @@ def _notes(cases: Sequence[Case], seen: Sequence[_Seen], malignant: str) -> tupl
             [s.item.name for s in seen if s.scale not in {None, (1, 1)}],
         ),
     )
+
+
+SOURCE = Source(
+    name="ddsm",
+    help="DDSM, the original: 2,620 cases of four films, with normal ones",
+    root_help="volumes or cases with their .ics files, and the films as PNG or DICOM",
+    options=DdsmOptions,
+    read=lambda root, options, how: read_ddsm(
+        root, malignant=options.malignant, n_workers=how.n_workers
+    ),
+)

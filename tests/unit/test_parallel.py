@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from simfrcnn.data.parallel import _interrupts_held, in_parallel
+from simfrcnn import parallel
+from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.parallel import available_cores, in_parallel, interrupts_held, results_of
 
 _SCRIPT = """
 import signal, sys, time
 from pathlib import Path
-from simfrcnn.data.parallel import in_parallel
+from simfrcnn.parallel import in_parallel
 
 def work(path):
     Path(path).touch()
@@ -77,7 +79,7 @@ def test_an_interrupt_while_processes_are_started_is_not_lost() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
     def interrupted() -> None:
-        with _interrupts_held():
+        with interrupts_held():
             signal.raise_signal(signal.SIGINT)
             arrived.append("not yet")
 
@@ -96,3 +98,47 @@ def test_processes_end_with_a_parent_that_was_killed(folder: Path) -> None:
             timeout=30
         )  # until the last of the group has closed its end of the pipe
     assert not list(folder.glob("*-done"))
+
+
+def _killed_at_three(item: int) -> int:
+    """As the kernel does when memory runs out."""
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_a_killed_process_is_an_error_and_not_a_wait_for_ever() -> None:
+    with pytest.raises(DataError, match=r"t: a process was killed.*fewer processes.*now 2"):
+        list(results_of(_killed_at_three, list(range(9)), title="t", n_workers=2, chunk=1))
+
+
+def test_a_negative_number_of_processes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--workers is -2: give 0"):
+        list(in_parallel(abs, [1], title="t", unit="u", n_workers=-2))
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"a/b/cpu.max": "150000 100000"}, 2),
+        ({"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"a/b/cpu.max": "9900000 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+    ],
+    ids=str,
+)
+def test_cores_are_those_of_the_mask_and_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    monkeypatch.setattr(parallel, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(parallel, "_own_group", lambda: "a/b")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores() == cores

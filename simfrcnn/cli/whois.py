@@ -1,0 +1,33 @@
+"""Say which patient, study or file a pseudonym stands for (from the private id map)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from simfrcnn.workflows.whois import whois
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The pseudonyms, and where to look."""
+    parser.add_argument(
+        "ids",
+        nargs="+",
+        metavar="ID",
+        help="patient-..., exam-..., the number of an image, or the name of its picture",
+    )
+    parser.add_argument(
+        "--id-map",
+        type=Path,
+        metavar="FILE",
+        help="the id map to ask (default: all in the private folder)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line for each identifier: kind, what it stands for, and the map that says so."""
+    for one in args.ids:
+        for source in whois(one, args.id_map):
+            stands_for = source.path or source.identifier
+            print(f"{source.pseudonym}  {source.kind}  {stands_for}  ({source.id_map})")
+    return 0

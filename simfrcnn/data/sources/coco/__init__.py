@@ -1,0 +1,1 @@
+"""Plain COCO files, as annotation tools and converters write them."""

@@ -1,0 +1,321 @@
+"""How do entries, files and the user's answers become records?"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from simfrcnn import fields
+from simfrcnn.data.sources.breasts import without_guesses
+from simfrcnn.data.sources.coco import boxes, rules
+from simfrcnn.data.sources.coco.classes import IGNORE
+from simfrcnn.data.sources.coco.documents import Picture
+from simfrcnn.data.sources.facts import Facts
+from simfrcnn.data.sources.source import listed
+from simfrcnn.data.sources.table import each_good
+from simfrcnn.errors import AnnotationError
+from simfrcnn.records import (
+    Box,
+    Finding,
+    ImageRecord,
+    Laterality,
+    Pathology,
+    Supervision,
+    ViewPosition,
+)
+
+_PATHOLOGIES = ("malignant", "benign")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the user has said, and what was plain: ``classes`` is category -> class."""
+
+    root: Path
+    patient: rules.PatientRule
+    pattern: re.Pattern[str] | None
+    classes: Mapping[str, str]
+    unboxed: Supervision | None
+    crowds_are_boxes: bool
+    units: str
+    attributes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The records, and notes of what was left out, clipped or guessed."""
+
+    records: tuple[ImageRecord, ...]
+    notes: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+@dataclass
+class _Seen:
+    """What there is to say afterwards: file names, or counts."""
+
+    clipped: list[str] = field(default_factory=list)
+    without_box: list[str] = field(default_factory=list)
+    guessed: set[int] = field(default_factory=set)
+    n_crowd: int = 0
+
+
+def records_of(
+    pictures: Sequence[Picture],
+    places: Sequence[Path],
+    found: Sequence[Facts | None],
+    answers: Answers,
+    *,
+    all_views: bool,
+) -> Made:
+    """One record for each image that can be read and, if so asked, is a screening view.
+
+    Raises:
+        AnnotationError: Entries are bad; all are named at once.
+    """
+    seen, finding_ids = _Seen(), count(1)
+    kept: list[tuple[Picture, Path, Facts]] = []
+    unreadable: list[str] = []
+    other_views: Counter[str] = Counter()
+    copies: list[str] = []
+    first_of: dict[str, Picture] = {}
+    for picture, path, facts in zip(pictures, places, found, strict=True):
+        if facts is None:
+            unreadable.append(picture.file_name)
+        elif facts.not_screening is not None and not all_views:
+            other_views[facts.not_screening] += 1
+        elif _is_copy(picture, facts, first_of):
+            copies.append(picture.file_name)
+        else:
+            kept.append((picture, path, facts))
+    made = each_good(
+        pictures[0].document,
+        list(enumerate(kept, start=1)),
+        lambda item: _record(item[0], *item[1], answers, seen, finding_ids),
+    )
+    records = without_guesses(made, seen.guessed)
+    n_beside = sum(
+        new.supervision is not old.supervision for new, old in zip(records, made, strict=True)
+    )
+    notes = (
+        *(
+            f"{n} pictures left out (--all-views keeps them): {reason}"
+            for reason, n in other_views.items()
+        ),
+        *listed("further copies of one SOP instance, left out", copies),
+        *(_crowd_note(seen, answers) if seen.n_crowd else ()),
+        *listed("boxes clipped to their image, of", seen.clipped),
+        *listed("findings have no usable box, so their image is image_label:", seen.without_box),
+        *(
+            (
+                f"{n_beside} images without boxes are not taken as normal, but as image_label: "
+                "another view of the exam, not certainly of the other breast, has a cancer",
+            )
+            if n_beside
+            else ()
+        ),
+    )
+    return Made(tuple(records), notes, tuple(unreadable))
+
+
+def _is_copy(picture: Picture, facts: Facts, first_of: dict[str, Picture]) -> bool:
+    """Whether another entry's file is the same DICOM object.
+
+    Raises:
+        AnnotationError: The two have other boxes.
+    """
+    uid = facts.sop_instance_uid
+    if uid is None or (first := first_of.setdefault(uid, picture)) is picture:
+        return False
+    if _drawn(first) != _drawn(picture):
+        raise AnnotationError(
+            f"{picture.where} and {first.where} are one SOP instance (SOP Instance UID "
+            "(0008,0018)), and their boxes differ: keep one"
+        )
+    return True
+
+
+def _drawn(picture: Picture) -> list[tuple[str, str]]:
+    return sorted((one.category, repr(one.entry.get("bbox"))) for one in picture.drawn)
+
+
+def _crowd_note(seen: _Seen, answers: Answers) -> tuple[str, ...]:
+    what = (
+        "taken as boxes like others (--crowd leave keeps them as crowds)"
+        if answers.crowds_are_boxes
+        else "left as crowds: they do not train"
+    )
+    return (f"{seen.n_crowd} annotations have iscrowd 1: {what}",)
+
+
+def _record(
+    number: int,
+    picture: Picture,
+    path: Path,
+    facts: Facts,
+    answers: Answers,
+    seen: _Seen,
+    finding_ids: Any,
+) -> ImageRecord:
+    _require_size(picture, facts)
+    named = {} if answers.pattern is None else rules.found_in(answers.pattern, picture) or {}
+    patient = _patient(picture, path, named, answers)
+    findings, is_whole = _findings(picture, facts, answers, seen, finding_ids)
+    supervision = _supervision(picture, findings, is_whole, answers)
+    stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
+    if stated is None and not findings and supervision is Supervision.NORMAL:
+        seen.guessed.add(number)
+    return ImageRecord(
+        image_id=number,
+        file_name=path.name,
+        path=path,
+        height=facts.height,
+        width=facts.width,
+        patient_id=patient,
+        exam_id=_exam(picture, patient, named, facts),
+        supervision=supervision,
+        laterality=_side(picture, named, facts),
+        view_position=_view(picture, named, facts),
+        pixel_spacing_mm=_spacing(picture) or facts.pixel_spacing_mm,
+        pathology=fields.enum_member(picture.where, picture.entry, "pathology", Pathology)
+        or _pathology(findings, supervision),
+        split=picture.part,
+        findings=findings,
+        attributes={**_attributes(picture, answers), **facts.attributes},
+    )
+
+
+def _require_size(picture: Picture, facts: Facts) -> None:
+    stated = (picture.entry.get("height"), picture.entry.get("width"))
+    if any(stated) and tuple(stated) != (facts.height, facts.width):
+        raise AnnotationError(
+            f"{picture.where}: states {stated[0]} x {stated[1]} pixels (height x width), its file "
+            f"has {facts.height} x {facts.width}: the boxes belong to another version of the image"
+        )
+
+
+def _patient(picture: Picture, path: Path, named: Mapping[str, str], answers: Answers) -> str:
+    rule = answers.patient
+    if rule.kind == "image":
+        return os.path.relpath(path, answers.root)
+    return named["patient"] if rule.kind == "from-name" else str(picture.fact(rule.word))
+
+
+def _exam(picture: Picture, patient: str, named: Mapping[str, str], facts: Facts) -> str:
+    if "exam" in named:
+        return f"{patient}/{named['exam']}"
+    if (stated := picture.fact("exam_id")) is not None:
+        return str(stated)
+    return f"{patient}/{facts.exam_id}" if facts.exam_id else patient
+
+
+def _side(picture: Picture, named: Mapping[str, str], facts: Facts) -> Laterality | None:
+    if "laterality" in named:
+        return Laterality(named["laterality"])
+    stated = picture.fact("laterality")
+    if stated is None:
+        return facts.laterality
+    return Laterality(rules.word_of("laterality", str(stated), picture))
+
+
+def _view(picture: Picture, named: Mapping[str, str], facts: Facts) -> ViewPosition | None:
+    if "view" in named:
+        return ViewPosition(named["view"])
+    stated = picture.fact("view_position")
+    if stated is None:
+        return facts.view_position
+    return ViewPosition(rules.word_of("view", str(stated), picture))
+
+
+def _spacing(picture: Picture) -> tuple[float, float] | None:
+    stated = picture.entry.get("pixel_spacing_mm")
+    if stated is None:
+        return None
+    if not isinstance(stated, list) or len(stated) != 2 or not all(_is_above_0(v) for v in stated):
+        raise AnnotationError(
+            f"{picture.where}: pixel_spacing_mm is {stated!r}; [row, column] in mm is legal"
+        )
+    return float(stated[0]), float(stated[1])
+
+
+def _is_above_0(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _attributes(picture: Picture, answers: Answers) -> dict[str, str]:
+    own = picture.entry.get("attributes")
+    stated = {key: picture.fact(key) for key in answers.attributes}
+    both = {**(own if isinstance(own, dict) else {}), **stated}
+    return {str(key): str(value) for key, value in both.items() if value not in (None, "")}
+
+
+def _findings(
+    picture: Picture, facts: Facts, answers: Answers, seen: _Seen, finding_ids: Any
+) -> tuple[tuple[Finding, ...], bool]:
+    """The findings with a box, and whether every finding of the image has one."""
+    findings: list[Finding] = []
+    is_whole = True
+    for drawn in picture.drawn:
+        category = answers.classes[drawn.category]
+        if category == IGNORE:
+            continue
+        box = boxes.box_of(drawn, facts.height, facts.width, answers.units)
+        if isinstance(box, str):
+            seen.without_box.append(f"{picture.file_name} ({drawn.name} {box})")
+            is_whole = False
+            continue
+        if boxes.leaves(drawn, facts.height, facts.width, answers.units):
+            seen.clipped.append(picture.file_name)
+        is_crowd = boxes.is_crowd(drawn)
+        seen.n_crowd += is_crowd
+        findings.append(_finding(drawn.entry, box, category, next(finding_ids), is_crowd, answers))
+    return tuple(findings), is_whole
+
+
+def _finding(
+    entry: Mapping[str, Any],
+    box: Box,
+    category: str,
+    number: int,
+    is_crowd: bool,
+    answers: Answers,
+) -> Finding:
+    lesion = entry.get("lesion_id")
+    return Finding(
+        box=box,
+        category=category,
+        finding_id=number,
+        pathology=Pathology(category) if category in _PATHOLOGIES else None,
+        lesion_id=None if lesion in (None, "") else str(lesion),
+        iscrowd=is_crowd and not answers.crowds_are_boxes,
+    )
+
+
+def _supervision(
+    picture: Picture, findings: Sequence[Finding], is_whole: bool, answers: Answers
+) -> Supervision:
+    stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
+    if stated is Supervision.NORMAL and any(f.category == "malignant" for f in findings):
+        raise AnnotationError(f"{picture.where}: supervision is normal, but it has malignant boxes")
+    if not is_whole:
+        return Supervision.IMAGE_LABEL
+    if stated is not None:
+        return stated
+    if findings or answers.unboxed is None:
+        return Supervision.BOXES
+    return answers.unboxed
+
+
+def _pathology(findings: Sequence[Finding], supervision: Supervision) -> Pathology | None:
+    said = {finding.pathology for finding in findings}
+    for pathology in (Pathology.MALIGNANT, Pathology.BENIGN):
+        if pathology in said:
+            return pathology
+    return Pathology.NORMAL if supervision is Supervision.NORMAL else None

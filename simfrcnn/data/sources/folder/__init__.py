@@ -1,0 +1,1 @@
+"""A folder of one's own, with a table of labels beside the images."""

@@ -1,0 +1,121 @@
+"""Does each row of the table make sense by itself, and do the rows of an image agree?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from simfrcnn.data.sources.folder.columns import (
+    CATEGORIES,
+    CORNERS,
+    IDENTIFYING,
+    LABELS,
+    LEGAL,
+    OF_IMAGE,
+)
+from simfrcnn.data.sources.names import normal_place
+from simfrcnn.data.sources.split_words import LEGAL as SPLITS
+from simfrcnn.data.sources.split_words import part_of
+from simfrcnn.data.sources.table import Row
+from simfrcnn.errors import AnnotationError
+from simfrcnn.records import Box
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row that makes sense by itself; ``file`` is the image's path below the root."""
+
+    row: Row
+    file: str
+    label: str
+    box: Box | None
+
+    @property
+    def has_finding(self) -> bool:
+        """Whether it speaks of something malignant or benign."""
+        return self.label in CATEGORIES.values()
+
+
+def label_of(row: Row, file: str) -> Label:
+    """What a row says of a file.
+
+    Raises:
+        AnnotationError: A word, number or box is not legal.
+    """
+    label = row.one_of("label", LABELS)
+    for column, legal in LEGAL.items():
+        if row.get(column):
+            row.one_of(column, legal)
+    split = row.get("split")
+    if split and part_of(split) is None:
+        raise row.error(
+            "split",
+            f"legal are {SPLITS}, and names such as test_site2; `values: split:` of a mapping file "
+            "(--mapping) says what other words mean",
+        )
+    return Label(row, file, label, _box(row, label))
+
+
+def place_of(row: Row) -> str:
+    """The image's path below the root, in one spelling.
+
+    Raises:
+        AnnotationError: It is no path below the root.
+    """
+    place = normal_place(row.text("file"))
+    if place is None:
+        raise row.error("file", "it must be a path below the root, without '..'")
+    return str(place)
+
+
+def _box(row: Row, label: str) -> Box | None:
+    given = [name for name in CORNERS if row.get(name)]
+    if not given:
+        return None
+    if len(given) < len(CORNERS):
+        missing = next(name for name in CORNERS if name not in given)
+        raise row.error(
+            missing, "a box needs x1, y1, x2 and y2; an image without one, none of them"
+        )
+    if label not in CATEGORIES.values():
+        raise row.error("label", f"only {' and '.join(CATEGORIES.values())} findings have a box")
+    x1, y1, x2, y2 = (row.number(name) for name in CORNERS)
+    if x2 <= x1:
+        raise row.error("x2", f"it must be above x1, which is {x1:g}")
+    if y2 <= y1:
+        raise row.error("y2", f"it must be above y1, which is {y1:g}")
+    return x1, y1, x2, y2
+
+
+def require_agreement(labels: Sequence[Label]) -> None:
+    """Refuse rows of one image that contradict or repeat each other."""
+    first_with: dict[str, Row] = {}
+    seen: dict[tuple[str, Box | None], Row] = {}
+    for one in labels:
+        for column in OF_IMAGE:
+            if not (text := one.row.get(column)):
+                continue
+            first = first_with.setdefault(column, one.row)
+            if first.get(column) != text:
+                if column in IDENTIFYING:
+                    raise AnnotationError(
+                        f"{one.row.where}: column '{column}' contradicts line {first.line}, of the "
+                        "same image: they must agree"
+                    )
+                raise one.row.error(
+                    column, f"line {first.line}, of the same image, says {first.get(column)!r}"
+                )
+        if not one.has_finding and len(labels) > 1:
+            raise one.row.error("label", f"an image that is {one.label} has one row, not more")
+        again = seen.setdefault((one.label, one.box), one.row)
+        if again is not one.row:
+            raise one.row.error("file", f"line {again.line} says the same; keep one")
+
+
+def require_split(images: Iterable[Sequence[Label]]) -> None:
+    """Refuse a split that only some images have."""
+    with_split = [any(one.row.get("split") for one in labels) for labels in images]
+    if any(with_split) and not all(with_split):
+        without = next(g for g, has_one in zip(images, with_split, strict=True) if not has_one)
+        row = without[0].row
+        raise row.error("split", "some images have one: give it for all images, or for none")
