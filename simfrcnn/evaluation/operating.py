@@ -361,19 +361,14 @@ def lines_on(chosen: ChosenPoints) -> list[str]:
 
 
 def write_operating_points(path: Path, chosen: ChosenPoints) -> None:
-    """Write points as JSON, atomically; :func:`read_operating_points` gives them back.
+    """Write points as JSON, atomically; :func:`read_operating_points` gives them back."""
+    write_json(path, document_of(chosen))
 
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    write_json(
-        path,
-        {
-            "kind": _KIND,
-            "schema_version": OPERATING_POINTS_SCHEMA_VERSION,
-            **dataclasses.asdict(chosen),
-        },
-    )
+
+def document_of(chosen: ChosenPoints) -> dict[str, Any]:
+    """The points in JSON types, as their file and a checkpoint hold them."""
+    version = {"kind": _KIND, "schema_version": OPERATING_POINTS_SCHEMA_VERSION}
+    return dict(json.loads(json.dumps({**version, **dataclasses.asdict(chosen)})))
 
 
 def read_operating_points(path: Path) -> ChosenPoints:
@@ -383,15 +378,20 @@ def read_operating_points(path: Path) -> ChosenPoints:
         ArtifactError: The file is missing, another kind of file, of another schema version, or
             damaged.
     """
-    path = Path(path)
-    content = _read_json(path)
+    return points_from(_read_json(Path(path)), source=path)
+
+
+def points_from(content: Any, *, source: Path) -> ChosenPoints:
+    """The points of a document that was read from ``source``, a file of points or a checkpoint.
+
+    Raises:
+        ArtifactError: Another kind of document, of another schema version, or damaged.
+    """
     if not isinstance(content, dict) or content.get("kind") != _KIND:
-        raise ArtifactError(
-            f"{path} is not a file of operating points (its 'kind' must be {_KIND!r})"
-        )
+        raise ArtifactError(f"{source} holds no operating points (its 'kind' must be {_KIND!r})")
     if content.get("schema_version") != OPERATING_POINTS_SCHEMA_VERSION:
         raise ArtifactError(
-            f"{path} has schema version {content.get('schema_version')!r}; this program reads "
+            f"{source} has schema version {content.get('schema_version')!r}; this program reads "
             f"{OPERATING_POINTS_SCHEMA_VERSION}: choose the points again with this version"
         )
     try:
@@ -404,10 +404,10 @@ def read_operating_points(path: Path) -> ChosenPoints:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is damaged ({type(error).__name__}: {error}): choose the points again"
+            f"{source} is damaged ({type(error).__name__}: {error}): choose the points again"
         ) from error
     for point in chosen.points:
-        _check_point(point, path)
+        _check_point(point, source)
     return chosen
 
 

@@ -1,32 +1,35 @@
-"""How are checkpoints written and read, so that none is half-written, unsafe or mistaken for
-another?
+"""How are checkpoints written and read, so that none is half-written or mistaken for another, and
+each says what it needs to be used?
 
-A checkpoint is a dict saved by torch: ``schema``, ``engine``, ``architecture``, ``model`` (a state
-dict), and for resuming ``training``. Files of one run: ``model_last.pth``, replaced in one rename
-at every checkpoint, and ``model_best.pth``.
+A checkpoint is one file, a dict saved by torch: ``schema``, ``engine``, ``architecture``, ``model``
+(a state dict), for resuming ``training``, and what describes the model: ``config`` (resolved, as
+YAML), ``classes``, ``target_classes``, ``operating_points`` (the document of
+``operating_points.json``) and ``card``. Schema 1, of earlier versions, has no description.
+Files of one run: ``model_last.pth``, replaced in one rename at every checkpoint, and
+``model_best.pth``.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import re
-import warnings
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from simfrcnn.engines.common.tensor_files import read_torch_file, write_torch_file
 from simfrcnn.errors import CheckpointError
-from simfrcnn.files import writing
+from simfrcnn.files import sha256_of, writing
 
-SCHEMA = 1
+SCHEMA = 2
 LAST = "model_last.pth"
 BEST = "model_best.pth"
 _ENTRIES = {"engine", "architecture", "model", "training"}
+DESCRIPTION = ("config", "classes", "target_classes", "operating_points", "card")
+"""The entries that describe a model; None where a file does not have them."""
 
 # The keys that decide the names and shapes of weights, or what they mean.
 _ARCHITECTURE_KEYS = (
@@ -70,58 +73,134 @@ class Identity:
         return cls(engine, {key: _plain(_get(cfg, key)) for key in _ARCHITECTURE_KEYS})
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of its model: enough to use it without any other file."""
+
+    config: str
+    """The resolved config, as YAML."""
+    classes: tuple[str, ...]
+    target_classes: tuple[str, ...]
+    card: Mapping[str, Any] = field(default_factory=dict)
+    operating_points: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, cfg: Any, card: Mapping[str, Any]) -> Description:
+        """Of a model that was built from a config; no operating point has been chosen yet."""
+        data = cfg.DATASETS
+        return cls(cfg.dump(), tuple(data.CLASSES), tuple(data.TARGET_CLASSES), card)
+
+    def entries(self) -> dict[str, Any]:
+        """As they stand in the file."""
+        return {
+            "config": self.config,
+            "classes": list(self.classes),
+            "target_classes": list(self.target_classes),
+            "operating_points": self.operating_points,
+            "card": dict(self.card),
+        }
+
+
 def save_checkpoint(
-    path: Path, model: nn.Module, identity: Identity, training: Mapping[str, Any] | None = None
+    path: Path,
+    model: nn.Module,
+    identity: Identity,
+    training: Mapping[str, Any] | None = None,
+    description: Description | None = None,
 ) -> None:
     """Write a checkpoint atomically.
 
     Args:
-        path: The file; replaced as a whole or not at all.
+        path: Replaced as a whole or not at all.
         model: Its state dict is saved (unwrap a data-parallel model first).
         identity: Engine and architecture.
         training: Everything that resuming needs, made of tensors and plain containers only.
+        description: Left out, the model can be loaded only by who knows its config.
 
     Raises:
         OutputError: Disk full, no permission.
     """
     content = {
-        "schema": SCHEMA,
         "engine": identity.engine,
         "architecture": dict(identity.architecture),
         "model": model.state_dict(),
         "training": training,
+        **(dict.fromkeys(DESCRIPTION) if description is None else description.entries()),
     }
+    write_checkpoint(path, content)
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what :func:`read_checkpoint` gave, or a changed copy of it, atomically."""
     with writing(path) as temporary:
-        _torch_save(content, temporary)
+        write_torch_file({**content, "schema": SCHEMA}, temporary)
 
 
 def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, Any]:
     """Read a checkpoint of simfrcnn, without running any code that it might hold.
 
+    Half-precision weights become float32.
+
     Args:
         path: The file.
         identity: If given, the checkpoint must be of this engine and architecture.
 
+    Returns:
+        The entries of the file; those of :data:`DESCRIPTION` are None in a file of schema 1.
+
     Raises:
-        CheckpointError: Missing, damaged, unsafe, not one of ours, or of another engine or
-            architecture (the keys that differ are listed).
+        CheckpointError: Missing, damaged, unsafe, not one of ours, of a later version, or of
+            another engine or architecture (the keys that differ are listed).
     """
     content: dict[str, Any] = read_torch_file(path)
     if not is_simfrcnn_checkpoint(content):
         raise CheckpointError(
-            f"{path} is not a checkpoint of simfrcnn (schema {SCHEMA}); weights for the start of a "
-            "training go into MODEL.WEIGHTS"
+            f"{path} is not a checkpoint of simfrcnn; weights for the start of a training go into "
+            "MODEL.WEIGHTS"
+        )
+    if content["schema"] > SCHEMA:
+        raise CheckpointError(
+            f"{path} was written by a later version of simfrcnn (schema {content['schema']}; this "
+            f"one reads up to {SCHEMA}): install a newer simfrcnn"
         )
     if identity is not None:
         _check_identity(path, content, identity)
-    return content
+    state = {name: _at_full_precision(tensor) for name, tensor in content["model"].items()}
+    return {**dict.fromkeys(DESCRIPTION), **content, "model": state}
 
 
 def is_simfrcnn_checkpoint(content: Any) -> bool:
-    """Whether what was read from a ``.pth`` file is a checkpoint of ours."""
+    """Whether what was read from a ``.pth`` file is a checkpoint of ours, of whatever version."""
     return (
-        isinstance(content, dict) and content.get("schema") == SCHEMA and content.keys() >= _ENTRIES
+        isinstance(content, dict)
+        and isinstance(content.get("schema"), int)
+        and content.keys() >= _ENTRIES
+        and isinstance(content["model"], Mapping)
     )
+
+
+def weights_sha256(path: Path) -> str:
+    """What tells the model in a file from every other: the ``checkpoint_sha256`` of detections.
+
+    The digest of its weights, which stays the same when operating points are written into the file
+    or its training state is left out. Of a file of schema 1 it is the hash of the file, as
+    detections and operating points of those versions have it: such a file is never rewritten.
+
+    Raises:
+        CheckpointError: As of :func:`read_checkpoint`.
+    """
+    content = read_checkpoint(path)
+    return sha256_of(path) if content["schema"] == 1 else state_sha256(content["model"])
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """The digest of names, types, shapes and values of a state dict, whatever its order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -153,122 +232,6 @@ def is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def read_torch_file(path: Path) -> Any:
-    """``torch.load`` with ``weights_only``: tensors and plain containers, no code.
-
-    Raises:
-        CheckpointError: Missing, damaged, or holding anything else.
-    """
-    _require_file(path)
-    try:
-        with warnings.catch_warnings():
-            # Of a foreign pickle protocol it warns, and then reads or refuses.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"it holds {named[1]}" if named else "it is damaged or of another format"
-        raise CheckpointError(
-            f"{path} was not opened: {found}; a .pth may hold tensors and plain containers only"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error) or "it ends too early"
-        raise CheckpointError(f"{path} is damaged or not a PyTorch file: {reason}") from error
-
-
-def read_pickled_arrays(path: Path) -> dict[str, Any]:
-    """Read a ``.pkl`` weights file of the Detectron family: numpy arrays and builtins only.
-
-    An ordinary unpickler runs whatever code a crafted file names; this one admits the few names
-    that arrays need and refuses every other.
-
-    Raises:
-        CheckpointError: Missing, damaged, or holding anything but arrays in plain containers.
-    """
-    _require_file(path)
-    try:
-        with open(path, "rb") as stream:
-            content = _ArrayUnpickler(stream, encoding="latin1").load()
-    except _ForbiddenNameError as error:
-        raise CheckpointError(f"{path} was not opened: {error}") from error
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        KeyError,
-        ImportError,
-        MemoryError,
-    ) as error:
-        raise CheckpointError(f"{path} is damaged or not a pickle of arrays: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of arrays")
-    return content
-
-
-class _ForbiddenNameError(Exception):
-    pass
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    _ALLOWED = frozenset(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")
-        for module, name in (
-            (f"{package}.multiarray", "_reconstruct"),
-            (f"{package}.multiarray", "scalar"),
-            (f"{package}.numeric", "_frombuffer"),
-        )
-    ) | {
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("collections", "OrderedDict"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise _ForbiddenNameError(
-                f"it holds {module}.{name}; a .pkl may hold numpy arrays and plain containers only"
-            )
-        return super().find_class(module, name)
-
-
-def _torch_save(content: Any, path: Path) -> None:
-    """``torch.save`` whose failure to write is an OSError, as everywhere else.
-
-    Given a path, its writer turns a full disk into a RuntimeError that does not say so.
-    """
-    failure: list[OSError] = []
-    with open(path, "wb", buffering=0) as stream:
-        try:
-            torch.save(content, cast(IO[bytes], _Recording(stream, failure)))
-        except RuntimeError as error:
-            raise (failure[0] if failure else error) from error
-
-
-class _Recording:
-    """A writable stream that remembers the first OSError of a write."""
-
-    def __init__(self, stream: io.FileIO, failure: list[OSError]) -> None:
-        self._stream, self._failure = stream, failure
-
-    def write(self, data: bytes) -> int:
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[self._stream.write(left) :]
-        except OSError as error:
-            self._failure.append(error)
-            raise
-        return len(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
 def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> None:
     if content["engine"] != identity.engine:
         raise CheckpointError(
@@ -286,9 +249,8 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
         raise CheckpointError(f"{path} is of another architecture: {_first(differing)}")
 
 
-def _require_file(path: Path) -> None:
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path} does not exist or is not a file")
+def _at_full_precision(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _first(problems: list[str], shown: int = 5) -> str:

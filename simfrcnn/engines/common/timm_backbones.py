@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import is_simfrcnn_checkpoint, read_torch_file
+from simfrcnn.engines.common.checkpoints import is_simfrcnn_checkpoint
 from simfrcnn.engines.common.stages import LAYERS, freeze_layers
+from simfrcnn.engines.common.tensor_files import read_torch_file
 from simfrcnn.errors import CheckpointError, ConfigError
 
 C4_NAME, FPN_NAME = "build_timm_backbone", "build_timm_fpn_backbone"

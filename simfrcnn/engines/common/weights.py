@@ -15,13 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import (
-    is_counter,
-    is_simfrcnn_checkpoint,
-    read_pickled_arrays,
-    read_torch_file,
-)
+from simfrcnn.engines.common.checkpoints import is_counter, is_simfrcnn_checkpoint
 from simfrcnn.engines.common.deformable import is_offset
+from simfrcnn.engines.common.tensor_files import read_pickled_arrays, read_torch_file
 from simfrcnn.errors import CheckpointError
 
 _DETECTRON2_NAME = re.compile(

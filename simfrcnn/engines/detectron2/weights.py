@@ -15,7 +15,7 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import read_pickled_arrays
+from simfrcnn.engines.common.tensor_files import read_pickled_arrays
 from simfrcnn.engines.common.timm_backbones import TimmBody, read_timm_weights
 from simfrcnn.engines.common.weights import (
     fill_new_model,

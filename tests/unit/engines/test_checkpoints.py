@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from simfrcnn import config
-from simfrcnn.engines.common import checkpoints
+from simfrcnn.engines.common import tensor_files
 from simfrcnn.engines.common.checkpoints import (
     Identity,
     load_model_strictly,
     read_checkpoint,
-    read_pickled_arrays,
     save_checkpoint,
 )
+from simfrcnn.engines.common.tensor_files import read_pickled_arrays
 from simfrcnn.errors import CheckpointError, OutputError
 
 
@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(saved, monkeypatch):
     path, model = saved
     before = path.read_bytes()
     full = io.FileIO("/dev/full", "wb")
-    monkeypatch.setattr(checkpoints, "open", lambda *_, **__: full, raising=False)
+    monkeypatch.setattr(tensor_files, "open", lambda *_, **__: full, raising=False)
     with pytest.raises(OutputError, match=r"model_last\.pth.*disk is full"):
         save_checkpoint(path, model, identity())
     assert path.read_bytes() == before

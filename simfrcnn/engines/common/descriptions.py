@@ -1,0 +1,79 @@
+"""What does a checkpoint lack, and can the files beside it say it?
+
+Files of schema 1 hold weights alone. Their run folder has ``config.yaml`` and
+``operating_points.json``; these are taken from there, and the reader is given a note.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simfrcnn import config
+from simfrcnn.engines.common.checkpoints import read_checkpoint, state_sha256
+from simfrcnn.engines.common.run_folder import CONFIG
+from simfrcnn.errors import CheckpointError
+from simfrcnn.evaluation import operating
+from simfrcnn.files import sha256_of
+
+
+def read_described(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Read a checkpoint, and what it does not say of itself from the files beside it.
+
+    Operating points are taken only if they were chosen for these very weights: a run folder may
+    hold several checkpoints.
+
+    Returns:
+        The entries, as of :func:`~simfrcnn.engines.common.checkpoints.read_checkpoint`; and a note
+        for each thing that the file itself lacks.
+
+    Raises:
+        CheckpointError: As of ``read_checkpoint``; or ``config.yaml`` beside it is not a run's.
+        ConfigError: ``config.yaml`` beside the file is malformed.
+        ArtifactError: ``operating_points.json`` beside the file is damaged.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    notes: list[str] = []
+    if content["config"] is None:
+        _take_config(path, content, notes)
+    if content["operating_points"] is None:
+        _take_operating_points(path, content, notes)
+    if content["card"] is None:
+        notes.append(f"{path.name} was written by an earlier version and has no model card.")
+    return content, tuple(notes)
+
+
+def _take_config(path: Path, content: dict[str, Any], notes: list[str]) -> None:
+    beside = path.with_name(CONFIG)
+    if not beside.is_file():
+        notes.append(f"{path.name} does not hold its config, and there is no {beside}.")
+        return
+    keys = {entry.key: entry.value for entry in config.read_keys(beside)}
+    try:
+        classes, targets = (keys[f"DATASETS.{name}"] for name in ("CLASSES", "TARGET_CLASSES"))
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path} does not hold its config, and {beside} lacks {error}: it is not the resolved "
+            "config of a run"
+        ) from error
+    text = beside.read_text(encoding="utf-8")
+    content.update(config=text, classes=list(classes), target_classes=list(targets))
+    notes.append(f"{path.name} does not hold its config; that of {beside} is taken.")
+
+
+def _take_operating_points(path: Path, content: dict[str, Any], notes: list[str]) -> None:
+    beside = path.with_name(operating.FILE_NAME)
+    if not beside.is_file():
+        notes.append(f"{path.name} holds no operating points: none was chosen on a validation set.")
+        return
+    chosen = operating.read_operating_points(beside)
+    own = {sha256_of(path), state_sha256(content["model"])}
+    if chosen.checkpoint_sha256 not in own:
+        notes.append(
+            f"{path.name} holds no operating points, and those of {beside} were chosen for another "
+            "checkpoint."
+        )
+        return
+    content["operating_points"] = operating.document_of(chosen)
+    notes.append(f"{path.name} holds no operating points; those of {beside} are taken.")
