@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation.case import pool
-from simfrcnn.evaluation.operating import ChosenPoints, points_of_document
+from simfrcnn.evaluation.operating import ChosenPoints, points_from
 from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.exam import Call, ImageResult
 from simfrcnn.settings import EvaluationSettings, Pooling
@@ -97,7 +98,7 @@ def decision_of(
             )
         point = OperatingPoint("case", "fixed", threshold)
         return Decision(point, settings.pooling, "given by the user")
-    chosen = None if document is None else points_of_document(document, where)
+    chosen = None if document is None else points_from(document, source=Path(where))
     found = _chosen(str(asked or DEFAULT), chosen, settings, checkpoint_sha256, where)
     if isinstance(found, Decision):
         return found

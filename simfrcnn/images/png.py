@@ -10,11 +10,6 @@ from __future__ import annotations
 import struct
 import zlib
 
-OVERLAY_KEYWORD = "simfrcnn overlay"
-"""Of the text in pictures that `predict` draws: they are results, never read as mammograms."""
-START_BYTES = 4096
-"""Enough to hold the header and the text of such a picture."""
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END_OF_HEADER = len(_SIGNATURE) + 8 + 13 + 4
 """Where the first chunk, IHDR with its 13 bytes, ends."""

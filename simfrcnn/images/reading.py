@@ -187,22 +187,10 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def record_of_file(path: Path, image_id: int, options: DicomOptions = STRICT) -> ImageRecord:
-    """What a single file says about itself, as an unlabelled record; see `record_and_greys`.
+    """What a single file says about itself, as an unlabelled record.
 
-    The pixels are decoded as well, so that a damaged file is found before a long run, not in it.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    return record_and_greys(path, image_id, options)[0]
-
-
-def record_and_greys(
-    path: Path, image_id: int, options: DicomOptions = STRICT
-) -> tuple[ImageRecord, Greys]:
-    """The record of a single file and its pixels, from one decode.
-
-    A DICOM file without Patient ID counts as a patient of its own by its study, one without a study
+    The pixels are decoded as well, so that a damaged file is found before a long run, not in it. A
+    DICOM file without Patient ID counts as a patient of its own by its study, one without a study
     by its content; a file of another format is patient, exam and image in one, named by its stem
     and content (`patient1/lcc.png` and `patient2/lcc.png` are not one patient).
 
@@ -211,12 +199,10 @@ def record_and_greys(
     """
     path = Path(path).absolute()
     if not is_dicom(path):
-        greys = read_greys(path)
-        height, width = greys.shape
+        height, width = read_image(path, options).shape
         own_id = f"{path.stem}-{_content_hash(path)}"
         prepared = prepared_of(path)
-        record = _unlabelled(path, image_id, height, width, own_id, own_id, prepared=prepared)
-        return record, greys
+        return _unlabelled(path, image_id, height, width, own_id, own_id, prepared=prepared)
     mammogram = read_mammogram(path, options)
     height, width = mammogram.display.shape
     exam_id = mammogram.exam_id or f"file-{_content_hash(path)}"
@@ -225,7 +211,7 @@ def record_and_greys(
         "model": mammogram.model_name,
         "notes": "; ".join(mammogram.notes),
     }
-    record = _unlabelled(
+    return _unlabelled(
         path,
         image_id,
         height,
@@ -237,7 +223,6 @@ def record_and_greys(
         pixel_spacing_mm=mammogram.pixel_spacing_mm,
         attributes={key: value for key, value in facts.items() if value},
     )
-    return record, mammogram.display
 
 
 def records_of_files(
