@@ -12,7 +12,7 @@ from simfrcnn.data.prepared import Cached, CacheSettings, Unreadable, cache_imag
 from simfrcnn.data.pseudonyms import Pseudonyms, name_of_image
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.images.reading import DICOM_SUFFIXES, RASTER_SUFFIXES
+from simfrcnn.images.finding import DICOM_SUFFIXES, RASTER_SUFFIXES
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 

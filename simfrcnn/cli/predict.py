@@ -34,7 +34,8 @@ from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import CheckpointError, ConfigError, OutputError
 from simfrcnn.files import sha256_of, write_bytes, write_json, writing_folder
-from simfrcnn.images.reading import find_images, load_pixels, records_of_files
+from simfrcnn.images.finding import find_images
+from simfrcnn.images.reading import load_pixels, records_of_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections
 from simfrcnn.version import __version__

@@ -32,9 +32,9 @@ from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import AnnotationError, DataError, OutputError
 from simfrcnn.fields import read_prepared
 from simfrcnn.files import write_bytes
-from simfrcnn.images.png import size_of, text_of, with_text
+from simfrcnn.images.png import PREPARED_KEYWORD, START_BYTES, size_of, text_of, with_text
 from simfrcnn.images.preprocess import crop_of, cut_and_resize, hang, moved
-from simfrcnn.images.reading import PREPARED_KEYWORD, START_BYTES, Greys, load_greys
+from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
 

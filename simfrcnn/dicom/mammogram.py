@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from simfrcnn.dicom.display import FOR_PROCESSING_CLASSES, Display, is_raw, make_display
 from simfrcnn.dicom.header import Header, read_header, shown
 from simfrcnn.dicom.pixels import require_one_grey_frame, stored_values
+from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
     flips_of,
     has_burned_in_text,
@@ -58,7 +59,9 @@ class Mammogram:
 
     ``display.flips`` turns it into the standard hanging; boxes are in stored pixels, so whoever
     mirrors pixels must mirror them too. ``pixel_spacing_mm`` is (row, column), at the detector.
-    ``notes`` say what was decided where the file leaves a choice. The patient's name is never read.
+    ``exam_id`` is the Study Instance UID. ``not_screening`` says why it is no screening view, None
+    where nothing says so. ``notes`` say what was decided where the file leaves a choice. The
+    patient's name is never read.
     """
 
     display: Display
@@ -67,6 +70,9 @@ class Mammogram:
     pixel_spacing_mm: tuple[float, float] | None
     patient_id: str | None
     exam_id: str | None
+    series_instance_uid: str | None
+    sop_instance_uid: str | None
+    not_screening: str | None
     manufacturer: str | None
     model_name: str | None
     notes: tuple[str, ...]
@@ -127,6 +133,9 @@ def _read(path: Path, options: DicomOptions) -> Mammogram:
         pixel_spacing_mm=pixel_spacing_of(header, notes),
         patient_id=header.text("PatientID"),
         exam_id=header.text("StudyInstanceUID"),
+        series_instance_uid=header.text("SeriesInstanceUID"),
+        sop_instance_uid=header.text("SOPInstanceUID"),
+        not_screening=not_screening_of(header),
         manufacturer=header.text("Manufacturer"),
         model_name=header.text("ManufacturerModelName"),
         notes=tuple(notes),

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+
+PREPARED_KEYWORD = "simfrcnn prepared"
+"""Of the text in pictures that `prepare-data` made, see :mod:`simfrcnn.data.prepared`."""
+OVERLAY_KEYWORD = "simfrcnn overlay"
+"""Of the text in pictures that `predict` draws: they are results, never read as mammograms."""
+START_BYTES = 4096
+"""Enough to hold the header and the text of such a picture."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END_OF_HEADER = len(_SIGNATURE) + 8 + 13 + 4
@@ -49,3 +57,20 @@ def size_of(start: bytes) -> tuple[int, int]:
     """(height, width) from the first bytes of a PNG file."""
     width, height = struct.unpack_from(">II", start, len(_SIGNATURE) + 8)
     return height, width
+
+
+def chunks_of(content: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """(type, data, where it ends) of each whole chunk of a PNG file up to IEND; none of others.
+
+    The data of pixels (IDAT) is given as empty, so that it is not copied.
+    """
+    if not content.startswith(_SIGNATURE):
+        return
+    place, kind = len(_SIGNATURE), b""
+    while kind != b"IEND" and place + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        end = place + 12 + length
+        if end > len(content):
+            return
+        yield kind, content[place + 8 : end - 4] if kind != b"IDAT" else b"", end
+        place = end

@@ -21,7 +21,8 @@ from simfrcnn.dicom.view import (
     view_position_of,
 )
 from simfrcnn.errors import DataError, DicomError
-from simfrcnn.images.reading import is_dicom, read_image
+from simfrcnn.images.finding import is_dicom
+from simfrcnn.images.reading import read_image
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
 
 _N_SHOWN = 20

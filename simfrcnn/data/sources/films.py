@@ -14,7 +14,7 @@ from simfrcnn.data.sources.facts import facts_of
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import DataError
 from simfrcnn.files import sha256_of
-from simfrcnn.images.reading import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
+from simfrcnn.images.finding import DICOM_SUFFIXES, RASTER_SUFFIXES, is_dicom
 
 ANY_IMAGE = DicomOptions(allow_for_processing=True, any_modality=True)
 _SAME_SHAPE = 0.02

@@ -35,7 +35,7 @@ from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.data.sources.table import Row, Table, read_table
 from simfrcnn.data.splits import is_malignant
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
-from simfrcnn.images.reading import find_images
+from simfrcnn.images.finding import find_images
 from simfrcnn.records import (
     Box,
     Finding,

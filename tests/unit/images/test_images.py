@@ -10,13 +10,8 @@ import pytest
 from PIL import Image
 
 from simfrcnn.errors import DataError
-from simfrcnn.images.reading import (
-    find_images,
-    load_pixels,
-    read_image,
-    record_of_file,
-    records_of_files,
-)
+from simfrcnn.images.finding import find_images
+from simfrcnn.images.reading import load_pixels, read_image, record_of_file, records_of_files
 from simfrcnn.records import Laterality, Supervision, ViewPosition
 from support.data_examples import SECRET_NAME, make_record, write_dicom
 

@@ -28,7 +28,8 @@ from simfrcnn.data.sources.films import (
 )
 from simfrcnn.dicom.header import read_header
 from simfrcnn.errors import DataError, DicomError
-from simfrcnn.images.reading import is_dicom, read_image
+from simfrcnn.images.finding import is_dicom
+from simfrcnn.images.reading import read_image
 from simfrcnn.records import Box
 
 _UID = re.compile(r"\d+(\.\d+){4,}")

@@ -38,7 +38,8 @@ from simfrcnn.data.sources.malignancy import (
 )
 from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.images.reading import is_dicom, read_image
+from simfrcnn.images.finding import is_dicom
+from simfrcnn.images.reading import read_image
 from simfrcnn.records import Finding, ImageRecord, Supervision
 
 CATEGORIES = {1: "malignant", 2: "benign"}

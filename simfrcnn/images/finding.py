@@ -1,0 +1,169 @@
+"""Which files below a folder are images to read, and what else lies there that was left out?
+
+Nothing is passed over without a word: a folder that may not be opened, a path that is too long and
+a link that leads nowhere are named, and so are the pictures that simfrcnn itself wrote.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from simfrcnn.errors import DataError
+from simfrcnn.images.png import OVERLAY_KEYWORD, START_BYTES, text_of
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+RASTER_SUFFIXES = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff"})
+_END_OF_MAGIC = 132
+_N_SHOWN = 20
+
+logger = logging.getLogger("simfrcnn")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that was not taken; the message begins with its path."""
+
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images below a folder, sorted by path, and what could not be looked at.
+
+    ``unreadable`` are folders and files that the operating system did not let in: images may be
+    missing because of them. ``own_output`` are pictures with boxes drawn that simfrcnn wrote.
+    """
+
+    paths: tuple[Path, ...]
+    unreadable: tuple[LeftOut, ...] = ()
+    own_output: tuple[LeftOut, ...] = ()
+
+
+def search_images(folder: Path) -> FoundImages:
+    """All images below a folder, and everything that was left out and why.
+
+    Taken are files with a known suffix, and files with any other name that begin like DICOM
+    (archives often write `IM0001` or bare identifiers). Hidden files and DICOMDIR are left out.
+    Linked folders are followed, each once.
+
+    Raises:
+        DataError: The folder is missing or is not a folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {problem}: give the folder that holds the mammograms")
+    found: list[Path] = []
+    own: list[LeftOut] = []
+    unreadable: list[LeftOut] = []
+
+    def refused(error: OSError) -> None:
+        path = Path(os.fsdecode(error.filename)) if error.filename else folder
+        unreadable.append(_not_opened(path, error))
+
+    visited: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refused):
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(parent, name) for name in files if not _is_hidden(name)):
+            try:
+                if _is_image(path):
+                    found.append(path)
+                elif _is_overlay(path):
+                    own.append(LeftOut(path, f"{path}: a picture that simfrcnn predict drew"))
+            except OSError as error:
+                unreadable.append(_not_opened(path, error))
+    return FoundImages(
+        tuple(sorted(found)),
+        tuple(sorted(unreadable, key=_by_path)),
+        tuple(sorted(own, key=_by_path)),
+    )
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The images below a folder, all of them: :func:`search_images` for those who need every one.
+
+    Pictures that `predict` drew are left out, and a warning says so.
+
+    Raises:
+        DataError: The folder is missing, is not a folder, holds no image, or holds folders or files
+            that cannot be opened.
+    """
+    found = search_images(folder)
+    if found.unreadable:
+        shown = "".join(f"\n  {left_out.message}" for left_out in found.unreadable[:_N_SHOWN])
+        n_more = len(found.unreadable) - _N_SHOWN
+        more = f"\n  and {n_more} more" if n_more > 0 else ""
+        raise DataError(
+            f"{folder}: {len(found.unreadable)} folders or files in it cannot be opened, so images "
+            f"may be missing; give access to them or move them away:{shown}{more}"
+        )
+    if found.own_output:
+        logger.warning(
+            "%s: %d pictures were left out, because simfrcnn predict drew them, such as %s",
+            folder,
+            len(found.own_output),
+            found.own_output[0].path,
+        )
+    if not found.paths:
+        suffixes = ", ".join(sorted(DICOM_SUFFIXES | RASTER_SUFFIXES))
+        raise DataError(f"{folder} holds no image: no DICOM file and none named {suffixes}")
+    return list(found.paths)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is read as DICOM: by its suffix, else by the 'DICM' after the preamble."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM_SUFFIXES:
+        return True
+    if suffix in RASTER_SUFFIXES:
+        return False
+    try:
+        return _begins_like_dicom(path)
+    except OSError:
+        return False
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.upper() == "DICOMDIR"
+
+
+def _is_image(path: Path) -> bool:
+    """Whether to take a file.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    suffix = path.suffix.lower()
+    path.stat()
+    if suffix in RASTER_SUFFIXES:
+        return not _is_overlay(path)
+    return suffix in DICOM_SUFFIXES or (path.is_file() and _begins_like_dicom(path))
+
+
+def _begins_like_dicom(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(_END_OF_MAGIC)[_END_OF_MAGIC - 4 :] == b"DICM"
+
+
+def _is_overlay(path: Path) -> bool:
+    if path.suffix.lower() != ".png" or not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return text_of(stream.read(START_BYTES), OVERLAY_KEYWORD) is not None
+
+
+def _not_opened(path: Path, error: OSError) -> LeftOut:
+    return LeftOut(path, f"{path}: cannot be opened ({error.strerror})")
+
+
+def _sorted(left_out: list[LeftOut]) -> tuple[LeftOut, ...]:
+    return tuple(sorted(left_out, key=lambda one: one.path))
