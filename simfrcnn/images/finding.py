@@ -81,11 +81,7 @@ def search_images(folder: Path) -> FoundImages:
                     own.append(LeftOut(path, f"{path}: a picture that simfrcnn predict drew"))
             except OSError as error:
                 unreadable.append(_not_opened(path, error))
-    return FoundImages(
-        tuple(sorted(found)),
-        tuple(sorted(unreadable, key=_by_path)),
-        tuple(sorted(own, key=_by_path)),
-    )
+    return FoundImages(tuple(sorted(found)), _sorted(unreadable), _sorted(own))
 
 
 def find_images(folder: Path) -> list[Path]:
