@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,6 @@ from simfrcnn.records import Box, Laterality, ViewPosition
 SCHEMA = 3
 """Of the JSON of an exam."""
 
-What = Literal[
-    "unreadable",
-    "not a mammogram",
-    "not a screening view",
-    "duplicate",
-    "another patient",
-    "failed",
-]
-"""Why something of an exam was left out. ``failed``: the model, or the process that read it."""
-
-FAILURES: tuple[What, ...] = ("unreadable", "failed")
-"""What nobody intended, and `failures.csv` lists."""
-
 
 @dataclass(frozen=True)
 class Detection:
@@ -48,10 +35,15 @@ class Detection:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file of an exam that was not judged: which, what it is, and why."""
+    """A file of an exam that was not judged, and why.
+
+    ``what`` is ``unreadable``, ``not a mammogram``, ``not a screening view``, ``duplicate`` (of one
+    SOP instance), ``another patient`` (with the same Study Instance UID), or ``failed`` (the model,
+    or the process that read it).
+    """
 
     file: str
-    what: What
+    what: str
     why: str
 
     def to_dict(self) -> dict[str, str]:
@@ -234,8 +226,3 @@ def _hung(picture: NDArray[np.uint8], flips: Flips) -> NDArray[np.uint8]:
     rows = slice(None, None, -1 if flips.vertical else 1)
     columns = slice(None, None, -1 if flips.horizontal else 1)
     return np.ascontiguousarray(picture[rows, columns])
-
-
-def shown_name(place: str) -> str:
-    """A path as text that every file can hold: bytes that are not UTF-8 become escapes."""
-    return place.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

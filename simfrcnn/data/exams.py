@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from simfrcnn.data.ahead import Processes
 from simfrcnn.dicom.header import read_header
@@ -26,9 +27,21 @@ from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.finding import LeftOut, is_dicom, walk_images
 
-UNREADABLE, NOT_A_MAMMOGRAM = "unreadable", "not a mammogram"
-NOT_SCREENING, DUPLICATE = "not a screening view", "duplicate"
-ANOTHER_PATIENT = "another patient"
+What = Literal[
+    "unreadable",
+    "not a mammogram",
+    "not a screening view",
+    "duplicate",
+    "another patient",
+    "failed",
+]
+"""Why a file of an exam is left out. ``failed``: the model, or the process that read it."""
+UNREADABLE: What = "unreadable"
+NOT_A_MAMMOGRAM: What = "not a mammogram"
+NOT_SCREENING: What = "not a screening view"
+DUPLICATE: What = "duplicate"
+ANOTHER_PATIENT: What = "another patient"
+FAILED: What = "failed"
 _FEW, _CHUNK = 256, 64
 """Headers that are read in this process, and then by each process at a time."""
 
@@ -53,7 +66,7 @@ class FileFacts:
     study: str | None = None
     patient: str | None = None
     instance: str | None = None
-    what: str | None = None
+    what: What | None = None
     why: str | None = None
 
 
@@ -112,7 +125,7 @@ def facts_of(found: Path | LeftOut, root: Path, selection: Selection) -> FileFac
 
 
 def _facts_of_dicom(path: Path, facts: FileFacts, selection: Selection) -> FileFacts:
-    what = UNREADABLE
+    what: What = UNREADABLE
     try:
         header = read_header(path)
         facts = replace(

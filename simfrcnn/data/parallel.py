@@ -56,8 +56,8 @@ def in_parallel(
         # A fresh process each: a fork of a process with threads can wait for ever.
         context = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(n_processes, context, initializer=begin_process) as pool:
-                with interrupts_held():
+            with ProcessPoolExecutor(n_processes, context, initializer=_begin) as pool:
+                with _interrupts_held():
                     results = pool.map(function, items, chunksize=_CHUNK)
                 for result in results:
                     yield result
@@ -70,7 +70,7 @@ def in_parallel(
 
 
 @contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
+def _interrupts_held() -> Iterator[None]:
     """What is started inside never sees Ctrl-C: this process does, afterwards, and ends the others.
 
     A blocked signal waits, and stays blocked in the processes that are started; an ignored one
@@ -87,7 +87,7 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def begin_process() -> None:
+def _begin() -> None:
     """Keep a process to one thread, for the processes share the cores, and to its parent's life."""
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -117,7 +117,7 @@ def read_mammogram(path: Path, options: DicomOptions = STRICT) -> Mammogram:
 
 def _read(path: Path, options: DicomOptions) -> Mammogram:
     header = read_header(path, with_pixels=True)
-    _require_mammogram(header, options)
+    require_mammogram(header, options)
     require_one_grey_frame(header)
     notes: list[str] = []
     if has_burned_in_text(header):
@@ -142,7 +142,7 @@ def _read(path: Path, options: DicomOptions) -> Mammogram:
     )
 
 
-def _require_mammogram(header: Header, options: DicomOptions) -> None:
+def require_mammogram(header: Header, options: DicomOptions) -> None:
     modality = header.code("Modality")
     by_class = modality is None and header.text("SOPClassUID") in _MAMMOGRAPHY_CLASSES
     if modality != "MG" and not by_class and not options.any_modality:

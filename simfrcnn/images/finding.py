@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class LeftOut:
 
     path: Path
     message: str
+    is_own_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,27 @@ class FoundImages:
 
 
 def search_images(folder: Path) -> FoundImages:
-    """All images below a folder, and everything that was left out and why.
+    """All images below a folder, and everything that was left out and why; see `walk_images`.
+
+    Raises:
+        DataError: The folder is missing or is not a folder.
+    """
+    found: list[Path] = []
+    own: list[LeftOut] = []
+    unreadable: list[LeftOut] = []
+    for one in walk_images(folder):
+        if isinstance(one, Path):
+            found.append(one)
+        else:
+            (own if one.is_own_output else unreadable).append(one)
+    return FoundImages(tuple(sorted(found)), _sorted(unreadable), _sorted(own))
+
+
+def walk_images(folder: Path) -> Iterator[Path | LeftOut]:
+    """The images below a folder and what is left out there, one by one, in no particular order.
 
     Taken are files with a known suffix, and files with any other name that begin like DICOM
-    (archives often write `IM0001` or bare identifiers). Hidden files and DICOMDIR are left out.
+    (archives often write `IM0001` or bare identifiers). Hidden files and DICOMDIR are passed over.
     Linked folders are followed, each once.
 
     Raises:
@@ -57,16 +76,14 @@ def search_images(folder: Path) -> FoundImages:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {problem}: give the folder that holds the mammograms")
-    found: list[Path] = []
-    own: list[LeftOut] = []
-    unreadable: list[LeftOut] = []
+    refused: list[LeftOut] = []
 
-    def refused(error: OSError) -> None:
+    def refuse(error: OSError) -> None:
         path = Path(os.fsdecode(error.filename)) if error.filename else folder
-        unreadable.append(_not_opened(path, error))
+        refused.append(_not_opened(path, error))
 
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refused):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(parent)
         if real in visited:
             folders.clear()
@@ -76,12 +93,12 @@ def search_images(folder: Path) -> FoundImages:
         for path in (Path(parent, name) for name in files if not _is_hidden(name)):
             try:
                 if _is_image(path):
-                    found.append(path)
+                    yield path
                 elif _is_overlay(path):
-                    own.append(LeftOut(path, f"{path}: a picture that simfrcnn predict drew"))
+                    yield LeftOut(path, f"{path}: a picture that simfrcnn predict drew", True)
             except OSError as error:
-                unreadable.append(_not_opened(path, error))
-    return FoundImages(tuple(sorted(found)), _sorted(unreadable), _sorted(own))
+                yield _not_opened(path, error)
+    yield from refused
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.data.exams import DUPLICATE, UNREADABLE, ExamPlan, FileFacts, reason_of
+from simfrcnn.data.exams import DUPLICATE, FAILED, UNREADABLE, ExamPlan, FileFacts, reason_of
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import SimFrcnnError
-from simfrcnn.images.reading import RasterGreys, record_and_greys
+from simfrcnn.images.raster import RasterGreys
+from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 from simfrcnn.structures import Frame, Sample
@@ -78,7 +79,7 @@ def decode_exam(plan: ExamPlan, decoding: Decoding) -> DecodedExam:
 def killed_exam(plan: ExamPlan) -> DecodedExam:
     """An exam whose files killed the process that read them."""
     why = "the process that decoded the exam was killed: a decoder crashed, or memory ran out"
-    files = [dataclasses.replace(f, what="failed", why=why) for group in plan.groups for f in group]
+    files = [dataclasses.replace(f, what=FAILED, why=why) for group in plan.groups for f in group]
     return DecodedExam(plan, (), tuple(sorted([*plan.left_out, *files], key=lambda f: f.place)))
 
 

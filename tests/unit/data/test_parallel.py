@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simfrcnn.data.parallel import interrupts_held, in_parallel
+from simfrcnn.data.parallel import _interrupts_held, in_parallel
 
 _SCRIPT = """
 import signal, sys, time
@@ -77,7 +77,7 @@ def test_an_interrupt_while_processes_are_started_is_not_lost() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
     def interrupted() -> None:
-        with interrupts_held():
+        with _interrupts_held():
             signal.raise_signal(signal.SIGINT)
             arrived.append("not yet")
 
