@@ -1,6 +1,6 @@
 """How is one function applied to an endless stream, a few items ahead, on several processes?
 
-Unlike :func:`simfrcnn.data.parallel.in_parallel`, the items need not be in memory, and an item
+Unlike :func:`simfrcnn.parallel.in_parallel`, the items need not be in memory, and an item
 that kills its process (a decoder that crashes, memory that runs out) costs that item alone.
 """
 
@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
-from simfrcnn.data.parallel import begin_process, interrupts_held
+from simfrcnn.parallel import begin_process, interrupts_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
