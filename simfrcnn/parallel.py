@@ -101,8 +101,8 @@ def results_of(
     # A fresh process each: a fork of a process with threads can wait for ever.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(n_processes, context, initializer=_begin) as pool:
-            with _interrupts_held():
+        with ProcessPoolExecutor(n_processes, context, initializer=begin_process) as pool:
+            with interrupts_held():
                 results = pool.map(function, items, chunksize=chunk)
             yield from results
     except BrokenProcessPool as error:
@@ -149,7 +149,7 @@ def _granted_v1(folder: Path) -> float | None:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """What is started inside never sees Ctrl-C: this process does, afterwards, and ends the others.
 
     A blocked signal waits, and stays blocked in the processes that are started; an ignored one
@@ -166,7 +166,7 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin() -> None:
+def begin_process() -> None:
     """Keep a process to one thread, for the processes share the cores, and to its parent's life."""
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
