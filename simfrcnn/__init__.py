@@ -14,11 +14,24 @@ from simfrcnn.version import __version__
 if TYPE_CHECKING:
     from simfrcnn.artifacts import read_detections
     from simfrcnn.data.coco import read_coco
+    from simfrcnn.detector import Detector, load
     from simfrcnn.dicom.mammogram import read_mammogram
+    from simfrcnn.exam import ExamResult
 
-__all__ = ["__version__", "read_coco", "read_detections", "read_mammogram"]
+__all__ = [
+    "Detector",
+    "ExamResult",
+    "__version__",
+    "load",
+    "read_coco",
+    "read_detections",
+    "read_mammogram",
+]
 
 _HOMES = {
+    "Detector": "simfrcnn.detector",
+    "ExamResult": "simfrcnn.exam",
+    "load": "simfrcnn.detector",
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",

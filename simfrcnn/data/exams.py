@@ -94,10 +94,14 @@ class ExamPlan:
         return self.root / file.place
 
     @property
+    def files(self) -> tuple[FileFacts, ...]:
+        """All of them, those that are left out too."""
+        return (*itertools.chain.from_iterable(self.groups), *self.left_out)
+
+    @property
     def fingerprint(self) -> str:
         """A hash of its files' places and sizes: it changes when a file comes, goes or changes."""
-        files = [*itertools.chain.from_iterable(self.groups), *self.left_out]
-        lines = sorted(f"{file.place}\0{file.n_bytes}\0{file.what}" for file in files)
+        lines = sorted(f"{file.place}\0{file.n_bytes}\0{file.what}" for file in self.files)
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def is_in_shard(self, shard: tuple[int, int]) -> bool:
@@ -229,10 +233,6 @@ class ExamIndex:
                     yield _plan(self.root, key, key, file.place, file.patient, [file])
             else:
                 yield from _exams_of_study(self.root, study, list(of_study))
-
-    def n_exams(self) -> int:
-        """How many there are."""
-        return sum(1 for _ in self.exams())
 
 
 @dataclass(frozen=True)
