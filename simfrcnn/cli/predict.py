@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-views",
         action="store_true",
-        help="judge pictures that are not screening views too: scouts, magnifications, specimens ...",
+        help="judge what is not a screening view too: scouts, magnifications, specimens ...",
     )
     parser.add_argument(
         "--skip-unreadable",

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+from simfrcnn.errors import DataError
 from simfrcnn.parallel import begin_process, interrupts_held
 
 Item = TypeVar("Item")
@@ -52,6 +53,7 @@ class Processes:
 
         Raises:
             Exception: What the function raised.
+            DataError: No process can be started.
         """
         if self.n_workers <= 0:
             yield from map(function, items)
@@ -93,8 +95,20 @@ class Processes:
                 result = self._submit(function, item).result()
             except BrokenProcessPool:
                 self._stop()
+                self._require_processes()
                 result = on_kill(item)
             yield result
+
+    def _require_processes(self) -> None:
+        """Tell an item that kills its process from processes that cannot live at all."""
+        try:
+            self._submit(bool, 0).result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "processes that decode files cannot be started: work without (--workers 0, "
+                "workers=0); a Python script that asks for them needs `if __name__ == "
+                '"__main__":` around what it does'
+            ) from error
 
     def _submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
         if self._pool is None:

@@ -40,6 +40,7 @@ from simfrcnn.workflows.prediction_folder import (
     require_shards,
 )
 
+_SCREENING_VIEWS = Selection(STRICT)
 _WRITERS = 2
 _WAITING = 4
 """Exams that wait to be written, at most."""
@@ -55,7 +56,7 @@ class PredictionOptions:
     8.
     """
 
-    selection: Selection = Selection(STRICT)
+    selection: Selection = _SCREENING_VIEWS
     pictures: Pictures = "all"
     score_threshold: float = 0.5
     shard: tuple[int, int] | None = None
@@ -207,7 +208,7 @@ def _judge_all(
                 )
                 if pseudonyms is not None:
                     pseudonyms.forget()
-                if len(waiting) > _WAITING:
+                while waiting and (waiting[0].done() or len(waiting) > _WAITING):
                     _note(waiting.popleft(), manifest)
                     progress.update()
             while waiting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import sqlite3
@@ -165,7 +166,7 @@ class PredictionFolder:
                 image_ids += [image["image_id"] for image in content["images"]]
             lists.end()
         image_ids.sort()
-        if any(one == other for one, other in zip(image_ids, image_ids[1:], strict=False)):
+        if any(one == other for one, other in itertools.pairwise(image_ids)):
             raise ArtifactError(
                 f"{self.path}: two images have the same number, by chance: predict into another "
                 "folder with another key (--key-file)"
@@ -325,7 +326,7 @@ def _detection_entry(
 
 
 def _failures_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(file, what, why) of what nobody intended; and of an exam of which nothing could be judged."""
+    """(file, what, why) of what nobody intended, and of an exam without an image."""
     for one in content["left_out"]:
         if one["what"] in (UNREADABLE, FAILED):
             yield one["file"], one["what"], one["why"]
@@ -343,9 +344,8 @@ def _count(tally: Tally, content: Mapping[str, Any]) -> None:
         tally.n_positive += content["decision"]["call"] == "positive"
     tally.left_out.update(one["what"] for one in content["left_out"])
     for _, what, why in _failures_of(content):
-        is_new = (what, why) not in tally.failures
-        key = (what, "other reasons") if is_new and len(tally.failures) > _MOST_REASONS else None
-        tally.failures[key or (what, why)] += 1
+        is_one_too_many = len(tally.failures) > _MOST_REASONS and (what, why) not in tally.failures
+        tally.failures[what, "other reasons" if is_one_too_many else why] += 1
 
 
 def _pictures_of(content: Mapping[str, Any]) -> set[str]:
