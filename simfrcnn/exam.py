@@ -120,12 +120,19 @@ class ImageResult:
         Raises:
             DataError: The pixels were not kept.
         """
-        if self.pixels is None:
-            raise DataError(
-                f"{self.file}: the pixels were not kept; predict again with keep_pixels=True"
-            )
         drawn = [one for one in self.suspicious if one.score >= score_threshold]
-        return draw_boxes(self.pixels, [one.box for one in drawn], [one.score for one in drawn])
+        boxes, scores = [one.box for one in drawn], [one.score for one in drawn]
+        return draw_boxes(self._kept_pixels(), boxes, scores)
+
+    def to_png(self, score_threshold: float = 0.5) -> bytes:
+        """The picture of :meth:`draw` as a PNG file; a grey one where there is no frame.
+
+        Raises:
+            DataError: The pixels were not kept.
+        """
+        has_frames = any(one.score >= score_threshold for one in self.suspicious)
+        picture = self.draw(score_threshold) if has_frames else self._kept_pixels()
+        return as_marked_png(picture, self.file)
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types."""
@@ -143,6 +150,13 @@ class ImageResult:
                 for one in self.detections
             ],
         }
+
+    def _kept_pixels(self) -> NDArray[np.uint8]:
+        if self.pixels is None:
+            raise DataError(
+                f"{self.file}: the pixels were not kept; predict again with keep_pixels=True"
+            )
+        return self.pixels
 
 
 @dataclass(frozen=True)
@@ -216,7 +230,7 @@ class ExamResult:
             zip(self.images, entries["images"], strict=True), 1
         ):
             path = folder / f"image_{number}.png"
-            write_bytes(path, as_marked_png(image.draw(score_threshold), str(path)))
+            write_bytes(path, image.to_png(score_threshold))
             entry["picture"] = path.name
         write_json(folder / "exam.json", entries)
         return folder / "exam.json"

@@ -82,7 +82,7 @@ def as_marked_png(picture: NDArray[np.uint8], name: str) -> bytes:
     """A PNG file of a drawn picture, marked so that `predict` never takes it for a mammogram.
 
     Args:
-        picture: (H, W, 3) BGR.
+        picture: (H, W, 3) BGR, or grey (H, W).
         name: For the message, if it cannot be encoded.
 
     Raises:

@@ -24,7 +24,6 @@ from simfrcnn.data.exams import FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import as_json, write_bytes, write_json, writing
-from simfrcnn.images.drawing import as_marked_png
 
 Pictures = Literal["none", "findings", "all"]
 
@@ -123,8 +122,7 @@ class PredictionFolder:
             return None
         name = f"{image.image_id:013x}"
         place = f"{PICTURES}/{name[:2]}/{name}.png"
-        path = self.path / place
-        write_bytes(path, as_marked_png(image.draw(score_threshold), str(path)))
+        write_bytes(self.path / place, image.to_png(score_threshold))
         return place
 
     def _remove_pictures_of_before(self, place: str, content: Mapping[str, Any]) -> None:
