@@ -14,7 +14,9 @@ from simfrcnn.version import __version__
 if TYPE_CHECKING:
     from simfrcnn.artifacts import read_detections
     from simfrcnn.data.coco import read_coco
+    from simfrcnn.detector import Detector, load
     from simfrcnn.dicom.mammogram import read_mammogram
+    from simfrcnn.exam import ExamResult
     from simfrcnn.settings import EvaluationSettings
     from simfrcnn.workflows.compare import compare
     from simfrcnn.workflows.evaluate import evaluate
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
     from simfrcnn.workflows.training import train
 
 __all__ = [
+    "Detector",
     "EvaluationSettings",
+    "ExamResult",
     "__version__",
     "compare",
     "evaluate",
+    "load",
     "prepare",
     "read_coco",
     "read_detections",
@@ -34,9 +39,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Detector": "simfrcnn.detector",
     "EvaluationSettings": "simfrcnn.settings",
+    "ExamResult": "simfrcnn.exam",
     "compare": "simfrcnn.workflows.compare",
     "evaluate": "simfrcnn.workflows.evaluate",
+    "load": "simfrcnn.detector",
     "prepare": "simfrcnn.workflows.prepare",
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",

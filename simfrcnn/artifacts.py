@@ -130,6 +130,21 @@ def write_detections(
     for image_id in sorted(by_id):
         entries.extend(_entries(by_id[image_id], ids, path))
     write_json(path, entries, indent=None)
+    write_sidecar(path, image_ids=by_id, categories=categories, provenance=provenance)
+
+
+def write_sidecar(
+    path: Path,
+    *,
+    image_ids: Iterable[int],
+    categories: Mapping[int, str],
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the sidecar of a results list that is there, as :func:`write_detections` does.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     write_json(
         sidecar_of(path),
         {
@@ -137,7 +152,7 @@ def write_detections(
             "schema_version": DETECTIONS_SCHEMA_VERSION,
             "detections_sha256": sha256_of(path),
             "categories": {str(number): name for number, name in sorted(categories.items())},
-            "image_ids": sorted(by_id),
+            "image_ids": sorted(image_ids),
             "provenance": dict(provenance or {}),
         },
     )

@@ -68,6 +68,17 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a tiny model with random weights on torchvision, with operating points."""
+    from support.untrained import write_untrained
+
+    if not _is_installed("torchvision"):
+        pytest.skip("torchvision is not installed")
+    path = tmp_path_factory.mktemp("untrained") / "model.pth"
+    return write_untrained(path, case__youden=0.5, breast__sensitivity=0.25)
+
+
 def _is_installed(engine: str) -> bool:
     return importlib.util.find_spec(engine) is not None
 

@@ -61,7 +61,7 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("phantom", "pseudo", "structures", "training"),
+            *("decision", "detector", "exam", "phantom", "pseudo", "structures", "training"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),

@@ -96,6 +96,10 @@ class Pseudonyms:
         """A keyed hash of what must be recognised but never read, such as a file's date."""
         return self._digest("fingerprint", text)
 
+    def forget(self) -> None:
+        """Forget which identifiers were asked for, once the id map holds them: they take memory."""
+        self._sources.clear()
+
     def sources(self) -> dict[str, dict[str, str]]:
         """Kind -> pseudonym -> identifier, of all that were asked for."""
         return {kind: dict(sources) for kind, sources in self._sources.items()}

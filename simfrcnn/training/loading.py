@@ -55,14 +55,40 @@ def load_sample(
         ConfigError: The picture was prepared for other input settings.
     """
     keep = [finding.box for finding in record.findings] if training else []
-    image, frame = _as_input(record, load_greys(record, options), input_settings, keep)
+    image, frame = as_input(record, load_greys(record, options), input_settings, keep)
     if training and augmentation is not None:
         if rng is None:
             raise ValueError("augmentation needs an rng, seeded for this sample")
         horizontal, vertical = draw_flips(augmentation, rng)
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
     targets = _targets(record, classes, frame, input_settings.size_px) if training else None
-    return Sample(_three_channels(image), frame, record, targets)
+    return Sample(three_channels(image), frame, record, targets)
+
+
+def as_input(
+    record: ImageRecord,
+    greys: Greys,
+    settings: InputSettings,
+    keep: Sequence[Box] = (),
+) -> tuple[NDArray[np.uint8], Frame]:
+    """What :func:`to_input` makes; of a picture that was prepared as input, only the padding."""
+    made_for = None if record.prepared is None else record.prepared.as_input
+    if made_for is None:
+        return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
+    if made_for != settings:
+        raise ConfigError(
+            f"{record.path}: was prepared as input of {made_for}, and the config asks for "
+            f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "
+            "prepared, or prepare the data set again (prepare-data --size, --whole-image, "
+            "--stretch; --size full keeps pictures for any size)"
+        )
+    height, width = greys.shape
+    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
+
+
+def three_channels(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    """(H, W) uint8 -> (3, H, W) float32, three equal channels."""
+    return torch.from_numpy(image).float().expand(3, -1, -1).contiguous()
 
 
 class RecordDataset(Dataset[Sample]):
@@ -91,27 +117,6 @@ class RecordDataset(Dataset[Sample]):
         )
 
 
-def _as_input(
-    record: ImageRecord,
-    greys: Greys,
-    settings: InputSettings,
-    keep: Sequence[Box],
-) -> tuple[NDArray[np.uint8], Frame]:
-    """What :func:`to_input` makes; of a picture that was prepared as input, only the padding."""
-    made_for = None if record.prepared is None else record.prepared.as_input
-    if made_for is None:
-        return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
-    if made_for != settings:
-        raise ConfigError(
-            f"{record.path}: was prepared as input of {made_for}, and the config asks for "
-            f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "
-            "prepared, or prepare the data set again (prepare-data --size, --whole-image, "
-            "--stretch; --size full keeps pictures for any size)"
-        )
-    height, width = greys.shape
-    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
-
-
 def _targets(
     record: ImageRecord, classes: tuple[str, ...], frame: Frame, size_px: tuple[int, int]
 ) -> ImageTargets:
@@ -123,8 +128,3 @@ def _targets(
     limits = torch.tensor([width, height, width, height], dtype=torch.float64)
     boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
     return ImageTargets(boxes.float(), labels, is_normal=not record.findings_of(classes))
-
-
-def _three_channels(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    """(H, W) uint8 -> (3, H, W) float32, three equal channels."""
-    return torch.from_numpy(image).float().expand(3, -1, -1).contiguous()

@@ -1,0 +1,394 @@
+"""How is a trained model used from Python: on a picture, a study, or a folder of studies?
+
+A model is loaded from one file and judges what it is given, the same way as `simfrcnn predict`.
+Research software, not a medical device.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import nn
+
+from simfrcnn import config
+from simfrcnn.data.ahead import Processes
+from simfrcnn.data.exams import FileFacts, Selection, Sources, index_of
+from simfrcnn.decision import Decision, decision_of
+from simfrcnn.dicom.mammogram import STRICT, DicomOptions
+from simfrcnn.engines.common.checkpoints import state_sha256
+from simfrcnn.engines.common.descriptions import read_described
+from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.contract import Engine, load_engine
+from simfrcnn.errors import CheckpointError, DataError
+from simfrcnn.evaluation.case import pool
+from simfrcnn.exam import Detection, ExamResult, ImageResult, LeftOut
+from simfrcnn.files import sha256_of
+from simfrcnn.images.raster import RasterGreys
+from simfrcnn.images.reading import record_and_greys
+from simfrcnn.records import ImageRecord, Supervision
+from simfrcnn.structures import Detections
+from simfrcnn.version import __version__
+from simfrcnn.workflows.decoding import (
+    DecodedExam,
+    DecodedImage,
+    Decoding,
+    decode_pixels,
+    killed_exam,
+)
+from simfrcnn.workflows.naming import AsTheyAre, Naming
+
+IMAGES_PER_BATCH = 4
+"""Of one exam, at most. A batch never holds images of two exams: the last digit of a score can
+hang on what else is in a batch, and a result must not hang on which exams were run with it."""
+NOT_A_DEVICE = "Research software, not a medical device."
+
+logger = logging.getLogger("simfrcnn")
+
+
+def load(
+    weights: Path | str,
+    *,
+    device: str = "auto",
+    config_file: Path | str | None = None,
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+    operating_point: str | float | None = None,
+) -> Detector:
+    """Load a trained model, ready to judge.
+
+    A checkpoint carries its config, classes and operating points. Of a file of an earlier version
+    they are taken from ``config.yaml`` and ``operating_points.json`` beside it, with a logged note.
+
+    Args:
+        weights: A checkpoint of simfrcnn.
+        device: ``cpu``, ``cuda``, ``cuda:N``; ``auto`` is the device of the config, and the CPU,
+            with a logged warning, where that is a GPU which is not there.
+        config_file: A config in place of the model's own.
+        engine: The detection library; a checkpoint knows its own, and another is refused.
+        overrides: Config keys and values in turn, such as ``("TEST.DETECTIONS_PER_IMAGE", "10")``.
+        operating_point: What decides the call of an exam: ``case/youden`` (the default where the
+            model has it), ``case/sensitivity``, ``breast/youden`` ..., or a score threshold of your
+            own.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, unsafe or not one of simfrcnn, or there is no
+            config for it.
+        ConfigError: The config, the device or the operating point does not fit.
+        EngineError: The model's engine is not installed, or another one was asked for.
+        ArtifactError: The operating points are damaged.
+
+    Example:
+        >>> import simfrcnn
+        >>> detector = simfrcnn.load(weights, device="cpu")
+        >>> detector.classes
+        ('malignant',)
+    """
+    weights = Path(weights)
+    content, notes = read_described(weights)
+    for note in notes:
+        logger.info(note)
+    used = load_engine(content["engine"])
+    if engine not in (None, "auto", used.NAME):
+        raise CheckpointError(
+            f"{weights} was trained with the engine {used.NAME}; {engine} cannot run it"
+        )
+    cfg = _config_of(weights, content, used, config_file, overrides, device)
+    sha256 = sha256_of(weights) if content["schema"] == 1 else state_sha256(content["model"])
+    model = used.build_model(cfg)
+    used.load_weights(model, weights)
+    decision = decision_of(
+        operating_point,
+        content["operating_points"],
+        config.evaluation_settings(cfg),
+        checkpoint_sha256=sha256,
+        where="the operating points of the model",
+    )
+    if decision.why_none:
+        logger.warning("no call is made: %s", decision.why_none)
+    return Detector(used, model, cfg, decision, sha256)
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A loaded model; made by :func:`load`.
+
+    ``decision`` says from which score on an exam is called positive. ``sha256`` identifies the
+    weights.
+    """
+
+    engine: Engine
+    model: nn.Module
+    cfg: Any
+    decision: Decision
+    sha256: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the model knows."""
+        return tuple(self.cfg.DATASETS.CLASSES)
+
+    @property
+    def target_classes(self) -> tuple[str, ...]:
+        """Those that are suspicious: they make the score of an image."""
+        return tuple(self.cfg.DATASETS.TARGET_CLASSES)
+
+    def detect(
+        self, image: NDArray[Any] | Path | str, *, white: float | None = None
+    ) -> ImageResult:
+        """Find suspicious regions in one picture.
+
+        Args:
+            image: A file of any kind that is read, or the stored pixels (H, W), white = dense:
+                uint8 from 0 to 255, uint16, or floating point from 0 to 1.
+            white: The value that is white, 0 being black. By default 255, 1 for floating point, and
+                for uint16 the smallest of 255, 1023, 4095, 16383 and 65535 that holds all values.
+
+        Raises:
+            DataError: The file cannot be read, or the array is no grey picture of such a range.
+
+        Example:
+            >>> import numpy as np
+            >>> import simfrcnn
+            >>> detector = simfrcnn.load(weights, device="cpu")
+            >>> found = detector.detect(np.zeros((320, 240), dtype=np.uint8))
+            >>> found.height, found.width
+            (320, 240)
+            >>> found.draw(score_threshold=0.9).shape
+            (320, 240, 3)
+        """
+        decoding = self.decoding(STRICT, keeps_pixels=True)
+        if isinstance(image, (str, Path)):
+            path = Path(image)
+            record, greys = record_and_greys(path, 0)
+            decoded = decode_pixels(record, greys, decoding, path.name)
+        else:
+            greys = _greys_of(np.asarray(image), white)
+            decoded = decode_pixels(_record_of_array(greys.shape), greys, decoding, "array")
+        (result,) = self._judged([decoded], Path("."), AsTheyAre())
+        return result
+
+    def predict(
+        self,
+        study: Path | str | Sequence[Path | str],
+        *,
+        all_views: bool = False,
+        options: DicomOptions = STRICT,
+        keep_pixels: bool = True,
+        workers: int = 0,
+    ) -> Iterator[ExamResult]:
+        """Judge every exam of a study, a folder or a list of files, one after the other.
+
+        DICOM files are put together by Study Instance UID (and Patient ID, where patients share
+        one); a file of another format is an exam of its own. What cannot be judged stands in
+        ``left_out`` of its exam; it does not end the run.
+
+        Args:
+            study: A folder, with sub-folders; a file; or a list of files.
+            all_views: Judge pictures that are not screening views (scouts, magnifications ...).
+            options: Which DICOM files are accepted beyond For Presentation mammograms.
+            keep_pixels: Keep the stored pixels, for ``draw()`` and ``save()``: some 10 MB an image,
+                as long as the result lives.
+            workers: Processes that decode files; a script that asks for any needs a main guard.
+
+        Raises:
+            DataError: There is nothing to read.
+
+        Example:
+            >>> import simfrcnn
+            >>> detector = simfrcnn.load(weights, device="cpu")
+            >>> for exam in detector.predict(study):
+            ...     print(len(exam.images), exam.left_out, exam.draw().shape[0])
+            4 () 800
+        """
+        selection = Selection(options, all_views)
+        decoding = self.decoding(options, keeps_pixels=keep_pixels)
+        with (
+            Processes(workers) as processes,
+            index_of(Sources.of(study), selection, processes) as index,
+        ):
+            decoded = processes.results(decoding, index.exams(), on_kill=killed_exam)
+            for exam in decoded:
+                yield self.judge(exam, AsTheyAre())
+
+    def decoding(self, options: DicomOptions, *, keeps_pixels: bool) -> Decoding:
+        """How files become this model's input."""
+        return Decoding(config.input_settings(self.cfg), options, keeps_pixels)
+
+    def judge(self, exam: DecodedExam, naming: Naming) -> ExamResult:
+        """The result of an exam whose files have been read; a failing model fails this exam alone.
+
+        Args:
+            exam: From a decoding process.
+            naming: The names that patient, exam and files get.
+        """
+        plan = exam.plan
+        left_out = [_left_out(file, naming) for file in exam.left_out]
+        try:
+            images = tuple(self._judged(exam.images, plan.root, naming))
+        except (ArithmeticError, RuntimeError, ValueError) as error:
+            logger.warning("an exam failed: %s: %s", type(error).__name__, error)
+            why = f"the model failed ({type(error).__name__}); the log says more"
+            left_out += [LeftOut(naming.file(image.place), "failed", why) for image in exam.images]
+            images = ()
+        scores = [image.score for image in images]
+        return ExamResult(
+            exam_id=naming.exam(plan.exam_id),
+            patient_id=naming.patient(plan.patient_id),
+            score=pool(scores, self.cfg.EVAL.POOLING) if scores else None,
+            call=self.decision.call(images),
+            images=images,
+            left_out=tuple(sorted(left_out, key=lambda one: one.file)),
+            why_no_call=self.decision.why_none if images else "no image of the exam was judged",
+            notes=plan.notes,
+            provenance=self.provenance(),
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Where results come from, in JSON types."""
+        return {
+            "simfrcnn": __version__,
+            "engine": self.engine.NAME,
+            "checkpoint_sha256": self.sha256,
+            "classes": list(self.classes),
+            "target_classes": list(self.target_classes),
+            "note": NOT_A_DEVICE,
+        }
+
+    def _judged(
+        self, images: Sequence[DecodedImage], root: Path, naming: Naming
+    ) -> Iterator[ImageResult]:
+        for first in range(0, len(images), IMAGES_PER_BATCH):
+            batch = images[first : first + IMAGES_PER_BATCH]
+            found = self.engine.detect(self.model, [image.sample() for image in batch])
+            for image, detections in zip(batch, found, strict=True):
+                yield self._result_of(image, detections, root, naming)
+
+    def _result_of(
+        self, image: DecodedImage, found: Detections, root: Path, naming: Naming
+    ) -> ImageResult:
+        record = image.record
+        detections = zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+        return ImageResult(
+            file=naming.file(image.place),
+            image_id=naming.image_id(image.place),
+            height=record.height,
+            width=record.width,
+            detections=tuple(
+                Detection(tuple(box), score, self.classes[label - 1])
+                for box, score, label in detections
+            ),
+            target_classes=self.target_classes,
+            laterality=record.laterality,
+            view_position=record.view_position,
+            notes=record.attributes.get("notes"),
+            path=root / image.place,
+            pixels=image.pixels,
+            flips=image.flips,
+        )
+
+
+def _config_of(
+    weights: Path,
+    content: Mapping[str, Any],
+    engine: Engine,
+    config_file: Path | str | None,
+    overrides: Sequence[str],
+    device: str,
+) -> Any:
+    """The model's own config, or the one that was given, with what was overridden."""
+    own: list[config.FileKey] = []
+    if config_file is None:
+        if content["config"] is None:
+            raise CheckpointError(
+                f"{weights} does not hold its config, and {weights.with_name('config.yaml')} does "
+                "not exist; give its config (--config-file)"
+            )
+        tree = yaml.safe_load(content["config"])
+        own = [config.FileKey(weights, key, value) for key, value in _leaves(tree)]
+
+    def loaded(*further: str) -> Any:
+        file = None if config_file is None else Path(config_file)
+        words = [*overrides, *further]
+        return config.load_config(engine.default_cfg(), file, words, overlay=own)
+
+    on_cpu = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
+    if device == "cpu":
+        cfg = loaded(*on_cpu)
+    elif device != "auto":
+        cfg = loaded("MODEL.DEVICE", device)
+    else:
+        cfg = loaded()
+        is_asked_for = "MODEL.DEVICE" in overrides[::2]
+        if str(cfg.MODEL.DEVICE) != "cpu" and not torch.cuda.is_available() and not is_asked_for:
+            logger.warning(
+                "the model's config asks for %s, and torch %s finds no GPU here: the CPU is used",
+                cfg.MODEL.DEVICE,
+                torch.__version__,
+            )
+            cfg = loaded(*on_cpu)
+    check_device(cfg)
+    return cfg
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _greys_of(values: NDArray[Any], white: float | None) -> RasterGreys:
+    """The greys of an array, on 8 bits.
+
+    Raises:
+        DataError: It is no grey picture, or has values outside 0 to white.
+    """
+    if values.ndim != 2 or not values.size:
+        raise DataError(f"an array of shape {values.shape}; (H, W), one grey value each, is legal")
+    is_float = np.issubdtype(values.dtype, np.floating)
+    if not is_float and values.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"an array of {values.dtype}; uint8, uint16 and floating point from 0 to 1 are legal"
+        )
+    lowest, highest = float(values.min()), float(values.max())
+    if white is None:
+        white = 1.0 if is_float else 255.0
+        if values.dtype == np.uint16:
+            white = next(2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if highest < 2**bits)
+    if not (lowest >= 0 and highest <= white and 0 < white < np.inf):  # false for NaN as well
+        raise DataError(
+            f"an array of values from {lowest:g} to {highest:g}; from 0, black, to {white:g}, "
+            "white, is legal: say which value is white (white=...)"
+        )
+    if values.dtype == np.uint8 and white == 255:
+        return RasterGreys(values, 255)
+    return RasterGreys(np.rint(values * (255.0 / white)).astype(np.uint8), 255)
+
+
+def _record_of_array(shape: tuple[int, int]) -> ImageRecord:
+    return ImageRecord(
+        image_id=0,
+        file_name="array",
+        path=Path("array"),
+        height=shape[0],
+        width=shape[1],
+        patient_id="array",
+        exam_id="array",
+        supervision=Supervision.UNLABELLED,
+    )
+
+
+def _left_out(file: FileFacts, naming: Naming) -> LeftOut:
+    assert file.what is not None
+    return LeftOut(naming.file(file.place), file.what, file.why or "")

@@ -1,0 +1,242 @@
+"""What was found in an exam: the result of `predict`, one exam in, one result out.
+
+Boxes are XYXY in pixels of the stored file, half open, origin top left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.dicom.view import AS_STORED, Flips
+from simfrcnn.errors import DataError
+from simfrcnn.files import write_bytes, write_json
+from simfrcnn.images.drawing import as_marked_png, draw_boxes, hung_side_by_side
+from simfrcnn.records import Box, Laterality, ViewPosition
+
+SCHEMA = 3
+"""Of the JSON of an exam."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One suspicious region; ``score`` in [0, 1], ``category`` one of the model's classes."""
+
+    box: Box
+    score: float
+    category: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file of an exam that was not judged, and why.
+
+    ``what`` is ``unreadable``, ``not a mammogram``, ``not a screening view``, ``duplicate`` (of one
+    SOP instance), ``another patient`` (with the same Study Instance UID), or ``failed`` (the model,
+    or the process that read it).
+    """
+
+    file: str
+    what: str
+    why: str
+
+    def to_dict(self) -> dict[str, str]:
+        """In JSON types."""
+        return {"file": self.file, "what": self.what, "why": self.why}
+
+
+@dataclass(frozen=True)
+class Call:
+    """Whether an exam is positive at an operating point of the model, and what that point is.
+
+    ``score`` is what was compared with ``score_threshold``: that of the exam, or the highest of its
+    breasts or images, as ``level`` says. ``origin`` says where the point comes from.
+    ``sensitivity`` and ``specificity`` are those on the set on which it was chosen.
+    """
+
+    is_positive: bool
+    score: float
+    score_threshold: float
+    level: str
+    rule: str
+    origin: str
+    chosen_on: str | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types; ``call`` is ``positive`` or ``negative``."""
+        facts = dataclasses.asdict(self)
+        is_positive = facts.pop("is_positive")
+        return {"call": "positive" if is_positive else "negative", **facts}
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One view: what it is, what was found in it, and its score.
+
+    ``file`` is its path below the folder that was given, or its pseudonym; ``image_id`` is made of
+    it, and the same in every run. ``detections`` are by falling score, of all classes;
+    ``suspicious`` those of a target class, of which ``score`` is the highest, 0 without any.
+    ``notes`` say what was decided where the file leaves a choice.
+    """
+
+    file: str
+    image_id: int
+    height: int
+    width: int
+    detections: tuple[Detection, ...]
+    target_classes: tuple[str, ...]
+    laterality: Laterality | None = None
+    view_position: ViewPosition | None = None
+    notes: str | None = None
+    path: Path | None = None
+    pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    """(H, W), white = dense, as stored; None where they were not kept."""
+    flips: Flips = AS_STORED
+
+    @property
+    def suspicious(self) -> tuple[Detection, ...]:
+        """The detections of a target class: a model may know more than what is suspicious."""
+        return tuple(one for one in self.detections if one.category in self.target_classes)
+
+    @property
+    def score(self) -> float:
+        """The highest of a target class, 0 without any."""
+        return max((one.score for one in self.suspicious), default=0.0)
+
+    def draw(self, score_threshold: float = 0.5) -> NDArray[np.uint8]:
+        """The stored pixels with a frame round every suspicious region from a score on.
+
+        Returns:
+            (H, W, 3) BGR, as OpenCV has it.
+
+        Raises:
+            DataError: The pixels were not kept.
+        """
+        drawn = [one for one in self.suspicious if one.score >= score_threshold]
+        boxes, scores = [one.box for one in drawn], [one.score for one in drawn]
+        return draw_boxes(self._kept_pixels(), boxes, scores)
+
+    def to_png(self, score_threshold: float = 0.5) -> bytes:
+        """The picture of :meth:`draw` as a PNG file; a grey one where there is no frame.
+
+        Raises:
+            DataError: The pixels were not kept.
+        """
+        has_frames = any(one.score >= score_threshold for one in self.suspicious)
+        picture = self.draw(score_threshold) if has_frames else self._kept_pixels()
+        return as_marked_png(picture)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types."""
+        return {
+            "file": self.file,
+            "image_id": self.image_id,
+            "height": self.height,
+            "width": self.width,
+            "laterality": self.laterality.value if self.laterality else None,
+            "view_position": self.view_position.value if self.view_position else None,
+            "notes": self.notes,
+            "score": self.score,
+            "detections": [
+                {"box_xyxy_px": list(one.box), "score": one.score, "class": one.category}
+                for one in self.detections
+            ],
+        }
+
+    def _kept_pixels(self) -> NDArray[np.uint8]:
+        if self.pixels is None:
+            raise DataError(
+                f"{self.file}: the pixels were not kept; predict again with keep_pixels=True"
+            )
+        return self.pixels
+
+
+@dataclass(frozen=True)
+class ExamResult:
+    """One exam: its score, the call at the model's operating point, its images, what is missing.
+
+    ``score`` is pooled from the images by EVAL.POOLING (their highest, by default), None where no
+    image could be judged. ``call`` is None where the model has no operating point, or there is no
+    image; ``why_no_call`` says which. ``notes`` are of the exam as a whole.
+    """
+
+    exam_id: str
+    patient_id: str
+    score: float | None
+    call: Call | None
+    images: tuple[ImageResult, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    why_no_call: str | None = None
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def draw(self, score_threshold: float = 0.5, *, height_px: int = 800) -> NDArray[np.uint8]:
+        """All views in one picture, hung as a radiologist hangs them, with their frames.
+
+        Returns:
+            (``height_px``, W, 3) BGR.
+
+        Raises:
+            DataError: The pixels were not kept.
+        """
+        pictures = [_hung(image.draw(score_threshold), image.flips) for image in self.images]
+        views = [(image.laterality, image.view_position) for image in self.images]
+        return hung_side_by_side(pictures, views, height_px=height_px)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types: what the file of an exam holds."""
+        return {
+            "schema": SCHEMA,
+            "exam_id": self.exam_id,
+            "patient_id": self.patient_id,
+            "score": self.score,
+            "decision": self.call.to_dict() if self.call else None,
+            "why_no_decision": self.why_no_call,
+            "images": [image.to_dict() for image in self.images],
+            "left_out": [one.to_dict() for one in self.left_out],
+            "notes": list(self.notes),
+            "provenance": dict(self.provenance),
+        }
+
+    def save(self, folder: Path | str, score_threshold: float = 0.5) -> Path:
+        """Write ``exam.json``, ``exam.png`` (all views) and ``image_N.png`` into a folder.
+
+        They bear the identifiers that the result has: `simfrcnn predict` writes pseudonyms.
+
+        Args:
+            folder: Made if missing; files of these names are replaced.
+            score_threshold: Smallest score of a box that is drawn.
+
+        Returns:
+            The path of ``exam.json``.
+
+        Raises:
+            DataError: The pixels were not kept.
+            OutputError: The operating system refused to write.
+        """
+        folder = Path(folder)
+        sheet = folder / "exam.png"
+        write_bytes(sheet, as_marked_png(self.draw(score_threshold)))
+        entries = self.to_dict()
+        for number, (image, entry) in enumerate(
+            zip(self.images, entries["images"], strict=True), 1
+        ):
+            path = folder / f"image_{number}.png"
+            write_bytes(path, image.to_png(score_threshold))
+            entry["picture"] = path.name
+        write_json(folder / "exam.json", entries)
+        return folder / "exam.json"
+
+
+def _hung(picture: NDArray[np.uint8], flips: Flips) -> NDArray[np.uint8]:
+    rows = slice(None, None, -1 if flips.vertical else 1)
+    columns = slice(None, None, -1 if flips.horizontal else 1)
+    return np.ascontiguousarray(picture[rows, columns])

@@ -1,0 +1,93 @@
+"""How are boxes drawn on mammograms, and how do several views hang in one picture?
+
+Pictures that are drawn here carry a line of text that says so, and are never read as mammograms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simfrcnn.images.png import OVERLAY_KEYWORD, encode_png
+from simfrcnn.records import Box, Laterality, ViewPosition
+
+_COLOUR = (0, 200, 255)
+"""Of frames and scores, BGR."""
+_GAP_PX = 8
+
+
+def draw_boxes(
+    pixels: NDArray[np.uint8], boxes: Sequence[Box], scores: Sequence[float]
+) -> NDArray[np.uint8]:
+    """The image in grey, with a frame round every box and its score above it.
+
+    Args:
+        pixels: (H, W), white = dense.
+        boxes: XYXY in pixels of this image.
+        scores: One for each box.
+
+    Returns:
+        (H, W, 3) BGR.
+    """
+    picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    width = max(1, round(max(pixels.shape) / 500))
+    for box, score in zip(boxes, scores, strict=True):
+        left, top, right, bottom = (round(side) for side in box)
+        cv2.rectangle(picture, (left, top), (right, bottom), _COLOUR, width)
+        cv2.putText(
+            picture,
+            f"{score:.2f}",
+            (left, max(12 * width, top - 4)),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.5 * width,
+            _COLOUR,
+            width,
+        )
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def hung_side_by_side(
+    pictures: Sequence[NDArray[np.uint8]],
+    views: Sequence[tuple[Laterality | None, ViewPosition | None]],
+    *,
+    height_px: int = 800,
+) -> NDArray[np.uint8]:
+    """Views of an exam in one picture: CC, MLO, then others; the right breast left of the left one.
+
+    Args:
+        pictures: (H, W, 3) each, already turned into the standard hanging.
+        views: Side and view of each; those of an unknown side come last.
+        height_px: Of the whole; every picture is brought to it.
+
+    Returns:
+        (``height_px``, W, 3).
+    """
+    if not pictures:
+        return np.zeros((height_px, height_px, 3), dtype=np.uint8)
+    order = sorted(range(len(pictures)), key=lambda index: _place_in_row(*views[index]))
+    row: list[NDArray[np.uint8]] = []
+    for index in order:
+        height, width = pictures[index].shape[:2]
+        size = (max(1, round(width * height_px / height)), height_px)
+        row.append(np.asarray(cv2.resize(pictures[index], size, interpolation=cv2.INTER_AREA)))
+        row.append(np.zeros((height_px, _GAP_PX, 3), dtype=np.uint8))
+    return np.concatenate(row[:-1], axis=1)
+
+
+def as_marked_png(picture: NDArray[np.uint8]) -> bytes:
+    """A PNG file of a drawn picture, marked so that `predict` never takes it for a mammogram.
+
+    Args:
+        picture: (H, W, 3) BGR, or grey (H, W).
+    """
+    rgb = picture[..., ::-1] if picture.ndim == 3 else picture
+    return encode_png(np.ascontiguousarray(rgb), {OVERLAY_KEYWORD: "predict"})
+
+
+def _place_in_row(laterality: Laterality | None, view: ViewPosition | None) -> tuple[int, int]:
+    views = [ViewPosition.CC, ViewPosition.MLO, ViewPosition.OTHER, None]
+    sides = [Laterality.RIGHT, Laterality.LEFT, None]
+    return views.index(view), sides.index(laterality)

@@ -1,0 +1,267 @@
+"""How are many exams judged, one after the other, so that nothing is lost and nothing hides?
+
+Headers are read first, to put files together to exams. Then processes decode, this one runs the
+model, and threads draw and write: an exam is in one of these hands only, and whole when it is in
+the output. A run that was killed goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from simfrcnn.data.ahead import Processes
+from simfrcnn.data.exams import ExamIndex, ExamPlan, Selection, Sources, index_of
+from simfrcnn.data.pseudonyms import Pseudonyms, require_outside, write_id_map
+from simfrcnn.detector import Detector
+from simfrcnn.dicom.mammogram import STRICT
+from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.files import as_json, write_json, writing_folder
+from simfrcnn.parallel import n_processes_of
+from simfrcnn.workflows.decoding import killed_exam
+from simfrcnn.workflows.naming import AsTheyAre, Naming, UnderPseudonyms
+from simfrcnn.workflows.prediction_folder import (
+    EXAMS,
+    PICTURES,
+    RUN,
+    Done,
+    Pictures,
+    PredictionFolder,
+    Tally,
+    require_shards,
+)
+
+_SCREENING_VIEWS = Selection(STRICT)
+_WRITERS = 2
+_WAITING = 4
+"""Exams that wait to be written, at most."""
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What is judged, what is written, and by how many processes.
+
+    ``pictures``: of all images, of those with a box to draw (``findings``), or none.
+    ``score_threshold`` is the smallest score of a box that is drawn. ``shard`` (i, n) judges the
+    studies of shard i of n, from 1. ``workers`` decode files; None takes one for each core, at most
+    8.
+    """
+
+    selection: Selection = _SCREENING_VIEWS
+    pictures: Pictures = "all"
+    score_threshold: float = 0.5
+    shard: tuple[int, int] | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigError: One is outside its range.
+        """
+        if not 0 <= self.score_threshold <= 1:
+            raise ConfigError(
+                f"--score-threshold is {self.score_threshold}; legal is a score in [0, 1]"
+            )
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ConfigError(
+                f"--shard is {self.shard[0]}/{self.shard[1]}; legal is i/n with i from 1 to n"
+            )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished prediction: what the folder holds, and what of it was there before this run."""
+
+    output: Path
+    tally: Tally
+    n_done_before: int = 0
+    n_own_pictures: int = 0
+
+
+def predict(
+    detector: Detector,
+    study: Path | Sequence[Path],
+    output: Path,
+    options: PredictionOptions,
+    *,
+    pseudonyms: Pseudonyms | None = None,
+    id_map: Path | None = None,
+) -> Summary:
+    """Judge all exams of a folder into another folder, or go on with a run that was ended.
+
+    Args:
+        detector: The model.
+        study: A folder with sub-folders, or files.
+        output: A new or empty folder, or that of a run with the same model and options.
+        options: What is judged and written.
+        pseudonyms: The names that leave; None writes identifiers and paths as they are.
+        id_map: Where what the pseudonyms stand for is written, before any result bears one.
+
+    Raises:
+        DataError: There is nothing to read.
+        OutputError: The output is in use or inside the input, or cannot be written. What is done
+            stays.
+        ConfigError: The id map would lie in the output.
+    """
+    sources = Sources.of(study)
+    _require_apart(output, sources)
+    if id_map is not None:
+        require_outside(id_map, output, "--id-map")
+    naming: Naming = AsTheyAre() if pseudonyms is None else UnderPseudonyms(pseudonyms)
+    folder = PredictionFolder(output, facts_of(detector, options, pseudonyms))
+    with (
+        Processes(n_processes_of(options.workers)) as processes,
+        index_of(sources, options.selection, processes) as index,
+    ):
+        n_before = folder.begin_or_go_on()
+        _learn_names(index, naming, pseudonyms, id_map)
+        _judge_all(detector, index, folder, options, naming, processes, pseudonyms)
+        return Summary(output, folder.finish(), n_before, index.n_own_pictures)
+
+
+def merge(parts: Sequence[Path], output: Path) -> Summary:
+    """Put the shards of a run together: the same folder, byte for byte, as one run would make.
+
+    Args:
+        parts: The output folders of all shards, in any order.
+        output: A new or empty folder.
+
+    Raises:
+        ArtifactError: A shard is missing, there twice, not finished, or of another run.
+        OutputError: The output is not empty, or cannot be written.
+    """
+    facts = require_shards(parts)
+    with writing_folder(output) as unfinished:
+        for part in parts:
+            for kind in (EXAMS, PICTURES):
+                if (part / kind).is_dir():
+                    shutil.copytree(part / kind, unfinished / kind, dirs_exist_ok=True)
+        write_json(unfinished / RUN, facts)
+        tally = PredictionFolder(unfinished, facts).finish()
+    return Summary(output, tally)
+
+
+def facts_of(
+    detector: Detector, options: PredictionOptions, pseudonyms: Pseudonyms | None
+) -> dict[str, Any]:
+    """All that a result hangs on, in JSON types; nothing that two equal runs do not share."""
+    selection, shard = options.selection, options.shard
+    return {
+        "kind": "simfrcnn-prediction",
+        **detector.provenance(),
+        "config_sha256": _config_hash(detector.cfg),
+        "device": str(detector.cfg.MODEL.DEVICE).partition(":")[0],
+        "decision": detector.decision.to_dict(),
+        "pictures": options.pictures,
+        "score_threshold_of_pictures": options.score_threshold,
+        "all_views": selection.all_views,
+        "allow_for_processing": selection.options.allow_for_processing,
+        "any_modality": selection.options.any_modality,
+        "identifiers": "kept" if pseudonyms is None else f"pseudonyms, key {pseudonyms.key_id}",
+        "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
+    }
+
+
+def _judge_all(
+    detector: Detector,
+    index: ExamIndex,
+    folder: PredictionFolder,
+    options: PredictionOptions,
+    naming: Naming,
+    processes: Processes,
+    pseudonyms: Pseudonyms | None,
+) -> None:
+    """Judge what has not been done; every exam is in the manifest as soon as it is whole."""
+    decoding = detector.decoding(options.selection.options, keeps_pixels=options.pictures != "none")
+    with (
+        folder.done() as done,
+        folder.manifest() as manifest,
+        ThreadPoolExecutor(_WRITERS) as writers,
+    ):
+        n_left = sum(1 for _ in _to_do(index, options, naming, done))
+        waiting: deque[Future[dict[str, Any]]] = deque()
+        exams = processes.results(
+            decoding, _to_do(index, options, naming, done), on_kill=killed_exam
+        )
+        with tqdm(total=n_left, desc="predict", unit="exam", mininterval=1.0) as progress:
+            for exam in exams:
+                result = detector.judge(exam, naming)
+                waiting.append(
+                    writers.submit(
+                        folder.write_exam,
+                        result,
+                        naming.stem(exam.plan.exam_id),
+                        naming.digest(exam.plan.fingerprint),
+                        options.pictures,
+                        options.score_threshold,
+                    )
+                )
+                if pseudonyms is not None:
+                    pseudonyms.forget()
+                while waiting and (waiting[0].done() or len(waiting) > _WAITING):
+                    _note(waiting.popleft(), manifest)
+                    progress.update()
+            while waiting:
+                _note(waiting.popleft(), manifest)
+                progress.update()
+
+
+def _note(written: Future[dict[str, Any]], manifest: IO[str]) -> None:
+    manifest.write(as_json(written.result(), indent=None))
+    manifest.flush()
+
+
+def _to_do(
+    index: ExamIndex, options: PredictionOptions, naming: Naming, done: Done
+) -> Iterator[ExamPlan]:
+    for plan in index.exams():
+        is_ours = options.shard is None or plan.is_in_shard(options.shard)
+        if is_ours and not done.holds(naming.stem(plan.exam_id), naming.digest(plan.fingerprint)):
+            yield plan
+
+
+def _learn_names(
+    index: ExamIndex, naming: Naming, pseudonyms: Pseudonyms | None, id_map: Path | None
+) -> None:
+    """Write the id map of all that will be named: a run that is killed leaves no name without."""
+    if pseudonyms is None or id_map is None:
+        return
+    for plan in index.exams():
+        naming.exam(plan.exam_id)
+        naming.patient(plan.patient_id)
+        for file in plan.files:
+            naming.file(file.place)
+    write_id_map(id_map, pseudonyms)
+    pseudonyms.forget()
+
+
+def _require_apart(output: Path, sources: Sources) -> None:
+    """Refuse an output that would lie among the input, and be read as such next time."""
+    if sources.files is None and output.resolve().is_relative_to(sources.root.resolve()):
+        raise OutputError(
+            f"--output {output}: lies inside {sources.root}, which is read, and would be read as "
+            "part of it next time; give a folder outside"
+        )
+
+
+def _config_hash(cfg: Any) -> str:
+    """Of the keys that a result hangs on."""
+    keys = (cfg.MODEL, cfg.INPUT, cfg.TEST, cfg.EVAL.POOLING)
+    text = json.dumps([_plain(node) for node in keys], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _plain(node[key]) for key in node if key not in ("DEVICE", "WEIGHTS")}
+    return [_plain(item) for item in node] if isinstance(node, (list, tuple)) else node

@@ -1,0 +1,428 @@
+"""What lies in the output folder of a prediction, and how is it gone on with and finished?
+
+Every exam is a file of its own, which a line in the manifest follows when it is whole. All lists
+are made of these files at the end, in the order of their names: it does not matter in which order,
+in how many goes or by how many shards the exams were done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from simfrcnn.artifacts import write_sidecar
+from simfrcnn.data.exams import FAILED, UNREADABLE
+from simfrcnn.errors import ArtifactError, OutputError
+from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
+from simfrcnn.files import as_json, write_bytes, write_json, writing
+
+Pictures = Literal["none", "findings", "all"]
+
+RUN, MANIFEST, INDEX, FAILURES = "run.json", "manifest.jsonl", "index.csv", "failures.csv"
+DETECTIONS, IMAGES = "detections.json", "images.json"
+EXAMS, PICTURES = "exams", "pictures"
+
+_INDEX = ("exam", "patient", "score", "call", "images", "left_out", "result")
+_FAILURES = ("exam", "file", "what", "why", "result")
+_NO_IMAGE = "no image"
+_MOST_REASONS = 1000
+
+
+@dataclass
+class Tally:
+    """What a prediction holds; ``failures`` count by what and why."""
+
+    n_exams: int = 0
+    n_images: int = 0
+    n_positive: int = 0
+    n_called: int = 0
+    n_without_image: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class PredictionFolder:
+    """The output folder of one run; made by :meth:`begin` or :meth:`go_on`."""
+
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        """``facts`` are all that a result hangs on, in JSON types: they stand in ``run.json``."""
+        self.path = path
+        self.facts = dict(facts)
+
+    def begin_or_go_on(self) -> int:
+        """Make the folder, or take up a run of the same facts; how many exams it holds already.
+
+        Raises:
+            OutputError: It holds something else, or a prediction with other facts.
+        """
+        if not (self.path / RUN).exists():
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise OutputError(
+                    f"{self.path} is not a new or empty folder, nor a prediction to go on with; "
+                    "give another"
+                )
+            write_json(self.path / RUN, self.facts)
+            return 0
+        self._require_same_facts()
+        for leftover in self.path.rglob(".*.part"):  # of a run that was killed
+            leftover.unlink()
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            return 0
+        _cut_torn_line(manifest)
+        with open(manifest, "rb") as stream:
+            return sum(1 for _ in stream)
+
+    def _require_same_facts(self) -> None:
+        before = _read_facts(self.path)
+        differing = [
+            f"{name} was {json.dumps(before.get(name))} and is {json.dumps(self.facts.get(name))}"
+            for name in sorted({*before, *self.facts})
+            if before.get(name) != self.facts.get(name)
+        ]
+        if differing:
+            raise OutputError(
+                f"{self.path} holds a prediction that cannot be gone on with: "
+                f"{'; '.join(differing)}. Give another --output, or the weights and options of "
+                "before"
+            )
+
+    def write_exam(
+        self,
+        result: ExamResult,
+        stem: str,
+        fingerprint: str,
+        pictures: Pictures,
+        score_threshold: float,
+    ) -> dict[str, Any]:
+        """Write the pictures of an exam, then its result; return its line in the manifest."""
+        place = f"{EXAMS}/{stem[-2:]}/{stem}.json"
+        content = result.to_dict()
+        for image, entry in zip(result.images, content["images"], strict=True):
+            entry["picture"] = self._write_picture(image, pictures, score_threshold)
+        content["fingerprint"] = fingerprint
+        self._remove_pictures_of_before(place, content)
+        write_json(self.path / place, content)
+        return _manifest_line(place, content)
+
+    def _write_picture(
+        self, image: ImageResult, pictures: Pictures, score_threshold: float
+    ) -> str | None:
+        has_boxes = any(one.score >= score_threshold for one in image.suspicious)
+        if pictures == "none" or (pictures == "findings" and not has_boxes):
+            return None
+        name = f"{image.image_id:013x}"
+        place = f"{PICTURES}/{name[:2]}/{name}.png"
+        write_bytes(self.path / place, image.to_png(score_threshold))
+        return place
+
+    def _remove_pictures_of_before(self, place: str, content: Mapping[str, Any]) -> None:
+        """An exam that has changed since may have lost an image."""
+        if (self.path / place).exists():
+            before, now = _pictures_of(_read(self.path / place)), _pictures_of(content)
+            for picture in before - now:
+                (self.path / picture).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def manifest(self) -> Iterator[IO[str]]:
+        """The manifest, to append lines to."""
+        with open(self.path / MANIFEST, "a", encoding="utf-8") as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def done(self) -> Iterator[Done]:
+        """Which exams have been done."""
+        with contextlib.closing(Done()) as done:
+            if (self.path / MANIFEST).exists():
+                with open(self.path / MANIFEST, encoding="utf-8") as stream:
+                    done.add(json.loads(line) for line in stream)
+            yield done
+
+    def finish(self) -> Tally:
+        """Make all lists from the results of the exams, and the manifest in their order.
+
+        Raises:
+            ArtifactError: The result of an exam is damaged, or two images have one number.
+        """
+        tally = Tally()
+        numbers = {name: number for number, name in enumerate(self.facts["classes"], start=1)}
+        image_ids: list[int] = []
+        with contextlib.ExitStack() as stack:
+            lists = _Lists(self.path, stack, numbers)
+            for place, content in self._results():
+                lists.add(place, content)
+                _count(tally, content)
+                image_ids += [image["image_id"] for image in content["images"]]
+            lists.end()
+        image_ids.sort()
+        if any(one == other for one, other in itertools.pairwise(image_ids)):
+            raise ArtifactError(
+                f"{self.path}: two images have the same number, by chance: predict into another "
+                "folder with another key (--key-file)"
+            )
+        write_sidecar(
+            self.path / DETECTIONS,
+            image_ids=image_ids,
+            categories={number: name for name, number in numbers.items()},
+            provenance={
+                name: self.facts[name] for name in ("simfrcnn", "engine", "checkpoint_sha256")
+            },
+        )
+        return tally
+
+    def _results(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for folder in sorted((self.path / EXAMS).glob("*")):
+            for path in sorted(folder.glob("*.json")):
+                yield path.relative_to(self.path).as_posix(), _read(path)
+
+
+class Done:
+    """The exams that the manifest holds, in a temporary file: they may be many."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("")
+        self._database.execute("CREATE TABLE done (stem TEXT PRIMARY KEY, fingerprint TEXT)")
+
+    def add(self, lines: Iterator[Mapping[str, Any]]) -> None:
+        """Take what was done; an exam that failed is tried once more."""
+        self._database.executemany(
+            "INSERT OR REPLACE INTO done VALUES (?, ?)",
+            ((line["exam"], line["fingerprint"]) for line in lines if not line["has_failed"]),
+        )
+
+    def holds(self, stem: str, fingerprint: str) -> bool:
+        """Whether an exam was done, with the files that it has now."""
+        row = self._database.execute(
+            "SELECT fingerprint FROM done WHERE stem = ?", (stem,)
+        ).fetchone()
+        return row is not None and row[0] == fingerprint
+
+    def close(self) -> None:
+        """Free the file."""
+        self._database.close()
+
+
+class _Lists:
+    """The lists of a finished prediction, written entry by entry and renamed together."""
+
+    def __init__(
+        self, folder: Path, stack: contextlib.ExitStack, numbers: Mapping[str, int]
+    ) -> None:
+        self._numbers = numbers
+        self._stack = stack
+        self._folder = folder
+        self._manifest = self._open(MANIFEST)
+        self._detections = _JsonList(self._open(DETECTIONS))
+        images = self._open(IMAGES)
+        info = {
+            "description": "the images of a prediction, as detections.json numbers them",
+            "note": "Research software, not a medical device.",
+        }
+        images.write(f'{{"info": {json.dumps(info)}, "images": ')
+        self._images_stream, self._images = images, _JsonList(images)
+        self._index = csv.writer(self._open(INDEX), lineterminator="\n")
+        self._index.writerow(_INDEX)
+        self._failures = csv.writer(self._open(FAILURES), lineterminator="\n")
+        self._failures.writerow(_FAILURES)
+
+    def add(self, place: str, content: Mapping[str, Any]) -> None:
+        """Add one exam to every list."""
+        self._manifest.write(as_json(_manifest_line(place, content), indent=None))
+        decision = content["decision"]
+        self._index.writerow(
+            (
+                content["exam_id"],
+                content["patient_id"],
+                "" if content["score"] is None else repr(content["score"]),
+                "" if decision is None else decision["call"],
+                len(content["images"]),
+                len(content["left_out"]),
+                place,
+            )
+        )
+        for file, what, why in _failures_of(content):
+            self._failures.writerow((content["exam_id"], file, what, why, place))
+        for image in content["images"]:
+            self._images.add(_image_entry(image, content))
+            for found in image["detections"]:
+                self._detections.add(_detection_entry(image["image_id"], found, self._numbers))
+
+    def end(self) -> None:
+        """Close what is open in the files, and the files."""
+        self._detections.end()
+        self._images.end()
+        categories = [{"id": number, "name": name} for name, number in self._numbers.items()]
+        self._images_stream.write(
+            f', "annotations": [], "categories": {json.dumps(categories)}}}\n'
+        )
+
+    def _open(self, name: str) -> IO[str]:
+        path = self._stack.enter_context(writing(self._folder / name))
+        return self._stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
+
+
+class _JsonList:
+    """A JSON list, one entry a line, that never is in memory as a whole."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._start = "[\n"
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        self._stream.write(self._start + as_json(entry, indent=None).rstrip("\n"))
+        self._start = ",\n"
+
+    def end(self) -> None:
+        self._stream.write("[]" if self._start == "[\n" else "\n]")
+
+
+def _manifest_line(place: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    decision = content["decision"]
+    return {
+        "exam": Path(place).stem,
+        "result": place,
+        "score": content["score"],
+        "call": None if decision is None else decision["call"],
+        "images": len(content["images"]),
+        "left_out": len(content["left_out"]),
+        "has_failed": any(one["what"] == FAILED for one in content["left_out"]),
+        "fingerprint": content["fingerprint"],
+    }
+
+
+def _image_entry(image: Mapping[str, Any], exam: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: image[name] for name in ("height", "width", "laterality", "view_position")}
+    return {
+        "id": image["image_id"],
+        "file_name": image["file"],
+        **facts,
+        "patient_id": exam["patient_id"],
+        "exam_id": exam["exam_id"],
+        "supervision": "unlabelled",
+    }
+
+
+def _detection_entry(
+    image_id: int, found: Mapping[str, Any], numbers: Mapping[str, int]
+) -> dict[str, Any]:
+    x1, y1, x2, y2 = found["box_xyxy_px"]
+    return {
+        "image_id": image_id,
+        "category_id": numbers[found["class"]],
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "score": found["score"],
+    }
+
+
+def _failures_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(file, what, why) of what nobody intended, and of an exam without an image."""
+    for one in content["left_out"]:
+        if one["what"] in (UNREADABLE, FAILED):
+            yield one["file"], one["what"], one["why"]
+    if not content["images"]:
+        kinds = Counter(one["what"] for one in content["left_out"])
+        yield "", _NO_IMAGE, ", ".join(f"{n} {what}" for what, n in sorted(kinds.items()))
+
+
+def _count(tally: Tally, content: Mapping[str, Any]) -> None:
+    tally.n_exams += 1
+    tally.n_images += len(content["images"])
+    tally.n_without_image += not content["images"]
+    if content["decision"] is not None:
+        tally.n_called += 1
+        tally.n_positive += content["decision"]["call"] == "positive"
+    tally.left_out.update(one["what"] for one in content["left_out"])
+    for _, what, why in _failures_of(content):
+        is_one_too_many = len(tally.failures) > _MOST_REASONS and (what, why) not in tally.failures
+        tally.failures[what, "other reasons" if is_one_too_many else why] += 1
+
+
+def _pictures_of(content: Mapping[str, Any]) -> set[str]:
+    return {image["picture"] for image in content["images"] if image.get("picture")}
+
+
+def _cut_torn_line(manifest: Path) -> None:
+    """A run that was killed while it wrote a line leaves a part of it: that exam is done again."""
+    with open(manifest, "rb+") as stream:
+        content_end = stream.seek(0, os.SEEK_END)
+        while content_end:
+            start = max(0, content_end - 4096)
+            stream.seek(start)
+            newline = stream.read(content_end - start).rfind(b"\n")
+            if newline >= 0:
+                content_end = start + newline + 1
+                break
+            content_end = start
+        stream.truncate(content_end)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is damaged ({type(error).__name__}): delete it, and run predict again"
+        ) from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise ArtifactError(f"{path} is not the result of an exam of schema {SCHEMA}")
+    return content
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says.
+
+    Raises:
+        ArtifactError: There is none, or it is damaged.
+    """
+    try:
+        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{folder / RUN} cannot be read ({type(error).__name__}): {folder} is not the output "
+            "of simfrcnn predict"
+        ) from error
+    if not isinstance(facts, dict):
+        raise ArtifactError(f"{folder / RUN} is damaged: {folder} is not the output of predict")
+    return facts
+
+
+def facts_of_run(folder: Path) -> dict[str, Any]:
+    """The facts of a run that is there; see :func:`_read_facts`."""
+    return _read_facts(folder)
+
+
+def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
+    """Check that folders are all shards of one run, each once; their common facts.
+
+    Raises:
+        ArtifactError: One is missing, there twice, or of another run; or not finished.
+    """
+    facts = [_read_facts(part) for part in parts]
+    shards = [one.get("shard") for one in facts]
+    common = {**facts[0], "shard": None}
+    for part, one in zip(parts, facts, strict=True):
+        differing = [k for k in sorted({*one, *common} - {"shard"}) if one.get(k) != common.get(k)]
+        if differing:
+            raise ArtifactError(
+                f"{part} is not a shard of the same run as {parts[0]}: {', '.join(differing)} "
+                "differ"
+            )
+        if not (part / INDEX).exists():
+            raise ArtifactError(f"{part} is not finished: run predict on it again")
+    n = int(str(shards[0]).rpartition("/")[2]) if shards[0] else 0
+    wanted = [f"{number}/{n}" for number in range(1, n + 1)]
+    if sorted(map(str, shards)) != sorted(wanted):
+        raise ArtifactError(
+            f"these are the shards {', '.join(map(str, shards))}; to merge, each of 1/n ... n/n is "
+            "needed, once"
+        )
+    return common

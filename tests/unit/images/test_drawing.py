@@ -1,0 +1,39 @@
+"""What drawn pictures show, and how several views hang in one."""
+
+import numpy as np
+
+from simfrcnn.images.drawing import as_marked_png, draw_boxes, hung_side_by_side
+from simfrcnn.images.png import OVERLAY_KEYWORD, text_of
+from simfrcnn.records import Laterality, ViewPosition
+
+
+def test_a_frame_is_drawn_and_the_image_stays_grey_elsewhere():
+    pixels = np.full((120, 100), 77, dtype=np.uint8)
+    picture = draw_boxes(pixels, [(10.0, 20.0, 30.0, 50.0)], [0.9])
+    is_coloured = (picture != 77).any(axis=2)
+    assert is_coloured[20:51, 10].all()
+    assert is_coloured[50, 10:31].all()
+    assert not is_coloured[22:49, 12:29].any()
+    assert not is_coloured[52:].any()
+    assert (pixels == 77).all()
+    assert (draw_boxes(pixels, [], []) == 77).all()
+
+
+def test_views_hang_in_pairs_with_the_right_breast_at_the_left():
+    views = [
+        (Laterality.LEFT, ViewPosition.MLO),
+        (None, None),
+        (Laterality.LEFT, ViewPosition.CC),
+        (Laterality.RIGHT, ViewPosition.MLO),
+        (Laterality.RIGHT, ViewPosition.CC),
+    ]
+    pictures = [np.full((40, 20, 3), 10 * (n + 1), np.uint8) for n in range(5)]
+    row = hung_side_by_side(pictures, views, height_px=80)
+    assert row.shape == (80, 5 * 40 + 4 * 8, 3)
+    assert row[40, 20::48, 0].tolist() == [50, 30, 40, 10, 20]
+    assert hung_side_by_side([], [], height_px=80).shape == (80, 80, 3)
+
+
+def test_a_drawn_picture_says_that_it_was_drawn():
+    content = as_marked_png(np.zeros((4, 5, 3), np.uint8))
+    assert text_of(content, OVERLAY_KEYWORD) == "predict"

@@ -1,0 +1,377 @@
+"""Many exams into a folder: what a kill loses, what shards make, what is refused."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import simfrcnn
+from simfrcnn.artifacts import read_detections
+from simfrcnn.cli.main import main
+from simfrcnn.data.exams import Selection
+from simfrcnn.data.pseudonyms import Pseudonyms
+from simfrcnn.dicom.mammogram import STRICT
+from simfrcnn.errors import ArtifactError, ConfigError, OutputError
+from simfrcnn.workflows.predict import PredictionOptions, merge, predict
+from support.studies import files_below, write_study, write_view
+
+pytestmark = pytest.mark.torchvision
+
+ALONE = PredictionOptions(workers=0)
+
+
+@pytest.fixture(scope="module")
+def detector(untrained):
+    return simfrcnn.load(untrained)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Six exams, one of them with a file that cannot be read and one with a copy."""
+    folder = tmp_path_factory.mktemp("studies")
+    for number in range(6):
+        paths = write_study(folder, number, n_views=2)
+    (folder / "study2" / "cut.dcm").write_bytes(b"damaged")
+    shutil.copy(paths[0], folder / "study5" / "copy.dcm")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(detector, studies, tmp_path_factory):
+    """The folder of one run, with its files."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    predict(detector, studies, out, ALONE)
+    return out, files_below(out)
+
+
+def results(out):
+    contents = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
+    return {content["exam_id"]: content for content in contents}
+
+
+def rows(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_exam_is_a_file_with_its_pictures_and_a_row(whole, studies):
+    out, files = whole
+    exams = results(out)
+    assert sorted(exams) == [f"1.2.3.{n}" for n in range(6)]
+    for content in exams.values():
+        assert len(content["images"]) == 2
+        for image in content["images"]:
+            assert (studies / image["file"]).is_file()
+            picture = cv2.imread(str(out / image["picture"]))
+            assert picture.shape == (image["height"], image["width"], 3)
+    assert sum(name.endswith(".png") for name in files) == 12
+    index = rows(out / "index.csv")
+    assert len(index) == 6
+    for row in index:
+        content = json.loads((out / row["result"]).read_text())
+        assert row["exam"] == content["exam_id"]
+        assert float(row["score"]) == content["score"]
+        assert row["call"] == content["decision"]["call"]
+        assert row["images"] == "2"
+    manifest = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert [line["result"] for line in manifest] == [row["result"] for row in index]
+
+
+def test_what_was_left_out_stands_in_the_exam_and_failures_in_a_table(whole):
+    out, _ = whole
+    exams = results(out)
+    (lost,) = exams["1.2.3.2"]["left_out"]
+    assert (lost["file"], lost["what"]) == ("study2/cut.dcm", "unreadable")
+    (copy,) = exams["1.2.3.5"]["left_out"]
+    assert (copy["file"], copy["what"]) == ("study5/copy.dcm", "duplicate")
+    (failure,) = rows(out / "failures.csv")  # a copy is none
+    assert failure["exam"] == "1.2.3.2"
+    assert failure["file"] == "study2/cut.dcm"
+    assert "not a DICOM file" in failure["why"]
+
+
+def test_detections_are_what_evaluate_takes(whole):
+    out, _ = whole
+    found = read_detections(out / "detections.json")
+    images = json.loads((out / "images.json").read_text())
+    assert images["categories"] == [{"id": 1, "name": "malignant"}]
+    assert found.provenance["checkpoint_sha256"]
+    by_file = {image["file_name"]: image for image in images["images"]}
+    assert len(by_file) == len(found.images) == 12
+    for content in results(out).values():
+        for image in content["images"]:
+            entry = by_file[image["file"]]
+            assert (entry["exam_id"], entry["height"]) == (content["exam_id"], image["height"])
+            saved = found.images[entry["id"]]
+            assert saved.scores.tolist() == [d["score"] for d in image["detections"]]
+            boxes = np.array([d["box_xyxy_px"] for d in image["detections"]])
+            assert np.allclose(saved.boxes, boxes, atol=1e-9)
+
+
+def test_an_image_has_the_same_number_wherever_it_is_run(detector, whole, studies, tmp_path):
+    predict(detector, studies, tmp_path / "out", PredictionOptions(workers=0, pictures="none"))
+    assert (tmp_path / "out" / "detections.json").read_bytes() == whole[1]["detections.json"]
+    assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_processes_write_the_same_folder(detector, whole, studies, tmp_path):
+    predict(detector, studies, tmp_path / "out", PredictionOptions(workers=2))
+    assert files_below(tmp_path / "out") == whole[1]
+
+
+def test_pictures_of_findings_alone(detector, studies, tmp_path):
+    scores = sorted(
+        image["score"]
+        for content in results_of(detector, studies, tmp_path / "a", pictures="none")
+        for image in content["images"]
+    )
+    options = {"pictures": "findings", "score_threshold": scores[6]}
+    drawn = [
+        image["picture"] is not None
+        for content in results_of(detector, studies, tmp_path / "b", **options)
+        for image in content["images"]
+    ]
+    assert sum(drawn) == sum(score >= scores[6] for score in scores)
+    assert len(list((tmp_path / "b").rglob("*.png"))) == sum(drawn)
+
+
+def results_of(detector, studies, out, **options):
+    predict(detector, studies, out, PredictionOptions(workers=0, **options))
+    return list(results(out).values())
+
+
+def test_shards_together_are_one_run(detector, whole, studies, tmp_path):
+    parts = [tmp_path / f"part{n}" for n in (1, 2, 3, 4)]
+    for n, part in enumerate(parts, start=1):
+        predict(detector, studies, part, PredictionOptions(workers=0, shard=(n, 4)))
+    assert sum(len(results(part)) for part in parts) == 6
+    merge(parts[::-1], tmp_path / "merged")
+    assert files_below(tmp_path / "merged") == whole[1]
+    with pytest.raises(ArtifactError, match=r"1/4, 2/4, 2/4"):
+        merge([parts[0], parts[1], parts[1]], tmp_path / "other")
+    with pytest.raises(ArtifactError, match="None"):
+        merge([whole[0]], tmp_path / "other")
+    facts = json.loads((parts[1] / "run.json").read_text())
+    (parts[1] / "run.json").write_text(json.dumps({**facts, "pictures": "none"}))
+    with pytest.raises(ArtifactError, match=r"not a shard of the same run.*pictures differ"):
+        merge(parts, tmp_path / "other")
+    (parts[0] / "index.csv").unlink()
+    with pytest.raises(ArtifactError, match="not finished"):
+        merge([parts[0]], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+# -- ended in the middle ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has loaded PyTorch")
+@pytest.mark.parametrize("moment", [1, 4, 8, 13, 19, 24])
+def test_a_run_that_is_killed_goes_on_and_ends_the_same(detector, whole, studies, tmp_path, moment):
+    """Killed before the n-th file gets its name, of 25: facts, 12 pictures, 6 results, lists."""
+    out = tmp_path / "out"
+    child = os.fork()
+    if child == 0:
+        replace, n_replaced = os.replace, 0
+
+        def killing(*names):
+            nonlocal n_replaced
+            n_replaced += 1
+            if n_replaced == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(*names)
+
+        os.replace = killing
+        try:
+            predict(detector, studies, out, ALONE)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert files_below(out) != whole[1]
+    if moment > 1:
+        n_done = predict(detector, studies, out, ALONE).n_done_before
+        assert n_done >= (moment - 1) // 3 - 3  # a few may have been under way
+    else:  # not even begun: what lies there is no run
+        shutil.rmtree(out)
+        predict(detector, studies, out, ALONE)
+    assert files_below(out) == whole[1]
+
+
+def test_a_torn_line_of_the_manifest_costs_one_exam(detector, whole, studies, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    lines = (out / "manifest.jsonl").read_bytes()
+    (out / "manifest.jsonl").write_bytes(lines[:-30])
+    for name in ("index.csv", "detections.json", "failures.csv"):
+        (out / name).unlink()
+    (out / "exams" / ".x.json.abc.part").write_bytes(b"half")
+    assert predict(detector, studies, out, ALONE).n_done_before == 5
+    assert files_below(out) == whole[1]
+
+
+def test_exams_that_are_done_are_not_judged_again_and_new_ones_are(
+    detector, whole, studies, tmp_path, monkeypatch
+):
+    out, source = tmp_path / "out", tmp_path / "source"
+    shutil.copytree(studies, source)
+    shutil.copytree(whole[0], out)
+    judged = []
+    detect = detector.engine.detect
+    monkeypatch.setattr(
+        detector.engine, "detect", lambda m, s: judged.append(len(s)) or detect(m, s)
+    )
+    predict(detector, source, out, ALONE)
+    assert judged == []
+    assert files_below(out) == whole[1]
+    write_study(source, 7, n_views=2)  # a new exam
+    write_view(source / "late.dcm", StudyInstanceUID="1.2.3.0", PatientID="P0")  # a late view
+    (source / "study1" / "RCC.dcm").unlink()
+    predict(detector, source, out, ALONE)
+    assert sorted(judged) == [1, 2, 3]
+    assert len(results(out)["1.2.3.0"]["images"]) == 3
+    pictures = {i["picture"] for c in results(out).values() for i in c["images"]}
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.png")} == pictures
+
+
+def test_a_full_disk_ends_the_run_and_what_is_done_stays(detector, whole, studies, tmp_path):
+    import errno
+
+    out, fsync, n = tmp_path / "out", os.fsync, 0
+
+    def fill_up(handle):
+        nonlocal n
+        n += 1
+        if n == 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", fill_up)
+        with pytest.raises(OutputError, match="disk is full"):
+            predict(detector, studies, out, ALONE)
+    assert predict(detector, studies, out, ALONE).n_done_before >= 1
+    assert files_below(out) == whole[1]
+
+
+# -- refused ---------------------------------------------------------------------------------------
+
+
+def test_another_run_is_not_gone_on_with(detector, whole, studies, untrained, tmp_path):
+    out, files = whole
+    with pytest.raises(OutputError, match='pictures was "all" and is "none"'):
+        predict(detector, studies, out, PredictionOptions(workers=0, pictures="none"))
+    with pytest.raises(OutputError, match="shard was null"):
+        predict(detector, studies, out, PredictionOptions(workers=0, shard=(1, 2)))
+    other = simfrcnn.load(untrained, overrides=("TEST.DETECTIONS_PER_IMAGE", "2"))
+    with pytest.raises(OutputError, match="config_sha256"):
+        predict(other, studies, out, ALONE)
+    other = simfrcnn.load(untrained, operating_point=0.3)
+    with pytest.raises(OutputError, match="decision was"):
+        predict(other, studies, out, ALONE)
+    everything = PredictionOptions(Selection(STRICT, all_views=True), workers=0)
+    with pytest.raises(OutputError, match="all_views was false and is true"):
+        predict(detector, studies, out, everything)
+    with pytest.raises(OutputError, match="identifiers was"):
+        predict(detector, studies, out, ALONE, pseudonyms=Pseudonyms(b"key"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("precious")
+    with pytest.raises(OutputError, match="not a new or empty folder"):
+        predict(detector, studies, tmp_path / "full", ALONE)
+    assert files_below(out) == files
+
+
+def test_an_output_inside_the_input_is_refused_and_makes_nothing(detector, tmp_path):
+    write_study(tmp_path, 1, n_views=1)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    for out in (tmp_path, tmp_path / "out", tmp_path / "link" / "out"):
+        with pytest.raises(OutputError, match="lies inside"):
+            predict(detector, tmp_path, out, ALONE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_outside_their_range():
+    with pytest.raises(ConfigError, match="score in"):
+        PredictionOptions(score_threshold=1.5)
+    with pytest.raises(ConfigError, match="--shard is 3/2"):
+        PredictionOptions(shard=(3, 2))
+
+
+# -- pseudonyms ------------------------------------------------------------------------------------
+
+
+def test_pseudonyms_are_in_the_id_map_before_a_result_bears_one(detector, studies, tmp_path):
+    out, id_map = tmp_path / "out", tmp_path / "map.json"
+    pseudonyms = Pseudonyms(b"a key")
+
+    def failing(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector.engine, "detect", failing)
+        with pytest.raises(KeyboardInterrupt):
+            predict(detector, studies, out, ALONE, pseudonyms=pseudonyms, id_map=id_map)
+    before = json.loads(id_map.read_text())["sources"]
+    predict(detector, studies, out, ALONE, pseudonyms=pseudonyms, id_map=id_map)
+    assert json.loads(id_map.read_text())["sources"] == before
+    assert pseudonyms.sources() == {}
+    for exam_id, content in results(out).items():
+        assert before["exam"][exam_id] in {f"1.2.3.{n}" for n in range(6)}
+        assert before["patient"][content["patient_id"]].startswith("P")
+        for image in [*content["images"], *content["left_out"]]:
+            assert (studies / before["image"][image["file"]]).is_file()
+    assert b"study2" not in b"".join(files_below(out).values())
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command_lists_failures_and_says_so_by_its_exit_code(
+    untrained, studies, tmp_path, capsys
+):
+    words = ["predict", str(studies), "--weights", str(untrained), "--workers", "0"]
+    words += ["--pictures", "none", "--keep-identifiers"]
+    assert main([*words, "--output", str(tmp_path / "a")]) == 3
+    printed = capsys.readouterr().out
+    assert "12 images of 6 exams" in printed
+    assert "1 x unreadable: not a DICOM file" in printed
+    assert "left out, duplicate: 1 files" in printed
+    assert main([*words, "--output", str(tmp_path / "a"), "--skip-unreadable"]) == 0
+    assert "6 exams were done before" in capsys.readouterr().out
+    only_bad = tmp_path / "bad"
+    only_bad.mkdir()
+    (only_bad / "x.dcm").write_bytes(b"damaged")
+    words[1] = str(only_bad)
+    assert main([*words, "--output", str(tmp_path / "b"), "--skip-unreadable"]) == 3
+    assert len(rows(tmp_path / "b" / "failures.csv")) == 2
+
+
+def test_the_command_merges_shards(untrained, studies, tmp_path, capsys):
+    words = ["predict", str(studies), "--weights", str(untrained), "--workers", "0"]
+    words += ["--pictures", "none", "--keep-identifiers", "--skip-unreadable"]
+    parts = [str(tmp_path / n) for n in "12"]
+    for n, part in enumerate(parts, start=1):
+        assert main([*words, "--output", part, "--shard", f"{n}/2"]) == 0
+    merged = ["predict", "--merge", *parts, "--output", str(tmp_path / "all"), "--skip-unreadable"]
+    assert main(merged) == 0
+    assert "12 images of 6 exams" in capsys.readouterr().out
+    assert main([*words, "--output", str(tmp_path / "x"), "--shard", "half"]) == 2
+    assert "legal is I/N" in capsys.readouterr().err
+    assert main(["predict", "--output", str(tmp_path / "x")]) == 2
+    assert main([*words, "--merge", *parts, "--output", str(tmp_path / "x")]) == 2
+
+
+def test_two_patients_of_one_study_have_a_result_each(detector, tmp_path):
+    write_view(tmp_path / "in" / "a.dcm", StudyInstanceUID="1.2", PatientID="SYN1")
+    write_view(tmp_path / "in" / "b.dcm", StudyInstanceUID="1.2", PatientID="SYN2")
+    predict(detector, tmp_path / "in", tmp_path / "out", ALONE)
+    exams = results(tmp_path / "out")
+    assert {c["patient_id"]: [i["file"] for i in c["images"]] for c in exams.values()} == {
+        "SYN1": ["a.dcm"],
+        "SYN2": ["b.dcm"],
+    }
+    assert all("share this Study Instance UID" in c["notes"][0] for c in exams.values())
