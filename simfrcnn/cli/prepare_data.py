@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare, and print what there is."""
     options = options_of(args, *option_groups(SOURCES[args.source]))
+    print(f"reading {args.root} ...", flush=True)
     done = prepare(args.source, args.root, args.out, **options)
     print("\n".join(done.lines()))
     return 0

@@ -80,7 +80,7 @@ def _parameter_groups(cfg: Any, model: nn.Module) -> list[Any]:
     if factor == 1:
         return trained
     bare: Any = model.module if isinstance(model, DistributedDataParallel) else model
-    stages: Mapping[str, nn.Module] = bare.stages
+    stages: Mapping[str, nn.Module] = getattr(bare, "stages", {})  # others' models have none
     in_low_stages = {
         id(parameter)
         for name in LOW_STAGES

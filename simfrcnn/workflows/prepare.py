@@ -213,7 +213,6 @@ class _Preparation:
         _require_apart(self.root, self.out, makes_pictures=wanted.copy or cache is not None)
         _require_free(self.out, overwrite=self._run.overwrite)
         identities = self._identities()
-        logger.info(f"reading {self.root} ...")
         data = source.read(self.root, own, self.how)
         # By the identifiers of the source: every site divides one public set alike.
         division = self._divided(data)

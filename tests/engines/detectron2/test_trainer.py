@@ -364,3 +364,51 @@ def test_more_processes_than_gpus_are_refused(make_cfg, monkeypatch):
         launch_training(make_cfg("fpn"), num_gpus=2)
     with pytest.raises(ConfigError, match="dist-url"):
         launch_training(make_cfg("fpn"), num_machines=2)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import torch
+torch.set_num_threads(1)
+from simfrcnn.config import load_config
+from simfrcnn.engines import detectron2 as engine
+from simfrcnn.engines.common.stopping import TrainingInterrupted
+if __name__ == "__main__":
+    cfg = load_config(engine.default_cfg(), sys.argv[1])
+    def interrupt():
+        while not os.path.exists(f"{cfg.OUTPUT_DIR}/model_last.pth"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        engine.launch_training(cfg, num_gpus=2)
+    except TrainingInterrupted as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_parent_stops_both_processes_after_a_step(make_cfg, tmp_path):
+    words = ("SOLVER.MAX_ITER", "500", "SOLVER.IMS_PER_BATCH", "4", *NO_VAL)
+    cfg = make_cfg("fpn", *words, "SOLVER.CHECKPOINT_PERIOD", "2")
+    config_file, script = tmp_path / "two.yaml", tmp_path / "two.py"
+    config_file.write_text(cfg.dump())
+    script.write_text(INTERRUPTED)
+    path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, str(script), str(config_file)],
+        env={
+            **os.environ,
+            **{"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            "PYTHONPATH": os.pathsep.join(path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    step = torch.load(tmp_path / "run/model_last.pth", weights_only=True)["training"]["step"]
+    assert 2 <= step < 500
+    assert f"interrupted at step {step}; go on with --resume" in done.stderr
+    assert done.returncode == 1
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert manifest["steps_done"] == step

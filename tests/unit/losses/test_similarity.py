@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from simfrcnn.errors import ConfigError
 from simfrcnn.losses import contrastive_costs, cosine_costs, similarity_loss
 from simfrcnn.settings import SimilaritySettings
 
@@ -304,3 +305,19 @@ def test_regions_of_other_classes_are_no_foreground():
         settings=SimilaritySettings(),
     )
     assert loss.item() == 0
+
+
+def test_a_loss_that_nobody_knows_is_an_error_with_the_nearest():
+    """Also from Python, where no config is checked; not the last branch."""
+    nothing = torch.zeros(0)
+    with pytest.raises(ConfigError, match=r"SIMILARITY\.LOSS is 'cosin'.*Did you mean cosine\?"):
+        similarity_loss(
+            features=torch.zeros(0, 4),
+            labels=nothing.long(),
+            image_index=nothing.long(),
+            objectness=nothing,
+            class_logits=torch.zeros(0, 2),
+            is_normal=[False, True],
+            target_labels=[1],
+            settings=SimilaritySettings(kind="cosin"),
+        )

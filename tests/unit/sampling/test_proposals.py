@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simfrcnn.errors import ConfigError
 from simfrcnn.sampling.proposals import choose_partners, top_proposals
 
 
@@ -51,3 +52,9 @@ def test_index_vectors_are_legal_and_of_equal_length(partners, n_foreground, n_p
     assert set(right.tolist()) <= set(range(n_proposals))
     if partners != "all":
         assert len(set(right.tolist())) == n_expected
+
+
+def test_a_choice_that_nobody_knows_is_an_error_with_the_nearest():
+    scores = torch.tensor([0.5, 0.1])
+    with pytest.raises(ConfigError, match=r"PARTNERS is 'hardes'; legal is suspected \| hardest.*"):
+        choose_partners(n_foreground=1, objectness=scores, target_scores=scores, partners="hardes")

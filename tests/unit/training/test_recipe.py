@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from simfrcnn import config
 from simfrcnn.config import load_config
@@ -151,8 +152,9 @@ def test_low_stages_learn_at_their_own_rate():
     optimizer = recipe.build_optimizer(cfg, model)
     expected = [(0.5, ["res4", "res5", "head"]), (0.05, ["res2", "res3"])]
     assert names_by_rate(optimizer, model) == expected
-    shell = nn.Module()
-    shell.module = model  # as DistributedDataParallel holds it
+    shell = DistributedDataParallel.__new__(DistributedDataParallel)  # no processes here
+    nn.Module.__init__(shell)
+    shell.module = model
     assert names_by_rate(recipe.build_optimizer(cfg, shell), model) == expected
     plain = recipe.build_optimizer(make_config("SOLVER.BASE_LR 0.5"), model)
     assert names_by_rate(plain, model) == [(0.5, ["res2", "res3", "res4", "res5", "head"])]
@@ -364,3 +366,18 @@ def test_replay_is_off_unless_asked_for(entry):
 def test_loading_processes_that_work_too_far_ahead_are_refused(entry):
     with pytest.raises(ConfigError, match=r"PERIOD is 4.*NUM_WORKERS 3.*legal is 6 or more"):
         recipe.training_items(make_config(REPLAY + "DATALOADER.NUM_WORKERS 3", files=[entry]))
+
+
+def test_an_optimiser_or_schedule_that_nobody_knows_is_an_error_with_the_nearest():
+    """From Python no config is checked: Adam must not stand in for what was asked for."""
+    cfg = make_config().clone()
+    cfg.defrost()
+    cfg.SOLVER.OPTIMIZER = "adamm"
+    with pytest.raises(ConfigError, match=r"OPTIMIZER is 'adamm'; legal is adam \| sgd.*adam\?"):
+        recipe.build_optimizer(cfg, nn.Linear(1, 1))
+    cfg.SOLVER.OPTIMIZER = "sgd"
+    optimizer = recipe.build_optimizer(cfg, nn.Linear(1, 1))
+    assert isinstance(optimizer, torch.optim.SGD)
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"  # of Detectron2, which a plain script has
+    with pytest.raises(ConfigError, match=r"LR_SCHEDULER_NAME is 'WarmupCosineLR'; legal is Warm"):
+        recipe.build_lr_scheduler(cfg, optimizer)

@@ -1,0 +1,183 @@
+"""What a model that is given away holds, and what is printed of it."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from simfrcnn import config
+from simfrcnn.cli.main import main
+from simfrcnn.engines.common.checkpoints import (
+    Description,
+    Identity,
+    read_checkpoint,
+    save_checkpoint,
+    state_sha256,
+    weights_sha256,
+)
+from simfrcnn.errors import CheckpointError, OutputError
+from simfrcnn.evaluation import operating
+from simfrcnn.evaluation.operating import ChosenPoints, ValidationSet
+from simfrcnn.evaluation.results import OperatingPoint
+from simfrcnn.files import sha256_of
+from simfrcnn.workflows.export import HALF, describe_model, export_model
+from simfrcnn.workflows.testing import keep_in_checkpoints
+
+SECRET = "/home/somebody/patients"
+
+
+def resolved():
+    cfg = config.portable_defaults()
+    config.add_simfrcnn_config(cfg)
+    cfg.DATASETS.FILES = (f"a/train={SECRET}/train.json",)
+    cfg.OUTPUT_DIR = f"{SECRET}/run"
+    cfg.MODEL.WEIGHTS = f"{SECRET}/resnet18.pth"
+    return cfg
+
+
+def points(checkpoint_sha256):
+    return ChosenPoints(
+        points=(OperatingPoint("case", "youden", 0.375, None, "a/val", 0.8, 0.9),),
+        missing={"case/specificity": "none was good enough"},
+        settings={name: [] for name in operating._SETTINGS},
+        chosen_on=(ValidationSet("a/val", "a" * 64),),
+        checkpoint_sha256=checkpoint_sha256,
+    )
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(300, 40), nn.BatchNorm1d(40))
+
+
+@pytest.fixture
+def run(tmp_path, model):
+    """A run folder with a best and a last checkpoint of other weights."""
+    folder = tmp_path / "run"
+    cfg = resolved()
+    description = Description.of(cfg, {"name": "run", "limits": ["phantoms only"], "licence": ""})
+    training = {"step": 7, "optimizer": {"state": {0: torch.zeros(40, 300)}}}
+    identity = Identity.of("torchvision", cfg)
+    save_checkpoint(folder / "model_best.pth", model, identity, training, description)
+    with torch.no_grad():
+        model[0].bias += 1
+    save_checkpoint(folder / "model_last.pth", model, identity, training, description)
+    with torch.no_grad():
+        model[0].bias -= 1
+    return folder
+
+
+def test_points_go_into_the_judged_checkpoint_alone_and_change_nothing_else(run):
+    best, last = run / "model_best.pth", run / "model_last.pth"
+    before, untouched = read_checkpoint(best), last.read_bytes()
+    digest = weights_sha256(best)
+    keep_in_checkpoints(run, digest, points(digest), {})
+    assert last.read_bytes() == untouched
+    after = read_checkpoint(best)
+    assert operating.points_from(after["operating_points"], source=best) == points(digest)
+    assert weights_sha256(best) == digest
+    assert state_sha256(after["model"]) == state_sha256(before["model"])
+    assert torch.equal(
+        after["training"]["optimizer"]["state"][0], before["training"]["optimizer"]["state"][0]
+    )
+    assert {k: v for k, v in after.items() if k in ("config", "classes", "architecture")} == {
+        k: v for k, v in before.items() if k in ("config", "classes", "architecture")
+    }
+    written = best.stat().st_mtime_ns
+    keep_in_checkpoints(run, digest, points(digest), {})  # nothing new: the file stays
+    keep_in_checkpoints(run, digest, None, {})  # judged again, without a validation set
+    assert best.stat().st_mtime_ns == written
+    assert read_checkpoint(best)["operating_points"] is not None
+
+
+def test_a_file_of_an_earlier_version_is_never_rewritten(run, model):
+    best = run / "model_best.pth"
+    content = {"schema": 1, "engine": "torchvision", "architecture": {}, "training": None}
+    torch.save({**content, "model": model.state_dict()}, best)
+    before = best.read_bytes()
+    keep_in_checkpoints(run, weights_sha256(best), points(weights_sha256(best)), {})
+    assert best.read_bytes() == before
+
+
+def test_an_export_holds_the_model_and_no_place_of_this_disk(run, tmp_path, model):
+    best, given = run / "model_best.pth", tmp_path / "given.pth"
+    digest = weights_sha256(best)
+    keep_in_checkpoints(run, digest, points(digest), {})
+    assert export_model(best, given, licence="CC BY 4.0") == given
+    content = read_checkpoint(given, Identity.of("torchvision", resolved()))
+    assert content["training"] is None
+    assert weights_sha256(given) == digest
+    assert operating.points_from(content["operating_points"], source=given) == points(digest)
+    assert content["card"]["licence"] == "CC BY 4.0"
+    assert content["card"]["name"] == "run"
+    assert SECRET.encode() not in given.read_bytes()
+    assert "resnet18.pth" in content["config"]
+    assert given.stat().st_size < 0.7 * best.stat().st_size
+    with pytest.raises(OutputError, match=r"given\.pth is there already"):
+        export_model(best, given)
+    with pytest.raises(OutputError, match=r"given\.bin: a model is written as \.pth"):
+        export_model(best, tmp_path / "given.bin")
+
+
+def test_half_precision_has_points_of_its_own_and_says_so(run, tmp_path, model):
+    best, half = run / "model_best.pth", tmp_path / "half.pth"
+    digest = weights_sha256(best)
+    keep_in_checkpoints(run, digest, points(digest), {})
+    export_model(best, half, half=True)
+    content = read_checkpoint(half)
+    assert torch.equal(content["model"]["0.weight"], model[0].weight.half().float())
+    own = weights_sha256(half)
+    assert own != digest
+    assert content["operating_points"]["checkpoint_sha256"] == own
+    assert content["card"]["limits"] == ["phantoms only", HALF]
+    assert content["card"]["exported_from"] == digest
+    stored = torch.load(half, weights_only=True)["model"]
+    assert stored["0.weight"].dtype == torch.float16
+    assert stored["1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_a_model_of_an_earlier_version_is_completed_or_refused(tmp_path, model):
+    old = tmp_path / "model_best.pth"
+    content = {"schema": 1, "engine": "torchvision", "architecture": {}, "training": None}
+    torch.save({**content, "model": model.state_dict()}, old)
+    with pytest.raises(CheckpointError, match=r"model_best\.pth does not hold.*--config-file"):
+        export_model(old, tmp_path / "new.pth")
+    (tmp_path / "config.yaml").write_text(resolved().dump())
+    operating.write_operating_points(tmp_path / "operating_points.json", points(sha256_of(old)))
+    export_model(old, tmp_path / "new.pth")
+    exported = read_checkpoint(tmp_path / "new.pth")
+    assert exported["schema"] == 2
+    assert exported["classes"] == ["malignant"]
+    # Its points now name the weights, no longer the old file.
+    assert exported["operating_points"]["checkpoint_sha256"] == weights_sha256(tmp_path / "new.pth")
+    assert exported["card"]["name"] == "model_best"
+
+
+def test_show_prints_the_card_the_points_and_what_is_missing(run, capsys):
+    best = run / "model_best.pth"
+    assert main(["show", str(best)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# run\n")
+    assert "phantoms only" in printed
+    assert "a training can go on from it after step 7" in printed
+    assert "holds no operating points" in printed
+    keep_in_checkpoints(run, weights_sha256(best), points(weights_sha256(best)), {})
+    capsys.readouterr()
+    assert main(["show", str(best)]) == 0
+    printed = capsys.readouterr().out
+    assert "case/youden: positive from score 0.3750 on (sensitivity 0.800" in printed
+    assert "case/specificity: none; none was good enough" in printed
+    assert main(["show", str(best), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["n_parameters"] == 300 * 40 + 40 + 4 * 40 + 1
+    assert told["weights_sha256"] == describe_model(best).weights_sha256
+    assert main(["show", str(best), "--config"]) == 0
+    assert capsys.readouterr().out == resolved().dump()
+
+
+def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "x.pth").write_bytes(b"")
+    assert main(["show", str(tmp_path / "x.pth")]) == 2
+    assert "x.pth" in capsys.readouterr().err
