@@ -25,6 +25,7 @@ DEVELOPMENT_NEEDS = [
     "timm>=1.0.20",  # its tiny test models
     "hypothesis",
     "mypy>=1.10",
+    "openpyxl>=3.1",
     "playwright>=1.49",  # drives a Chromium that is there; its own browsers are not needed
     "pylibjpeg-libjpeg",  # all compressions of the DICOM test files
     "pytest>=8",
@@ -78,6 +79,8 @@ setup(
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         "timm": TIMM_NEEDS,
+        # Tables of labels as Excel workbooks.
+        "xlsx": ["openpyxl>=3.1"],
         "dev": DEVELOPMENT_NEEDS,
     },
     entry_points={"console_scripts": ["simfrcnn=simfrcnn.cli.main:main"]},

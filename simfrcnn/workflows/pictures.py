@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from simfrcnn.config import add_simfrcnn_config, input_settings, portable_defaults
@@ -12,7 +13,8 @@ from simfrcnn.config import read_keys as keys_of_config
 from simfrcnn.data.prepared import Cached, CacheSettings, Unreadable, cache_images
 from simfrcnn.data.pseudonyms import Pseudonyms, name_of_image
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
-from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.errors import ConfigError, DataError, OutputError
+from simfrcnn.files import sha256_of, writing
 from simfrcnn.images.finding import DICOM_SUFFIXES, RASTER_SUFFIXES
 from simfrcnn.options import chosen, option
 from simfrcnn.records import ImageRecord
@@ -182,6 +184,51 @@ def cache_splits(
         name: tuple(stored[r.image_id] for r in of_split if r.image_id in stored)
         for name, of_split in splits.items()
     }, cached
+
+
+def all_copied(
+    splits: Mapping[str, Sequence[ImageRecord]],
+    place_of: Callable[[Path], Path],
+    folder: Path,
+    *,
+    overwrite: bool,
+) -> dict[str, tuple[ImageRecord, ...]]:
+    """The records with their images copied to ``folder``, placed there as they lie below root.
+
+    Raises:
+        OutputError: Another file is in the way.
+    """
+    folder = folder.absolute()
+    places = {
+        record.image_id: folder / place_of(record.path)
+        for records in splits.values()
+        for record in records
+    }
+    for records in splits.values():
+        _require_same_or_absent(records, places, overwrite=overwrite)
+    return {
+        name: tuple(_copied(record, places[record.image_id]) for record in records)
+        for name, records in splits.items()
+    }
+
+
+def _require_same_or_absent(
+    records: Sequence[ImageRecord], places: Mapping[int, Path], *, overwrite: bool
+) -> None:
+    """Refuse to replace other images by copies unasked; an interrupted run's are the same."""
+    for record in records:
+        target = places[record.image_id]
+        if target.exists() and not overwrite and sha256_of(target) != sha256_of(record.path):
+            raise OutputError(
+                f"{target} is there already and differs from {record.path}; give another --out, or "
+                "--overwrite"
+            )
+
+
+def _copied(record: ImageRecord, target: Path) -> ImageRecord:
+    with writing(target) as temporary:
+        shutil.copyfile(record.path, temporary)
+    return replace(record, path=target)
 
 
 def report(cached: Cached, root: Path, out: Path) -> list[str]:

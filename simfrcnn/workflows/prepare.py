@@ -8,10 +8,9 @@ a split written, all or none.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from simfrcnn.data.sources.exams import views_per_exam
 from simfrcnn.data.sources.registry import source_named
 from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, sha256_of, write_files, writing
+from simfrcnn.files import as_json, write_files
 from simfrcnn.options import chosen, described, made, option, require_known
 from simfrcnn.records import ImageRecord
 from simfrcnn.workflows import pictures
@@ -294,7 +293,7 @@ class _Preparation:
             notes += pictures.report(cached, self.root, self.out)
         if self._pictures.copy:
             folder = self.out / pictures.FOLDER
-            splits = _all_copied(data, splits, self.root, folder, overwrite=self._run.overwrite)
+            splits = pictures.all_copied(splits, place_of, folder, overwrite=self._run.overwrite)
         files = _write(self.out, splits, data, facts)
         counts = {name: _counted(records) for name, records in splits.items()}
         notes += _without_positives(counts)
@@ -349,48 +348,6 @@ def _require_no_others(out: Path, names: Iterable[str]) -> None:
             f"{', '.join(map(str, stale))}: belongs to another division, and would share patients "
             "with the new files; give another --out, or remove it"
         )
-
-
-def _all_copied(
-    data: SourceData,
-    splits: Mapping[str, Sequence[ImageRecord]],
-    root: Path,
-    folder: Path,
-    *,
-    overwrite: bool,
-) -> dict[str, tuple[ImageRecord, ...]]:
-    """The records with their images copied to ``folder``, placed there as they lie below root."""
-    root, folder = root.absolute(), folder.absolute()
-    places = {
-        record.image_id: folder / data.place_of(record.path, root)
-        for records in splits.values()
-        for record in records
-    }
-    for records in splits.values():
-        _require_same_or_absent(records, places, overwrite=overwrite)
-    return {
-        name: tuple(_copied(record, places[record.image_id]) for record in records)
-        for name, records in splits.items()
-    }
-
-
-def _require_same_or_absent(
-    records: Sequence[ImageRecord], places: Mapping[int, Path], *, overwrite: bool
-) -> None:
-    """Refuse to replace other images by copies unasked; an interrupted run's are the same."""
-    for record in records:
-        target = places[record.image_id]
-        if target.exists() and not overwrite and sha256_of(target) != sha256_of(record.path):
-            raise OutputError(
-                f"{target} is there already and differs from {record.path}; give another --out, or "
-                "--overwrite"
-            )
-
-
-def _copied(record: ImageRecord, target: Path) -> ImageRecord:
-    with writing(target) as temporary:
-        shutil.copyfile(record.path, temporary)
-    return replace(record, path=target)
 
 
 def _write(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from simfrcnn.errors import ConfigError
+from simfrcnn.parallel import available_cores
 from simfrcnn.workflows.ladder import slots_for
 
 
@@ -18,7 +19,7 @@ def runs_on(*devices):
 
 
 def test_on_cpus_there_are_as_many_as_cores_or_as_asked_for():
-    assert len(slots_for(runs_on("cpu"), None)) == os.cpu_count()
+    assert len(slots_for(runs_on("cpu"), None)) == available_cores()
     slots = slots_for(runs_on("cpu", "cuda"), 3)  # mixed: GPUs cannot be shared out
     assert len(slots) == 3
     assert not any("CUDA_VISIBLE_DEVICES" in slot for slot in slots)
