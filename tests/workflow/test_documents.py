@@ -13,9 +13,9 @@ from support.commands import ROOT
 def test_the_script_of_the_training_page_runs(tmp_path):
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     scripts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(scripts) == 1
+    (script,) = (script for script in scripts if "DefaultTrainer" in script)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "script.py").write_text(scripts[0])
+    (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
