@@ -42,7 +42,7 @@ VERBS = {
         "Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures."
     ),
     "prepare-data": (
-        "Prepare a public data set: its own files -> COCO annotation files, split by patient."
+        "Prepare a data set: its own files -> COCO annotation files, split by patient."
     ),
     "data": "Check a data set before it trains or tests, or show what is in it.",
     "whois": "Say which patient, study or file a pseudonym stands for (from the private id map).",

@@ -189,7 +189,9 @@ def test_every_file_is_decoded_once(detector, tmp_path, monkeypatch):
     decoded = []
     decode = mammogram.stored_values
     monkeypatch.setattr(
-        mammogram, "stored_values", lambda header: decoded.append(header.path) or decode(header)
+        mammogram,
+        "stored_values",
+        lambda header, notes: decoded.append(header.path) or decode(header, notes),
     )
     for number in range(2):
         write_study(tmp_path, number)

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ["described", "files", "settings", "workflows.compare", "workflows.evaluate"]
+MODULES = ["described", "settings", "workflows.compare", "workflows.evaluate"]
 
 
 @pytest.mark.parametrize("name", MODULES)

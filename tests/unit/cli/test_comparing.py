@@ -153,7 +153,7 @@ def test_detections_of_other_images_are_refused_before_anything_is_judged(refuse
 
 
 def test_an_unknown_metric_is_refused(refused):
-    assert "metric 'auc' is not known; legal are case/auc" in refused("--primary", "auc")
+    assert "metric is 'auc'; legal is case/auc" in refused("--primary", "auc")
 
 
 def test_operating_points_are_for_one_model(refused, tmp_path):

@@ -381,7 +381,7 @@ def test_a_model_without_the_target_class() -> None:
         ({"iou_threshold": 0.0}, "IOU_THRESHOLD is 0.0"),
         ({"bootstrap_replicates": -1}, "BOOTSTRAP_REPLICATES is -1"),
         ({"bootstrap_seed": -1}, "BOOTSTRAP_SEED is -1"),
-        ({"target_classes": ()}, "no target class"),
+        ({"target_classes": ()}, "at least one class name"),
         ({"target_classes": ("cancer",)}, "'cancer' is not among the categories"),
     ],
 )
