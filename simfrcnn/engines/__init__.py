@@ -12,13 +12,9 @@ from simfrcnn.engines.contract import (
 )
 
 if TYPE_CHECKING:
-    # mypy refuses these lines if one of the modules does not offer what the contract says.
+    # mypy refuses this if one of the modules does not offer what the contract says.
     from simfrcnn.engines import detectron2, torchvision
 
     _SATISFIED_BY: tuple[Engine, Engine] = (detectron2, torchvision)
-    _BUILT: tuple[type[Detector], type[Detector]] = (
-        detectron2.SimFasterRCNN,
-        torchvision.SimFasterRCNN,
-    )
 
 __all__ = ["LOSS_KEYS", "Detector", "Deviation", "Engine", "load_engine", "loss_keys"]

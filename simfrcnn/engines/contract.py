@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -77,8 +77,12 @@ class Deviation:
     why: str
 
 
+@runtime_checkable
 class Detector(Protocol):
-    """What the models of both engines have beyond being a ``torch.nn.Module``."""
+    """What the models of both engines have beyond being a ``torch.nn.Module``.
+
+    A test holds them to it: their bases are untyped, so mypy cannot.
+    """
 
     identity: Identity
     """Engine and architecture, as checkpoints state them."""

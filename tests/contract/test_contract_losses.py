@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines import LOSS_KEYS, Detector
 from simfrcnn.engines.contract import as_contracted
 from simfrcnn.errors import EngineError
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config
@@ -62,6 +62,16 @@ def test_a_loss_beyond_or_below_the_contract_is_named(engine, monkeypatch, chang
     monkeypatch.setattr(owner, name, lambda *given: changed(original(*given), change))
     with pytest.raises(EngineError, match=message):
         losses_of(engine, cfg, BATCHES["pairs"], model)
+
+
+def test_a_model_is_a_detector_as_the_contract_says(engine, heads):
+    cfg = smoke_config(engine, heads)
+    model = seeded_model(engine, cfg)
+    assert isinstance(model, Detector)
+    assert model.identity.engine == engine.NAME
+    assert list(model.stages) == ["stem", "res2", "res3", "res4", "res5"]
+    losses_of(engine, cfg, BATCHES["pairs"], model)
+    assert model.firing_scores.shape == (len(BATCHES["pairs"]),)
 
 
 def test_losses_are_given_in_the_order_of_the_contract():
