@@ -196,7 +196,7 @@ class Detector:
             options: Which DICOM files are accepted beyond For Presentation mammograms.
             keep_pixels: Keep the stored pixels, for ``draw()`` and ``save()``: some 10 MB an image,
                 as long as the result lives.
-            workers: Processes that decode files; a script that asks for any needs a main guard.
+            workers: Processes that decode files.
 
         Raises:
             DataError: There is nothing to read.

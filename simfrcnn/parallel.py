@@ -7,12 +7,14 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import cv2
@@ -102,7 +104,7 @@ def results_of(
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(n_processes, context, initializer=begin_process) as pool:
-            with interrupts_held():
+            with starting_processes():
                 results = pool.map(function, items, chunksize=chunk)
             yield from results
     except BrokenProcessPool as error:
@@ -149,21 +151,26 @@ def _granted_v1(folder: Path) -> float | None:
 
 
 @contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """What is started inside never sees Ctrl-C: this process does, afterwards, and ends the others.
+def starting_processes() -> Iterator[None]:
+    """For the start of processes: they never see Ctrl-C, and do not run the caller's script again.
 
-    A blocked signal waits, and stays blocked in the processes that are started; an ignored one
-    would be lost.
+    This process does see it, afterwards, and ends the others. A blocked signal waits, and stays
+    blocked in the processes that are started; an ignored one would be lost. A fresh process imports
+    the main module, and a script without a main guard would run once more in each; what our
+    processes run is never in that module, so it is not shown to them.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # its start would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    script = sys.modules["__main__"]
+    before: Iterable[int] | None = None
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # its start would lift the block
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sys.modules["__main__"] = script
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin_process() -> None:

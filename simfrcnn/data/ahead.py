@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TypeVar
 
 from simfrcnn.errors import DataError
-from simfrcnn.parallel import begin_process, interrupts_held
+from simfrcnn.parallel import begin_process, starting_processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -106,8 +106,7 @@ class Processes:
         except BrokenProcessPool as error:
             raise DataError(
                 "processes that decode files cannot be started: work without (--workers 0, "
-                "workers=0); a Python script that asks for them needs `if __name__ == "
-                '"__main__":` around what it does'
+                "workers=0)"
             ) from error
 
     def _submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
@@ -115,7 +114,7 @@ class Processes:
             # A fresh process each: a fork of a process with threads can wait for ever.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.n_workers, context, initializer=begin_process)
-        with interrupts_held():
+        with starting_processes():
             try:
                 return self._pool.submit(function, item)
             except BrokenProcessPool as error:

@@ -15,17 +15,21 @@ import pytest
 
 from simfrcnn import parallel
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.parallel import available_cores, in_parallel, interrupts_held, results_of
+from simfrcnn.parallel import available_cores, in_parallel, results_of, starting_processes
 
-_SCRIPT = """
-import signal, sys, time
+_WORK = """
+import sys, time
 from pathlib import Path
-from simfrcnn.parallel import in_parallel
 
 def work(path):
     Path(path).touch()
     time.sleep(float(sys.argv[2]))
     Path(path + "-done").touch()
+"""
+_SCRIPT = """
+import signal, sys
+from simfrcnn.parallel import in_parallel
+from work import work
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
@@ -47,6 +51,7 @@ def test_results_come_in_order(n_workers: int) -> None:
 def folder(tmp_path: Path) -> Path:
     """Where the items of the script leave their marks."""
     (tmp_path / "marks").mkdir()
+    (tmp_path / "work.py").write_text(_WORK)
     (tmp_path / "script.py").write_text(_SCRIPT)
     return tmp_path / "marks"
 
@@ -79,7 +84,7 @@ def test_an_interrupt_while_processes_are_started_is_not_lost() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
     def interrupted() -> None:
-        with interrupts_held():
+        with starting_processes():
             signal.raise_signal(signal.SIGINT)
             arrived.append("not yet")
 
@@ -142,3 +147,16 @@ def test_cores_are_those_of_the_mask_and_of_the_container(
     monkeypatch.setattr(parallel, "_own_group", lambda: "a/b")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == cores
+
+
+def test_a_script_without_a_main_guard_runs_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('here')\n"
+        "from simfrcnn.parallel import in_parallel\n"
+        "print(list(in_parallel(abs, [-1, -2, -3], title='t', unit='u', n_workers=2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "here\n[1, 2, 3]\n", done.stderr
