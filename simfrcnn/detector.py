@@ -21,9 +21,17 @@ from torch import nn
 from simfrcnn import config
 from simfrcnn.data.ahead import Processes
 from simfrcnn.data.exams import FileFacts, Selection, Sources, index_of
+from simfrcnn.data.naming import AsTheyAre, Naming
 from simfrcnn.decision import Decision, decision_of
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.engines.common.checkpoints import state_sha256
+from simfrcnn.engines.common.decoding import (
+    DecodedExam,
+    DecodedImage,
+    Decoding,
+    decode_pixels,
+    killed_exam,
+)
 from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine, load_engine
@@ -36,14 +44,6 @@ from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord, Supervision
 from simfrcnn.structures import Detections
 from simfrcnn.version import __version__
-from simfrcnn.workflows.decoding import (
-    DecodedExam,
-    DecodedImage,
-    Decoding,
-    decode_pixels,
-    killed_exam,
-)
-from simfrcnn.workflows.naming import AsTheyAre, Naming
 
 IMAGES_PER_BATCH = 4
 """Of one exam, at most. A batch never holds images of two exams: the last digit of a score can

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "simfrcnn"
-EVERYWHERE = {"errors", "records", "settings", "fields", "files", "version"}
+EVERYWHERE = {"errors", "records", "settings", "fields", "files", "parallel", "version"}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
 # package, or part of one -> (what it may import from simfrcnn, what from outside)
@@ -18,6 +18,7 @@ ALLOWED = {
     "settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
+    "parallel": (set(), {"cv2", "tqdm"}),
     "version": (set(), set()),
     "structures": (set(), {"torch"}),
     "artifacts": (set(), {"numpy"}),
@@ -28,6 +29,15 @@ ALLOWED = {
     "data/inspect": (
         {"data", "dicom", "images", "training"},
         {"numpy", "cv2", "torch", "sklearn", "matplotlib"},
+    ),
+    "exam": ({"dicom", "images"}, {"numpy"}),
+    "decision": ({"evaluation", "exam"}, set()),
+    "detector": (
+        {
+            *("config", "data", "decision", "dicom", "engines", "evaluation", "exam", "images"),
+            "structures",
+        },
+        {"numpy", "torch", "yaml"},
     ),
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
     "sampling": ({"structures"}, {"torch"}),
@@ -44,8 +54,8 @@ ALLOWED = {
     ),
     "workflows": (
         {
-            *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("phantom", "pseudo", "structures", "training"),
+            *("artifacts", "config", "data", "detector", "dicom", "engines", "evaluation", "exam"),
+            *("images", "ladder", "phantom", "pseudo", "structures", "training"),
         },
         {"numpy", "torch", "cv2", "tqdm"},
     ),

@@ -21,14 +21,14 @@ from tqdm import tqdm
 
 from simfrcnn.data.ahead import Processes
 from simfrcnn.data.exams import ExamIndex, ExamPlan, Selection, Sources, index_of
+from simfrcnn.data.naming import AsTheyAre, Naming, UnderPseudonyms
 from simfrcnn.data.pseudonyms import Pseudonyms, require_outside, write_id_map
 from simfrcnn.detector import Detector
 from simfrcnn.dicom.mammogram import STRICT
+from simfrcnn.engines.common.decoding import killed_exam
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import as_json, write_json, writing_folder
 from simfrcnn.parallel import n_processes_of
-from simfrcnn.workflows.decoding import killed_exam
-from simfrcnn.workflows.naming import AsTheyAre, Naming, UnderPseudonyms
 from simfrcnn.workflows.prediction_folder import (
     EXAMS,
     PICTURES,
