@@ -5,8 +5,8 @@ Run as ``PYTHONPATH=tools python -m benchmarks.prediction WHAT``:
 *throughput*: studies of four JPEG 2000 views of full size, by this version and by the checkout of
 another one (``--earlier``), in turn; the model is tiny, so that reading is what is measured.
 *memory*: the highest resident set of the process that runs the model, by the number of exams.
-*kills*: `kill -9` at random moments, going on each time, until the run ends; its folder must be that
-of an undisturbed run. So must that of four shards, merged.
+*kills*: `kill -9` at random moments, going on each time, until the run ends; its folder must be
+that of an undisturbed run. So must that of four shards, merged.
 """
 
 from __future__ import annotations
