@@ -42,6 +42,15 @@ ALLOWED = {
         {"data", "dicom", "images", "training"},
         {"numpy", "cv2", "torch", "sklearn", "matplotlib"},
     ),
+    "exam": ({"dicom", "images"}, {"numpy"}),
+    "decision": ({"evaluation", "exam"}, set()),
+    "detector": (
+        {
+            *("config", "data", "decision", "dicom", "engines", "evaluation", "exam", "images"),
+            "structures",
+        },
+        {"numpy", "torch", "yaml"},
+    ),
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
     "sampling": ({"structures"}, {"torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
