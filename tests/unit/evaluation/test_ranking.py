@@ -101,11 +101,11 @@ def test_holm_as_worked_out_by_hand():
     assert holm([]) == []
 
 
-def graded_models():
-    """Sixty patients, one image each; three models: sharp, almost the same, and noise."""
+def graded_models(n_patients=60):
+    """Patients of one image each; three models: sharp, almost the same, and noise."""
     random = np.random.default_rng(1)
     records, images = [], {"sharp": [], "like it": [], "noise": []}
-    for number in range(1, 61):
+    for number in range(1, n_patients + 1):
         is_positive = number % 2 == 0
         records.append(image(number, f"p{number:02}", *([finding(BOX, number)] * is_positive)))
         sharp = float(np.clip(random.normal(0.3 + 0.4 * is_positive, 0.15), 0, 1))
@@ -166,8 +166,8 @@ def test_what_cannot_be_compared_is_refused():
         compare_all({"a": models["sharp"], "b": resample(others, detections, SETTINGS)})
 
 
-def report_of(settings=SETTINGS, primary="case/auc"):
-    records, files = graded_models()
+def report_of(settings=SETTINGS, primary="case/auc", n_patients=60):
+    records, files = graded_models(n_patients)
     compared = compare_all(resampled(records, files, settings), primary)
     counts = evaluate(
         records, files["sharp"], dataclasses.replace(settings, bootstrap_replicates=0)
@@ -202,6 +202,27 @@ def test_the_pages_hold_the_ranking_the_differences_and_the_rules(tmp_path):
     assert "&lt;angle&gt; brackets &amp; such" in shown
     assert set(re.findall(r"https?://[^/\"]+", shown)) <= {"http://www.w3.org"}
     assert set(re.findall(r'src="(.{5})', shown)) == {"data:"}
+
+
+def test_too_few_cases_have_the_reason_in_place_of_p(tmp_path):
+    report = report_of(n_patients=38)
+    write_comparison(tmp_path, report)
+    text = (tmp_path / "comparison.md").read_text()
+    reason = "no test with fewer than 20 positive and 20 normal cases; there are 19 and 19"
+    assert text.count(f"| {reason} | - |") == 2
+    assert "the difference has no variance | - |" in text  # they order all cases alike
+    note = "The figures by case rest on 19 positive and 19 normal cases."
+    assert note in text
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert any(one.startswith(note) for one in content["notes"])
+    assert [pair["delong"]["p_value"] for pair in content["pairs"]] == [None] * 3
+    assert [pair["delong"]["p_holm"] for pair in content["pairs"]] == [None] * 3
+    for pair in content["pairs"][1:]:
+        assert pair["delong"]["standard_error"] > 0
+        assert pair["delong"]["reason"] == reason
+    enough = report_of(n_patients=40)
+    assert not any("rest on" in one for one in enough.all_notes)
+    assert all(0 <= pair.p_holm <= 1 for pair in enough.compared.pairs[1:])
 
 
 def test_the_numbers_are_all_in_the_json(tmp_path):

@@ -27,7 +27,7 @@ def fragment(
     ratios = ", ".join(map(str, anchors.ratios))
     height, width = settings.size_px
     return f"""\
-# {title}
+# {" ".join(title.split())}
 # Written by `simfrcnn data show` from {statistics.n_images} training images with \
 {len(statistics.sides_px)} boxes
 # (annotation file of SHA-256 {sha256}).

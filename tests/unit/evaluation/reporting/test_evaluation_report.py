@@ -187,6 +187,19 @@ def test_a_report_without_intervals_says_why(tmp_path: Path) -> None:
     assert "Bands round curves" not in text
 
 
+def test_a_report_says_when_its_figures_rest_on_few_cases() -> None:
+    records, detections = random_set(0)
+    note = "The figures by case rest on {positive} positive and {normal} normal cases."
+    report = evaluate(records, detections, FEW)
+    n = report.figures["case/auc"].n
+    assert min(n.values()) < 20
+    assert any(one.startswith(note.format_map(n)) for one in report.notes)
+    without = evaluate(records, detections, replace(FEW, bootstrap_replicates=0))
+    assert not any("rest on" in one for one in without.notes)  # there is no interval to doubt
+    records, detections = random_set(0, n_patients=100)
+    assert not any("rest on" in one for one in evaluate(records, detections, FEW).notes)
+
+
 def test_the_rules_name_the_methods_that_were_used_and_no_other(tmp_path: Path) -> None:
     records, detections = random_set(0)
     report = evaluate(records, detections, FEW)
