@@ -127,8 +127,8 @@ def test_no_threshold_of_a_fine_grid_is_better(positives, normals, rule, target)
     grid = [at(threshold) for threshold in np.linspace(0.005, 0.995, 100)]
     grid = [rates for rates in grid if min(rates) > 0]
     if rule == "youden":
-        allowed = [(sum(rates), rates[0]) for rates in grid if sum(rates) > 1 + 1e-9]
-        rank = lambda rates: (sum(rates), rates[0])  # noqa: E731
+        rank = lambda rates: (round(sum(rates), 9), rates[0])  # noqa: E731 - equal sums are equal
+        allowed = [rank(rates) for rates in grid if sum(rates) > 1 + 1e-9]
     elif rule == "sensitivity":
         allowed = [(rates[1], rates[0]) for rates in grid if rates[0] >= target]
         rank = lambda rates: (rates[1], rates[0])  # noqa: E731
