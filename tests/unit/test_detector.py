@@ -1,6 +1,5 @@
 """A model in Python: loading, one picture, a study."""
 
-import doctest
 import json
 import logging
 
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.torchvision
 @pytest.fixture(scope="module")
 def detector(untrained):
     return simfrcnn.load(untrained)
-
-
-def test_the_examples_in_the_docstrings(untrained, tmp_path):
-    write_study(tmp_path, 1)
-    found = doctest.testmod(module, extraglobs={"weights": untrained, "study": tmp_path})
-    assert found.attempted > 8
-    assert not found.failed
 
 
 def test_a_checkpoint_alone_is_enough(detector):
