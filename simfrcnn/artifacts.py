@@ -11,9 +11,10 @@ Shapes: D detections of one image; boxes (D, 4) XYXY float64, half open, origin 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from simfrcnn.errors import ArtifactError
 from simfrcnn.fields import is_whole, shown
 from simfrcnn.files import sha256_of, write_json
-from simfrcnn.image_names import ImageNames
+from simfrcnn.image_names import ImageNames, ids_of_truth
 from simfrcnn.records import ImageRecord
 
 DETECTIONS_SCHEMA_VERSION = 1
@@ -139,8 +140,12 @@ def write_sidecar(
     image_ids: Iterable[int],
     categories: Mapping[int, str],
     provenance: Mapping[str, Any] | None = None,
+    image_list: str | None = None,
 ) -> None:
     """Write the sidecar of a results list that is there, as :func:`write_detections` does.
+
+    ``image_list`` is the name of a COCO file beside it that tells the images' file names and sizes:
+    by these, detections meet an annotation file that numbers the images in another way.
 
     Raises:
         OutputError: The file cannot be written.
@@ -154,6 +159,7 @@ def write_sidecar(
             "categories": {str(number): name for number, name in sorted(categories.items())},
             "image_ids": sorted(image_ids),
             "provenance": dict(provenance or {}),
+            **({} if image_list is None else {"image_list": image_list}),
         },
     )
 
@@ -167,7 +173,9 @@ def read_detections(
 ) -> DetectionFile:
     """Read a COCO results list, with its sidecar or, from another tool, without.
 
-    With a sidecar, ids mean what it says. Without one, the records of the annotation file say
+    With a sidecar, ids mean what it says; where it names a list of the images (as that of `predict`
+    does) and ``records`` are given, the images are found in them by number or file name, and get
+    their ids. Without one, the records of the annotation file say
     which image an entry means, by ``image_id``, by ``file_name`` or by both (see
     :mod:`simfrcnn.image_names`), and all of them count as run.
 
@@ -188,7 +196,7 @@ def read_detections(
 
     Args:
         path: The results list.
-        records: The images of the annotation file; used only where there is no sidecar.
+        records: The images of the annotation file.
         image_ids: In place of ``records``, where ids alone count.
         categories: The annotation file's COCO id -> class name; used only where there is no
             sidecar.
@@ -197,7 +205,7 @@ def read_detections(
         ArtifactError: The file is missing, not a results list, of another schema version, does not
             belong to its sidecar, or has an entry with an unknown image or category, whose id and
             file name mean two images, with a score that is NaN or outside [0, 1], or a box with a
-            negative side.
+            negative side; or a prediction's image is not among the records, or of another size.
     """
     path = Path(path)
     entries = _load_json(path, "a COCO results list")
@@ -209,19 +217,22 @@ def read_detections(
     meta = _read_sidecar(path)
     is_coverage_stated = meta is not None
     image_of: ImageOf | None = None
+    listed = None if records is None else list(records)
     if meta is None:
-        if records is not None:
-            listed = list(records)
+        if listed is not None:
             image_of, image_ids = ImageNames(listed).image_of, [r.image_id for r in listed]
         if image_ids is None or categories is None:
             raise ArtifactError(
                 f"{path} has no sidecar {sidecar_of(path).name}, so the images that were run and "
                 "the names of the categories are unknown; give the annotation file it was made on"
             )
-        meta = (dict(categories), set(image_ids), {})
-    names, covered, provenance = meta
+        meta = (dict(categories), set(image_ids), {}, None)
+    names, covered, provenance, image_list = meta
+    images = _by_image(entries, covered, names, path, image_of or _strictly(covered))
+    if image_list is not None and listed is not None and image_list.exists():
+        images = _as_numbered_in_truth(images, image_list, listed)
     return DetectionFile(
-        images=_by_image(entries, covered, names, path, image_of or _strictly(covered)),
+        images=images,
         categories=names,
         provenance=provenance,
         path=path,
@@ -250,8 +261,36 @@ def _entries(image: ImageDetections, ids: Mapping[str, int], path: Path) -> list
     return entries
 
 
-def _read_sidecar(path: Path) -> tuple[dict[int, str], set[int], dict[str, Any]] | None:
-    """Category names, image ids and provenance; None where there is no sidecar."""
+def _as_numbered_in_truth(
+    images: Mapping[int, ImageDetections], image_list: Path, records: Sequence[ImageRecord]
+) -> dict[int, ImageDetections]:
+    """The same detections under the ids of an annotation file."""
+    content = _load_json(image_list, "the list of the images of a prediction")
+    try:
+        predicted = [image for image in content["images"] if image["id"] in images]
+        ids = ids_of_truth(predicted, records, str(image_list))
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{image_list} is damaged ({type(error).__name__}: {error}): start the same predict "
+            "command again, which makes it again"
+        ) from error
+    lost = sorted(set(images) - set(ids))
+    if lost:
+        raise ArtifactError(
+            f"{image_list} lacks image {lost[0]} of the detections beside it: start the same "
+            "predict command again, which makes it again"
+        )
+    return {
+        ids[number]: dataclasses.replace(image, image_id=ids[number])
+        for number, image in images.items()
+    }
+
+
+Meta = tuple[dict[int, str], set[int], dict[str, Any], Path | None]
+
+
+def _read_sidecar(path: Path) -> Meta | None:
+    """Category names, image ids, provenance and list of images; None without a sidecar."""
     sidecar = sidecar_of(path)
     if not sidecar.exists():
         return None
@@ -274,12 +313,14 @@ def _read_sidecar(path: Path) -> tuple[dict[int, str], set[int], dict[str, Any]]
         names = {int(number): str(name) for number, name in meta["categories"].items()}
         covered = {int(image_id) for image_id in meta["image_ids"]}
         provenance = dict(meta["provenance"])
+        listed = meta.get("image_list")
+        image_list = None if listed is None else path.with_name(listed)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"{sidecar} is damaged ({type(error).__name__}: {error}): it must hold 'categories', "
             "'image_ids' and 'provenance'; run the prediction again"
         ) from error
-    return names, covered, provenance
+    return names, covered, provenance, image_list
 
 
 def _strictly(covered: Collection[int]) -> ImageOf:

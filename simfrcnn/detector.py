@@ -20,7 +20,7 @@ from torch import nn
 
 from simfrcnn import config
 from simfrcnn.data.ahead import Processes
-from simfrcnn.data.exams import FileFacts, Selection, Sources, index_of
+from simfrcnn.data.exams import FAILED, FileFacts, Selection, Sources, index_of, reason_of_fault
 from simfrcnn.data.naming import AsTheyAre, Naming
 from simfrcnn.decision import Decision, decision_of
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
@@ -233,10 +233,10 @@ class Detector:
         left_out = [_left_out(file, naming) for file in exam.left_out]
         try:
             images = tuple(self._judged(exam.images, plan.root, naming))
-        except (ArithmeticError, RuntimeError, ValueError) as error:
-            logger.warning("an exam failed: %s: %s", type(error).__name__, error)
-            why = f"the model failed ({type(error).__name__}); the log says more"
-            left_out += [LeftOut(naming.file(image.place), "failed", why) for image in exam.images]
+        except Exception as error:  # whatever it is, the other exams can be judged
+            why = f"the model failed: {reason_of_fault(error)}"
+            logger.warning("an exam failed: %s", why, exc_info=error)
+            left_out += [LeftOut(naming.file(image.place), FAILED, why) for image in exam.images]
             images = ()
         scores = [image.score for image in images]
         return ExamResult(

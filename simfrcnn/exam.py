@@ -166,6 +166,18 @@ class ExamResult:
     ``score`` is pooled from the images by EVAL.POOLING (their highest, by default), None where no
     image could be judged. ``call`` is None where the model has no operating point, or there is no
     image; ``why_no_call`` says which. ``notes`` are of the exam as a whole.
+
+    Example:
+        With ``weights`` a checkpoint, and ``study`` a folder of one exam:
+
+        >>> import simfrcnn
+        >>> (exam,) = simfrcnn.load(weights, device="cpu").predict(study)
+        >>> exam.exam_id, [image.file for image in exam.images][:2]
+        ('1.2.3.1', ['study1/LCC.dcm', 'study1/LMLO.dcm'])
+        >>> exam.score == max(image.score for image in exam.images)
+        True
+        >>> exam.save("found").name, sorted(exam.to_dict()["images"][0]["detections"][0])
+        ('exam.json', ['box_xyxy_px', 'class', 'score'])
     """
 
     exam_id: str

@@ -2,7 +2,8 @@
 
 Tools number images in their own way: pycocotools takes the ids of the file, Ultralytics writes the
 number that a file's name is, or the name itself, and ``file_name`` beside it. An entry is matched
-by every clue that it has, and refused where two clues name two images.
+by every clue that it has, and refused where two clues name two images. So are the images of a
+prediction, whose numbers are made of paths, and truth that comes later.
 """
 
 from __future__ import annotations
@@ -47,6 +48,18 @@ class ImageNames:
             return found
         except TypeError:  # a list or an object, which is refused
             return self._image_of(image_id, file_name, where)
+
+    def record_of_prediction(self, number: int, file_name: str, where: str) -> ImageRecord:
+        """The image of this number, which no other may be named like; else that of the name.
+
+        Raises:
+            ArtifactError: As :meth:`image_of`.
+        """
+        numbered, named = self._by_id.get(number), self._named(file_name)
+        if numbered is None or (named and numbered not in named):
+            clues = {"image_id": None if numbered is None else number, "file_name": file_name}
+            return self._by_id[self.image_of(clues, where)]
+        return numbered
 
     def _image_of(self, image_id: Any, file_name: Any, where: str) -> int:
         if file_name is None:
@@ -108,6 +121,46 @@ class ImageNames:
             or by_stem.get(_stem(name))
             or ()
         )
+
+
+def ids_of_truth(
+    predicted: Iterable[Mapping[str, Any]], records: Iterable[ImageRecord], where: str
+) -> dict[int, int]:
+    """Which image of an annotation file each image of a prediction is, by number or file name.
+
+    Args:
+        predicted: The images of a COCO file: ``id``, ``file_name``, ``height``, ``width``.
+        records: The images of the annotation file.
+        where: The file of ``predicted``, for messages.
+
+    Returns:
+        Number in the prediction -> number in the annotation file.
+
+    Raises:
+        ArtifactError: The annotation file lacks an image, number and name mean two, two images
+            mean one, or an image has another size there: its boxes are then of another picture.
+    """
+    names = ImageNames(records)
+    meant: dict[int, int] = {}
+    taken: dict[int, str] = {}
+    for image in predicted:
+        number, file_name = image["id"], image["file_name"]
+        record = names.record_of_prediction(number, file_name, where)
+        if record.image_id in taken:
+            raise ArtifactError(
+                f"{where}: {taken[record.image_id]!r} and {file_name!r} would both be "
+                f"{_called(record)} of the annotation file: give the same paths in both"
+            )
+        if (image["height"], image["width"]) != (record.height, record.width):
+            raise ArtifactError(
+                f"{where}: {file_name!r} has {image['height']} x {image['width']} px, and "
+                f"{_called(record)} of the annotation file {record.height} x {record.width} px. "
+                "Detections are in pixels of the files that were read: annotate these files, or "
+                "predict on the pictures that were annotated"
+            )
+        taken[record.image_id] = file_name
+        meant[number] = record.image_id
+    return meant
 
 
 def _index(images: Iterable[ImageRecord], key: Callable[[str], str]) -> dict[str, Found]:

@@ -5,17 +5,39 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import simfrcnn
+from support.studies import write_study
 
 PUBLIC = {
     name: value
     for name in simfrcnn.__all__
     if inspect.isroutine(value := getattr(simfrcnn, name)) or inspect.isclass(value)
 }
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the four views of one exam."""
+    folder = tmp_path_factory.mktemp("study")
+    write_study(folder, 1)
+    return folder
+
+
+def stand_ins(test: doctest.DocTest, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What an example takes for granted: a trained model, and a folder to read."""
+    words = {word for example in test.examples for word in re.findall(r"\w+", example.source)}
+    fixtures = {"weights": "untrained", "study": "study"}
+    return {
+        word: request.getfixturevalue(fixture)
+        for word, fixture in fixtures.items()
+        if word in words
+    }
 
 
 def examples_of(name: str) -> list[doctest.DocTest]:
@@ -28,12 +50,15 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_the_examples_of_a_public_name_run(name: str, tmp_path, monkeypatch, capsys) -> None:
+def test_the_examples_of_a_public_name_run(
+    name: str, tmp_path, monkeypatch, capsys, request
+) -> None:
     monkeypatch.chdir(tmp_path)
     tests = examples_of(name)
     assert tests, f"simfrcnn.{name} has no example in its docstring"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for test in tests:
+        test.globs.update(stand_ins(test, request))
         report: list[str] = []
         runner.run(test, out=report.append)
         assert runner.failures == 0, "".join(report)

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import os
 import sqlite3
+import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +36,8 @@ What = Literal[
     "another patient",
     "failed",
 ]
-"""Why a file of an exam is left out. ``failed``: the model, or the process that read it."""
+"""Why a file of an exam is left out. ``failed``: not the file, but the model, the process that read
+it, or another part of this program; it is tried again when the run goes on."""
 UNREADABLE: What = "unreadable"
 NOT_A_MAMMOGRAM: What = "not a mammogram"
 NOT_SCREENING: What = "not a screening view"
@@ -44,6 +46,7 @@ ANOTHER_PATIENT: What = "another patient"
 FAILED: What = "failed"
 _FEW, _CHUNK = 256, 64
 """Headers that are read in this process, and then by each process at a time."""
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,23 @@ def _facts_of_dicom(path: Path, facts: FileFacts, selection: Selection) -> FileF
         why = None if selection.all_views else not_screening_of(header)
     except DicomError as error:
         return replace(facts, what=what, why=reason_of(error, path))
+    except Exception as error:  # a fault of this program, which must not end a run
+        return replace(facts, what=FAILED, why=reason_of_fault(error, path))
     return facts if why is None else replace(facts, what=NOT_SCREENING, why=why)
 
 
 def reason_of(error: Exception, path: Path) -> str:
     """An error's message without the path, which may name a patient."""
     return str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
+
+
+def reason_of_fault(error: Exception, path: Path | None = None) -> str:
+    """What to say of an error that nobody foresaw: its kind, message, and place in the code."""
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f", {Path(frame.filename).name} line {frame.lineno}" for frame in where)
+    message = str(error) if path is None else reason_of(error, path)
+    first_line = message.strip().partition("\n")[0][:_LONGEST_REASON]
+    return f"unexpected {type(error).__name__}{place}: {first_line or 'without a message'}"
 
 
 class ExamIndex:
@@ -202,7 +216,8 @@ class ExamIndex:
         missing.
         """
         orphans = self._database.execute(
-            "SELECT place, folder FROM file WHERE study IS NULL AND what = ?", (UNREADABLE,)
+            "SELECT place, folder FROM file WHERE study IS NULL AND what IN (?, ?)",
+            (UNREADABLE, FAILED),
         ).fetchall()
         for place, folder in orphans:
             studies = self._database.execute(

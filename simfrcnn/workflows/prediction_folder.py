@@ -176,6 +176,7 @@ class PredictionFolder:
             provenance={
                 name: self.facts[name] for name in ("simfrcnn", "engine", "checkpoint_sha256")
             },
+            image_list=IMAGES,
         )
         return tally
 

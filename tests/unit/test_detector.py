@@ -1,6 +1,5 @@
 """A model in Python: loading, one picture, a study."""
 
-import doctest
 import json
 import logging
 
@@ -10,6 +9,7 @@ import pytest
 
 import simfrcnn
 from simfrcnn import detector as module
+from simfrcnn.engines.common import decoding
 from simfrcnn.errors import CheckpointError, ConfigError, DataError
 from simfrcnn.images.finding import find_images
 from simfrcnn.images.reading import read_image
@@ -22,13 +22,6 @@ pytestmark = pytest.mark.torchvision
 @pytest.fixture(scope="module")
 def detector(untrained):
     return simfrcnn.load(untrained)
-
-
-def test_the_examples_in_the_docstrings(untrained, tmp_path):
-    write_study(tmp_path, 1)
-    found = doctest.testmod(module, extraglobs={"weights": untrained, "study": tmp_path})
-    assert found.attempted > 8
-    assert not found.failed
 
 
 def test_a_checkpoint_alone_is_enough(detector):
@@ -209,15 +202,44 @@ def test_a_model_that_fails_on_an_exam_fails_that_exam_alone(detector, tmp_path,
     def failing(model, samples):
         calls.append(len(samples))
         if len(calls) == 2:
-            raise FloatingPointError("not finite")
+            raise TypeError("an own mistake")
         return detect(model, samples)
 
     monkeypatch.setattr(detector.engine, "detect", failing)
     exams = list(detector.predict(tmp_path))
     assert [len(exam.images) for exam in exams] == [4, 0, 4]
     assert {one.what for one in exams[1].left_out} == {"failed"}
+    why = exams[1].left_out[0].why
+    assert why.startswith("the model failed: unexpected TypeError, test_detector.py line ")
+    assert why.endswith(": an own mistake")
     assert (exams[1].score, exams[1].call) == (None, None)
     assert exams[1].why_no_call == "no image of the exam was judged"
+
+
+def test_a_fault_of_the_program_is_not_called_an_unreadable_file(detector, tmp_path, monkeypatch):
+    paths = write_study(tmp_path, 1, n_views=3)
+    read_pixels = decoding.record_and_greys
+
+    def failing(path, *rest):
+        if path == paths[0]:
+            raise TypeError(f"{path}: not what was meant")
+        return read_pixels(path, *rest)
+
+    def confused(header):
+        if header.text("SOPInstanceUID") == "1.2.3.1.2":
+            raise KeyError("NoSuchTag")
+
+    monkeypatch.setattr(decoding, "record_and_greys", failing)
+    monkeypatch.setattr("simfrcnn.data.exams.not_screening_of", confused)
+    (exam,) = detector.predict(tmp_path)
+    assert [image.file for image in exam.images] == ["study1/RMLO.dcm"]
+    left, right = exam.left_out
+    assert (left.file, left.what) == ("study1/LCC.dcm", "failed")
+    assert left.why.startswith("unexpected KeyError, test_detector.py line ")
+    assert left.why.endswith(": 'NoSuchTag'")
+    assert (right.file, right.what) == ("study1/RCC.dcm", "failed")
+    assert right.why.endswith(": not what was meant")
+    assert str(tmp_path) not in right.why
 
 
 def test_results_do_not_hang_on_the_batch(detector, tmp_path, monkeypatch):

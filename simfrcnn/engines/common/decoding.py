@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.data.exams import DUPLICATE, FAILED, UNREADABLE, ExamPlan, FileFacts, reason_of
+from simfrcnn.data.exams import (
+    DUPLICATE,
+    FAILED,
+    UNREADABLE,
+    ExamPlan,
+    FileFacts,
+    reason_of,
+    reason_of_fault,
+)
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import SimFrcnnError
@@ -109,6 +117,10 @@ def _first_readable(
         except (OSError, MemoryError) as error:
             reason = f"cannot be read ({type(error).__name__})"
             left_out.append(dataclasses.replace(file, what=UNREADABLE, why=reason))
+            continue
+        except Exception as error:  # a fault of this program, which must not end a run
+            reason = reason_of_fault(error, path)
+            left_out.append(dataclasses.replace(file, what=FAILED, why=reason))
             continue
         why = "it has the SOP Instance UID of another file of the exam, which was judged"
         copies = [dataclasses.replace(f, what=DUPLICATE, why=why) for f in group[number + 1 :]]
