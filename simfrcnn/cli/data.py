@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simfrcnn.cli.source_options import names_in
+from simfrcnn.cli.options import names_in
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.inspect.checks.model import CheckSettings, Severity
