@@ -31,7 +31,7 @@ from simfrcnn.data.inspect.overview.histograms import draw_histograms
 from simfrcnn.data.inspect.overview.sheets import draw_all, evenly, sheet
 from simfrcnn.data.inspect.overview.statistics import measure_inputs
 from simfrcnn.errors import ConfigError, DataError, OutputError
-from simfrcnn.files import write_files, write_json
+from simfrcnn.files import as_utf8, write_files, write_json
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 
@@ -189,7 +189,7 @@ def _show(arguments: argparse.Namespace) -> int:
         {
             **sheets,
             HISTOGRAMS: draw_histograms(statistics, c4, fpn),
-            **{name: text.encode() for name, text in fragments.items()},
+            **{name: as_utf8(text) for name, text in fragments.items()},
         },
     )
     print(f"{title}: {statistics.n_images} training images, {len(statistics.sides_px)} boxes")

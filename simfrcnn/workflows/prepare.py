@@ -24,7 +24,7 @@ from simfrcnn.data.sources.registry import source_named
 from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, write_files
+from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.registry import require_known
 from simfrcnn.workflows import pictures
@@ -363,7 +363,7 @@ def _write(
     for name, records in splits.items():
         path = files[name] = out / f"{name}.json"
         document = as_coco(path, records, data.categories, _info(data.info, name, facts))
-        contents[path.name] = as_json(document).encode("utf-8")
+        contents[path.name] = as_utf8(as_json(document))
     write_files(out, contents)
     return files
 

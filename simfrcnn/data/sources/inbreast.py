@@ -22,11 +22,11 @@ from xml.parsers.expat import ExpatError
 
 from simfrcnn.data.sources.breasts import doubtful_views, without_doubtful
 from simfrcnn.data.sources.facts import Facts, facts_of_all
-from simfrcnn.data.sources.films import files_below
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, read_table
 from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.images.names import files_below
 from simfrcnn.records import (
     Box,
     Finding,
