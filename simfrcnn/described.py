@@ -1,22 +1,25 @@
-"""How is a setting described in one place: meaning, legal values, config key, option, steps?
+"""How is a setting or an option described in one place, for config, command line and Python?
 
-:mod:`simfrcnn.settings` uses it.
+A field of a frozen dataclass says what it means, what is legal, its config key and its option.
+:mod:`simfrcnn.settings` holds the settings; the sources of data sets have :class:`Options`, each
+field of which is an option as well as a keyword in Python.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from simfrcnn.errors import ConfigError
+from simfrcnn.registry import illegal
 
 JobStep = Literal["training", "pseudo", "test"]
+Many = Literal["words", "commas", "times"]
+"""Several values of an option: ``A B``, ``A,B``, or the option once for each."""
 T = TypeVar("T")
 
 ALL_STEPS: tuple[JobStep, ...] = get_args(JobStep)
@@ -63,33 +66,35 @@ class Description:
     Attributes:
         name: Of the field.
         default: Of the field.
-        choices: Legal words, from the field's type; empty if it is not a choice.
+        choices: Legal values; empty if it is not a choice.
         help: What it means, as one phrase.
         key: Of the config; None if it has none.
         option: Of the command line; None if it has none.
         legal: For numbers.
         unset: What stands for None in the config, whose keys keep their type.
         metavar: What the value is called in the help of the option.
-        is_repeated: The option of a tuple is given once for each element, not with all at once.
+        parse: A word of the command line -> the value.
+        many: How several values are given; None if there is one.
         steps: Which steps of a job (see :mod:`simfrcnn.workflows.weak`) a change outdates.
     """
 
     name: str
     default: Any
-    choices: tuple[str, ...]
+    choices: tuple[Any, ...]
     help: str
     key: str | None
     option: str | None
     legal: Range | None
     unset: Any
     metavar: str | None
-    is_repeated: bool
+    parse: Callable[[str], Any]
+    many: Many | None
     steps: tuple[JobStep, ...]
 
     @property
     def title(self) -> str:
         """How an error names it."""
-        return self.key or self.name
+        return self.key or self.option or self.name
 
     def check(self, value: Any) -> None:
         """Refuse a value that is not legal.
@@ -100,7 +105,8 @@ class Description:
         if value is None and self.default is None:
             return
         if self.choices and value not in self.choices:
-            raise illegal(self.title, value, " | ".join(self.choices), self.choices)
+            words = [str(choice) for choice in self.choices]
+            raise illegal(self.title, value, " | ".join(words), words)
         if self.legal is not None and value not in self.legal:
             none = f", or {self.unset} for none" if self.unset is not None else ""
             raise illegal(self.title, value, f"{self.legal}{none}")
@@ -110,6 +116,16 @@ class Description:
             raise illegal(self.title, value, "True or False")
         if isinstance(self.default, tuple) and isinstance(value, str):
             raise illegal(self.title, value, f"a tuple, such as ({value!r},)")
+
+    def taken(self, value: Any) -> Any:
+        """A keyword of Python as the value: several as a tuple, one path from its text."""
+        if value is None or isinstance(value, Mapping):
+            return value
+        if self.many is not None:
+            is_one = isinstance(value, str) or not isinstance(value, Iterable)
+            return (value,) if is_one else tuple(value)
+        is_other = self.parse not in (str, int, float)
+        return self.parse(value) if is_other and isinstance(value, str) else value
 
 
 def described(
@@ -121,10 +137,16 @@ def described(
     legal: str | None = None,
     unset: Any = None,
     metavar: str | None = None,
-    is_repeated: bool = False,
+    choices: Iterable[Any] = (),
+    parse: Callable[[str], Any] | None = None,
+    many: Many | None = None,
     steps: tuple[JobStep, ...] = ALL_STEPS,
 ) -> T:
-    """A field of a settings class; the arguments are those of :class:`Description`."""
+    """A field of a class of settings or options; the arguments are those of :class:`Description`.
+
+    ``choices`` may be left out where the field's type is a Literal, ``parse`` where it is that of
+    the default, and ``option`` in :class:`Options`, where it follows from the name.
+    """
     facts = {
         "help": help,
         "key": key,
@@ -132,7 +154,9 @@ def described(
         "legal": None if legal is None else Range(legal),
         "unset": unset,
         "metavar": metavar,
-        "is_repeated": is_repeated,
+        "choices": tuple(choices),
+        "parse": parse or (type(default) if type(default) in (int, float) else str),
+        "many": many,
         "steps": steps,
     }
     field: T = dataclasses.field(default=default, metadata=facts)
@@ -140,7 +164,7 @@ def described(
 
 
 def descriptions(kind: type) -> tuple[Description, ...]:
-    """What is known of every field of a settings class, in their order; not of nested settings."""
+    """What is known of every field of such a class, in their order; not of nested settings."""
     return _descriptions(kind)
 
 
@@ -148,22 +172,18 @@ def descriptions(kind: type) -> tuple[Description, ...]:
 def _descriptions(kind: type[Any]) -> tuple[Description, ...]:
     hints = get_type_hints(kind)
     return tuple(
-        Description(
-            name=field.name,
-            default=field.default,
-            choices=get_args(hint) if get_origin(hint := hints[field.name]) is Literal else (),
-            **field.metadata,
-        )
+        _description(kind, field, hints[field.name])
         for field in dataclasses.fields(kind)
         if not dataclasses.is_dataclass(field.default)
     )
 
 
-def illegal(title: str, value: Any, legal: str, near_to: Iterable[str] = ()) -> ConfigError:
-    """The error of a value that is not legal, with the nearest of ``near_to``."""
-    near = difflib.get_close_matches(str(value), list(near_to), n=1)
-    hint = f". Did you mean {near[0]}?" if near else ""
-    return ConfigError(f"{title} is {value!r}; legal is {legal}{hint}")
+def _description(kind: type, field: dataclasses.Field[Any], hint: Any) -> Description:
+    facts = dict(field.metadata)
+    facts["choices"] = get_args(hint) if get_origin(hint) is Literal else facts["choices"]
+    if issubclass(kind, Options):
+        facts["option"] = facts["option"] or f"--{field.name.replace('_', '-')}"
+    return Description(name=field.name, default=field.default, **facts)
 
 
 class Described:
@@ -176,3 +196,29 @@ class Described:
                 value = tuple(value)
                 object.__setattr__(self, each.name, value)
             each.check(value)
+
+
+class Options(Described):
+    """Options of the command line that are keywords in Python too; their option is their name."""
+
+    def __post_init__(self) -> None:
+        for each in descriptions(type(self)):
+            object.__setattr__(self, each.name, each.taken(getattr(self, each.name)))
+        super().__post_init__()
+
+    def chosen(self) -> dict[str, Any]:
+        """Those that differ from their defaults, by their option."""
+        return {
+            str(each.option): getattr(self, each.name)
+            for each in descriptions(type(self))
+            if getattr(self, each.name) != each.default
+        }
+
+
+def made(kind: type[T], given: Mapping[str, Any]) -> T:
+    """Options of a class from those of the keywords that are its own.
+
+    Raises:
+        ConfigError: A value is not legal.
+    """
+    return kind(**{d.name: given[d.name] for d in descriptions(kind) if d.name in given})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 from simfrcnn.errors import ConfigError
@@ -23,8 +23,23 @@ def look_up(registry: Mapping[K, T], name: K, key: str) -> T:
     Raises:
         ConfigError: There is no such entry; says which there are, and the nearest.
     """
-    if name in registry:
-        return registry[name]
-    near = difflib.get_close_matches(str(name), list(registry), n=1)
+    require_known(key, [name], registry)
+    return registry[name]
+
+
+def require_known(key: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse names that do not exist; ``key`` is what is named so.
+
+    Raises:
+        ConfigError: Says the first of them, which there are, and the nearest.
+    """
+    for name in names:
+        if name not in known:
+            raise illegal(key, name, " | ".join(known), known)
+
+
+def illegal(title: str, value: object, legal: str, near_to: Iterable[str] = ()) -> ConfigError:
+    """The error of a value that is not legal, with the nearest of ``near_to``."""
+    near = difflib.get_close_matches(str(value), list(near_to), n=1)
     hint = f". Did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"{key} is {name!r}; legal is {' | '.join(registry)}{hint}")
+    return ConfigError(f"{title} is {value!r}; legal is {legal}{hint}")

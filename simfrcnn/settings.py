@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from simfrcnn.described import Described, described, illegal
+from simfrcnn.described import Described, described
+from simfrcnn.registry import illegal
 
 RpnNormals = Literal["top_likelihood", "ordinary", "none"]
 SimilarityKind = Literal["cosine", "contrastive", "none"]
@@ -255,6 +256,7 @@ Did you mean noisy_or?
         key="DATASETS.TARGET_CLASSES",
         option="--target-classes",
         metavar="NAME",
+        many="words",
     )
     score_threshold: float = described(
         0.5,
@@ -308,6 +310,7 @@ Did you mean noisy_or?
         key="EVAL.IGNORED_CLASSES",
         option="--ignored-classes",
         metavar="NAME",
+        many="words",
         steps=("training", "test"),
     )
     boxes_outside: BoxesOutside = described(
@@ -326,6 +329,7 @@ Did you mean noisy_or?
         legal="(0, 1)",
         unset=0.0,
         metavar="P",
+        parse=float,
         steps=("test",),
     )
     operating_sensitivity: float = described(
@@ -353,7 +357,7 @@ Did you mean noisy_or?
         key="EVAL.SUBGROUPS",
         option="--subgroup",
         metavar="KEY[:EDGES]",
-        is_repeated=True,
+        many="times",
         steps=("test",),
     )
     bootstrap_replicates: int = described(

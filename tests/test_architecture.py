@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_names", "labels"),
-    *("options", "parallel", "registry", "version"),
+    *("parallel", "registry", "version"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -24,7 +24,6 @@ ALLOWED = {
     "files": (set(), set()),
     "image_names": (set(), set()),
     "labels": (set(), set()),
-    "options": (set(), set()),
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
     "version": (set(), set()),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.cli.source_options import names_in
+from simfrcnn.cli.options import names_in
 from simfrcnn.errors import ConfigError
 
 _DEFAULT_SIZE = 512

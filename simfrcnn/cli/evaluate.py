@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simfrcnn.cli.options import add_settings, given_settings
+from simfrcnn.cli.options import add_options, given_settings
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import EvaluationSettings
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for the report"
     )
-    add_settings(parser, EvaluationSettings)
+    add_options(parser, EvaluationSettings)
     points = parser.add_mutually_exclusive_group()
     points.add_argument(
         "--operating-points",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.cli.source_options import add_options, options_of
-from simfrcnn.options import made
+from simfrcnn.cli.options import add_options, given_options
+from simfrcnn.described import made
 from simfrcnn.workflows import identities as workflow
 from simfrcnn.workflows.identities import Identities as Identities
 from simfrcnn.workflows.identities import PrivacyOptions
@@ -22,7 +22,7 @@ def identities(args: argparse.Namespace, what: str, out: Path) -> Identities | N
 
     See :func:`simfrcnn.workflows.identities.identities`.
     """
-    own = workflow.identities(made(PrivacyOptions, options_of(args, PrivacyOptions)), what, out)
+    own = workflow.identities(made(PrivacyOptions, given_options(args, PrivacyOptions)), what, out)
     for line in workflow.note_of_new_key(own):
         print(line)
     return own

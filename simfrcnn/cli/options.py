@@ -1,7 +1,7 @@
-"""Which command-line options do the settings have?
+"""How do described settings and options become options of the command line, and back?
 
-They follow from what :mod:`simfrcnn.settings` says of each field. An option that is not given is
-None in the namespace, so that a config or an operating point may decide in its place.
+They follow from what :mod:`simfrcnn.described` knows of each field. An option that is not given is
+None in the namespace, so that a config, an operating point or the default may decide in its place.
 """
 
 from __future__ import annotations
@@ -15,20 +15,37 @@ from simfrcnn.described import Described, Description, descriptions
 S = TypeVar("S", bound=Described)
 
 
-def add_settings(
-    parser: argparse.ArgumentParser, kind: type[Described], *, defaults_from: str | None = None
+def add_options(
+    parser: argparse.ArgumentParser,
+    kind: type[Described],
+    *,
+    defaults_from: str | None = None,
+    choices: tuple[str, ...] = (),
 ) -> None:
-    """Add the option of every setting that has one.
+    """Add the option of every field that has one.
 
     Args:
         parser: Gets them; their names in the namespace are those of the fields.
-        kind: The class of the settings.
+        kind: The class of the settings or options.
         defaults_from: What decides where an option is not given, if it is not the field's default:
             the config.
+        choices: The legal values of its only option, where the class does not know them.
     """
     for each in descriptions(kind):
         if each.option is not None:
-            parser.add_argument(each.option, dest=each.name, **_words(each, defaults_from))
+            known = dataclasses.replace(each, choices=choices or each.choices)
+            words = _words(known, defaults_from)
+            parser.add_argument(each.option, dest=each.name, default=None, **words)
+
+
+def given_options(arguments: argparse.Namespace, *kinds: type[Described]) -> dict[str, Any]:
+    """The options of these classes that were given, as keywords."""
+    return {
+        each.name: value
+        for kind in kinds
+        for each in descriptions(kind)
+        if each.option is not None and (value := getattr(arguments, each.name)) is not None
+    }
 
 
 def given_settings(arguments: argparse.Namespace, base: S) -> S:
@@ -37,30 +54,39 @@ def given_settings(arguments: argparse.Namespace, base: S) -> S:
     Raises:
         ConfigError: A value that is not legal.
     """
-    given = {
-        each.name: getattr(arguments, each.name)
-        for each in descriptions(type(base))
-        if each.option is not None and getattr(arguments, each.name) is not None
-    }
+    given = given_options(arguments, type(base))
     return dataclasses.replace(base, **given)  # type: ignore[type-var]
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of a list with commas, such as ``CIRC,SPIC``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _words(each: Description, defaults_from: str | None) -> dict[str, Any]:
     """What argparse is to know of an option."""
-    meaning = each.help.replace("%", "%%")
+    words: dict[str, Any] = {"help": _help(each, defaults_from)}
     if isinstance(each.default, bool):
-        return {"action": "store_true", "default": None, "help": meaning}
-    words: dict[str, Any] = {"default": None, "metavar": each.metavar}
-    default = f"{each.default}"
-    if isinstance(each.default, tuple):
-        words |= {"action": "append"} if each.is_repeated else {"nargs": "+"}
-        meaning += "; may be given several times" if each.is_repeated else ""
-        default = ", ".join(each.default) or "none"
-    elif each.choices:
+        return {**words, "action": "store_true"}
+    words |= {"metavar": each.metavar, "type": each.parse}
+    if each.choices and each.many is None:
         words["choices"] = each.choices
-    else:
-        words["type"] = float if each.default is None else type(each.default)
-        default = "none" if each.default is None else default
+    if each.many == "commas":
+        words["type"] = lambda text: tuple(map(each.parse, names_in(text)))
+    elif each.many is not None:
+        words |= {"nargs": "+"} if each.many == "words" else {"action": "append"}
+    return words
+
+
+def _help(each: Description, defaults_from: str | None) -> str:
+    """What it means, and its default where the text does not say it."""
+    meaning = each.help.replace("%", "%%")
+    is_said = "(default" in meaning or (each.key is None and each.default in (None, ()))
+    if isinstance(each.default, bool) or is_said:
+        return meaning
+    default = ", ".join(each.default) if isinstance(each.default, tuple) else each.default
+    default = "none" if default in (None, "") else default
     if defaults_from and each.key:
         default = f"{each.key} of {defaults_from}, which is {default} unless it is changed"
-    return {**words, "help": f"{meaning} (default: {default})"}
+    several = "; may be given several times" if each.many == "times" else ""
+    return f"{meaning}{several} (default: {default})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.cli.source_options import add_options, options_of
+from simfrcnn.cli.options import add_options, given_options
 from simfrcnn.data.sources.registry import SOURCES
 from simfrcnn.workflows.prepare import LayoutOptions, option_groups, prepare
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and print what there is."""
-    options = options_of(args, *option_groups(SOURCES[args.source]))
+    options = given_options(args, *option_groups(SOURCES[args.source]))
     print(f"reading {args.root} ...", flush=True)
     done = prepare(args.source, args.root, args.out, **options)
     print("\n".join(done.lines()))

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from simfrcnn.cli import common
-from simfrcnn.cli.options import add_settings, given_settings
+from simfrcnn.cli.options import add_options, given_settings
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import PseudoSettings
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the data set to label: a name, or a name and its COCO file",
     )
     parser.add_argument("--output", required=True, metavar="FILE", type=Path, help="new COCO file")
-    add_settings(parser, PseudoSettings, defaults_from="--config-file")
+    add_options(parser, PseudoSettings, defaults_from="--config-file")
     parser.add_argument(
         "--target-classes",
         nargs="+",

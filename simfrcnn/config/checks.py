@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from simfrcnn.config.mapping import settings_from, value_of
-from simfrcnn.described import illegal
 from simfrcnn.errors import ConfigError
+from simfrcnn.registry import illegal
 from simfrcnn.settings import CONFIGURED
 
 _POSITIVE = (

@@ -30,6 +30,7 @@ from simfrcnn.data.coco_entries import (
 )
 from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
+from simfrcnn.images.names import Finder
 from simfrcnn.records import Finding, ImageRecord
 
 _N_SHOWN = 5
@@ -92,7 +93,8 @@ def read_coco(
     _require_unique(path, "category name", list(categories.values()))
     annotations = _of_known_images(path, document["images"], lists["annotations"], refused)
     findings = _findings(path, annotations, categories, refused)
-    read = _each(lists["images"], lambda entry: read_record(path, entry, findings), refused)
+    files = Finder(path.parent)
+    read = _each(lists["images"], lambda entry: read_record(path, entry, findings, files), refused)
     records = tuple(read)
     info = document.get("info") or {}
     if not isinstance(info, dict):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
@@ -17,6 +16,7 @@ from typing import Any
 
 from simfrcnn import fields
 from simfrcnn.errors import AnnotationError
+from simfrcnn.images.names import Finder
 from simfrcnn.records import (
     Box,
     Finding,
@@ -117,9 +117,9 @@ def _box(where: str, entry: Mapping[str, Any]) -> Box:
 
 
 def read_record(
-    path: Path, entry: Mapping[str, Any], findings: Mapping[int, Sequence[Finding]]
+    path: Path, entry: Mapping[str, Any], findings: Mapping[int, Sequence[Finding]], files: Finder
 ) -> ImageRecord:
-    """One image with its findings, of all those by image id."""
+    """One image with its findings, of all those by image id; ``files`` are those of the folder."""
     where = f"{path}: image {entry.get('id')!r}"
     image_id = number_of(where, entry, "id")
     height, width = fields.positive(where, entry, "height"), fields.positive(where, entry, "width")
@@ -135,7 +135,7 @@ def read_record(
     return ImageRecord(
         image_id=image_id,
         file_name=file_name,
-        path=_place(path.parent, file_name),
+        path=files.resolve(file_name),
         height=height,
         width=width,
         patient_id=fields.text(where, entry, "patient_id"),
@@ -155,21 +155,6 @@ def read_record(
 def supervision_help() -> str:
     """What to write as ``supervision``."""
     return f"it says what the labels mean, one of {fields.legal(Supervision)}"
-
-
-def _place(folder: Path, file_name: str) -> Path:
-    """Where an image lies; a name as Windows or macOS writes it finds its file as well.
-
-    The disk is asked only about names with a backslash or beyond ASCII: what stands there as it is
-    written goes first.
-    """
-    plain = Path(os.path.normpath(os.path.join(folder, file_name)))
-    if file_name.isascii() and "\\" not in file_name:
-        return plain
-    slashed = file_name.replace("\\", "/")
-    forms = [slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
-    places = [plain, *(Path(os.path.normpath(os.path.join(folder, form))) for form in forms)]
-    return next((place for place in places if place.exists()), places[1])
 
 
 def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int) -> Finding:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from simfrcnn.errors import DataError
 from simfrcnn.files import as_utf8
-from simfrcnn.labels import is_malignant as is_malignant
+from simfrcnn.labels import is_malignant
 from simfrcnn.records import ImageRecord
 
 

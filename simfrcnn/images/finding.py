@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,49 +147,6 @@ def is_dicom(path: Path) -> bool:
         return _begins_like_dicom(path)
     except OSError:
         return False
-
-
-class NamesOnDisk:
-    """Finds files by names that are perhaps written in another Unicode form than on the disk.
-
-    An accented letter is one character (NFC: most systems) or a letter and its accent (NFD: names
-    from macOS). Both look alike, and a table or annotation file often has the other one. Folders
-    are listed once each, and only for names that are not found as they stand.
-    """
-
-    def __init__(self) -> None:
-        self._listings: dict[Path, dict[str, str]] = {}
-
-    def resolve(self, folder: Path, name: str) -> Path:
-        """The path of a file below a folder, as it is written on the disk.
-
-        A name that fits no file is returned as it stands. Of two files whose names differ by their
-        form alone, the one of the name's own form is taken.
-        """
-        path = Path(os.path.normpath(os.path.join(folder, name)))
-        if name.isascii() or os.path.lexists(path):
-            return path
-        found = Path(path.anchor)
-        for part in path.parts[len(found.parts) :]:
-            if not part.isascii() and not os.path.lexists(found / part):
-                part = self._listing(found).get(one_form(part), part)
-            found /= part
-        return found
-
-    def _listing(self, folder: Path) -> dict[str, str]:
-        """Names in a folder by their one form; of two that share it, the first in order."""
-        if folder not in self._listings:
-            try:
-                names = sorted(os.listdir(folder), reverse=True)
-            except OSError:
-                names = []
-            self._listings[folder] = {one_form(name): name for name in names}
-        return self._listings[folder]
-
-
-def one_form(name: str) -> str:
-    """A name in the form in which two that look alike are equal (NFC)."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _is_hidden(name: str) -> bool:

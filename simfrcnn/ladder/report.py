@@ -29,7 +29,7 @@ from simfrcnn.evaluation.reporting.documents import (
 )
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
-from simfrcnn.files import as_json, write_files
+from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.ladder.figures import (
     draw_ladder_differences,
     draw_ladder_frocs,
@@ -62,8 +62,8 @@ def write_ladder(folder: Path, result: LadderResult) -> Path:
             "froc.png": draw_ladder_frocs(result, "png"),
             "froc.svg": draw_ladder_frocs(result, "svg"),
             "differences.png": draw_ladder_differences(result),
-            PAGE: markdown_page(title, sections).encode(),
-            DATA: as_json(to_json(result, folder)).encode(),
+            PAGE: as_utf8(markdown_page(title, sections)),
+            DATA: as_utf8(as_json(to_json(result, folder))),
         },
     )
     return folder / PAGE

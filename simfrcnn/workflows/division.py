@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from simfrcnn.data.sources.split_words import LEGAL, part_of
 from simfrcnn.data.splits import assert_no_patient_leak, split_by_patient
+from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.options import option
 from simfrcnn.records import ImageRecord
 
 DEFAULT_FRACTIONS = ("train=0.6", "val=0.2", "test=0.2")
@@ -17,10 +17,10 @@ PUBLISHED_FRACTIONS = ("train=0.8", "val=0.2")
 
 
 @dataclass(frozen=True)
-class PublishedOptions:
+class PublishedOptions(Options):
     """For sources that state a division."""
 
-    split: str | None = option(
+    split: str | None = described(
         None,
         "the division that the set or its table states, or all patients divided at random "
         "(default: published where every image states its split)",
@@ -29,11 +29,11 @@ class PublishedOptions:
 
 
 @dataclass(frozen=True)
-class DivisionOptions:
+class DivisionOptions(Options):
     """Of a division at random."""
 
-    seed: int = option(0, "of the split by patient (default: 0)", parse=int)
-    fractions: Mapping[str, float] | tuple[str, ...] | None = option(
+    seed: int = described(0, "of the split by patient (default: 0)", parse=int)
+    fractions: Mapping[str, float] | tuple[str, ...] | None = described(
         None,
         f"shares of the patients (default: {' '.join(DEFAULT_FRACTIONS)}; of the train part of a "
         f"published division that has no val part: {' '.join(PUBLISHED_FRACTIONS)})",

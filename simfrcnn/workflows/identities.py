@@ -13,27 +13,27 @@ from simfrcnn.data.pseudonyms import (
     require_outside,
     write_id_map,
 )
+from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError
-from simfrcnn.options import option
 
 KEY_NAME = "pseudonyms.key"
 
 
 @dataclass(frozen=True)
-class PrivacyOptions:
+class PrivacyOptions(Options):
     """Whether identifiers become pseudonyms, and where what belongs to them lies."""
 
-    keep_identifiers: bool = option(
+    keep_identifiers: bool = described(
         False, "write patient and study identifiers and file names as they are, not pseudonyms"
     )
-    key_file: Path | None = option(
+    key_file: Path | None = described(
         None,
         f"the key of the pseudonyms, made if missing (default: {KEY_NAME} in "
         "$XDG_STATE_HOME/simfrcnn, by default ~/.local/state/simfrcnn)",
         parse=Path,
         metavar="FILE",
     )
-    id_map: Path | None = option(
+    id_map: Path | None = described(
         None,
         "what the pseudonyms stand for, outside the output folder and readable by you only "
         "(default: one per output folder, beside the key)",

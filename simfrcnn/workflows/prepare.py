@@ -22,10 +22,11 @@ from simfrcnn.data.pseudonyms import IDENTIFIERS, pseudonymised
 from simfrcnn.data.sources.exams import views_per_exam
 from simfrcnn.data.sources.registry import source_named
 from simfrcnn.data.sources.source import Reading, Source, SourceData
+from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, write_files
-from simfrcnn.options import chosen, described, made, option, require_known
+from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.records import ImageRecord
+from simfrcnn.registry import require_known
 from simfrcnn.workflows import pictures
 from simfrcnn.workflows.division import (
     Division,
@@ -47,23 +48,23 @@ logger = logging.getLogger("simfrcnn")
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Options):
     """How the work is done."""
 
-    workers: int | None = option(
+    workers: int | None = described(
         None, "processes (default: one per core that is ours, at most 8)", parse=int, metavar="N"
     )
-    skip_unreadable: bool = option(
+    skip_unreadable: bool = described(
         False, "leave out images that cannot be read; without it they are an error"
     )
-    overwrite: bool = option(False, "replace what is in OUT")
+    overwrite: bool = described(False, "replace what is in OUT")
 
 
 @dataclass(frozen=True)
-class LayoutOptions:
+class LayoutOptions(Options):
     """For sources that can be reorganised."""
 
-    layout: str = option(
+    layout: str = described(
         "coco", "coco (default): annotation files; else reorganise the download into OUT"
     )
 
@@ -125,7 +126,7 @@ class Prepared:
         return tuple(lines)
 
 
-def option_groups(source: Source) -> tuple[type, ...]:
+def option_groups(source: Source) -> tuple[type[Options], ...]:
     """The dataclasses of all options that a source can be prepared with."""
     return (
         source.options,
@@ -185,8 +186,8 @@ def prepare(
     what = source_named(source)
     root, folder = Path(root), datasets_root() / source if out is None else Path(out)
     groups = option_groups(what)
-    known = [name for group in groups for name in described(group)]
-    require_known(f"{source}: the option", list(options), known)
+    known = [each.name for group in groups for each in descriptions(group)]
+    require_known(f"{source}: the option", options, known)
     given: dict[type, Any] = {group: made(group, options) for group in groups}
     run: RunOptions = given[RunOptions]
     how = Reading(run.skip_unreadable, run.workers, given[DivisionOptions].seed)
@@ -311,7 +312,8 @@ def _laid_out(
     """Reorganise a download; options that are for annotation files are refused."""
     require_known("--layout", [layout], ["coco", *source.layouts])
     heeded = {"--layout", *(f"--{name.replace('_', '-')}" for name in source.layout_options)}
-    refused = [flag for options in given.values() for flag in chosen(options) if flag not in heeded]
+    chosen = [flag for options in given.values() for flag in options.chosen()]
+    refused = [flag for flag in chosen if flag not in heeded]
     if refused:
         raise ConfigError(
             f"{', '.join(refused)}: is for annotation files; --layout {layout} copies every file, "
@@ -361,7 +363,7 @@ def _write(
     for name, records in splits.items():
         path = files[name] = out / f"{name}.json"
         document = as_coco(path, records, data.categories, _info(data.info, name, facts))
-        contents[path.name] = as_json(document).encode("utf-8")
+        contents[path.name] = as_utf8(as_json(document))
     write_files(out, contents)
     return files
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simfrcnn import config, settings
-from simfrcnn.cli.options import add_settings, given_settings
+from simfrcnn.cli.options import add_options, given_settings
 from simfrcnn.described import Range, descriptions
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import (
@@ -88,7 +88,7 @@ def test_what_a_config_holds_by_default_are_the_default_settings(kind, tree):
 @pytest.mark.parametrize("kind", [EvaluationSettings, PseudoSettings])
 def test_the_options_are_the_fields(kind):
     parser = argparse.ArgumentParser(add_help=False)
-    add_settings(parser, kind)
+    add_options(parser, kind)
     options = {action.dest: action for action in parser._actions}
     assert list(options) == [field.name for field in dataclasses.fields(kind)]
     for each in descriptions(kind):
@@ -101,7 +101,7 @@ def test_the_options_are_the_fields(kind):
 
 def test_options_reach_the_settings_and_leave_the_rest():
     parser = argparse.ArgumentParser()
-    add_settings(parser, EvaluationSettings)
+    add_options(parser, EvaluationSettings)
     words = (
         "--target-classes malignant benign --score-threshold .3 --iou-threshold .25 --pooling mean "
         "--case-by patient --unknown-images normal --count-repeats --ignored-classes cyst "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from simfrcnn.data.splits import is_malignant
+from simfrcnn.labels import is_malignant
 from simfrcnn.records import ImageRecord, Laterality, Supervision
 
 

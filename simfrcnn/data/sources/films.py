@@ -5,8 +5,7 @@ For the readers of data sets in which one view can lie in several files, of seve
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,31 +27,6 @@ class Film:
     path: Path
     height: int
     width: int
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """Every file below a folder, in a fixed order; hidden ones are left out.
-
-    Linked folders are followed, each once.
-
-    Raises:
-        DataError: A folder cannot be opened: what lies in it would be missing without a word.
-    """
-    visited: set[str] = set()
-    for parent, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
-        if (real := os.path.realpath(parent)) in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(
-        f"{error.filename}: cannot be opened ({error.strerror}), so what lies in it would be "
-        "missing: give access to it, or move it away"
-    ) from error
 
 
 def is_image(path: Path) -> bool:

@@ -22,11 +22,11 @@ from xml.parsers.expat import ExpatError
 
 from simfrcnn.data.sources.breasts import doubtful_views, without_doubtful
 from simfrcnn.data.sources.facts import Facts, facts_of_all
-from simfrcnn.data.sources.films import files_below
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, read_table
+from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
-from simfrcnn.options import option
+from simfrcnn.images.names import files_below
 from simfrcnn.records import (
     Box,
     Finding,
@@ -61,15 +61,15 @@ _SMALLEST_SIDE_PX = 1.0
 
 
 @dataclass(frozen=True)
-class InbreastOptions:
+class InbreastOptions(Options):
     """What only this set can be asked for."""
 
-    malignant_from: str = option(
+    malignant_from: str = described(
         DEFAULT_RULE,
         f"the lowest BI-RADS that is malignant (default: {DEFAULT_RULE})",
         choices=RULES,
     )
-    kinds: tuple[str, ...] = option(
+    kinds: tuple[str, ...] = described(
         DEFAULT_KINDS,
         f"findings that are boxed, of {', '.join(KINDS)} (default: {','.join(DEFAULT_KINDS)})",
         many="commas",

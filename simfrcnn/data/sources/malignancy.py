@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from simfrcnn.errors import ConfigError
-from simfrcnn.options import option
+from simfrcnn.described import described
 from simfrcnn.records import Pathology
+from simfrcnn.registry import require_known
 
 DEFAULT_RULE = "pathology"
 RULES = {
@@ -25,8 +25,7 @@ PATHOLOGIES = ("MALIGNANT", "BENIGN", "BENIGN_WITHOUT_CALLBACK", "UNPROVEN")
 
 def require_rule(rule: str) -> None:
     """Refuse a rule that does not exist."""
-    if rule not in RULES:
-        raise ConfigError(f"rule for malignant {rule!r}: there are {', '.join(RULES)}")
+    require_known("the rule for malignant", [rule], RULES)
 
 
 def category_by(rule: str, pathology: str, assessment: int) -> str | None:
@@ -61,7 +60,7 @@ def pathology_of(rule: str, pathologies: Collection[str]) -> Pathology | None:
 
 def malignant_option() -> Any:
     """The option of a set that comes from DDSM: one of :data:`RULES`."""
-    return option(
+    return described(
         DEFAULT_RULE,
         "what is malignant: by pathology (default), or by a BI-RADS assessment of 4 or 5",
         choices=RULES,

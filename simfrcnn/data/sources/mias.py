@@ -18,8 +18,8 @@ from pathlib import Path
 
 from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
+from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
-from simfrcnn.options import option
 from simfrcnn.records import (
     Box,
     Finding,
@@ -40,10 +40,10 @@ _FILM = re.compile(r"mdb(\d{3})", re.ASCII)
 
 
 @dataclass(frozen=True)
-class MiasOptions:
+class MiasOptions(Options):
     """What only this set can be asked for."""
 
-    target_classes: tuple[str, ...] = option(
+    target_classes: tuple[str, ...] = described(
         ABNORMALITIES,
         "abnormalities whose malignant findings are the target (default: all; masses only: "
         "CIRC,SPIC,MISC)",

@@ -10,7 +10,7 @@ from simfrcnn.data.sources.coco import source as coco
 from simfrcnn.data.sources.ddsm import reader as ddsm
 from simfrcnn.data.sources.folder import reader as folder
 from simfrcnn.data.sources.source import Source
-from simfrcnn.options import require_known
+from simfrcnn.registry import require_known
 
 SOURCES: Mapping[str, Source] = {
     source.name: source

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simfrcnn.described import Options
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.records import ImageRecord
 
@@ -58,7 +59,7 @@ class Source:
         name: Of the source, such as ``mias``.
         help: What the set is, in a line.
         root_help: What its folder must hold.
-        options: A dataclass of :func:`~simfrcnn.options.option`: those that only this set has.
+        options: Its :class:`~simfrcnn.described.Options`: those that only this set has.
         read: Folder, options and the way of reading -> its records.
         publishes_split: The reader sets ``record.split``, and the division can be that one.
         layouts: Name -> what reorganises a download (folder, new folder, options, way of reading)
@@ -71,7 +72,7 @@ class Source:
     name: str
     help: str
     root_help: str
-    options: type
+    options: type[Options]
     read: Callable[[Path, Any, Reading], SourceData]
     publishes_split: bool = False
     layouts: Mapping[str, Callable[[Path, Path, Any, Reading], tuple[str, ...]]] = field(

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simfrcnn.data.sources.facts import Facts, facts_of_all
-from simfrcnn.data.sources.films import files_below
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, read_table
+from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
-from simfrcnn.options import option
+from simfrcnn.images.names import files_below
 from simfrcnn.records import (
     Box,
     Finding,
@@ -60,10 +60,10 @@ _COLUMNS = (*_OF_IMAGE, "image_id", "finding_categories", "finding_birads", *_CO
 
 
 @dataclass(frozen=True)
-class VindrOptions:
+class VindrOptions(Options):
     """What only this set can be asked for."""
 
-    malignant_from: int = option(
+    malignant_from: int = described(
         DEFAULT_RULE,
         f"the lowest BI-RADS of a finding that is malignant (default: {DEFAULT_RULE})",
         choices=RULES,

@@ -33,10 +33,10 @@ from simfrcnn.evaluation.reporting.overlays import (
     draw_roc_overlay,
 )
 from simfrcnn.evaluation.reporting.page import html_page
-from simfrcnn.evaluation.reporting.templates import as_utf8, render
+from simfrcnn.evaluation.reporting.templates import render
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
-from simfrcnn.files import as_json, write_files
+from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.settings import EvaluationSettings
 
 if TYPE_CHECKING:

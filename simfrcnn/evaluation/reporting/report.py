@@ -42,7 +42,7 @@ from simfrcnn.evaluation.reporting.report_tables import (
     subgroup_blocks,
     unit_blocks,
 )
-from simfrcnn.evaluation.reporting.templates import as_utf8, render
+from simfrcnn.evaluation.reporting.templates import render
 from simfrcnn.evaluation.reporting.wording import (
     FIGURE_COLUMNS,
     RULES_OF_POINTS,
@@ -51,7 +51,7 @@ from simfrcnn.evaluation.reporting.wording import (
 )
 from simfrcnn.evaluation.results import Figure, OperatingPoint, Report
 from simfrcnn.evaluation.truth import views_of
-from simfrcnn.files import as_json, write_files
+from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.records import ImageRecord
 
 MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")

@@ -49,14 +49,6 @@ def safe_json(content: Any) -> Markup:
     return Markup(text)
 
 
-def as_utf8(text: str) -> bytes:
-    r"""The bytes of a page; what UTF-8 does not have (half of a pair, of a file's name) as \udce4.
-
-    In JSON that is the same character, escaped.
-    """
-    return text.encode("utf-8", errors="backslashreplace")
-
-
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -145,7 +145,7 @@ def test_what_unboxed_benign_images_are_is_a_choice(tmp_path: Path) -> None:
     assert by_name(data)["c.pgm"].supervision is Supervision.NORMAL
     assert by_name(data)["2.dcm"].supervision is Supervision.IMAGE_LABEL
     assert "known to hold no cancer" in str(data.info["benign_rule"])
-    with pytest.raises(ConfigError, match="unboxed benign 'boxes': legal: image_label, normal"):
+    with pytest.raises(ConfigError, match="--unboxed-benign is 'boxes'; legal is image_label"):
         read(tmp_path, unboxed_benign="boxes")
 
 

@@ -276,7 +276,7 @@ def test_classes_are_mapped_and_others_asked_for(tmp_path: Path) -> None:
     assert data.categories == {1: "malignant", 2: "benign", 3: "asymmetry"}
     for wrong, message in (
         ("malignant", "give CLASS=CATEGORY"),
-        ("malignant=Mass", "the category 'mass' does not exist.*There are idc, cyst"),
+        ("malignant=Mass", r"the category is 'mass'; legal is idc \| cyst"),
     ):
         with pytest.raises(ConfigError, match=f"--classes.*{message}"):
             read(root, **SAID, classes=(wrong,))

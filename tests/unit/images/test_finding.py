@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -17,7 +17,8 @@ from PIL import Image, PngImagePlugin
 from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.errors import DataError
 from simfrcnn.files import as_json, write_json
-from simfrcnn.images.finding import NamesOnDisk, find_images, is_dicom, search_images
+from simfrcnn.images.finding import find_images, is_dicom, search_images
+from simfrcnn.images.names import Finder
 from simfrcnn.images.png import OVERLAY_KEYWORD, PREPARED_KEYWORD
 from simfrcnn.images.reading import record_and_greys, records_of_files
 from support.data_examples import write_dicom
@@ -26,6 +27,7 @@ GREY = np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8)
 PNG = cv2.imencode(".png", GREY)[1].tobytes()
 NOT_UTF_8 = os.fsdecode(b"caf\xe9.png")
 NFC, NFD = "\u00e9tude/brust_gro\u00df_\u00fc.png", "e\u0301tude/brust_gro\u00df_u\u0308.png"
+MIXED = "\u00e9tude/brust_gro\u00df_u\u0308.png"
 
 
 def with_text(keyword: str, text: str) -> bytes:
@@ -152,23 +154,34 @@ def test_pictures_of_the_first_versions_are_known_by_the_results_beside_them(
     assert [left_out.path for left_out in found.own_output] == [own]
 
 
-@pytest.mark.parametrize(("on_disk", "asked"), [(NFC, NFD), (NFD, NFC), (NFC, NFC)])
+@pytest.mark.parametrize(("on_disk", "asked"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (MIXED, NFC)])
 def test_names_in_another_unicode_form_find_their_file(
     tmp_path: Path, on_disk: str, asked: str
 ) -> None:
     path = write_png(tmp_path / on_disk)
-    assert NamesOnDisk().resolve(tmp_path, asked) == path
+    finder = Finder(tmp_path)
+    assert finder.resolve(asked) == finder.resolve(asked.replace("/", "\\")) == path
+    assert list(finder.at(PurePosixPath(asked))) == list(finder.named(Path(asked).name)) == [path]
+    assert Finder(tmp_path / "a").resolve(f"../{asked}") == path
+    assert Finder(tmp_path / "a").resolve(str(tmp_path / asked)) == path
+
+
+def test_a_name_on_the_disk_that_is_no_utf_8_is_found_by_its_letters(tmp_path: Path) -> None:
+    path = write_png(tmp_path / NOT_UTF_8)
+    assert Finder(tmp_path).resolve("cafe\u0301.png") == path
+    assert Finder(tmp_path).resolve(NOT_UTF_8) == path
 
 
 def test_of_two_files_that_look_alike_each_is_found_by_its_own_name(tmp_path: Path) -> None:
     for name in (NFC, NFD):
         write_png(tmp_path / name)
-    names = NamesOnDisk()
-    assert names.resolve(tmp_path, NFC) == tmp_path / NFC
-    assert names.resolve(tmp_path, NFD) == tmp_path / NFD
-    missing = names.resolve(tmp_path, "\u00e9tude/\u00fc.png")
+    names = Finder(tmp_path)
+    assert names.resolve(NFC) == tmp_path / NFC
+    assert names.resolve(NFD) == tmp_path / NFD
+    assert len(names.at(PurePosixPath(MIXED))) == 2, "which of the two is not known"
+    missing = names.resolve("\u00e9tude/\u00fc.png")
     assert missing.name == "\u00fc.png"
-    assert names.resolve(tmp_path / "no", "../x.png") == tmp_path / "x.png"
+    assert Finder(tmp_path / "no").resolve("../x.png") == tmp_path / "x.png"
 
 
 def test_names_that_are_no_utf_8_are_read_written_and_found_again(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from simfrcnn.data.sources.films import (
     ANY_IMAGE,
     dicom_first,
-    files_below,
     has_shape_of,
     is_image,
 )
 from simfrcnn.dicom.header import read_header
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.finding import is_dicom
+from simfrcnn.images.names import files_below
 from simfrcnn.images.reading import read_image
 from simfrcnn.records import Box
 

@@ -12,28 +12,28 @@ from simfrcnn.data.sources.ddsm.reader import read_ddsm
 from simfrcnn.data.sources.malignancy import malignant_option
 from simfrcnn.data.sources.normals import with_normals
 from simfrcnn.data.sources.source import Reading, Source, SourceData
+from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError
-from simfrcnn.options import option
 
 
 @dataclass(frozen=True)
-class CbisOptions:
+class CbisOptions(Options):
     """What only this set can be asked for."""
 
-    tables: Path | None = option(
+    tables: Path | None = described(
         None, "folder with the four case-description tables (default: ROOT)", parse=Path
     )
-    kinds: tuple[str, ...] = option(
+    kinds: tuple[str, ...] = described(
         KINDS, "abnormalities to take: mass, calc or both (default: mass,calc)", many="commas"
     )
     malignant: str = malignant_option()
-    normals_from: Path | None = option(
+    normals_from: Path | None = described(
         None,
         "also take the normal cases of a DDSM download: CBIS-DDSM has none",
         parse=Path,
         metavar="DDSM_ROOT",
     )
-    sum_masks: bool = option(
+    sum_masks: bool = described(
         False, "with --layout flat: also one mask per film, of all its abnormalities, as PNG"
     )
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simfrcnn.data.sources.films import files_below
 from simfrcnn.errors import AnnotationError, DataError
+from simfrcnn.images.names import files_below
 from simfrcnn.records import Laterality, ViewPosition
 
 KINDS = ("mass", "calc")

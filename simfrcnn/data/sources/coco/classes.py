@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.options import require_known
+from simfrcnn.registry import require_known
 
 IGNORE = "ignore"
 """The class of categories that are no findings, such as the pectoral muscle: their boxes go."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from simfrcnn.data.sources.coco.documents import Picture
-from simfrcnn.data.sources.names import Finder, normal_place
 from simfrcnn.errors import DataError
+from simfrcnn.images.names import Finder, normal_place
 
 _N_SHOWN = 8
 

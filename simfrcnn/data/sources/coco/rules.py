@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from simfrcnn.data.sources.coco.documents import Picture
 from simfrcnn.data.sources.folder.columns import LEGAL, in_our_spelling
 from simfrcnn.data.sources.folder.words import USUAL
-from simfrcnn.data.sources.names import normal_place, readable
 from simfrcnn.errors import AnnotationError, ConfigError
+from simfrcnn.images.names import normal_place, readable
 
 GROUPS = ("patient", "exam", "laterality", "view")
 HOW = "image | key NAME | from-name REGEX"

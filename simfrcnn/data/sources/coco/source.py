@@ -20,9 +20,9 @@ from simfrcnn.data.sources.coco.places import places_of
 from simfrcnn.data.sources.coco.records import Answers, Made, records_of
 from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Reading, Source, SourceData, listed
+from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.options import option
 from simfrcnn.records import Supervision
 
 UNBOXED = {
@@ -36,10 +36,10 @@ _N_KEYS = 12
 
 
 @dataclass(frozen=True)
-class CocoOptions:
+class CocoOptions(Options):
     """What plain COCO files do not say."""
 
-    annotations: tuple[Path, ...] = option(
+    annotations: tuple[Path, ...] = described(
         (),
         "the COCO files (default: those at the top of ROOT, in annotations, or in train, valid, "
         "test)",
@@ -47,55 +47,55 @@ class CocoOptions:
         many="words",
         metavar="FILE",
     )
-    images: Path | None = option(
+    images: Path | None = described(
         None,
         "the folder from which file_name leads to the images (default: looked for below ROOT, as "
         "stated, in images, and by name)",
         parse=Path,
         metavar="DIR",
     )
-    classes: tuple[str, ...] = option(
+    classes: tuple[str, ...] = described(
         (),
         "which category is which class, such as malignant=Mass,IDC benign=Cyst ignore=Nipple "
         "(default: categories named malignant and benign, in any capitals)",
         many="words",
         metavar="CLASS=CATEGORY,...",
     )
-    patient: tuple[str, ...] = option(
+    patient: tuple[str, ...] = described(
         (),
         f"who the patient is: {rules.HOW}; the pattern's group, or groups patient, exam, "
         "laterality and view, say it (default: the images' key patient_id)",
         many="words",
         metavar="RULE",
     )
-    views: str | None = option(
+    views: str | None = described(
         None,
         "a pattern for file names with groups exam, laterality, view, where the patient is known "
         "otherwise",
         metavar="REGEX",
     )
-    unboxed: str | None = option(None, "what an image without boxes is", choices=tuple(UNBOXED))
-    crowd: str = option(
+    unboxed: str | None = described(None, "what an image without boxes is", choices=tuple(UNBOXED))
+    crowd: str = described(
         "boxes",
         "what boxes with iscrowd 1 are: boxes like others (default: tools mark masks so), or "
         "leave: crowds, which do not train",
         choices=CROWD,
     )
-    boxes: str = option(
+    boxes: str = described(
         "pixels",
         "the numbers of bbox: "
         + "; ".join(f"{name}: {what}" for name, what in boxes.UNITS.items())
         + " (default: pixels)",
         choices=tuple(boxes.UNITS),
     )
-    attributes: tuple[str, ...] = option(
+    attributes: tuple[str, ...] = described(
         (), "further keys of the images to carry along", many="commas", metavar="KEY,..."
     )
-    all_views: bool = option(
+    all_views: bool = described(
         False, "also use pictures that are no screening view (scouts, magnifications ...)"
     )
-    any_modality: bool = option(False, "also read DICOM files that are not mammography")
-    allow_for_processing: bool = option(
+    any_modality: bool = described(False, "also read DICOM files that are not mammography")
+    allow_for_processing: bool = described(
         False, "also read raw (FOR PROCESSING) images, with a plain greyscale"
     )
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simfrcnn.data.sources.films import dicom_first, files_below, is_image
+from simfrcnn.data.sources.films import dicom_first, is_image
 from simfrcnn.errors import AnnotationError, DataError
+from simfrcnn.images.names import files_below
 from simfrcnn.records import Laterality, ViewPosition
 
 _VOLUME = re.compile(r"(normal|cancer|benign|benign_without_callback)s?(_\d+)?", re.IGNORECASE)

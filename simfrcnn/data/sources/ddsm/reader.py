@@ -28,6 +28,7 @@ from simfrcnn.data.sources.malignancy import (
     require_rule,
 )
 from simfrcnn.data.sources.source import Source, SourceData, listed
+from simfrcnn.described import Options
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
@@ -38,7 +39,7 @@ _ONLY_LJPEG = "only .LJPEG"
 
 
 @dataclass(frozen=True)
-class DdsmOptions:
+class DdsmOptions(Options):
     """What only this set can be asked for."""
 
     malignant: str = malignant_option()

@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from simfrcnn.data.sources.facts import Facts, facts_or_problem
 from simfrcnn.data.sources.folder.rows import Label, label_of, place_of
-from simfrcnn.data.sources.names import Finder
 from simfrcnn.data.sources.source import Reading, listed
 from simfrcnn.data.sources.table import Row, Table, each_good, require_none
 from simfrcnn.errors import AnnotationError
 from simfrcnn.images.finding import find_images, is_dicom
+from simfrcnn.images.names import Finder
 from simfrcnn.parallel import in_parallel
 
 Known = Mapping[Path, Facts | str]

@@ -32,7 +32,7 @@ import yaml
 
 from simfrcnn.data.sources.folder.columns import COLUMNS, CORNERS, KEYS, MAPPED, SIDES, WORDS
 from simfrcnn.errors import ConfigError
-from simfrcnn.options import require_known
+from simfrcnn.registry import require_known
 
 LEAVE_OUT = "leave_out"
 """The word of `values: label` for rows that are not to be used."""
@@ -73,9 +73,9 @@ def read_mapping(path: Path) -> FolderMapping:
             known; names the nearest.
     """
     tree = _tree(path)
-    require_known(f"{path}: the key", list(tree), _KEYS)
+    require_known(f"{path}: the key", tree, _KEYS)
     columns = {ours: name.lower() for ours, name in _texts(path, tree, "columns").items()}
-    require_known(f"{path}: columns: the column", list(columns), MAPPED)
+    require_known(f"{path}: columns: the column", columns, MAPPED)
     _require_whole(path, columns, tree)
     further = tree.get("attributes") or {}
     if isinstance(further, list):
@@ -139,12 +139,12 @@ def _values(path: Path, tree: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     entries = tree.get("values") or {}
     if not isinstance(entries, dict):
         raise ConfigError(f"{path}: values must be lines `column: {{their word: ours}}`")
-    require_known(f"{path}: values: the column", list(entries), known)
+    require_known(f"{path}: values: the column", entries, known)
     for column in entries:
         words = _texts(path, entries, column)
         legal = (*WORDS.get(column, ("train", "val", "test")),)
         legal = (*legal, LEAVE_OUT) if column == "label" else legal
-        require_known(f"{path}: values: {column}: the word", list(words.values()), legal)
+        require_known(f"{path}: values: {column}: the word", words.values(), legal)
         values[column] = {theirs.strip().casefold(): ours for theirs, ours in words.items()}
     return values
 

@@ -35,10 +35,10 @@ from simfrcnn.data.sources.folder.rows import Label, require_agreement, require_
 from simfrcnn.data.sources.folder.translate import translated, unmapped_columns
 from simfrcnn.data.sources.source import Reading, Source, SourceData, listed
 from simfrcnn.data.sources.table import Table, each_good, read_any_table, require_none
+from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.finding import find_images
-from simfrcnn.options import option
 from simfrcnn.records import (
     Box,
     Finding,
@@ -58,36 +58,36 @@ DEFAULT_UNBOXED_BENIGN = "image_label"
 
 
 @dataclass(frozen=True)
-class FolderOptions:
+class FolderOptions(Options):
     """What only a folder with a table can be asked for."""
 
-    table: Path | None = option(
+    table: Path | None = described(
         None,
         f"the labels, with columns of {', '.join(COLUMNS)} (default: {TABLES[0]} in ROOT, or "
         f"{TABLES[1]})",
         parse=Path,
         metavar="FILE",
     )
-    mapping: Path | None = option(
+    mapping: Path | None = described(
         None,
         "a YAML file that names the table's own columns and words; see docs/datasets.md",
         parse=Path,
         metavar="FILE",
     )
-    unboxed_benign: str = option(
+    unboxed_benign: str = described(
         DEFAULT_UNBOXED_BENIGN,
         "what benign images without boxes are: image_label (default: they do not train), or "
         "normal, known to hold no cancer",
         choices=tuple(UNBOXED_BENIGN),
     )
-    ignore_columns: tuple[str, ...] = option(
+    ignore_columns: tuple[str, ...] = described(
         (), "columns of the table that are to be left aside", many="commas", metavar="NAME,..."
     )
-    all_views: bool = option(
+    all_views: bool = described(
         False, "also use pictures that are no screening view (scouts, magnifications ...)"
     )
-    any_modality: bool = option(False, "also read DICOM files that are not mammography")
-    allow_for_processing: bool = option(
+    any_modality: bool = described(False, "also read DICOM files that are not mammography")
+    allow_for_processing: bool = described(
         False, "also read raw (FOR PROCESSING) images, with a plain greyscale"
     )
 
@@ -105,15 +105,11 @@ def read_folder(
     breast of a patient with a cancer.
 
     Raises:
-        ConfigError: The choice for benign images does not exist, a known column is to be left
-            aside, or the mapping file is wrong.
+        ConfigError: A known column is to be left aside, or the mapping file is wrong.
         AnnotationError: Rows are bad; names them, with line, column and what is legal.
         DataError: The folder or the table cannot be read.
     """
     root = Path(root).absolute()
-    if options.unboxed_benign not in UNBOXED_BENIGN:
-        legal = ", ".join(UNBOXED_BENIGN)
-        raise ConfigError(f"unboxed benign {options.unboxed_benign!r}: legal: {legal}")
     table, notes = _read_table(root, options)
     of_file, known = labels_by_file(table, root, how)
     each_good(table.path, of_file.values(), require_agreement)

@@ -13,11 +13,11 @@ from simfrcnn.data.sources.folder.columns import (
     LEGAL,
     OF_IMAGE,
 )
-from simfrcnn.data.sources.names import normal_place
 from simfrcnn.data.sources.split_words import LEGAL as SPLITS
 from simfrcnn.data.sources.split_words import part_of
 from simfrcnn.data.sources.table import Row
 from simfrcnn.errors import AnnotationError
+from simfrcnn.images.names import normal_place
 from simfrcnn.records import Box
 
 

@@ -27,9 +27,10 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.reporting.page import html_page, page_data
-from simfrcnn.evaluation.reporting.templates import as_utf8, render, safe_json
+from simfrcnn.evaluation.reporting.templates import render, safe_json
 from simfrcnn.evaluation.reporting.vector import chart_data, chart_html
 from simfrcnn.evaluation.results import Band, Curve, UnitScore
+from simfrcnn.files import as_utf8
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import random_set
 
