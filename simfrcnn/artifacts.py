@@ -162,7 +162,6 @@ def read_detections(
     path: Path | str,
     *,
     records: Iterable[ImageRecord] | None = None,
-    image_ids: Collection[int] | None = None,
     categories: Mapping[int, str] | None = None,
 ) -> DetectionFile:
     """Read a COCO results list, with its sidecar or, from another tool, without.
@@ -189,7 +188,6 @@ def read_detections(
     Args:
         path: The results list.
         records: The images of the annotation file; used only where there is no sidecar.
-        image_ids: In place of ``records``, where ids alone count.
         categories: The annotation file's COCO id -> class name; used only where there is no
             sidecar.
 
@@ -210,15 +208,14 @@ def read_detections(
     is_coverage_stated = meta is not None
     image_of: ImageOf | None = None
     if meta is None:
-        if records is not None:
-            listed = list(records)
-            image_of, image_ids = ImageNames(listed).image_of, [r.image_id for r in listed]
-        if image_ids is None or categories is None:
+        if records is None or categories is None:
             raise ArtifactError(
                 f"{path} has no sidecar {sidecar_of(path).name}, so the images that were run and "
                 "the names of the categories are unknown; give the annotation file it was made on"
             )
-        meta = (dict(categories), set(image_ids), {})
+        listed = list(records)
+        image_of = ImageNames(listed).image_of
+        meta = (dict(categories), {record.image_id for record in listed}, {})
     names, covered, provenance = meta
     return DetectionFile(
         images=_by_image(entries, covered, names, path, image_of or _strictly(covered)),

@@ -65,7 +65,7 @@ def test_the_list_is_plain_coco_with_xywh(tmp_path: Path) -> None:
 def test_a_list_by_another_tool_covers_the_annotation_file(tmp_path: Path) -> None:
     path = written(tmp_path)
     sidecar_of(path).unlink()
-    file = read_detections(path, image_ids=[3, 5, 7], categories=CATEGORIES)
+    file = read_detections(path, records=[make_record(n) for n in (3, 5, 7)], categories=CATEGORIES)
     assert sorted(file.images) == [3, 5, 7]
     assert not file.is_coverage_stated
     with pytest.raises(ArtifactError, match=r"has no sidecar detections\.meta\.json"):
@@ -120,14 +120,14 @@ def test_a_bad_entry_is_refused_by_number(tmp_path: Path, change: dict, words: s
     path = tmp_path / "other.json"
     path.write_text(json.dumps([GOOD, GOOD | change]))
     with pytest.raises(ArtifactError, match=f"other.json, entry 1: .*{words}"):
-        read_detections(path, image_ids=[1], categories={1: "malignant"})
+        read_detections(path, records=[make_record(1)], categories={1: "malignant"})
 
 
 def test_an_entry_without_a_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text(json.dumps([{"image_id": 1, "bbox": [0, 0, 1, 1]}]))
     with pytest.raises(ArtifactError, match="entry 0: an object with the keys"):
-        read_detections(path, image_ids=[1], categories={1: "malignant"})
+        read_detections(path, records=[make_record(1)], categories={1: "malignant"})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_results_list_is_refused(
     path = tmp_path / "other.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ArtifactError, match=f"other.json.*{words}"):
-        read_detections(path, image_ids=[1], categories={1: "malignant"})
+        read_detections(path, records=[make_record(1)], categories={1: "malignant"})
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
