@@ -168,7 +168,6 @@ def read_detections(
     path: Path | str,
     *,
     records: Iterable[ImageRecord] | None = None,
-    image_ids: Collection[int] | None = None,
     categories: Mapping[int, str] | None = None,
 ) -> DetectionFile:
     """Read a COCO results list, with its sidecar or, from another tool, without.
@@ -197,7 +196,6 @@ def read_detections(
     Args:
         path: The results list.
         records: The images of the annotation file.
-        image_ids: In place of ``records``, where ids alone count.
         categories: The annotation file's COCO id -> class name; used only where there is no
             sidecar.
 
@@ -219,14 +217,13 @@ def read_detections(
     image_of: ImageOf | None = None
     listed = None if records is None else list(records)
     if meta is None:
-        if listed is not None:
-            image_of, image_ids = ImageNames(listed).image_of, [r.image_id for r in listed]
-        if image_ids is None or categories is None:
+        if listed is None or categories is None:
             raise ArtifactError(
                 f"{path} has no sidecar {sidecar_of(path).name}, so the images that were run and "
                 "the names of the categories are unknown; give the annotation file it was made on"
             )
-        meta = (dict(categories), set(image_ids), {}, None)
+        image_of = ImageNames(listed).image_of
+        meta = (dict(categories), {record.image_id for record in listed}, {}, None)
     names, covered, provenance, image_list = meta
     images = _by_image(entries, covered, names, path, image_of or _strictly(covered))
     if image_list is not None and listed is not None and image_list.exists():

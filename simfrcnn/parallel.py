@@ -100,7 +100,7 @@ def results_of(
     if n_processes <= 1:
         yield from map(function, items)
         return
-    # A fresh process each: a fork of a process with threads can wait for ever.
+    # A fresh process each: a fork of a process with threads can wait forever.
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(n_processes, context, initializer=begin_process) as pool:
@@ -180,7 +180,7 @@ def begin_process() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot end its processes: they would wait for work for ever."""
+    """A parent that was killed cannot end its processes: they would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

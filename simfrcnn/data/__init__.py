@@ -3,5 +3,5 @@
 import cv2
 
 # Loading runs in several processes already, and OpenCV's thread pool does not survive a fork: a
-# loading process that inherits it waits for ever.
+# loading process that inherits it waits forever.
 cv2.setNumThreads(0)

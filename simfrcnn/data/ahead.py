@@ -111,7 +111,7 @@ class Processes:
 
     def _submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
         if self._pool is None:
-            # A fresh process each: a fork of a process with threads can wait for ever.
+            # A fresh process each: a fork of a process with threads can wait forever.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.n_workers, context, initializer=begin_process)
         with starting_processes():

@@ -48,7 +48,7 @@ def permute_labels(records: Sequence[ImageRecord], seed: int) -> tuple[ImageReco
     """Give each patient's images the labels of another patient's, at random.
 
     Labels go between patients who have the same views in the same sizes, so that every box lies in
-    its image. Pixels, patients, ids and the order of the records stay; findings are numbered anew.
+    its image. Pixels, patients, ids and the order of the records stay; findings are numbered again.
 
     Args:
         records: One set.

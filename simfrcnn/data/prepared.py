@@ -39,7 +39,7 @@ from simfrcnn.records import Box, Finding, ImageRecord, Prepared
 from simfrcnn.settings import InputSettings
 
 PIXELS_VERSION = 3
-"""Raise it when the same file gives other pixels than before: all caches are then made anew."""
+"""Raise it when the same file gives other pixels than before: all caches are then made again."""
 
 
 @dataclass(frozen=True)

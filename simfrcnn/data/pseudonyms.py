@@ -173,7 +173,7 @@ def require_outside(path: Path, out: Path, option: str) -> None:
 
 
 def read_or_make_key(path: Path) -> tuple[bytes, bool]:
-    """The key in a file, made anew if there is none, and whether it was.
+    """The key in a file, made if there is none, and whether it was.
 
     Raises:
         ConfigError: The file is no key, belongs to somebody else, or others can read it.

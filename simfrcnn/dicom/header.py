@@ -7,9 +7,11 @@ in all of them, so that nobody else has to know.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -153,6 +155,29 @@ class Header:
         if value is None or value == "" or (isinstance(value, MultiValue) and not value):
             return None
         return value
+
+
+@contextlib.contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Whatever breaks in the block is the damage of a file, which the error names.
+
+    pydicom warns of values that break the standard, decoders of what they meet. Nothing of that is
+    shown: what matters is checked, and a warning could show a value that identifies the patient.
+
+    Raises:
+        DicomError: As it was raised, or in place of any other error.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except DicomError:
+            raise
+        except Exception as error:  # damaged bytes can break any element in any way
+            raise DicomError(
+                f"{path}: a value in it is malformed ({type(error).__name__}): the file is "
+                "damaged; fetch it again or leave it out"
+            ) from error
 
 
 def read_header(path: Path, *, with_pixels: bool = False) -> Header:

@@ -10,7 +10,6 @@ Shapes: H x W the pixels of the file.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.dicom.display import FOR_PROCESSING_CLASSES, Display, is_raw, make_display
-from simfrcnn.dicom.header import Header, read_header, require_known_syntax, shown
+from simfrcnn.dicom.header import Header, naming_damage, read_header, require_known_syntax, shown
 from simfrcnn.dicom.pixels import require_one_grey_frame, stored_values
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
@@ -29,7 +28,6 @@ from simfrcnn.dicom.view import (
     pixel_spacing_of,
     view_position_of,
 )
-from simfrcnn.errors import DicomError
 from simfrcnn.records import Laterality, ViewPosition
 
 _MAMMOGRAPHY_CLASSES = FOR_PROCESSING_CLASSES | {
@@ -137,19 +135,8 @@ def read_mammogram(path: Path | str, options: DicomOptions = STRICT) -> Mammogra
         >>> folder.cleanup()
     """
     path = Path(path)
-    # pydicom warns of values that break the standard, decoders of what they meet; what matters here
-    # is checked, and a warning could show a value that identifies the patient.
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            return _read(path, options)
-        except DicomError:
-            raise
-        except Exception as error:  # damaged bytes can break any element in any way
-            raise DicomError(
-                f"{path}: a value in it is malformed ({type(error).__name__}): the file is "
-                "damaged; fetch it again or leave it out"
-            ) from error
+    with naming_damage(path), np.errstate(all="ignore"):
+        return _read(path, options)
 
 
 def _read(path: Path, options: DicomOptions) -> Mammogram:

@@ -67,7 +67,7 @@ def require_one_grey_frame(header: Header) -> None:
     if meta is None or not meta.get("TransferSyntaxUID"):
         raise header.error(
             "TransferSyntaxUID",
-            "is missing, so the pixel encoding is unknown: write the file anew with a File "
+            "is missing, so the pixel encoding is unknown: write the file again with a File "
             "Meta group",
         )
     frames = header.text("NumberOfFrames") or "1"

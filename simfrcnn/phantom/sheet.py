@@ -1,6 +1,6 @@
 """What do the phantoms look like: a contact sheet for the documentation.
 
-``python -m simfrcnn.phantom.sheet docs/images/phantom_sheet.jpg`` draws it anew.
+``python -m simfrcnn.phantom.sheet docs/images/phantom_sheet.jpg`` draws it again.
 """
 
 from __future__ import annotations

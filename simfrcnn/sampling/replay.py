@@ -219,7 +219,7 @@ class NormalReplay:
             raise CheckpointError(
                 f"{source} remembers {len(state['scores'])} normal images, the training sets now "
                 f"have {len(self._scores)}; was DATASETS changed? A training on other data starts "
-                "anew, with MODEL.WEIGHTS set to that file"
+                "over, with MODEL.WEIGHTS set to that file"
             )
         self._scores.copy_(state["scores"])
         if state["period"] == self._settings.period:

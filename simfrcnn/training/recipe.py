@@ -181,7 +181,7 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
 
 
 def _require_examples(sets: Sequence[AnnotatedSet], cfg: Any) -> None:
-    """Refuse a class without a box; that of the target classes is told by ``training_lists``."""
+    """Refuse a class without a box; ``training_lists`` reports that of the target classes."""
     seen = {f.category for annotated in sets for r in annotated.records for f in r.findings}
     targets = tuple(cfg.DATASETS.TARGET_CLASSES)
     for name in cfg.DATASETS.CLASSES:

@@ -25,6 +25,7 @@ from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import as_json, as_utf8, write_files
+from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.records import ImageRecord
 from simfrcnn.registry import require_known
 from simfrcnn.workflows import pictures
@@ -74,8 +75,8 @@ class SplitCounts:
     """What a split holds.
 
     ``supervision`` and ``boxes`` count images and boxes by kind and class. Of the images,
-    ``n_positive`` have complete boxes with one of the target `malignant`, ``n_normal`` are known to
-    have none, and ``n_left_out`` teach nothing.
+    ``n_positive`` have complete boxes with one of the target `malignant` that trains, ``n_normal``
+    are known to have none, and ``n_left_out`` teach nothing.
     """
 
     n_patients: int
@@ -382,15 +383,15 @@ def _info(
 
 
 def _counted(records: Sequence[ImageRecord]) -> SplitCounts:
+    roles = training_roles(records, (TARGET,), "exclude")
+    tally = tally_of(records, roles, target_classes=(TARGET,))
     return SplitCounts(
-        n_patients=len({record.patient_id for record in records}),
-        n_images=len(records),
+        n_patients=tally.n_patients,
+        n_images=tally.n_images,
         supervision=Counter(record.supervision.value for record in records),
-        boxes=Counter(finding.category for record in records for finding in record.findings),
-        n_positive=sum(
-            r.is_positive((TARGET,)) and r.supervision.value == "boxes" for r in records
-        ),
-        n_normal=sum(record.is_known_normal((TARGET,)) for record in records),
+        boxes={name: of_class.boxes for name, of_class in tally.classes.items()},
+        n_positive=tally.positives,
+        n_normal=tally.normals,
     )
 
 

@@ -4,7 +4,7 @@ A job is a list of steps, each with a folder of its own. ``manifest.json`` of th
 records of every step what it was made from (settings, and hashes of files), hashes of what it made,
 and the time it took. A step that is done is not done again; one that was ended goes on; one whose
 inputs have changed since is refused, unless it may be overwritten: then it and all later steps are
-made anew. What a later step made before stays recorded as outdated until its turn, so that it is
+made again. What a later step made before stays recorded as outdated until its turn, so that it is
 removed then, and never gone on with, even if the job is ended in between.
 """
 
@@ -36,10 +36,10 @@ _OUTDATED = "outdated"
 class Step:
     """One step of a job.
 
-    ``inputs`` is JSON: whatever the result depends on. ``work`` is told whether an earlier attempt
+    ``inputs`` is JSON: whatever the result depends on. ``work`` learns whether an earlier attempt
     with the same inputs may be gone on with, and returns the files that later steps rely on.
-    ``folder`` is what is removed before the step is made anew. ``foreign`` is a file that cannot be
-    there before the first attempt, unless something else than this job made it.
+    ``folder`` is what is removed before the step is made again. ``foreign`` is a file that cannot
+    be there before the first attempt, unless something else than this job made it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class StepRunner:
             folder: The job's folder.
             names: All steps in their order.
             facts: What else the manifest says, as JSON.
-            overwrite: Make steps anew whose inputs or results have changed.
+            overwrite: Make steps again whose inputs or results have changed.
 
         Raises:
             OutputError: The folder cannot be made, or its manifest is not a job's.
@@ -102,7 +102,7 @@ class StepRunner:
             more = f"; and {len(changes) - _N_SHOWN} more" if len(changes) > _N_SHOWN else ""
             raise OutputError(
                 f"{step.name} in {self._folder} was made from something else: {shown}{more}. Give "
-                "another OUTPUT_DIR, or --overwrite to make this step and those after it anew"
+                "another OUTPUT_DIR, or --overwrite to make this step and those after it again"
             )
         if changes:
             self._forget_from(step)

@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
+from simfrcnn.evaluation import operating
+from simfrcnn.evaluation.operating import ChosenPoints, ValidationSet
+from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.images.hanging import HungPicture
 from simfrcnn.records import Finding, ImageRecord, Laterality, Pathology, Supervision, ViewPosition
 
@@ -146,3 +149,14 @@ def grey_pictures(records: Sequence[ImageRecord]) -> list[HungPicture]:
         )
         for record in records
     ]
+
+
+def chosen_points(checkpoint_sha256: str | None) -> ChosenPoints:
+    """One operating point of a checkpoint, chosen on ``a/val``, and one that could not be."""
+    return ChosenPoints(
+        points=(OperatingPoint("case", "youden", 0.375, None, "a/val", 0.8, 0.9),),
+        missing={"case/specificity": "none was good enough"},
+        settings={name: [] for name in operating._SETTINGS},
+        chosen_on=(ValidationSet("a/val", "a" * 64),),
+        checkpoint_sha256=checkpoint_sha256,
+    )

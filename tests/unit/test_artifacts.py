@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simfrcnn.artifacts import ImageDetections, read_detections, sidecar_of, write_detections
+from simfrcnn.artifacts import (
+    ImageDetections,
+    read_detections,
+    sidecar_of,
+    write_detections,
+    write_sidecar,
+)
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.records import ImageRecord
 from support.data_examples import make_record
@@ -65,7 +71,7 @@ def test_the_list_is_plain_coco_with_xywh(tmp_path: Path) -> None:
 def test_a_list_by_another_tool_covers_the_annotation_file(tmp_path: Path) -> None:
     path = written(tmp_path)
     sidecar_of(path).unlink()
-    file = read_detections(path, image_ids=[3, 5, 7], categories=CATEGORIES)
+    file = read_detections(path, records=[make_record(n) for n in (3, 5, 7)], categories=CATEGORIES)
     assert sorted(file.images) == [3, 5, 7]
     assert not file.is_coverage_stated
     with pytest.raises(ArtifactError, match=r"has no sidecar detections\.meta\.json"):
@@ -108,7 +114,7 @@ GOOD = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
         ({"score": "high"}, "score is 'high'"),
         ({"score": True}, "score is True"),
         ({"image_id": 99}, "unknown image id 99"),
-        ({"image_id": "1"}, "image_id is '1'"),
+        ({"image_id": "x"}, "unknown image id 'x'"),
         ({"category_id": 9}, r"unknown category id 9; legal: 1 \(malignant\)"),
         ({"bbox": [0, 0, -5, 5]}, "negative size"),
         ({"bbox": [0, 0, 5, math.inf]}, "not finite"),
@@ -120,14 +126,22 @@ def test_a_bad_entry_is_refused_by_number(tmp_path: Path, change: dict, words: s
     path = tmp_path / "other.json"
     path.write_text(json.dumps([GOOD, GOOD | change]))
     with pytest.raises(ArtifactError, match=f"other.json, entry 1: .*{words}"):
-        read_detections(path, image_ids=[1], categories={1: "malignant"})
+        read_detections(path, records=[make_record(1)], categories={1: "malignant"})
+
+
+def test_with_a_sidecar_an_id_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps([GOOD | {"image_id": "1"}]))
+    write_sidecar(path, image_ids=[1], categories={1: "malignant"}, provenance={})
+    with pytest.raises(ArtifactError, match=r"other\.json, entry 0: .*image_id is '1'"):
+        read_detections(path)
 
 
 def test_an_entry_without_a_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text(json.dumps([{"image_id": 1, "bbox": [0, 0, 1, 1]}]))
     with pytest.raises(ArtifactError, match="entry 0: an object with the keys"):
-        read_detections(path, image_ids=[1], categories={1: "malignant"})
+        read_detections(path, records=[make_record(1)], categories={1: "malignant"})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +153,7 @@ def test_a_file_that_is_no_results_list_is_refused(
     path = tmp_path / "other.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ArtifactError, match=f"other.json.*{words}"):
-        read_detections(path, image_ids=[1], categories={1: "malignant"})
+        read_detections(path, records=[make_record(1)], categories={1: "malignant"})
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

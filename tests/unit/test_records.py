@@ -45,6 +45,6 @@ def test_a_breast_is_exam_and_laterality():
 
 
 def test_records_travel_between_processes():
-    # A loading process that cannot send its sample waits for ever.
+    # A loading process that cannot send its sample waits forever.
     one = record(Supervision.BOXES, MALIGNANT, attributes={"density": "C"})
     assert pickle.loads(pickle.dumps(one)) == one

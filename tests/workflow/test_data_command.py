@@ -145,6 +145,16 @@ def test_show_writes_sheets_and_fragments_once(run, refused, tmp_path):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_shown(run, tmp_path):
+    # Named afterwards: OpenCV, which writes the pictures, crashes on such a name.
+    folder = write_spoilt(tmp_path / "plain").rename(tmp_path / "M\udce4rz")
+    words = ("data", "show", folder, "--output", tmp_path / "out", "--size", 128, "--workers", 0)
+    code, text = run(*words)
+    assert code == 0
+    assert "rz/train at 128 x 128" in text
+    assert "M\\udce4rz/train" in (tmp_path / "out" / "data_c4.yaml").read_text("utf-8")
+
+
 def test_the_size_of_prepared_pictures_is_taken_although_the_first_is_whole(run, tmp_path):
     files = good_files(tmp_path)
     write_files(tmp_path, files)

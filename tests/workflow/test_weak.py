@@ -173,7 +173,7 @@ def test_no_pseudo_box_is_a_valid_file_and_stage_2_refuses_with_advice(tmp_path,
     labelled = read_coco(tmp_path / "job" / PSEUDO)
     assert "suspected" in labelled.categories.values()
     assert all(record.is_positive(("malignant",)) for record in labelled.records)
-    # The advice works: the labels are made anew, stage 1 is not.
+    # The advice works: the labels are made again, stage 1 is not.
     more = ["--overwrite", *words[5:], *short, "PSEUDO.SCORE_THRESHOLD", "0.001"]
     assert main([*words[:5], *more]) == 0
     printed = capsys.readouterr().out
@@ -233,7 +233,7 @@ def test_a_ladder_counts_a_weak_run_only_while_its_job_is_finished(job, tmp_path
     seconds = sum(each["wall_seconds_this_process"] for each in trainings)
     seconds += load(own / "manifest.json")["steps"]["pseudo"]["wall_seconds"]
     assert facts["wall_seconds"] == pytest.approx(seconds)
-    # As left by a job that makes stage 1 anew: what stage 2 has tested is of the old one.
+    # As left by a job that makes stage 1 again: what stage 2 has tested is of the old one.
     manifest = {**load(own / "manifest.json"), "finished": False}
     (own / "manifest.json").write_text(json.dumps(manifest))
     assert main([*words, "--report-only"]) == 0

@@ -6,13 +6,12 @@ pixels can be decoded is found out where they are stored, loaded or checked.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from simfrcnn.dicom.display import is_raw
-from simfrcnn.dicom.header import Header, read_header
+from simfrcnn.dicom.header import Header, naming_damage, read_header
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
     has_burned_in_text,
@@ -20,7 +19,7 @@ from simfrcnn.dicom.view import (
     pixel_spacing_of,
     view_position_of,
 )
-from simfrcnn.errors import DataError, DicomError
+from simfrcnn.errors import DataError
 from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.reading import prepared_of, read_image
 from simfrcnn.parallel import in_parallel
@@ -73,18 +72,8 @@ def facts_of(path: Path) -> Facts:
     if not is_dicom(path):
         height, width = read_image(path).shape
         return Facts(height, width, is_prepared=prepared_of(path) is not None)
-    with warnings.catch_warnings():
-        # pydicom warns of values that break the standard; a warning could show a patient's.
-        warnings.simplefilter("ignore")
-        try:
-            return _facts(read_header(path))
-        except DicomError:
-            raise
-        except Exception as error:  # damaged bytes can break any element in any way
-            raise DicomError(
-                f"{path}: a value in it is malformed ({type(error).__name__}): the file is "
-                "damaged; fetch it again or leave it out"
-            ) from error
+    with naming_damage(path):
+        return _facts(read_header(path))
 
 
 def facts_or_problem(path: Path) -> Facts | str:

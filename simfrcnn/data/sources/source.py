@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.described import Options
+from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.records import ImageRecord
 
@@ -49,6 +49,23 @@ class Reading:
     skip_unreadable: bool = False
     n_workers: int | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class ClinicOptions(Options):
+    """What is read of a clinic's own files although it is left out or refused by default."""
+
+    all_views: bool = described(
+        False, "also use pictures that are no screening view (scouts, magnifications ...)"
+    )
+    any_modality: bool = described(False, "also read DICOM files that are not mammography")
+    allow_for_processing: bool = described(
+        False, "also read raw (FOR PROCESSING) images, with a plain greyscale"
+    )
+
+    def dicom(self) -> DicomOptions:
+        """What these options allow to be read beyond the ordinary."""
+        return DicomOptions(self.allow_for_processing, self.any_modality)
 
 
 @dataclass(frozen=True)

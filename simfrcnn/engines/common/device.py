@@ -13,7 +13,7 @@ def check_device(cfg: Any) -> torch.device:
     """The device of ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError: It is no device, or a GPU that this machine or this torch has not.
+        ConfigError: It is no device, or a GPU that this machine or this torch does not have.
     """
     name = str(cfg.MODEL.DEVICE)
     try:

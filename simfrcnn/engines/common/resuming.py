@@ -112,7 +112,7 @@ def restore_optimizer(
             f"{path} holds the state of another optimiser or of other trained parameters; was "
             "SOLVER.OPTIMIZER, SOLVER.LOW_STAGES_LR_FACTOR, MODEL.BACKBONE.FREEZE_AT or "
             "MODEL.SIMFRCNN.RES5_TRAINED_CONVS changed? A training with other settings starts "
-            "anew, with MODEL.WEIGHTS set to that file"
+            "over, with MODEL.WEIGHTS set to that file"
         )
     base_rates = list(scheduler.base_lrs)
     optimizer.load_state_dict(dict(state))

@@ -78,7 +78,7 @@ def write_config(folder: Path, cfg: Any, *, steps_done: int) -> None:
     """Write the config; keep that of the steps that are done, and their manifest, beside it.
 
     A resumed run may change settings, even the seed: what its first steps ran under is not lost,
-    and every changed key is told.
+    and every changed key is reported.
     """
     path = folder / CONFIG
     if steps_done and path.exists():

@@ -70,8 +70,8 @@ def adapt_stages(
         freeze_statistics: As for :func:`freeze_layers`.
 
     Raises:
-        ConfigError: A key asks for a stage that this backbone has not, or for convolutions that
-            the stage has not.
+        ConfigError: A key asks for a stage that this backbone does not have, or for convolutions
+            that the stage does not have.
     """
     method = cfg.MODEL.SIMFRCNN
     needed = {
@@ -136,7 +136,7 @@ def _convolutions(block: nn.Module) -> list[list[tuple[nn.Module, str]]]:
     if last == 0 or not plain:
         raise ConfigError(
             "MODEL.SIMFRCNN.RES5_TRAINED_CONVS counts the convolutions conv1, conv2 ... of a "
-            f"block, which a {type(block).__name__} has not; leave it at -1"
+            f"block, which a {type(block).__name__} does not have; leave it at -1"
         )
     parts: dict[int, list[tuple[nn.Module, str]]] = {}
     for name in names:

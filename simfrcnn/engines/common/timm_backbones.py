@@ -112,8 +112,8 @@ def build_pyramid_body(cfg: Any) -> TimmBody:
     """The network below a feature pyramid: maps res2 to res5; weights are random.
 
     Raises:
-        ConfigError: timm is missing, the model is unknown or has not the four feature maps, or a
-            key that it cannot honour.
+        ConfigError: timm is missing, the model is unknown or does not have the four feature maps,
+            or a key that it cannot honour.
     """
     _check_keys(cfg, list(STRIDES))
     model = _create(cfg, num_classes=0)

@@ -85,7 +85,7 @@ def register_datasets(cfg: Any) -> None:
     """Enter the data sets of TRAIN, VAL and TEST into Detectron2's catalogues.
 
     Our own loaders read records and do not need this; Detectron2's tools (its visualiser, its COCO
-    evaluator) do. A name that is registered already is registered anew.
+    evaluator) do. A name that is registered already is registered again.
 
     Raises:
         DataError: A data set is not there or malformed.

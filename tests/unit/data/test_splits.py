@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simfrcnn.data.splits import assert_no_patient_leak, is_malignant, split_by_patient
+from simfrcnn.data.splits import assert_no_patient_leak, split_by_patient
 from simfrcnn.errors import DataError
+from simfrcnn.labels import is_malignant
 from simfrcnn.records import ImageRecord, Pathology, Supervision
 from support.data_examples import make_finding, make_record
 

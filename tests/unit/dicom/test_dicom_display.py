@@ -1,4 +1,4 @@
-"""Values on the way to the display against formulas written anew from the standard."""
+"""Values on the way to the display against formulas written again from the standard."""
 
 from __future__ import annotations
 

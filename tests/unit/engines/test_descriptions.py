@@ -19,9 +19,8 @@ from simfrcnn.engines.common.checkpoints import (
 from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.errors import CheckpointError
 from simfrcnn.evaluation import operating
-from simfrcnn.evaluation.operating import ChosenPoints, ValidationSet
-from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.files import sha256_of
+from support.evaluation_examples import chosen_points as points
 
 
 def resolved():
@@ -29,16 +28,6 @@ def resolved():
     config.add_simfrcnn_config(cfg)
     cfg.DATASETS.CLASSES = ("malignant", "benign")
     return cfg
-
-
-def points(checkpoint_sha256):
-    return ChosenPoints(
-        points=(OperatingPoint("case", "youden", 0.375, None, "val", 0.8, 0.9),),
-        missing={"case/specificity": "none"},
-        settings={name: [] for name in operating._SETTINGS},
-        chosen_on=(ValidationSet("val", "a" * 64),),
-        checkpoint_sha256=checkpoint_sha256,
-    )
 
 
 def save_as_schema_1(path, model):

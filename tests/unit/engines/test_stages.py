@@ -75,5 +75,5 @@ def test_all_convolutions_of_a_stage_can_be_counted_down_to_the_shortcut():
 
 def test_blocks_whose_convolutions_have_other_names_are_refused():
     stage = nn.Sequential(nn.Sequential(nn.Conv2d(1, 1, 3)))
-    with pytest.raises(ConfigError, match="which a Sequential has not"):
+    with pytest.raises(ConfigError, match="which a Sequential does not have"):
         train_last_convolutions(stage, 1, freeze_statistics)

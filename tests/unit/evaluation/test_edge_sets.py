@@ -19,6 +19,7 @@ from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation import Report, evaluate
 from simfrcnn.records import ImageRecord, Laterality, Supervision
 from simfrcnn.settings import EvaluationSettings
+from support.data_examples import make_record
 from support.evaluation_examples import detection_file, finding, found, image
 
 SETTINGS = EvaluationSettings(bootstrap_replicates=50, prevalence=0.01)
@@ -198,7 +199,7 @@ def test_a_score_that_is_no_probability_is_refused(score: float, tmp_path) -> No
     rows = [{"image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5], "score": score}]
     path.write_text(json.dumps(rows), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"detections\.json.*score"):
-        read_detections(path, categories={1: "malignant"}, image_ids=[7])
+        read_detections(path, categories={1: "malignant"}, records=[make_record(7)])
 
 
 @pytest.mark.parametrize("side", [math.nan, math.inf])

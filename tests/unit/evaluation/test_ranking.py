@@ -204,6 +204,15 @@ def test_the_pages_hold_the_ranking_the_differences_and_the_rules(tmp_path):
     assert set(re.findall(r'src="(.{5})', shown)) == {"data:"}
 
 
+def test_a_file_name_that_is_not_utf_8_is_written(tmp_path):
+    report = dataclasses.replace(report_of(), tested_on={"annotations": "M\udce4rz.json"})
+    page = write_comparison(tmp_path, report)
+    assert "M\\udce4rz.json" in (tmp_path / "comparison.md").read_text("utf-8")
+    assert "M\\udce4rz.json" in page.read_text("utf-8")
+    document = json.loads((tmp_path / "comparison.json").read_text("utf-8"))
+    assert document["tested_on"]["annotations"] == "M\udce4rz.json"
+
+
 def test_too_few_cases_have_the_reason_in_place_of_p(tmp_path):
     report = report_of(n_patients=38)
     write_comparison(tmp_path, report)

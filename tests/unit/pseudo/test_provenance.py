@@ -1,4 +1,4 @@
-"""What is told of a pseudo-labelling: counts, histogram, warnings, origin."""
+"""What is said of a pseudo-labelling: counts, histogram, warnings, origin."""
 
 from __future__ import annotations
 

@@ -18,11 +18,10 @@ from simfrcnn.engines.common.checkpoints import (
 )
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
-from simfrcnn.evaluation.operating import ChosenPoints, ValidationSet
-from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.files import sha256_of
 from simfrcnn.workflows.export import HALF, describe_model, export_model
 from simfrcnn.workflows.testing import keep_in_checkpoints
+from support.evaluation_examples import chosen_points as points
 
 SECRET = "/home/somebody/patients"
 
@@ -34,16 +33,6 @@ def resolved():
     cfg.OUTPUT_DIR = f"{SECRET}/run"
     cfg.MODEL.WEIGHTS = f"{SECRET}/resnet18.pth"
     return cfg
-
-
-def points(checkpoint_sha256):
-    return ChosenPoints(
-        points=(OperatingPoint("case", "youden", 0.375, None, "a/val", 0.8, 0.9),),
-        missing={"case/specificity": "none was good enough"},
-        settings={name: [] for name in operating._SETTINGS},
-        chosen_on=(ValidationSet("a/val", "a" * 64),),
-        checkpoint_sha256=checkpoint_sha256,
-    )
 
 
 @pytest.fixture

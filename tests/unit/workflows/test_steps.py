@@ -1,4 +1,4 @@
-"""When is a step of a job done, gone on with, refused or made anew?"""
+"""When is a step of a job done, gone on with, refused or made again?"""
 
 import json
 import os

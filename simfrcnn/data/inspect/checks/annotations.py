@@ -60,7 +60,7 @@ def check_split_names(collection: Collection, settings: CheckSettings) -> Iterat
         "split_contradicts_file",
         Severity.ERROR,
         "images state another split than that of their file's name: one of the two leaks",
-        "make the files anew from one division by patient (simfrcnn prepare-data)",
+        "make the files again from one division by patient (simfrcnn prepare-data)",
         (Example(name, detail=f"holds images of split {split!r}") for name, split in sorted(wrong)),
     )
 

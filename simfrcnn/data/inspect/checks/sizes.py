@@ -77,7 +77,7 @@ def check_spacing(collection: Collection, settings: CheckSettings) -> Iterator[D
         "spacing_not_square",
         Severity.NOTE,
         "pixels are not square: shapes are distorted",
-        "nothing, if the images were stretched on purpose; else prepare them anew",
+        "nothing, if the images were stretched on purpose; else prepare them again",
         (
             example(entry, f"rows {spacing[0]:g} mm, columns {spacing[1]:g} mm")
             for entry in collection.images()

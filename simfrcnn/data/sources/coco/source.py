@@ -19,9 +19,8 @@ from simfrcnn.data.sources.coco.documents import Picture, read_documents
 from simfrcnn.data.sources.coco.places import places_of
 from simfrcnn.data.sources.coco.records import Answers, Made, records_of
 from simfrcnn.data.sources.facts import Facts, facts_of_all
-from simfrcnn.data.sources.source import Reading, Source, SourceData, listed
-from simfrcnn.described import Options, described
-from simfrcnn.dicom.mammogram import DicomOptions
+from simfrcnn.data.sources.source import ClinicOptions, Reading, Source, SourceData, listed
+from simfrcnn.described import described
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import Supervision
 
@@ -36,7 +35,7 @@ _N_KEYS = 12
 
 
 @dataclass(frozen=True)
-class CocoOptions(Options):
+class CocoOptions(ClinicOptions):
     """What plain COCO files do not say."""
 
     annotations: tuple[Path, ...] = described(
@@ -90,13 +89,6 @@ class CocoOptions(Options):
     )
     attributes: tuple[str, ...] = described(
         (), "further keys of the images to carry along", many="commas", metavar="KEY,..."
-    )
-    all_views: bool = described(
-        False, "also use pictures that are no screening view (scouts, magnifications ...)"
-    )
-    any_modality: bool = described(False, "also read DICOM files that are not mammography")
-    allow_for_processing: bool = described(
-        False, "also read raw (FOR PROCESSING) images, with a plain greyscale"
     )
 
 
@@ -301,7 +293,5 @@ SOURCE = Source(
     read=read_plain_coco,
     publishes_split=True,
     has_public_ids=False,
-    dicom_options=lambda options: DicomOptions(
-        allow_for_processing=options.allow_for_processing, any_modality=options.any_modality
-    ),
+    dicom_options=ClinicOptions.dicom,
 )

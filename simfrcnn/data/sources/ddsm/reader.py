@@ -106,7 +106,7 @@ def read_ddsm(
 
     Raises:
         ConfigError: The rule does not exist.
-        AnnotationError: A case file is malformed. A malformed `.OVERLAY` is told in the notes.
+        AnnotationError: A case file is malformed. A malformed `.OVERLAY` is reported in the notes.
         DataError: There are no cases, no normal ones, or no images that can be read.
     """
     root = Path(root).absolute()

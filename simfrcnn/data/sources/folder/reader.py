@@ -33,10 +33,9 @@ from simfrcnn.data.sources.folder.images import Image, Opened, exams_of, labels_
 from simfrcnn.data.sources.folder.mapping import FolderMapping, read_mapping
 from simfrcnn.data.sources.folder.rows import Label, require_agreement, require_split
 from simfrcnn.data.sources.folder.translate import translated, unmapped_columns
-from simfrcnn.data.sources.source import Reading, Source, SourceData, listed
+from simfrcnn.data.sources.source import ClinicOptions, Reading, Source, SourceData, listed
 from simfrcnn.data.sources.table import Table, each_good, read_any_table, require_none
-from simfrcnn.described import Options, described
-from simfrcnn.dicom.mammogram import DicomOptions
+from simfrcnn.described import described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.finding import find_images
 from simfrcnn.records import (
@@ -58,7 +57,7 @@ DEFAULT_UNBOXED_BENIGN = "image_label"
 
 
 @dataclass(frozen=True)
-class FolderOptions(Options):
+class FolderOptions(ClinicOptions):
     """What only a folder with a table can be asked for."""
 
     table: Path | None = described(
@@ -82,13 +81,6 @@ class FolderOptions(Options):
     )
     ignore_columns: tuple[str, ...] = described(
         (), "columns of the table that are to be left aside", many="commas", metavar="NAME,..."
-    )
-    all_views: bool = described(
-        False, "also use pictures that are no screening view (scouts, magnifications ...)"
-    )
-    any_modality: bool = described(False, "also read DICOM files that are not mammography")
-    allow_for_processing: bool = described(
-        False, "also read raw (FOR PROCESSING) images, with a plain greyscale"
     )
 
 
@@ -363,7 +355,5 @@ SOURCE = Source(
     read=read_folder,
     publishes_split=True,
     has_public_ids=False,
-    dicom_options=lambda options: DicomOptions(
-        allow_for_processing=options.allow_for_processing, any_modality=options.any_modality
-    ),
+    dicom_options=ClinicOptions.dicom,
 )
