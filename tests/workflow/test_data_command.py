@@ -6,11 +6,11 @@ import cv2
 import pytest
 import yaml
 
-from simfrcnn.cli.data import OUTPUTS
 from simfrcnn.cli.main import main
 from simfrcnn.data.coco import write_coco
 from simfrcnn.data.prepared import CacheSettings, cache_images
 from simfrcnn.settings import InputSettings
+from simfrcnn.workflows.inspect import OUTPUTS
 from support.check_examples import good_files, write_files, write_spoilt
 from support.data_examples import SECRET_NAME, SHARED_DATA, needs_shared, write_dicom
 
