@@ -22,6 +22,7 @@ DETECTRON2_NEEDS = [
 ]
 TIMM_NEEDS = ["timm>=1.0.9"]
 DEVELOPMENT_NEEDS = [
+    "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
     "hypothesis",
     "mypy>=1.10",
@@ -44,6 +45,18 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    platforms=["Linux", "macOS"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["simfrcnn", "simfrcnn.*"]),
     package_data={
         # configs is a link to the folder at the top.

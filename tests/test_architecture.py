@@ -171,3 +171,13 @@ def test_importing_the_core_loads_no_detection_library():
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_line_stays_thin():
+    """It parses, calls a workflow and prints: what is more belongs into ``workflows``."""
+    lines = [
+        line
+        for path in (ROOT / "cli").glob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    assert len(lines) <= 1500

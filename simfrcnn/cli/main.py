@@ -10,6 +10,8 @@ import argparse
 import importlib
 import io
 import logging
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -46,6 +48,10 @@ VERBS = {
     ),
     "data": "Check a data set before it trains or tests, or show what is in it.",
     "whois": "Say which patient, study or file a pseudonym stands for (from the private id map).",
+    "configs": "List the configs that come with simfrcnn, which --config-file takes by name.",
+    "new-config": (
+        "Write a config of your own that begins with one of simfrcnn, ready to be changed."
+    ),
     "export": "Write a model as one file for inference, without what only a training needs.",
     "show": "Show what a model file says of itself: its card, operating points, and what it lacks.",
     "make-phantoms": "Write a data set of synthetic mammograms (DICOM and COCO files).",
@@ -121,6 +127,9 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     except SimFrcnnError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever reads the output has enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 130

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 from simfrcnn.errors import ConfigError
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "configs"
 
 
 def find_config(named: str | Path, *, what: str = "config file") -> Path:
-    """The file of a path or of a name such as ``sim_r101`` or ``demo/sim``; a path goes first.
+    """The file of a path or of a name such as ``sim_r101`` or ``demo/sim``; a file goes first.
 
     Args:
         named: A path; or the name of a config of simfrcnn, with or without ``simfrcnn:``,
@@ -29,13 +30,17 @@ def find_config(named: str | Path, *, what: str = "config file") -> Path:
     """
     text = str(named)
     path = Path(named).expanduser()
-    if not text.startswith(SCHEME) and path.exists():
+    if not text.startswith(SCHEME) and path.exists() and not path.is_dir():
         return path
     name = text.removeprefix(SCHEME).removeprefix("configs/").removesuffix(".yaml")
     if not path.is_absolute() and ".." not in Path(name).parts:
         shipped = FOLDER / f"{name}.yaml"
         if shipped.is_file():
             return shipped
+    if path.is_dir():
+        raise ConfigError(
+            f"{what} {named} is a folder; give a file, or a name that `simfrcnn configs` lists"
+        )
     names = list(shipped_configs())
     near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(
         Path(name).name, names, n=1
@@ -72,6 +77,4 @@ def first_sentence(path: Path) -> str:
         if not line.startswith("#"):
             break
         words += line.lstrip("#").split()
-    text = " ".join(words)
-    end = text.find(". ")
-    return text if end < 0 else text[: end + 1]
+    return re.split(r"(?<=\.) (?!\d)", " ".join(words))[0]

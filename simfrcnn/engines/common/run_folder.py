@@ -14,7 +14,6 @@ import importlib
 import json
 import logging
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -212,6 +211,8 @@ def _device_name(cfg: Any) -> str:
 
 
 def _peak_memory_mb() -> float:
+    import resource  # not on Windows, where this module can still be imported
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 if sys.platform != "darwin" else 1024 * 1024)
 
