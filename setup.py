@@ -25,7 +25,10 @@ DEVELOPMENT_NEEDS = [
     "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
     "hypothesis",
+    "ipykernel",  # it, nbclient and nbformat run a notebook
     "mypy>=1.10",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
     "openpyxl>=3.1",
     "playwright>=1.49",  # drives a Chromium that is there; its own browsers are not needed
     "pylibjpeg-libjpeg",  # all compressions of the DICOM test files
