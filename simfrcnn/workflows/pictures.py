@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from simfrcnn.config import FileKey, add_simfrcnn_config, input_settings, portable_defaults
+from simfrcnn.config import add_simfrcnn_config, input_settings, portable_defaults
 from simfrcnn.config import read_keys as keys_of_config
-from simfrcnn.config.shipped import named_in
-from simfrcnn.config.stages import STAGES
 from simfrcnn.data.prepared import Cached, CacheSettings, Unreadable, cache_images
 from simfrcnn.data.pseudonyms import Pseudonyms, name_of_image
+from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.files import sha256_of, writing
 from simfrcnn.images.finding import DICOM_SUFFIXES, RASTER_SUFFIXES
-from simfrcnn.options import chosen, option
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 
@@ -29,40 +27,40 @@ _N_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class PictureOptions:
+class PictureOptions(Options):
     """What becomes of the source's pictures; ``cache`` of None is the source's default."""
 
-    cache: str | None = option(
+    cache: str | None = described(
         None,
         "store each image as PNG at the training size, boxes moved along: 8bit is exactly what "
         "training reads, 16bit has finer grey; or none (default: none for public sets, else 8bit)",
         choices=("none", *_BITS),
     )
-    size: tuple[str, ...] = option(
+    size: tuple[str, ...] = described(
         ("512",),
         "with --cache: the config's INPUT.MAMMO.SIZE, one number or height and width (default: "
         "512), or `full` for whole images in their own size",
         many="words",
         metavar="PX",
     )
-    whole_image: bool = option(
+    whole_image: bool = described(
         False, "with --cache: do not crop to the breast (INPUT.MAMMO.CROP_TO_BREAST False)"
     )
-    stretch: bool = option(
+    stretch: bool = described(
         False, "with --cache: do not keep the aspect (INPUT.MAMMO.KEEP_ASPECT False)"
     )
-    for_config: Path | None = option(
+    for_config: Path | None = described(
         None,
-        "with --cache: size, crop and aspect that this config (a file or a name such as demo/sim) "
-        "wants, in place of the three options above",
+        "with --cache: size, crop and aspect that this config wants, in place of the three options "
+        "above",
         parse=Path,
         metavar="CONFIG",
-        flag="--for",
+        option="--for",
     )
-    invert: bool = option(
+    invert: bool = described(
         False, "with --cache: the pictures are negatives (dense is dark): turn their greys round"
     )
-    copy: bool = option(False, "copy the images to OUT/images instead of pointing there")
+    copy: bool = described(False, "copy the images to OUT/images instead of pointing there")
 
 
 def cache_settings(
@@ -78,7 +76,7 @@ def cache_settings(
     Raises:
         ConfigError: The size is none, or options need ``--cache`` or contradict each other.
     """
-    shapes = [flag for flag in chosen(options) if flag not in ("--cache", "--copy")]
+    shapes = [flag for flag in options.chosen() if flag not in ("--cache", "--copy")]
     if cache == "none":
         if shapes:
             raise ConfigError(f"{', '.join(shapes)}: is for stored pictures; give --cache 8bit too")
@@ -109,34 +107,13 @@ def _wanted(options: PictureOptions, shapes: Sequence[str]) -> InputSettings | N
 def input_of_config(path: Path) -> InputSettings:
     """Size, crop and aspect that a config asks for (its keys ``INPUT.MAMMO``).
 
-    Args:
-        path: A file, or the name of a config of simfrcnn. Of a job of two stages, what both ask
-            for; of a ladder, what its shared config does.
-
     Raises:
-        ConfigError: The file is missing or malformed, a value is not legal, or two stages ask for
-            different inputs.
+        ConfigError: The file is missing or malformed, or a value is not legal.
     """
-    entries = keys_of_config(path)
-    values = {entry.key: entry for entry in entries}
-    if any(entry.key.startswith("RUNGS.") for entry in entries) and "CONFIG" in values:
-        return input_of_config(named_in(str(values["CONFIG"].value), values["CONFIG"].path))
-    stages = [values[stage] for stage in STAGES if stage in values]
-    wanted = {
-        _input_of_keys([*keys_of_config(named_in(str(stage.value), stage.path)), *entries])
-        for stage in stages
-    } or {_input_of_keys(entries)}
-    if len(wanted) > 1:
-        raise ConfigError(
-            f"{path}: its stages ask for different inputs; name the config of one of them"
-        )
-    return wanted.pop()
-
-
-def _input_of_keys(entries: Sequence[FileKey]) -> InputSettings:
     cfg = portable_defaults()
     add_simfrcnn_config(cfg)
-    for entry in [entry for entry in entries if entry.key.startswith("INPUT.MAMMO.")]:
+    ours = [entry for entry in keys_of_config(path) if entry.key.startswith("INPUT.MAMMO.")]
+    for entry in ours:
         try:
             cfg.merge_from_list([entry.key, entry.value])
         except (KeyError, ValueError, AssertionError) as error:
