@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from simfrcnn.config import add_simfrcnn_config, input_settings, portable_defaults
+from simfrcnn.config import FileKey, add_simfrcnn_config, input_settings, portable_defaults
 from simfrcnn.config import read_keys as keys_of_config
+from simfrcnn.config.shipped import named_in
+from simfrcnn.config.stages import STAGES
 from simfrcnn.data.prepared import Cached, CacheSettings, Unreadable, cache_images
 from simfrcnn.data.pseudonyms import Pseudonyms, name_of_image
 from simfrcnn.described import Options, described
@@ -51,8 +53,8 @@ class PictureOptions(Options):
     )
     for_config: Path | None = described(
         None,
-        "with --cache: size, crop and aspect that this config wants, in place of the three options "
-        "above",
+        "with --cache: size, crop and aspect that this config (a file or a name such as demo/sim) "
+        "wants, in place of the three options above",
         parse=Path,
         metavar="CONFIG",
         option="--for",
@@ -107,13 +109,34 @@ def _wanted(options: PictureOptions, shapes: Sequence[str]) -> InputSettings | N
 def input_of_config(path: Path) -> InputSettings:
     """Size, crop and aspect that a config asks for (its keys ``INPUT.MAMMO``).
 
+    Args:
+        path: A file, or the name of a config of simfrcnn. Of a job of two stages, what both ask
+            for; of a ladder, what its shared config does.
+
     Raises:
-        ConfigError: The file is missing or malformed, or a value is not legal.
+        ConfigError: The file is missing or malformed, a value is not legal, or two stages ask for
+            different inputs.
     """
+    entries = keys_of_config(path)
+    values = {entry.key: entry for entry in entries}
+    if any(entry.key.startswith("RUNGS.") for entry in entries) and "CONFIG" in values:
+        return input_of_config(named_in(str(values["CONFIG"].value), values["CONFIG"].path))
+    stages = [values[stage] for stage in STAGES if stage in values]
+    wanted = {
+        _input_of_keys([*keys_of_config(named_in(str(stage.value), stage.path)), *entries])
+        for stage in stages
+    } or {_input_of_keys(entries)}
+    if len(wanted) > 1:
+        raise ConfigError(
+            f"{path}: its stages ask for different inputs; name the config of one of them"
+        )
+    return wanted.pop()
+
+
+def _input_of_keys(entries: Sequence[FileKey]) -> InputSettings:
     cfg = portable_defaults()
     add_simfrcnn_config(cfg)
-    ours = [entry for entry in keys_of_config(path) if entry.key.startswith("INPUT.MAMMO.")]
-    for entry in ours:
+    for entry in [entry for entry in entries if entry.key.startswith("INPUT.MAMMO.")]:
         try:
             cfg.merge_from_list([entry.key, entry.value])
         except (KeyError, ValueError, AssertionError) as error:
