@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,9 @@ class Detector:
     weights.
     """
 
-    engine: Engine
-    model: nn.Module
-    cfg: Any
+    engine: Engine = field(repr=False)
+    model: nn.Module = field(repr=False)
+    cfg: Any = field(repr=False)
     decision: Decision
     sha256: str
 
