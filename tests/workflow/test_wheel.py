@@ -71,6 +71,7 @@ def test_both_packages_hold_the_configs_and_the_pages(dist):
     with tarfile.open(the("*.tar.gz", dist)) as sdist:
         members = {name.partition("/")[2] for name in sdist.getnames()}
     assert {f"configs/{name}" for name in CONFIGS} <= members
+    assert not any(name.startswith(("tests/", "tools/")) for name in members)
     classifiers = metadata.get_all("Classifier") or []
     assert "Operating System :: POSIX :: Linux" in classifiers
     assert "Operating System :: MacOS" in classifiers
