@@ -118,7 +118,7 @@ def _chosen(
     if chosen is None:
         return (
             "the model has no operating point: it was trained without a validation set "
-            "(DATASETS.VAL), or its operating_points.json does not lie beside it; a score "
+            "(DATASETS.VAL), or its operating_points.json is not beside it; a score "
             "threshold can be given (--operating-point 0.5)"
         )
     if chosen.checkpoint_sha256 not in (None, checkpoint_sha256):

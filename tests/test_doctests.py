@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def test_the_examples_of_a_public_name_run(
     name: str, tmp_path, monkeypatch, capsys, request
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # A command that ran before in this process left a handler that prints.
+    monkeypatch.setattr(logging.getLogger("simfrcnn"), "handlers", [])
     tests = examples_of(name)
     assert tests, f"simfrcnn.{name} has no example in its docstring"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from simfrcnn.cli.main import main
 from support.commands import ENGINES, SMOKE
 
 
@@ -216,11 +217,7 @@ def test_folder_without_images(predict, tmp_path):
     assert "holds no image" in predict(tmp_path / "empty")
 
 
-def test_an_unreadable_file_is_refused_by_name_and_skipped_on_request(
-    trained, refused, tmp_path, datasets, capsys
-):
-    from simfrcnn.cli.main import main
-
+def test_unreadable_files_are_listed_and_the_others_are_judged(trained, tmp_path, datasets, capsys):
     _, folder = trained
     source = tmp_path / "source"
     whole = next((datasets / "phantom_tiny" / "dicom").rglob("*.dcm"))
@@ -228,22 +225,22 @@ def test_an_unreadable_file_is_refused_by_name_and_skipped_on_request(
     (source / "cut.dcm").write_bytes(whole.read_bytes()[:3000])
     colour = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     cv2.imwrite(str(source / "colour.png"), colour)
-    words = ["predict", source, "--weights", folder / "model_last.pth", "--output"]
-    error = refused(*words, tmp_path / "a")
-    assert "colour.png" in error
-    assert "cut.dcm" in error
-    assert "--skip-unreadable" in error
-    assert not (tmp_path / "a").exists()
-    command = [str(word) for word in (*words, tmp_path / "b", "--skip-unreadable")]
-    assert main(command) == 0
-    printed = capsys.readouterr().out
-    assert "colour.png" in printed
-    assert "cut.dcm" in printed
-    assert len(list((tmp_path / "b").glob("image_*.png"))) == 4
+    out = tmp_path / "out"
+    words = ["predict", source, "--weights", folder / "model_last.pth", "--output", out]
+    words = [str(word) for word in (*words, "--keep-identifiers")]
+    assert main(words) == 3
+    assert "failures.csv" in capsys.readouterr().out
+    assert main([*words, "--skip-unreadable"]) == 0
+    failures = (out / "failures.csv").read_text()
+    assert "colour.png,unreadable" in failures
+    assert "cut.dcm,unreadable" in failures
+    assert len(list((out / "pictures").rglob("*.png"))) == 4
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_prediction(predict, datasets, monkeypatch):
-    """Some pictures are written when it happens: none may stay."""
+def test_a_disk_that_is_full_in_the_middle_of_a_prediction(
+    trained, refused, datasets, tmp_path, monkeypatch
+):
+    """What is done stays, nothing is half-written, and the same command goes on."""
     n_written = 0
 
     def fill_up(_):
@@ -252,10 +249,18 @@ def test_a_disk_that_is_full_in_the_middle_of_a_prediction(predict, datasets, mo
         if n_written == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", fill_up)
     patient = sorted((datasets / "phantom_tiny" / "dicom").iterdir())[0]
-    assert "disk is full" in predict(patient)
-    assert n_written == 3
+    out = tmp_path / "predicted"
+    words = ("predict", patient, "--weights", trained[1] / "model_last.pth", "--output", out)
+    words = (*words, "--keep-identifiers", "--workers", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fill_up)
+        assert "disk is full" in refused(*words)
+    assert n_written >= 3
+    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("exams/*/*.json"))
+    assert main([str(word) for word in words]) == 0
+    assert len(list(out.rglob("exams/*/*.json"))) == 1
 
 
 def test_an_output_folder_in_use(predict, datasets, tmp_path, refused, trained):

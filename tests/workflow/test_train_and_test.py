@@ -230,7 +230,7 @@ def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_pat
     words = ["predict", str(patient), "--weights", str(folder / "model_last.pth")]
     words += ["--output", str(out), "--score-threshold", "0", "--keep-identifiers"]
     assert main(words) == 0
-    exams = sorted(out.glob("exam_*.json"))
+    exams = sorted(out.glob("exams/*/*.json"))
     assert len(exams) == 1
     content = json.loads(exams[0].read_text())
     views = {(image["laterality"], image["view_position"]) for image in content["images"]}
@@ -260,14 +260,15 @@ def test_no_mark_of_the_folder_appears_in_a_prediction(trained, tmp_path, capsys
     assert leaks(out) == []
     printed = capsys.readouterr().out
     assert str(root) not in printed
-    assert "CANARY.dcm" in printed
-    exams = [json.loads(path.read_text()) for path in sorted(out.glob("exam_*.json"))]
-    assert [len(exam["images"]) for exam in exams] == [2, 2]
+    assert "left out, unreadable: 1 files" in printed
+    exams = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
+    assert sorted(len(exam["images"]) for exam in exams) == [0, 2, 2]
+    exams = [exam for exam in exams if exam["images"]]
     sources = json.loads(id_map.read_text())["sources"]
     for exam in exams:
         assert sources["exam"][exam["exam_id"]].startswith("1.2.826")
         for image in exam["images"]:
-            assert (root / sources["image"][image["pseudonym"]]).is_file()
+            assert (root / sources["image"][f"{image['image_id']:013x}"]).is_file()
             assert (out / image["picture"]).is_file()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -34,29 +35,38 @@ def test_three_workers_write_the_bytes_of_one(tiny_folder: Path, tmp_path: Path)
     assert hashes(tmp_path / "three") == hashes(tiny_folder)
 
 
-_KILLED = """
-import os, signal, sys
+# Every process imports it at its start; only those of the run draw a view.
+_KILLS = """
+import os, signal
+from simfrcnn.phantom import generate as generating
+
+def render(*words):
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
+
+generating.render_view = render
+"""
+_SCRIPT = """
+import sys
 from pathlib import Path
 from simfrcnn.errors import DataError
-from simfrcnn.phantom import generate as generating
+from simfrcnn.phantom.generate import generate
 from simfrcnn.phantom.presets import PRESETS
 
-if __name__ != "__main__":  # in a process of the run, as the kernel does when memory runs out
-    def render(*words):
-        os.kill(os.getpid(), signal.SIGKILL)
-    generating.render_view = render
-else:
-    try:
-        generating.generate(PRESETS["tiny"], Path(sys.argv[1]), seed=0, n_workers=2)
-    except DataError as error:
-        print(error)
+try:
+    generate(PRESETS["tiny"], Path(sys.argv[1]), seed=0, n_workers=2)
+except DataError as error:
+    print(error)
 """
 
 
 def test_a_killed_worker_ends_the_run_with_an_error(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(_KILLED)
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "sitecustomize.py").write_text(_KILLS)
+    places = [str(tmp_path / "start"), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
         capture_output=True,
         text=True,
         timeout=60,
