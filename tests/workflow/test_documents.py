@@ -17,7 +17,7 @@ def test_the_script_of_the_training_page_runs(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
     inference = tmp_path / "output" / "smoke" / "sim_r18_c4" / "inference"

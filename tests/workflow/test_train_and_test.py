@@ -279,7 +279,7 @@ def test_the_script_in_tools_makes_missing_phantoms_and_trains(engine, tmp_path)
     words = ["tools/train_net.py", "--config-file", SMOKE, "--engine", engine]
     done = subprocess.run(
         [sys.executable, *words, "OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "2"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"engine: {engine}" in done.stdout
