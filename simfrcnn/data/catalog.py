@@ -96,7 +96,7 @@ def reading_once() -> Iterator[None]:
 
 
 def read(path: Path, *, check_files: bool = True) -> AnnotatedSet:
-    """``read_coco``; within :func:`reading_once` what was read already, if it has not changed."""
+    """``read_coco``; within :func:`reading_once` what was read already, unless it changed since."""
     known = _READ.get()
     if known is None:
         return read_coco(path, check_files=check_files)

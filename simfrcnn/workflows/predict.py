@@ -181,7 +181,7 @@ def _judge_all(
     processes: Processes,
     pseudonyms: Pseudonyms | None,
 ) -> None:
-    """Judge what has not been done; every exam is in the manifest as soon as it is whole."""
+    """Judge what is left to do; every exam is in the manifest as soon as it is whole."""
     decoding = detector.decoding(options.selection.options, keeps_pixels=options.pictures != "none")
     with (
         folder.done() as done,
