@@ -11,6 +11,7 @@ import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from simfrcnn.errors import DataError
 
@@ -54,7 +55,11 @@ class Finder:
         return (path,) if os.path.isfile(path) else ()  # unlike Path.is_file, it takes any name
 
     def at(self, place: PurePosixPath) -> Sequence[Path]:
-        """The files at a path below the folder: one, none, or several of equal spelling."""
+        """The files at a path below the folder: one, none, or several of equal spelling.
+
+        Raises:
+            DataError: A folder on the way cannot be opened.
+        """
         if found := self.exactly_at(place):
             return found
         places = [self._root]
@@ -90,8 +95,10 @@ class Finder:
         if folder not in self._listings:
             try:
                 names = sorted(os.listdir(folder))
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 names = []
+            except OSError as error:
+                _refuse(error)
             listing = self._listings[folder] = {}
             for name in names:
                 listing.setdefault(readable(name), []).append(folder / name)
@@ -116,7 +123,7 @@ def files_below(root: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise DataError(
         f"{error.filename}: cannot be opened ({error.strerror}), so what lies in it would be "
         "missing: give access to it, or move it away"

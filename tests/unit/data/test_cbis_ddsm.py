@@ -343,7 +343,7 @@ def test_refusals(tmp_path: Path) -> None:
         read(tmp_path, kinds=("lump",))
     with pytest.raises(ConfigError, match="kinds are empty"):
         read(tmp_path, kinds=())
-    with pytest.raises(ConfigError, match="rule for malignant 'guess'"):
+    with pytest.raises(ConfigError, match="the rule for malignant is 'guess'"):
         read(tmp_path, malignant="guess")
     with pytest.raises(DataError, match="gone: no such folder"):
         read(tmp_path / "gone")

@@ -364,7 +364,7 @@ def test_cases_that_are_not_known_to_be_normal(tmp_path: Path) -> None:
     assert data.notes == notes
     with pytest.raises(DataError, match="none of its 2 cases is known to be normal"):
         read(tmp_path, only_normal=True)
-    with pytest.raises(ConfigError, match="rule for malignant 'guess'"):
+    with pytest.raises(ConfigError, match="the rule for malignant is 'guess'"):
         read(tmp_path, malignant="guess")
 
 

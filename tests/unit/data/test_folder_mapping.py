@@ -396,14 +396,14 @@ def test_folders_that_cannot_be_opened_are_named(
 ) -> None:
     closed = tmp_path / "closed"
     pictures(closed, "a.png")
-    table(tmp_path / "labels.csv", ["file", "label", "patient"], ["x.png", "normal", "p"])
-    scan = os.scandir
+    table(tmp_path / "labels.csv", ["file", "label", "patient"], ["closed/x.png", "normal", "p"])
+    listed = os.listdir
 
     def refusing(path: Any) -> Any:
         if Path(path) == closed:
             raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
+        return listed(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "listdir", refusing)
     with pytest.raises(DataError, match=r"closed: cannot be opened \(Permission denied\)"):
         read(tmp_path)

@@ -318,9 +318,9 @@ def test_windows_that_cannot_be_applied_are_passed_over(tmp_path: Path, name: st
 def test_a_window_that_is_no_number_is_passed_over(tmp_path: Path) -> None:
     stored = np.array([[10, 20, 30]], dtype=np.uint16)
     path = write_dicom(tmp_path / "a.dcm", stored, WindowCenter="77", WindowWidth="41")
-    content = path.read_bytes()
-    assert content.count(b"77") == 1
-    path.write_bytes(content.replace(b"77", b"a "))
+    content, center = path.read_bytes(), b"\x50\x10DS\x02\x0077"
+    assert content.count(center) == 1
+    path.write_bytes(content.replace(center, center.replace(b"77", b"a ")))
     mammogram = read_mammogram(path)
     np.testing.assert_allclose(mammogram.pixels, [RANGE])
     assert "Window Center (0028,1050) is malformed; it was passed over" in mammogram.notes
