@@ -1,5 +1,6 @@
 """What the tests of the commands share."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,5 +9,7 @@ ENGINES = [
     pytest.param("detectron2", marks=pytest.mark.detectron2),
     pytest.param("torchvision", marks=pytest.mark.torchvision),
 ]
+# For what is the same on every engine.
+ONE_ENGINE = "detectron2" if importlib.util.find_spec("detectron2") else "torchvision"
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = str(ROOT / "configs" / "smoke" / "sim_r18_c4.yaml")

@@ -1,18 +1,24 @@
 """A phantom data set and a run of every engine, made once and shared by the workflow tests."""
 
+import pickle
+
 import pytest
 
 from simfrcnn.cli.main import main
 from support.commands import ENGINES, SMOKE
 from support.file_counts import counting_files
+from support.once import made_once
 
 
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory):
     """A datasets folder with the tiny phantoms."""
-    folder = tmp_path_factory.mktemp("datasets")
-    assert main(["make-phantoms", "--preset", "tiny", "--out", str(folder / "phantom_tiny")]) == 0
-    return folder
+
+    def make(folder):
+        words = ["make-phantoms", "--preset", "tiny", "--out", str(folder / "phantom_tiny")]
+        assert main(words) == 0
+
+    return made_once(tmp_path_factory, "datasets", make)
 
 
 @pytest.fixture(autouse=True)
@@ -35,20 +41,16 @@ def refused(capsys):
     return run
 
 
-@pytest.fixture(scope="session")
-def files_of_training():
-    """Engine -> how often the training of `trained` opened and looked for files."""
-    return {}
-
-
 @pytest.fixture(scope="session", params=ENGINES)
-def trained(request, datasets, tmp_path_factory, files_of_training):
-    """(engine, run folder) of a smoke training with its test."""
-    folder = tmp_path_factory.mktemp(request.param) / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIMFRCNN_DATASETS", str(datasets))
-        words = ["train-net", "--config-file", SMOKE, "--engine", request.param]
-        with counting_files() as counts:
-            assert main([*words, "OUTPUT_DIR", str(folder)]) == 0
-    files_of_training[request.param] = counts
-    return request.param, folder
+def trained(request, datasets, tmp_path_factory):
+    """(engine, run folder) of a smoke training with its test; ``files.pickle`` is beside it."""
+
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SIMFRCNN_DATASETS", str(datasets))
+            words = ["train-net", "--config-file", SMOKE, "--engine", request.param]
+            with counting_files() as counts:
+                assert main([*words, "OUTPUT_DIR", str(folder / "run")]) == 0
+        (folder / "files.pickle").write_bytes(pickle.dumps(counts))
+
+    return request.param, made_once(tmp_path_factory, f"trained_{request.param}", make) / "run"

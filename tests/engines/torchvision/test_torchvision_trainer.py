@@ -70,52 +70,38 @@ def run_recorded(engine, folder, n_processes, *words):
 
 
 @pytest.mark.slow
-def test_two_processes_draw_the_pairs_of_one_and_end_with_the_same_weights(engine, tmp_path):
-    (alone,), _ = run_recorded(engine, tmp_path / "one", 1)
-    (first, second), weights = run_recorded(engine, tmp_path / "two", 2)
-    assert len(alone["steps"]) == 4
-    for whole, one, two in zip(alone["steps"], first["steps"], second["steps"], strict=True):
-        positives, normals = whole[:2], whole[2:]
-        assert one == [positives[0], normals[0]]
-        assert two == [positives[1], normals[1]]
-    assert weights[0].keys() == weights[1].keys()
+def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_weights(
+    engine, tmp_path
+):
+    words = ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3")
+    words += ("SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1", "TEST.EVAL_PERIOD", "4")
+    (first, second), weights = run_recorded(engine, tmp_path, 2, *words)
+    folder = tmp_path / "run"
+    last = read_checkpoint(folder / LAST)
+    assert weights[0].keys() == weights[1].keys() == last["model"].keys()
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name]), name
-    assert first["best"] == second["best"]
-    assert first["best"]["step"] in (2, 4)
-    folder = tmp_path / "two" / "run"
-    last = read_checkpoint(folder / LAST)
-    assert last["training"]["best"] == first["best"]
-    assert all(torch.equal(tensor, weights[0][name]) for name, tensor in last["model"].items())
+        assert torch.equal(tensor, last["model"][name]), name
+    assert first["best"] == second["best"] == last["training"]["best"]
+    assert first["best"]["step"] in (4, 8)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["world_size"] == 2
     assert manifest["finished"] is True
 
-
-@pytest.mark.slow
-def test_two_processes_replay_alike(engine, tmp_path):
-    words = ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3")
-    words += ("SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1", "DATASETS.VAL", "[]")
-    facts, _ = run_recorded(engine, tmp_path, 2, *words)
-    memories = [each["replay"] for each in facts]
-    assert memories[0] == memories[1]
-    assert all(0 < score < 1 for score in memories[0]["scores"])
-    kept = read_checkpoint(tmp_path / "run" / LAST)["training"]["replay"]
-    assert kept["published"].tolist() == memories[0]["published"]
-    # Window 2, steps 6 and 7, took what its ranking says.
+    kept = last["training"]["replay"]
+    assert first["replay"] == second["replay"]
+    assert all(0 < score < 1 for score in first["replay"]["scores"])
+    assert kept["published"].tolist() == first["replay"]["published"]
     cfg = load_config(engine.default_cfg(), tmp_path / "config.yaml")
     items = recipe.training_items(cfg)
-    ordinary = [items.records_of(number) for number in range(12)]
+    alone = [[record.file_name for record in items.records_of(number)] for number in range(12)]
     items.replay.load_state_dict(kept, source="")
-    replayed = 0
-    for number in range(12, 16):
-        pair = facts[number % 2]["steps"][number // 2]
-        assert pair == [record.file_name for record in items.records_of(number)]
-        replayed += items.replay.replacement(number) is not None
-    assert replayed >= 3
-    for number in range(12):
-        pair = facts[number % 2]["steps"][number // 2]
-        assert pair == [record.file_name for record in ordinary[number]]
+    # Window 2, steps 6 and 7, took what its ranking says.
+    numbers = range(12, 16)
+    alone += [[record.file_name for record in items.records_of(number)] for number in numbers]
+    taken = [(first, second)[number % 2]["steps"][number // 2] for number in range(16)]
+    assert taken == alone
+    assert sum(items.replay.replacement(number) is not None for number in numbers) >= 3
 
 
 def test_processes_that_cannot_share_the_pairs_are_refused(engine, tmp_path, monkeypatch):
