@@ -62,7 +62,7 @@ def half_width(by_training: ArrayLike, patient_error: ArrayLike) -> FloatArray:
     dominate they are S - 1, where they hardly differ t becomes the normal quantile. The second
     value is Student's interval of the trainings alone, which patients cannot make narrower: with
     few trainings Satterthwaite's would, by chance, and hold the truth in 92% of three trainings and
-    88% of two where these dominate. How often this one does stands in docs/evaluation.md.
+    87% of two where these dominate. How often this one does stands in docs/evaluation.md.
 
     Args:
         by_training: (..., S) the figure of each training; S at least 2.

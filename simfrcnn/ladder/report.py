@@ -177,8 +177,8 @@ def _what(result: LadderResult) -> str:
         f"{len(result.rungs)} rungs x {len(result.ladder.seeds)} seeds on {result.test_set}"
         f"{counted}; engine {result.engine}; {n_done} of {len(result.runs)} runs are done. Means "
         "over seeds, with two 95% intervals: over patients, for these trainings, and over "
-        "trainings and patients, for other trainings of the method as well. Quote the wider. SEN and SPE are "
-        f"by case, at score >= {result.settings.score_threshold:g}."
+        "trainings and patients, for other trainings of the method as well. Quote the wider. SEN "
+        f"and SPE are by case, at score >= {result.settings.score_threshold:g}."
     )
 
 
