@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,16 @@ class Interval:
     def missing(cls, reason: str) -> Interval:
         """There is none, for this reason."""
         return cls(NAN, NAN, None, reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """The interval in JSON types, ``null`` for NaN."""
+        is_there = self.reason is None
+        return {
+            "low": self.low if is_there else None,
+            "high": self.high if is_there else None,
+            "method": self.method,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.bootstrap import (
+    Interval,
     all_weights,
     bootstrap_figure,
     percentile_interval,
@@ -36,6 +37,7 @@ from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.metrics import METRICS, Judged
 from simfrcnn.evaluation.results import NAN, Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
+from simfrcnn.evaluation.trainings import over_trainings
 from simfrcnn.evaluation.truth import Truth, patient_strata, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
@@ -70,12 +72,17 @@ class Resampled:
 class Difference:
     """One model less another, on the same cases.
 
-    ``figure`` is the mean over seeds with its interval over patients; ``by_seed`` the difference of
-    each seed, whose extremes say what another training would do.
+    ``figure`` is the mean over seeds with its interval over patients, for these trainings;
+    ``by_seed`` the difference of each seed.
     """
 
     figure: Figure
     by_seed: tuple[float, ...]
+
+    @property
+    def over_trainings(self) -> Interval:
+        """The interval over trainings and patients."""
+        return over_trainings(self.by_seed, self.figure, -1, 1)
 
     @property
     def lowest(self) -> float:
@@ -94,6 +101,7 @@ class Difference:
             "by_seed": [without_nan(value) for value in self.by_seed],
             "lowest": without_nan(self.lowest),
             "highest": without_nan(self.highest),
+            "over_trainings": self.over_trainings.to_json(),
         }
 
 

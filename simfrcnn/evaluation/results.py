@@ -17,7 +17,12 @@ REPORT_SCHEMA_VERSION = 2
 NAN = float("nan")
 
 Method = Literal[
-    "bootstrap", "clopper-pearson", "delong-logit", "obuchowski-logit", "disjoint-pairs"
+    "bootstrap",
+    "clopper-pearson",
+    "delong-logit",
+    "obuchowski-logit",
+    "disjoint-pairs",
+    "satterthwaite",
 ]
 OperatingRule = Literal["fixed", "youden", "sensitivity", "specificity"]
 

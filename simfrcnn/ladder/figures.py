@@ -19,10 +19,10 @@ def draw_ladder_rocs(result: LadderResult, image_format: ImageFormat) -> bytes:
     """ROC by case: one thin line per seed, one colour per rung."""
     models = []
     for rung in result.rungs:
-        auc = rung.figures.get(PRIMARY)
-        label = f"{_label(rung)}: {auc or 'missing'}"
+        auc = rung.quoted(PRIMARY) if rung.models else "missing"
+        label = f"{_label(rung)}: {auc}"
         models.append(Model(label, tuple(model.roc for model in rung.models.values())))
-    title = "ROC by case, a line per seed; mean AUC with 95% interval"
+    title = "ROC by case, a line per seed; mean AUC with the wider 95% interval"
     return draw_roc_overlay(models, title, image_format)
 
 
@@ -36,7 +36,7 @@ def draw_ladder_frocs(result: LadderResult, image_format: ImageFormat) -> bytes:
 
 
 def draw_ladder_differences(result: LadderResult) -> bytes:
-    """Paired differences with intervals over patients; small marks are the seeds. A PNG."""
+    """Paired differences with both intervals; small marks are the seeds. A PNG."""
     rows = [
         (f"{p.first} - {p.second}{'' if p.comparison else ' (missing)'}", p.comparison)
         for p in result.pairs

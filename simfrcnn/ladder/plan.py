@@ -11,6 +11,7 @@ A ladder file is YAML::
       sim:
         BELOW: faster        # the rung it is compared with; by default the one before
     COMPARISONS: [[sim, faster]]  # what was planned, first - second; shown first
+    EQUIVALENCE_MARGIN: 0.02      # the largest difference in AUC by case that does not matter
 
 Further keys of a rung: ``CONFIG`` in place of the shared one; ``KIND: weak`` (weakFaster R-CNN's
 two trainings; its ``CONFIG`` is a job file, see ``tools/weak.py``, and ``OPTIONS`` go over both
@@ -42,7 +43,7 @@ Role = Literal["planned", "below", "baseline"]
 
 PERMUTATION_SEED = 0
 """Of the negative control; one permutation for all seeds, so that their mean is over one truth."""
-_LADDER_KEYS = ("CONFIG", "SEEDS", "BASELINE", "RUNGS", "COMPARISONS")
+_LADDER_KEYS = ("CONFIG", "SEEDS", "BASELINE", "RUNGS", "COMPARISONS", "EQUIVALENCE_MARGIN")
 _RUNG_KEYS = ("OPTIONS", "BELOW", "KIND", "CONFIG", "PERMUTE_LABELS")
 _FIXED = ("SEED", "OUTPUT_DIR")
 
@@ -64,7 +65,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A ladder file."""
+    """A ladder file. Without an ``equivalence_margin`` nothing is tested for equivalence."""
 
     path: Path
     config: Path
@@ -72,6 +73,7 @@ class Ladder:
     baseline: str
     rungs: tuple[Rung, ...]
     comparisons: tuple[tuple[str, str], ...]
+    equivalence_margin: float | None = None
 
     def pairs(self) -> list[tuple[str, str, tuple[Role, ...]]]:
         """What is compared, (first, second, why), each pair once; COMPARISONS go first.
@@ -164,6 +166,7 @@ def read_ladder(path: str | Path) -> Ladder:
         baseline=tree["BASELINE"],
         rungs=tuple(rungs),
         comparisons=_comparisons(tree.get("COMPARISONS") or [], compared, path),
+        equivalence_margin=_margin(tree.get("EQUIVALENCE_MARGIN"), path),
     )
 
 
@@ -324,6 +327,17 @@ def _comparisons(entries: Any, names: Sequence[str], path: Path) -> tuple[tuple[
         if pair[0] == pair[1]:
             raise ConfigError(f"{where}: {pair[0]} is compared with itself")
     return tuple((first, second) for first, second in entries)
+
+
+def _margin(value: Any, path: Path) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise ConfigError(
+            f"{path}: EQUIVALENCE_MARGIN is {value!r}; a difference in AUC by case between 0 and 1 "
+            "is legal, such as 0.02, or no such key: then nothing is tested for equivalence"
+        )
+    return float(value)
 
 
 def _seeds(value: Any, path: Path) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""The ladder as files: ``ladder.md`` for people, ``ladder.json`` with every number, pictures."""
+"""The ladder as files: ``ladder.md`` for people, ``ladder.json`` with every number, pictures.
+
+Beside them are the scores of every case (``case_scores.csv``), for whoever wants to recompute.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from simfrcnn.evaluation.metrics import METRICS, PRIMARY
 from simfrcnn.evaluation.reporting.comparison_report import (
     UNADJUSTED,
     cell,
-    headings,
     number,
     optimism_rule,
     p_of,
@@ -27,24 +29,28 @@ from simfrcnn.evaluation.reporting.documents import (
     Table,
     markdown_page,
 )
-from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
+from simfrcnn.evaluation.trainings import verdict_on, wider
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.ladder.figures import (
     draw_ladder_differences,
     draw_ladder_frocs,
     draw_ladder_rocs,
 )
+from simfrcnn.ladder.plan import Ladder
 from simfrcnn.ladder.processes import clock
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult, RunResult
+from simfrcnn.ladder.scores import case_scores
+from simfrcnn.ladder.tables import ONE_TRAINING, completed, ladder_tables
 
 SCHEMA_VERSION = 1
-PAGE, DATA = "ladder.md", "ladder.json"
+PAGE, DATA, SCORES = "ladder.md", "ladder.json", "case_scores.csv"
 _DASH = "-"
+_WIDER = "With the wider of the two intervals, over patients and over trainings and patients."
 
 
 def write_ladder(folder: Path, result: LadderResult) -> Path:
-    """Write the page, the numbers and the pictures; together or not at all.
+    """Write the page, the numbers, the scores of every case and the pictures; all or nothing.
 
     Returns:
         The path of ``ladder.md``.
@@ -52,7 +58,8 @@ def write_ladder(folder: Path, result: LadderResult) -> Path:
     Raises:
         OutputError: The folder cannot be written.
     """
-    sections = list(_sections(result))
+    document = to_json(result, folder)
+    sections = list(_sections(result, ladder_tables(document)))
     title = f"Ladder {result.ladder.path.stem}"
     write_files(
         folder,
@@ -63,21 +70,23 @@ def write_ladder(folder: Path, result: LadderResult) -> Path:
             "froc.svg": draw_ladder_frocs(result, "svg"),
             "differences.png": draw_ladder_differences(result),
             PAGE: as_utf8(markdown_page(title, sections)),
-            DATA: as_utf8(as_json(to_json(result, folder))),
+            DATA: as_utf8(as_json(document)),
+            SCORES: case_scores(result),
         },
     )
     return folder / PAGE
 
 
 def summary_lines(result: LadderResult) -> list[str]:
-    """The primary metric of every rung and planned difference, one line each, for a terminal."""
+    """The primary metric of every rung and planned difference, one line each, for a terminal.
+
+    With the wider interval, and of a difference the verdict.
+    """
     n_seeds = len(result.ladder.seeds)
-    figures = {e.rung.name: (len(e.models), _primary(e.figures)) for e in result.rungs}
+    figures = {e.rung.name: (len(e.models), _primary(e)) for e in result.rungs}
     for pair in result.pairs:
         if "planned" in pair.roles:
-            compared = pair.comparison.differences[PRIMARY].figure if pair.comparison else None
-            shown = cell(compared, signed=True) if compared else "missing"
-            figures[_name(pair)] = (len(pair.seeds), shown)
+            figures[_name(pair)] = (len(pair.seeds), _difference_words(pair, result.ladder))
     width = max(map(len, figures))
     return [
         f"{name:<{width}}  {n}/{n_seeds} seeds  {METRICS[PRIMARY].name} {shown}"
@@ -93,7 +102,7 @@ def to_json(result: LadderResult, folder: Path) -> dict[str, Any]:
         folder: The ladder's folder; run folders are given relative to it.
     """
     ladder = result.ladder
-    return {
+    document = {
         "schema_version": SCHEMA_VERSION,
         "ladder": {
             "file": ladder.path.name,
@@ -101,6 +110,7 @@ def to_json(result: LadderResult, folder: Path) -> dict[str, Any]:
             "seeds": list(ladder.seeds),
             "baseline": ladder.baseline,
             "comparisons": [list(pair) for pair in ladder.comparisons],
+            "equivalence_margin": ladder.equivalence_margin,
         },
         "engine": result.engine,
         "test_set": {"name": result.test_set, "sha256": result.test_sha256},
@@ -114,14 +124,19 @@ def to_json(result: LadderResult, folder: Path) -> dict[str, Any]:
         "notes": _notes(result),
         "rules": _rules(result),
     }
+    return completed(document)
 
 
-def _sections(result: LadderResult) -> Iterator[Section]:
-    yield Section("Summary", [_what(result), _rung_table(result), DISCLAIMER])
+def _sections(result: LadderResult, tables: Mapping[str, Table]) -> Iterator[Section]:
+    yield Section("Summary", [_what(result), tables["rungs"], DISCLAIMER])
     yield Section("Notes", [_notes(result) or ["None."]])
     yield Section(
         "Differences on the same cases",
-        [_difference_table(result), Picture("differences.png", "Differences")],
+        [tables["differences"], Picture("differences.png", "Differences")],
+    )
+    yield Section(
+        "Other figures",
+        [f"{_WIDER} {ONE_TRAINING}", tables["figures"], tables["figures of differences"]],
     )
     yield Section(f"{METRICS[PRIMARY].name}, seed by seed", [_seed_table(result)])
     yield Section("Curves", [Picture("roc.svg", "ROC"), Picture("froc.svg", "FROC")])
@@ -161,32 +176,10 @@ def _what(result: LadderResult) -> str:
     return (
         f"{len(result.rungs)} rungs x {len(result.ladder.seeds)} seeds on {result.test_set}"
         f"{counted}; engine {result.engine}; {n_done} of {len(result.runs)} runs are done. Means "
-        "over seeds, with 95% intervals over patients. SEN and SPE are by case, at score >= "
-        f"{result.settings.score_threshold:g}."
+        "over seeds, with two 95% intervals: over patients, for these trainings, and over "
+        "trainings and patients, for other trainings of the method as well. Quote the wider. SEN "
+        f"and SPE are by case, at score >= {result.settings.score_threshold:g}."
     )
-
-
-def _rung_table(result: LadderResult) -> Table:
-    n_seeds = len(result.ladder.seeds)
-    rows = [
-        (
-            f"**{each.rung.name}**" if each.rung.name == result.ladder.baseline else each.rung.name,
-            f"{len(each.models)}/{n_seeds}",
-            *(cell(each.figures[key]) if each.figures else "missing" for key in METRICS),
-        )
-        for each in result.rungs
-    ]
-    return Table(("rung (**baseline**)", "seeds", *headings()), rows)
-
-
-def _difference_table(result: LadderResult) -> Table:
-    rows = []
-    for pair in result.pairs:
-        cells = ["missing"] * len(METRICS)
-        if pair.comparison is not None:
-            cells = [cell(pair.comparison.differences[k].figure, signed=True) for k in METRICS]
-        rows.append((_name(pair), ", ".join(pair.roles), str(len(pair.seeds)), *cells))
-    return Table(("difference", "why", "seeds", *headings()), rows)
 
 
 def _seed_table(result: LadderResult) -> Table:
@@ -217,7 +210,7 @@ def _control_text(result: LadderResult) -> list[str]:
         "The table: AUC by case when the truth is shuffled 2,000 times among the test patients. "
         "The mean must be .5; this tests the evaluation.",
         "A rung with PERMUTE_LABELS is trained and tested on labels permuted by patient. Its AUC "
-        "must be .5 within its interval; this tests the whole pipeline.",
+        "must be .5 within its interval over patients; this tests the whole pipeline.",
     ]
     for each in result.rungs:
         if each.rung.permute_labels:
@@ -226,7 +219,8 @@ def _control_text(result: LadderResult) -> list[str]:
             if auc is not None and not math.isnan(auc.low):
                 holds = auc.low <= 0.5 <= auc.high
                 verdict = f": .5 is {'within' if holds else 'OUTSIDE'} the interval"
-            lines.append(f"{each.rung.name}: AUC by case {_primary(each.figures)}{verdict}.")
+            shown = cell(auc) if auc is not None else "missing"
+            lines.append(f"{each.rung.name}: AUC by case {shown}{verdict}.")
     return lines
 
 
@@ -283,8 +277,11 @@ def _rules(result: LadderResult) -> list[str]:
         f"{settings.bootstrap_seed}), stratified by the patient's truth, percentiles 2.5 and 97.5. "
         "Every model is judged on the same resamplings.",
         "A rung's figure is the mean over its seeds; each resampling gives the mean of the seeds "
-        "on it. The interval says what other patients would do, not what other seeds would: for "
-        "that, look at the seeds' extremes.",
+        "on it. That interval says what other patients would do with these trainings.",
+        "The interval over trainings and patients adds the variance between the seeds: t quantile "
+        "with Satterthwaite's degrees of freedom, never narrower than Student's t of the seeds. "
+        "With one seed there is none.",
+        *_verdict_rules(result.ladder),
         "A difference is the mean over the seeds that both rungs have of the same-seed difference, "
         "on the same resampling.",
         "DeLong: paired test of the AUC by case for each seed alone, two-sided, where each patient "
@@ -293,6 +290,21 @@ def _rules(result: LadderResult) -> list[str]:
         "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",
         UNADJUSTED,
+    ]
+
+
+def _verdict_rules(ladder: Ladder) -> list[str]:
+    """How the verdicts are made."""
+    verdicts = (
+        "Verdicts, by the wider interval: a result where it excludes 0 and no two seeds "
+        "disagree in sign"
+    )
+    if ladder.equivalence_margin is None:
+        return [f"{verdicts}; no EQUIVALENCE_MARGIN is stated, so nothing is called equivalent."]
+    margin = f"{ladder.equivalence_margin:g}"
+    return [
+        f"{verdicts}; equivalent where it lies within -{margin} to +{margin} (EQUIVALENCE_MARGIN), "
+        f"two one-sided tests at 2.5% each, of the {METRICS[PRIMARY].name} alone."
     ]
 
 
@@ -349,8 +361,17 @@ def _run_json(each: RunResult, folder: Path) -> dict[str, Any]:
     }
 
 
-def _primary(figures: Mapping[str, Figure]) -> str:
-    return cell(figures[PRIMARY]) if figures else "missing"
+def _primary(each: RungResult) -> str:
+    return cell(each.quoted(PRIMARY)) if each.models else "missing"
+
+
+def _difference_words(pair: Pair, ladder: Ladder) -> str:
+    if pair.comparison is None:
+        return "missing"
+    difference = pair.comparison.differences[PRIMARY]
+    quoted = wider(difference.figure, difference.over_trainings)
+    verdict = verdict_on(difference.by_seed, difference.figure, ladder.equivalence_margin)
+    return f"{cell(quoted, signed=True)}; {verdict}"
 
 
 def _name(pair: Pair) -> str:

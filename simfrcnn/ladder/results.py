@@ -22,6 +22,7 @@ from simfrcnn.evaluation.comparison import (
     resample,
 )
 from simfrcnn.evaluation.results import Figure
+from simfrcnn.evaluation.trainings import over_trainings, wider
 from simfrcnn.ladder.folders import Facts, State, common_facts, detections_of, facts_of
 from simfrcnn.ladder.plan import Ladder, Role, Run, Rung
 from simfrcnn.settings import EvaluationSettings
@@ -39,6 +40,11 @@ class RungResult:
     models: Mapping[int, Resampled]
     figures: Mapping[str, Figure]
     permuted_truth: Mapping[int, PermutedTruth | None]
+
+    def quoted(self, key: str) -> Figure:
+        """The figure of a metric with the wider interval: over patients, or trainings as well."""
+        by_seed = [float(model.values[key][0]) for model in self.models.values()]
+        return wider(self.figures[key], over_trainings(by_seed, self.figures[key], 0, 1))
 
 
 @dataclass(frozen=True)

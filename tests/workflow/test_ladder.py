@@ -77,6 +77,13 @@ def test_a_table_of_what_there_is_names_what_is_missing(partial, capsys):
     assert "| sim | 1/2 |" in page
     assert "| **faster** | 0/2 | missing" in page
     assert "3 of 4 runs are missing, not started: faster (seed 0, 1); sim (seed 1)." in page
+    scores = (output / "case_scores.csv").read_text().splitlines()
+    assert scores[0] == "rung,seed,patient,case,truth,score"
+    auc = content["rungs"]["sim"]["figures"]["case/auc"]
+    known = [line for line in scores if ",positive," in line or ",normal," in line]
+    assert len(known) == auc["n"]["positive"] + auc["n"]["normal"]
+    assert all(line.startswith("sim,0,") for line in scores[1:])
+    assert auc["over_trainings"]["reason"] == "one training: no interval over trainings"
     for name in ("roc.png", "roc.svg", "froc.png", "froc.svg", "differences.png"):
         assert (output / name).stat().st_size > 500
     assert not (output / "faster").exists()

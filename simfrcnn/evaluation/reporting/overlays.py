@@ -67,7 +67,9 @@ def draw_differences(
     metrics: Sequence[str],
     image_format: ImageFormat,
 ) -> bytes:
-    """Paired differences with intervals over patients; small marks are several trainings.
+    """Paired differences; the thick interval is over patients, small marks are trainings.
+
+    Of several trainings a thin interval is over trainings and patients.
 
     Args:
         pairs: What each row is called, and its differences; None where they are missing.
@@ -90,7 +92,8 @@ def draw_differences(
     panels[0].set_yticks(range(len(pairs)), [label for label, _ in pairs], fontsize=8)
     panels[0].set_ylim(max(len(pairs), 1) - 0.5, -0.5)  # one model alone has no pair
     has_seeds = any(_n_trainings(comparison) > 1 for _, comparison in pairs)
-    marks = "; marks: seeds" if has_seeds else ""
+    marks = " over patients (thick), over trainings and patients (thin); marks: seeds"
+    marks = marks if has_seeds else ""
     drawing.supxlabel(f"difference on the same cases, 95% interval{marks}", fontsize=8)
     return rendered(drawing, image_format)
 
@@ -105,6 +108,9 @@ def _draw_difference(panel: Any, difference: Difference, row: int) -> None:
         return
     if not math.isnan(figure.low):
         panel.plot([figure.low, figure.high], [row, row], color=_COLOURS[0], linewidth=1.6)
+    whole = difference.over_trainings
+    if whole.reason is None:
+        panel.plot([whole.low, whole.high], [row, row], color=_COLOURS[0], linewidth=0.7)
     panel.plot([figure.value], [row], marker="o", markersize=5, color=_COLOURS[0])
     seeds = list(difference.by_seed) if len(difference.by_seed) > 1 else []
     panel.plot(

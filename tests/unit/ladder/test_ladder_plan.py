@@ -71,6 +71,18 @@ def test_planned_pairs_go_first_and_each_pair_is_compared_once(ladder_file):
     ]
 
 
+@pytest.mark.parametrize(("text", "margin"), [("", None), ("0.02", 0.02)])
+def test_a_margin_of_equivalence_may_be_stated(ladder_file, text, margin):
+    ladder = read_ladder(ladder_file(HEAD + RUNGS + f"EQUIVALENCE_MARGIN: {text}\n"))
+    assert ladder.equivalence_margin == margin
+
+
+@pytest.mark.parametrize("value", ["0", "-0.02", "1", "2%", "True", "[0.02]", ".nan"])
+def test_a_margin_that_is_none_is_refused(ladder_file, value):
+    with pytest.raises(ConfigError, match=r"EQUIVALENCE_MARGIN is .*between 0 and 1 is legal"):
+        read_ladder(ladder_file(HEAD + RUNGS + f"EQUIVALENCE_MARGIN: {value}\n"))
+
+
 def test_runs_have_resolved_configs_and_commands_that_say_the_same(engine, ladder_file, tmp_path):
     ladder = read_ladder(ladder_file(HEAD + RUNGS))
     runs = plan_runs(ladder, engine, tmp_path / "out", datasets=["phantom_tiny/train=a.json"])

@@ -1,23 +1,221 @@
-"""The pages of a ladder name files whatever their names are made of."""
+"""The files of a ladder: both intervals, verdicts, and scores from which others can recompute."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
+import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
+from simfrcnn.artifacts import DetectionFile
+from simfrcnn.evaluation.comparison import compare, mean_over_seeds, resample
+from simfrcnn.evaluation.reporting.documents import Section, markdown_page
 from simfrcnn.ladder import report
-from simfrcnn.ladder.plan import Ladder
-from simfrcnn.ladder.results import LadderResult
+from simfrcnn.ladder.plan import Ladder, Rung
+from simfrcnn.ladder.results import LadderResult, Pair, RungResult
+from simfrcnn.ladder.tables import completed, ladder_tables
 from simfrcnn.settings import EvaluationSettings
+from support.commands import ROOT
+from support.evaluation_examples import random_set
+
+SETTINGS = EvaluationSettings(bootstrap_replicates=200)
+RESULTS = ROOT / "docs" / "results"
+NAMES = {"faster": (0, 1, 2), "sim": (0, 1, 2), "weak": (1,), "later": ()}
 
 
-def test_a_file_name_that_is_not_utf_8_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("draw_ladder_rocs", "draw_ladder_frocs", "draw_ladder_differences"):
         monkeypatch.setattr(report, name, lambda *_: b"picture")
+
+
+@pytest.fixture(scope="module")
+def result() -> LadderResult:
+    """Rungs of three seeds, of one, and of none, on patients with one case or two."""
+    records, detections = random_set(5, n_patients=40)
+    models = {
+        (name, seed): resample(records, _scored(detections, records, name, seed), SETTINGS)
+        for name, seeds in NAMES.items()
+        for seed in seeds
+    }
+    rungs = []
+    for name, seeds in NAMES.items():
+        own = {seed: models[name, seed] for seed in seeds}
+        missing = tuple(seed for seed in range(3) if seed not in seeds)
+        figures = mean_over_seeds(list(own.values())) if own else {}
+        rungs.append(RungResult(Rung(name, Path("c.yaml"), {}, None), missing, own, figures, {}))
+    pairs = []
+    for first in ("sim", "weak", "later"):
+        seeds = NAMES[first]
+        both = [[models[name, seed] for seed in seeds] for name in (first, "faster")]
+        compared = compare(*both) if seeds else None
+        pairs.append(Pair(first, "faster", ("planned",), seeds, compared))
+    rung_list = tuple(each.rung for each in rungs)
+    ladder = Ladder(Path("l.yaml"), Path("c.yaml"), (0, 1, 2), "faster", rung_list, (), 0.9)
+    return LadderResult(
+        ladder, "torchvision", SETTINGS, "t", "0" * 64, tuple(rungs), tuple(pairs), (), {}, ()
+    )
+
+
+def _scored(detections: DetectionFile, records, name: str, seed: int) -> DetectionFile:
+    """Detections whose scores know the truth a little, each rung and seed in its own way."""
+    random = np.random.default_rng([len(name), seed])
+    skill = {"faster": 0.1, "sim": 0.3, "weak": 0.2}[name] * (1 + 0.3 * seed)
+    images = {}
+    for record in records:
+        each = detections.images[record.image_id]
+        scores = random.random(len(each.scores)) * 0.7 + skill * bool(record.findings)
+        images[record.image_id] = dataclasses.replace(each, scores=scores.clip(0, 1))
+    return dataclasses.replace(detections, images=images)
+
+
+@pytest.fixture(scope="module")
+def written(result, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ladder")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_ladder_rocs", "draw_ladder_frocs", "draw_ladder_differences"):
+            patch.setattr(report, name, lambda *_: b"picture")
+        report.write_ladder(folder, result)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def document(written: Path):
+    return json.loads((written / "ladder.json").read_text("utf-8"))
+
+
+def test_every_auc_is_that_of_the_published_scores(written, document):
+    with (written / "case_scores.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["rung", "seed", "patient", "case", "truth", "score"]
+    for name, seeds in NAMES.items():
+        for seed in seeds:
+            own = [r for r in rows if (r["rung"], r["seed"]) == (name, str(seed))]
+            assert len({(r["patient"], r["case"]) for r in own}) == len(own) > 40
+            known = [r for r in own if r["truth"] != "unknown"]
+            is_positive = [r["truth"] == "positive" for r in known]
+            auc = roc_auc_score(is_positive, [float(r["score"]) for r in known])
+            ours = document["rungs"][name]["by_seed"][str(seed)]["case/auc"]
+            assert ours == pytest.approx(auc, abs=1e-12)
+
+
+def test_the_script_of_the_page_finds_the_same_intervals(written, document, monkeypatch, capsys):
+    page = (ROOT / "docs" / "ladder.md").read_text("utf-8")
+    (script,) = re.findall(r"```python\n(import csv.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(written)
+    found = {}
+    exec(script.replace("2000", "100"), found)
+    assert "over trainings and patients" in capsys.readouterr().out
+    (pair,) = (p for p in document["pairs"] if (p["first"], p["second"]) == ("sim", "faster"))
+    ours = pair["differences"]["case/auc"]
+    assert list(found["by_seed"]) == pytest.approx(ours["by_seed"], abs=1e-12)
+    width = ours["high"] - ours["low"]
+    assert found["low"] == pytest.approx(ours["low"], abs=0.2 * width)  # other resamplings
+    assert found["high"] == pytest.approx(ours["high"], abs=0.2 * width)
+    both = ours["over_trainings"]
+    whole = both["high"] - both["low"]
+    assert found["mean"] - found["half"] == pytest.approx(both["low"], abs=0.1 * whole)
+    assert found["mean"] + found["half"] == pytest.approx(both["high"], abs=0.1 * whole)
+
+
+def test_the_interval_of_each_metric_follows_from_the_numbers_in_the_file(document):
+    checked = 0
+    for pair in document["pairs"]:
+        for figure in (pair["differences"] or {}).values():
+            by_seed = figure["by_seed"]
+            if len(by_seed) == 1:
+                assert figure["over_trainings"]["low"] is None
+                assert figure["verdict"]["word"] == "one training"
+                continue
+            of_seeds = stats.sem(by_seed)
+            error = (figure["high"] - figure["low"]) / 2 / 1.959964
+            total = math.hypot(of_seeds, error)
+            half = stats.t.ppf(0.975, 2) * of_seeds
+            if of_seeds:
+                half = max(half, stats.t.ppf(0.975, 2 * (total / of_seeds) ** 4) * total)
+            else:
+                half = 1.959964 * total
+            assert figure["over_trainings"]["low"] == pytest.approx(
+                max(figure["value"] - half, -1), abs=1e-6
+            )
+            checked += 1
+    assert checked == 7
+
+
+def test_the_page_gives_both_intervals_and_a_verdict(written, document):
+    page = (written / "ladder.md").read_text("utf-8")
+    (auc, weak) = (document["pairs"][i]["differences"]["case/auc"] for i in (0, 1))
+    assert auc["verdict"]["word"] == "equivalent"
+    assert "by less than 0.9" in auc["verdict"]["reason"]
+    both = auc["over_trainings"]
+    seeds = ", ".join(f"{each:+.3f}" for each in auc["by_seed"])
+    assert (
+        f"| sim - faster | planned | 3 | {auc['value']:+.3f} | {auc['low']:+.3f} to "
+        f"{auc['high']:+.3f} | {both['low']:+.3f} to {both['high']:+.3f} | {seeds} | "
+        f"equivalent: {auc['verdict']['reason']} |"
+    ) in page
+    assert (
+        f"| weak - faster | planned | 1 | {weak['value']:+.3f} | {weak['low']:+.3f} to "
+        f"{weak['high']:+.3f} | - | {weak['value']:+.3f} | "
+        "one training: no interval over trainings |"
+    ) in page
+    assert "| later - faster | planned | 0 | missing | - | - | - | - |" in page
+    assert "| later | 0/3 | missing | - | - | - |" in page
+    rung = document["rungs"]["sim"]["figures"]["case/auc"]
+    assert f"{rung['over_trainings']['low']:.3f} to {rung['over_trainings']['high']:.3f}" in page
+    # Equivalence is for the primary metric: what an AP50 may differ by is another matter.
+    words = {key: f["verdict"]["word"] for key, f in document["pairs"][0]["differences"].items()}
+    assert words.pop("case/auc") == "equivalent"
+    assert set(words.values()) <= {"result", "not a result"}
+
+
+def test_the_terminal_quotes_the_wider_interval_and_the_verdict(result, document):
+    lines = report.summary_lines(result)
+    auc = document["pairs"][0]["differences"]["case/auc"]
+    low, high = (auc["over_trainings"][end] for end in ("low", "high"))
+    (line,) = (line for line in lines if line.startswith("sim - faster"))
+    assert f"{auc['value']:+.3f} ({low:+.3f} to {high:+.3f}); equivalent: " in line
+    (line,) = (line for line in lines if line.startswith("weak - faster"))
+    assert line.endswith("; one training: no interval over trainings")
+
+
+def test_without_a_margin_nothing_is_equivalent(document):
+    own = {**document, "ladder": {**document["ladder"], "equivalence_margin": None}}
+    verdict = completed(own)["pairs"][0]["differences"]["case/auc"]["verdict"]
+    assert verdict["word"] in ("result", "not a result")
+
+
+def test_a_file_of_an_older_version_gets_the_same_tables(document):
+    old = json.loads(json.dumps(document))
+    figures = [f for rung in old["rungs"].values() for f in rung["figures"].values()]
+    figures += [f for pair in old["pairs"] for f in (pair["differences"] or {}).values()]
+    for figure in figures:
+        del figure["over_trainings"]
+        figure.pop("verdict", None)
+    assert completed(old) == document
+    assert ladder_tables(completed(old)) == ladder_tables(document)
+
+
+def test_the_published_page_shows_the_published_numbers():
+    """Every row of its tables is that of tools/ladder_tables.py on the file beside it."""
+    published = json.loads((RESULTS / "phantom_ladder.json").read_text("utf-8"))
+    assert completed(published) == published
+    page = (RESULTS / "phantom_ladder.md").read_text("utf-8")
+    for table in ladder_tables(published).values():
+        rows = markdown_page("-", [Section("-", [table])]).splitlines()
+        rows = [row for row in rows if row.startswith("| ")]
+        assert len(rows) > 15
+        assert "\n".join(rows) in page
+
+
+def test_a_file_name_that_is_not_utf_8_is_written(tmp_path: Path) -> None:
     name = "M\udce4rz"
     ladder = Ladder(Path(f"{name}.yaml"), Path("c.yaml"), (0,), "sim", (), ())
     result = LadderResult(
