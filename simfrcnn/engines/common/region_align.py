@@ -68,7 +68,9 @@ class _Aligned(torch.autograd.Function):
         context.save_for_backward(regions)
         context.shape, context.dtype = features.shape, features.dtype
         context.how = output_size, spatial_scale, sampling_ratio, aligned
-        return roi_align(features, regions, output_size, spatial_scale, sampling_ratio, aligned)
+        exact = features.float()
+        pooled = roi_align(exact, regions, output_size, spatial_scale, sampling_ratio, aligned)
+        return pooled.to(features.dtype)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
