@@ -55,7 +55,8 @@ class Precision:
 
 def bf16_units() -> tuple[str, ...]:
     """The flags of this CPU that make bfloat16 faster than float32; empty if it has none."""
-    if not torch.backends.mkldnn.is_available():  # torch's own bfloat16 kernels do not use them
+    # Without oneDNN torch has bfloat16 kernels that do not use them.
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return ()
     return tuple(flag for flag, name in _UNITS.items() if _torch_finds(name))
 

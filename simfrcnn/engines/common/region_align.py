@@ -45,11 +45,14 @@ def align_regions(
         (R, C, *output_size) in the precision of ``features``.
     """
     if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        pooled: Tensor = _Aligned.apply(  # type: ignore[no-untyped-call]
+        pooled: Tensor = _Aligned.apply(
             features, regions, output_size, spatial_scale, sampling_ratio, aligned
         )
         return pooled
-    return roi_align(features, regions, output_size, spatial_scale, sampling_ratio, aligned)
+    plain: Tensor = roi_align(
+        features, regions, output_size, spatial_scale, sampling_ratio, aligned
+    )
+    return plain
 
 
 class _Aligned(torch.autograd.Function):
@@ -69,7 +72,9 @@ class _Aligned(torch.autograd.Function):
         context.shape, context.dtype = features.shape, features.dtype
         context.how = output_size, spatial_scale, sampling_ratio, aligned
         exact = features.float()
-        pooled = roi_align(exact, regions, output_size, spatial_scale, sampling_ratio, aligned)
+        pooled: Tensor = roi_align(
+            exact, regions, output_size, spatial_scale, sampling_ratio, aligned
+        )
         return pooled.to(features.dtype)
 
     @staticmethod
@@ -88,7 +93,7 @@ class _Aligned(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for image in range(n_images):
                 own = torch.nonzero(regions[:, 0] == image).flatten()
-                for part in own.split(at_once):
+                for part in torch.split(own, at_once):
                     rows = torch.matmul(  # (r, P, C, W): spread over the columns
                         gradients[0][part].float().transpose(1, 2), weights_x[part].unsqueeze(1)
                     )
