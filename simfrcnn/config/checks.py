@@ -91,11 +91,6 @@ def check_config(cfg: Any) -> None:
             "random network make nonsense. Give ImageNet weights (MODEL.WEIGHTS FILE), or train "
             "from scratch with MODEL.RESNETS.NORM GN and MODEL.BACKBONE.FREEZE_AT 0."
         )
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ConfigError(
-            "SOLVER.AMP.ENABLED is True but MODEL.DEVICE is cpu: mixed precision needs a GPU. Set "
-            "SOLVER.AMP.ENABLED False or MODEL.DEVICE cuda."
-        )
 
 
 def _check_size(cfg: Any) -> None:

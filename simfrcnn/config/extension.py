@@ -38,3 +38,6 @@ def add_simfrcnn_config(cfg: Any) -> None:
     cfg.SOLVER.OPTIMIZER = "adam"  # adam | sgd
     # Factor on the learning rate of the stem, res2 and res3 (conv1 to conv3).
     cfg.SOLVER.LOW_STAGES_LR_FACTOR = 1.0
+    # On a CPU with units for bfloat16 train in it, on another in float32; nothing on a GPU.
+    # SOLVER.AMP.ENABLED asks for mixed precision on both, and warns where a CPU lacks the units.
+    cfg.SOLVER.AMP.AUTO_ON_CPU = False

@@ -116,7 +116,6 @@ def test_a_checkpoint_with_other_tensors_is_refused(engine, tmp_path):
     ("overrides", "message"),
     [
         (("MODEL.RESNETS.NORM", "FrozenBN"), r"MODEL\.RESNETS\.NORM.*MODEL\.WEIGHTS"),
-        (("SOLVER.AMP.ENABLED", "True"), r"SOLVER\.AMP\.ENABLED.*MODEL\.DEVICE"),
         (("MODEL.RPN.NMS_TRESH", "0.5"), r"NMS_TRESH.*Did you mean MODEL\.RPN\.NMS_THRESH"),
         (("DATALOADER.ASPECT_RATIO_GROUPING", "True"), r"ASPECT_RATIO_GROUPING.*pairs"),
         (("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True"), r"FILTER_EMPTY_ANNOTATIONS.*normal"),

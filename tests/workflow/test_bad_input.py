@@ -64,10 +64,6 @@ def test_frozen_norm_without_weights(train):
     assert "MODEL.WEIGHTS is empty" in train("MODEL.RESNETS.NORM", "FrozenBN")
 
 
-def test_mixed_precision_on_a_cpu(train):
-    assert "SOLVER.AMP.ENABLED" in train("SOLVER.AMP.ENABLED", "True")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(train):
     assert "MODEL.DEVICE cpu" in train("MODEL.DEVICE", "cuda")

@@ -32,6 +32,7 @@ from simfrcnn.engines.contract import Deviation
 from simfrcnn.errors import OutputError
 from simfrcnn.files import write_json, write_text
 from simfrcnn.labels import Tally
+from simfrcnn.training.precision import training_precision
 from simfrcnn.version import __version__
 
 logger = logging.getLogger("simfrcnn")
@@ -132,6 +133,7 @@ def write_manifest(
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in _PACKAGES},
             "device": _device_name(cfg),
+            "precision": training_precision(cfg).to_dict(),
             "threads": torch.get_num_threads(),
             "world_size": world_size,
             "data": [

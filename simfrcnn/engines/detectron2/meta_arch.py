@@ -19,6 +19,7 @@ from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.stages import adapt_stages
 from simfrcnn.engines.contract import as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
+from simfrcnn.engines.detectron2.mixed_precision import keep_boxes_exact
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
 from simfrcnn.errors import ConfigError, DataError
@@ -88,6 +89,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         _require(cfg, "ROI_HEADS", parts["roi_heads"], SimROIHeads)
         stages = stages_of(parts["backbone"], parts["roi_heads"])
         adapt_stages(cfg, stages, statistics_freezer(cfg))
+        keep_boxes_exact(parts["roi_heads"])
         return {
             **parts,
             "identity": Identity.of(NAME, cfg),

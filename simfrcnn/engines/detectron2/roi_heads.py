@@ -71,9 +71,9 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Class logits and box deltas; in training the (R, D) vectors as well."""
+        """Class logits and box deltas, float32; in training the (R, D) vectors as well."""
         vectors = x.flatten(start_dim=1)
-        scores, deltas = super().forward(vectors)
+        scores, deltas = (output.float() for output in super().forward(vectors))
         return (scores, deltas, vectors) if self.training else (scores, deltas)
 
     def losses(

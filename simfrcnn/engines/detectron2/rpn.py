@@ -13,7 +13,7 @@ from detectron2.config import configurable
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN
 from detectron2.structures import Boxes, ImageList, Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from simfrcnn.config import method_settings
 from simfrcnn.losses import top_likelihood_loss
@@ -32,6 +32,7 @@ class TopLikelihoodRPN(RPN):
     def __init__(self, *, method: MethodSettings, **kwargs: Any) -> None:
         """Take the library's arguments, and which loss normal images get."""
         super().__init__(**kwargs)
+        self.rpn_head.register_forward_hook(_in_float32)
         self.method = method
         self._is_normal: tuple[bool, ...] = ()
 
@@ -121,6 +122,14 @@ class TopLikelihoodRPN(RPN):
         """The images that get the library's own losses."""
         everywhere = self.method.rpn_normals == "ordinary"
         return [i for i, normal in enumerate(self._is_normal) if everywhere or not normal]
+
+
+def _in_float32(
+    _head: nn.Module, _inputs: Any, outputs: tuple[list[Tensor], list[Tensor]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What the head gives out, for ranking and decoding, whatever precision it computed in."""
+    logits, deltas = outputs
+    return [level.float() for level in logits], [level.float() for level in deltas]
 
 
 def _connected_zero(levels: list[Tensor]) -> Tensor:

@@ -7,18 +7,17 @@ resuming that goes on exactly, validation on VAL, and what a NaN leaves behind.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import math
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, defaults, hooks
+from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -62,11 +61,13 @@ from simfrcnn.engines.detectron2.data import (
 )
 from simfrcnn.engines.detectron2.evaluation import build_evaluator
 from simfrcnn.engines.detectron2.logs import shown_and_kept
+from simfrcnn.engines.detectron2.mixed_precision import autocast_training, library_on
 from simfrcnn.engines.detectron2.model import NAME, build_model
 from simfrcnn.engines.detectron2.weights import load_initial_weights
 from simfrcnn.errors import TrainingError
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
+from simfrcnn.training.precision import training_precision
 
 T = TypeVar("T")
 
@@ -88,10 +89,13 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: Any) -> None:
         """Build everything that the config names; nothing is written yet."""
         self.best = BestSoFar()
-        with _data_parallel_on(cfg.MODEL.DEVICE):
+        self.precision = training_precision(cfg)
+        with library_on(cfg.MODEL.DEVICE):
             super().__init__(cfg)
         self.checkpointer = Checkpointer(self.model, cfg, trainer=weakref.proxy(self))
         self.saved_steps = 0
+        if self.precision.used == "bfloat16":
+            autocast_training(self.model, self.precision)
         self.model.register_forward_hook(self._judge_losses)
 
     build_model = staticmethod(build_model)
@@ -366,6 +370,7 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
     with shown_and_kept(folder / "log.txt", is_main):
         if is_main:
             labels.log(logger)
+            training_precision(cfg).log(logger)
         recipe.seed_step(cfg.SEED, 0)  # the weights that start random
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume)
@@ -398,17 +403,3 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
 
 def _of_all_processes(part: list[T]) -> list[T]:
     return [item for one in comm.all_gather(part) for item in one]
-
-
-@contextlib.contextmanager
-def _data_parallel_on(device: str) -> Iterator[None]:
-    """On CPUs, have the library wrap the model without ``device_ids``: torch refuses them."""
-    if device != "cpu":
-        yield
-        return
-    original = defaults.create_ddp_model
-    defaults.create_ddp_model = functools.partial(create_ddp_model, device_ids=None)
-    try:
-        yield
-    finally:
-        defaults.create_ddp_model = original

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
-from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
+from simfrcnn.engines.common.region_align import align_regions
 from simfrcnn.losses import similarity_loss
 from simfrcnn.sampling.proposals import top_proposals
 from simfrcnn.sampling.replay import firing_scores
@@ -157,10 +157,10 @@ class AlignedPooler(nn.Module):
         pooled, places = [], []
         for level, (name, stride) in enumerate(self.strides.items()):
             place = torch.nonzero(levels == level).flatten()
-            of_level = roi_align(
+            of_level = align_regions(
                 features[name],
                 regions[place],
-                output_size=self.resolution,
+                output_size=(self.resolution, self.resolution),
                 spatial_scale=1.0 / stride,
                 sampling_ratio=self.sampling_ratio,
                 aligned=self.aligned,

@@ -37,6 +37,7 @@ from simfrcnn.engines.torchvision.weights import load_initial_weights
 from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
+from simfrcnn.training.precision import training_precision
 
 RECORD_PERIOD = 20
 """Steps between two lines of progress."""
@@ -113,7 +114,8 @@ class _Training:
         self.model = build_model(cfg)
         self.optimizer = recipe.build_optimizer(cfg, self.model)
         self.scheduler = recipe.build_lr_scheduler(cfg, self.optimizer)
-        self.scaler = GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
+        self.precision = training_precision(cfg)
+        self.scaler = GradScaler("cuda", enabled=self.precision.used == "float16")
         self.best = BestSoFar()
         self.replay = self.items.replay
         self.resumable = Resumable(
@@ -132,6 +134,7 @@ class _Training:
         if processes.is_main:
             open_run_folder(cfg, resume=resume)
             self.items.tally.log(logger)
+            self.precision.log(logger)
         processes.wait()
         self.saved_steps = self.steps_done
         self.description = Description.of(
@@ -217,8 +220,7 @@ class _Training:
         self, model: torch.nn.Module, samples: Sequence[Sample], step: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The losses of a step and their sum, which is finite."""
-        device = self.model.device.type
-        with torch.autocast(device, enabled=self.cfg.SOLVER.AMP.ENABLED):
+        with self.precision.autocast(self.model.device.type):
             losses: dict[str, Tensor] = model(samples)
         total = torch.stack(list(losses.values())).sum()
         if not bool(torch.isfinite(total)):  # one wait for the device

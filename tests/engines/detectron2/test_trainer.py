@@ -356,3 +356,37 @@ def test_a_signal_to_the_parent_stops_both_processes_after_a_step(make_cfg, tmp_
     assert done.returncode == 1
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert manifest["steps_done"] == step
+
+
+def test_only_training_passes_are_in_mixed_precision_however_they_end():
+    from simfrcnn.engines.detectron2.mixed_precision import autocast_training
+    from simfrcnn.training.precision import Precision
+
+    class Telling(torch.nn.Module):
+        def forward(self, fails):
+            told.append(torch.is_autocast_enabled("cpu"))
+            if fails:
+                raise ValueError("a bad batch")
+
+    told = []
+    model = Telling()
+    autocast_training(model, Precision("mixed", "bfloat16", "for the test"))
+    model(False)
+    with pytest.raises(ValueError, match="a bad batch"):
+        model(True)
+    assert not torch.is_autocast_enabled("cpu")
+    model.eval()
+    model(False)
+    assert told == [True, True, False]
+
+
+def test_the_librarys_pooler_gets_boxes_that_are_not_rounded(make_cfg):
+    from detectron2.layers import ROIAlign
+
+    from simfrcnn.engines.detectron2.mixed_precision import ExactROIAlign
+    from simfrcnn.engines.detectron2.model import build_model
+
+    for heads, n_levels in (("fpn", 4), ("c4", 1)):
+        model = build_model(make_cfg(heads))
+        found = [type(part) for part in model.modules() if isinstance(part, ROIAlign)]
+        assert found == [ExactROIAlign] * n_levels

@@ -1,0 +1,102 @@
+"""Training in bfloat16 on a CPU: losses, what stays float32, and a run that changes machines.
+
+bfloat16 is the same arithmetic on a CPU without units for it, only slower: the units are pretended.
+"""
+
+import json
+
+import pytest
+import torch
+
+from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
+from simfrcnn.training import precision, recipe
+from simfrcnn.training.precision import training_precision
+from support.examples import normals, positives, seeded_model, smoke_config, tiny_config
+
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="without AVX-512 torch computes bfloat16 one number at a time",
+)
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """Say which units the CPU has."""
+
+    def pretend(*names):
+        monkeypatch.setattr(precision, "bf16_units", lambda: names)
+
+    return pretend
+
+
+def losses_of(engine, cfg, batch):
+    """Losses of a fresh model in the precision that training would use, and its gradients."""
+    model = seeded_model(engine, cfg)
+    recipe.seed_step(0, 0)
+    with training_precision(cfg).autocast("cpu"):
+        losses = engine.training_losses(model, batch)
+    torch.stack(list(losses.values())).sum().backward()
+    detached = {name: loss.detach() for name, loss in losses.items()}
+    return detached, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+@needs_bfloat16
+def test_losses_in_bfloat16_are_those_of_float32_within_2_percent(engine, units):
+    batch = positives(1) + normals(1)
+    exact, _ = losses_of(engine, smoke_config(engine, "fpn"), batch)
+    units("amx_bf16")
+    asked = smoke_config(engine, "fpn", "SOLVER.AMP.ENABLED", "True")
+    rounded, gradients = losses_of(engine, asked, batch)
+    assert {loss.dtype for loss in rounded.values()} == {torch.float32}
+    total, expected = (float(sum(losses.values())) for losses in (rounded, exact))
+    assert total == pytest.approx(expected, rel=0.02)
+    assert total != expected  # it was not float32
+    for name, loss in rounded.items():
+        assert float(loss) == pytest.approx(float(exact[name]), rel=0.02, abs=0.002), name
+    assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+
+
+@needs_bfloat16
+def test_a_run_goes_on_on_a_machine_with_other_units(engine, units, tmp_path, caplog):
+    plain = tiny_config(engine, "fpn", tmp_path / "plain", "SOLVER.MAX_ITER", "1")
+    expected = read_checkpoint(engine.train(plain))["model"]
+
+    def part(n_steps, *words):
+        cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", str(n_steps), *words)
+        engine.train(cfg, resume=n_steps > 1)
+        content = read_checkpoint(tmp_path / "run" / LAST)
+        assert content["training"]["step"] == n_steps
+        assert {t.dtype for t in content["model"].values() if t.is_floating_point()} == {
+            torch.float32
+        }
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        return content["model"], manifest["precision"]
+
+    # Asked for without the units: a warning, and the very steps of float32.
+    assert "bfloat16" not in caplog.text
+    units()
+    with caplog.at_level("WARNING"):
+        first, said = part(1, "SOLVER.AMP.ENABLED", "True")
+    assert said == {"asked": "mixed", "used": "float32", "why": said["why"]}
+    assert "neither avx512_bf16 nor amx_bf16" in said["why"]
+    assert said["why"] in caplog.text
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in first.items())
+    units("avx512_bf16")
+    second, said = part(2, "SOLVER.AMP.AUTO_ON_CPU", "True")
+    assert said == {"asked": "auto", "used": "bfloat16", "why": "this CPU has avx512_bf16"}
+    assert any(not torch.equal(tensor, second[name]) for name, tensor in first.items())
+    earlier = json.loads((tmp_path / "run" / "manifest_to_step0000001.json").read_text())
+    assert earlier["precision"]["asked"] == "mixed"
+
+
+def test_detection_is_in_float32_whatever_training_uses(engine, units):
+    units("amx_bf16")
+    samples = positives(1) + normals(1)
+    plain, asked = (
+        smoke_config(engine, "fpn"),
+        smoke_config(engine, "fpn", "SOLVER.AMP.ENABLED", "True"),
+    )
+    found = [engine.detect(seeded_model(engine, cfg), samples) for cfg in (plain, asked)]
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one.boxes, two.boxes)
+        assert torch.equal(one.scores, two.scores)

@@ -1,0 +1,190 @@
+"""What does a CPU's bfloat16 save of a training step, and what does detection gain on Detectron2's?
+
+A machine that others load gives other seconds every minute. So what is compared runs in turn, in
+one process, on the same images, and the figures are medians of the ratios of neighbours, by
+processor time and by the clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from simfrcnn.engines.common.checkpoints import save_checkpoint
+from simfrcnn.engines.contract import Engine
+from simfrcnn.errors import ConfigError
+from simfrcnn.structures import Sample
+from simfrcnn.training import recipe
+from simfrcnn.training.precision import Precision, bf16_units
+
+WARM_UP = 2
+IMAGES_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one call."""
+
+    processor: float
+    clock: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Medians over the repeats: seconds of processor time of each, and first : second."""
+
+    first: float
+    second: float
+    by_processor: float
+    by_clock: float
+
+
+def compare(first: Callable[[], object], second: Callable[[], object], n_repeats: int) -> Compared:
+    """Run two things in turn, each going first every other time; the first calls warm up."""
+    pairs: list[tuple[Spent, Spent]] = []
+    for repeat in range(n_repeats + WARM_UP):
+        if repeat % 2:
+            two, one = _spent(second), _spent(first)
+        else:
+            one, two = _spent(first), _spent(second)
+        pairs.append((one, two))
+    pairs = pairs[WARM_UP:]
+    return Compared(
+        first=statistics.median(one.processor for one, _ in pairs),
+        second=statistics.median(two.processor for _, two in pairs),
+        by_processor=statistics.median(one.processor / two.processor for one, two in pairs),
+        by_clock=statistics.median(one.clock / two.clock for one, two in pairs),
+    )
+
+
+def rows(engine: Engine, cfg: Any, n_repeats: int) -> list[str]:
+    """The lines of one engine's section of the page.
+
+    Raises:
+        ConfigError: The config is not for a CPU.
+    """
+    if cfg.MODEL.DEVICE != "cpu":
+        raise ConfigError(f"--speed measures CPUs; MODEL.DEVICE is {cfg.MODEL.DEVICE}, set cpu")
+    batch = next(iter(recipe.training_loader(cfg)))
+    step = _precisions(engine, cfg, batch, n_repeats)
+    units = " and ".join(bf16_units())
+    lines = [
+        f"Units for bfloat16: {units or 'none, so that it is computed slowly and is not used'}.",
+        "",
+        "| first : second | first | second | ratio by processor time | ratio by the clock |",
+        "|---|---|---|---|---|",
+        _row("step in bfloat16 : in float32", step),
+    ]
+    batches = _detections(engine, cfg, batch, n_repeats)
+    lines.append(_row(f"an image alone : of {IMAGES_AT_ONCE} detected together", batches))
+    if engine.NAME == "detectron2":
+        predictor = _against_default_predictor(engine, cfg, batch, n_repeats)
+        lines.append(_row("an image by `DefaultPredictor` : by `detect`", predictor))
+    return lines
+
+
+def _row(what: str, found: Compared) -> str:
+    return (
+        f"| {what} | {found.first:.3f} s | {found.second:.3f} s | {found.by_processor:.2f} "
+        f"| {found.by_clock:.2f} |"
+    )
+
+
+def _precisions(engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: int) -> Compared:
+    """A step in bfloat16 against one in float32, whatever the CPU has: models of equal weights."""
+    rounded = Precision("mixed", "bfloat16", "to be measured")
+    exact = Precision("float32", "float32", "to be measured")
+    return compare(
+        _stepper(engine, cfg, batch, rounded), _stepper(engine, cfg, batch, exact), n_repeats
+    )
+
+
+def _stepper(
+    engine: Engine, cfg: Any, batch: Sequence[Sample], precision: Precision
+) -> Callable[[], None]:
+    model = _model(engine, cfg)
+    optimizer = recipe.build_optimizer(cfg, model)
+
+    def step() -> None:
+        recipe.seed_step(cfg.SEED, 0)
+        with precision.autocast("cpu"):
+            losses = engine.training_losses(model, batch)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def _detections(engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: int) -> Compared:
+    """An image detected alone against one of several detected together."""
+    model = _model(engine, cfg)
+    several = (list(batch) * IMAGES_AT_ONCE)[:IMAGES_AT_ONCE]
+    return _per_image(
+        compare(
+            lambda: [engine.detect(model, [sample]) for sample in several],
+            lambda: engine.detect(model, several),
+            n_repeats,
+        )
+    )
+
+
+def _against_default_predictor(
+    engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: int
+) -> Compared:
+    """Detectron2's predictor against ours: the same weights, and the same network input."""
+    from detectron2.engine import DefaultPredictor
+
+    model = _model(engine, cfg)
+    several = (list(batch) * IMAGES_AT_ONCE)[:IMAGES_AT_ONCE]
+    with TemporaryDirectory() as folder:
+        theirs = cfg.clone()
+        theirs.defrost()
+        theirs.MODEL.WEIGHTS = str(Path(folder) / "model.pth")
+        theirs.INPUT.MIN_SIZE_TEST, theirs.INPUT.MAX_SIZE_TEST = 0, 0  # no resizing
+        save_checkpoint(Path(theirs.MODEL.WEIGHTS), model, model.identity)  # type: ignore[arg-type]
+        predictor = DefaultPredictor(theirs)
+    pictures = [_picture(sample) for sample in several]
+    return _per_image(
+        compare(
+            lambda: [predictor(picture) for picture in pictures],
+            lambda: engine.detect(model, several),
+            n_repeats,
+        )
+    )
+
+
+def _picture(sample: Sample) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(H, W, 3): the network's input as an image, as the predictor takes it."""
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = sample.image.byte().permute(1, 2, 0).numpy()
+    return pixels
+
+
+def _model(engine: Engine, cfg: Any) -> nn.Module:
+    torch.manual_seed(cfg.SEED)
+    model: nn.Module = engine.build_model(cfg)
+    return model
+
+
+def _per_image(found: Compared) -> Compared:
+    return Compared(
+        found.first / IMAGES_AT_ONCE,
+        found.second / IMAGES_AT_ONCE,
+        found.by_processor,
+        found.by_clock,
+    )
+
+
+def _spent(call: Callable[[], object]) -> Spent:
+    processor, clock = time.process_time(), time.perf_counter()
+    call()
+    return Spent(time.process_time() - processor, time.perf_counter() - clock)
