@@ -220,7 +220,12 @@ class Detector:
 
     def decoding(self, options: DicomOptions, *, keeps_pixels: bool) -> Decoding:
         """How files become this model's input."""
-        return Decoding(config.input_settings(self.cfg), options, keeps_pixels)
+        return Decoding(
+            config.input_settings(self.cfg),
+            options,
+            keeps_pixels,
+            native=config.needs_native_pixels(self.cfg),
+        )
 
     def judge(self, exam: DecodedExam, naming: Naming) -> ExamResult:
         """The result of an exam whose files have been read; a failing model fails this exam alone.
