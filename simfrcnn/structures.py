@@ -116,8 +116,8 @@ class Detections:
     """What a model found in one image, by falling score, on the CPU.
 
     ``boxes`` (D, 4) in original pixels; ``scores`` (D,) in [0, 1]; ``labels`` (D,) int64 in 1..K.
-    After a second look ``first_scores`` (D,) are the detector's own and ``second_scores`` (D,) those
-    of the second look, NaN where it did not look; None without one.
+    After a second look ``first_scores`` (D,) are the detector's own and ``second_scores`` (D,)
+    those of the second look, NaN where it did not look; None without one.
     """
 
     image_id: int

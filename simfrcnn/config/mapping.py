@@ -69,7 +69,7 @@ def second_look_settings(cfg: Any) -> settings.SecondLookSettings:
 def needs_native_pixels(cfg: Any) -> bool:
     """Whether the model of a config cuts regions from the stored image, not from its input."""
     look = second_look_settings(cfg)
-    return look.enabled and look.source == "native"
+    return bool(look.enabled) and look.source == "native"
 
 
 def input_settings(cfg: Any) -> settings.InputSettings:

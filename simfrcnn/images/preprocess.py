@@ -70,14 +70,12 @@ def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int])
     y1, y2, offset_y = _shown(frame.scale_y, frame.offset_y, size_px[0], height)
     part = pixels[y1:y2, x1:x2]
     turned = part[:: 1 if frame.scale_y > 0 else -1, :: 1 if frame.scale_x > 0 else -1]
-    to_input = Frame(
-        abs(frame.scale_x), offset_x, abs(frame.scale_y), offset_y, y2 - y1, x2 - x1
-    )
+    to_input = Frame(abs(frame.scale_x), offset_x, abs(frame.scale_y), offset_y, y2 - y1, x2 - x1)
     return Native(torch.from_numpy(turned.copy()), to_input)
 
 
 def _shown(scale: float, offset: float, n_input: int, n_stored: int) -> tuple[int, int, float]:
-    """On one axis: the whole stored pixels that an input shows, and where the first of them lies."""
+    """On one axis: the stored pixels that an input shows, and where the first of them lies."""
     start, end = sorted((-offset / scale, (n_input - offset) / scale))
     first = min(max(0, math.floor(start + _NEARLY)), n_stored - 1)
     last = max(min(n_stored, math.ceil(end - _NEARLY)), first + 1)

@@ -55,7 +55,7 @@ def choose_regions(
 
     Of a positive image: evenly from its boxes and the sampled regions that were trained as
     foreground. Of any other: from the places that the detector suspects most (see
-    :func:`suspected`), in proportion to suspicion. Its labels stay as they are: where a normal image
+    :func:`suspected`), in proportion to suspicion. Labels stay as they are: where a normal image
     carries boxes of another class, these are learnt as that class.
 
     Args:

@@ -1,7 +1,8 @@
 """Which square of a picture is looked at again, and what are its pixels?
 
-Shapes: R regions of one picture, h x w its pixels, S the side that squares are brought to. Boxes and
-squares are XYXY, half open, in pixels of the picture, and may reach beyond it: there is black.
+Shapes: R regions of one picture, h x w its pixels, S the side that squares are brought to. Boxes
+and squares are XYXY, half open, in pixels of the picture. Squares may reach beyond it: there is
+black.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from simfrcnn.structures import Frame, Sample
 class Picture:
     """What squares are cut from.
 
-    ``pixels`` (h, w), grey 0..255 of any type, on the CPU. ``frame`` is the map from these pixels to
-    the detector's input pixels. ``spacing_mm`` is (row, column), None where it is not known.
+    ``pixels`` (h, w), grey 0..255 of any type, on the CPU. ``frame`` is the map from these pixels
+    to the detector's input pixels. ``spacing_mm`` is (row, column), None where it is not known.
     """
 
     pixels: Tensor

@@ -107,8 +107,8 @@ class SecondLook(nn.Module):
             self._cut(picture, one.boxes[:best].cpu().float())
             for picture, one in zip(pictures, found, strict=True)
         ]
-        chances = self.probabilities(torch.cat(squares)) if squares else torch.zeros(0, 1)
-        of_images = chances.split([len(each) for each in squares])
+        chances = self.probabilities(torch.cat(squares))
+        of_images = torch.split(chances, [len(each) for each in squares])
         return [
             combined(one.scores, one.labels, of_image)
             for one, of_image in zip(found, of_images, strict=True)

@@ -36,7 +36,9 @@ class SmallBody(nn.Sequential):
 class Judge(nn.Module):
     """Squares -> vectors and class logits."""
 
-    def __init__(self, body: nn.Module, *, n_features: int, n_channels: int, n_classes: int) -> None:
+    def __init__(
+        self, body: nn.Module, *, n_features: int, n_channels: int, n_classes: int
+    ) -> None:
         """Take a body.
 
         Args:

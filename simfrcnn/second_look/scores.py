@@ -1,7 +1,7 @@
 """How do the detector's score and that of the second look become one, and who gets a second look?
 
-Shapes: D detections of an image by falling score, M of them looked at again (the first M), C = 1 + K
-classes, background first.
+Shapes: D detections of an image by falling score, M of them looked at again (the first M),
+C = 1 + K classes, background first.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Rescored:
 def combined(first_scores: Tensor, labels: Tensor, probabilities: Tensor) -> Rescored:
     """The product of both scores for the M detections that were looked at, a bound for the others.
 
-    With p the first score of a detection and q the second look's probability of its class: p q where
-    it looked, and p min(q) elsewhere, the minimum being over the M of this image. Since those have
-    the highest p, no other can come before one of them; among the others the order stays.
+    With p the first score of a detection and q the second look's probability of its class: p q
+    where it looked, and p min(q) elsewhere, the minimum being over the M of this image. Since those
+    have the highest p, no other can come before one of them; among the others the order stays.
 
     Args:
         first_scores: (D,) by falling score.

@@ -91,9 +91,7 @@ def as_input(
     return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
 
 
-def as_native(
-    record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings
-) -> Native:
+def as_native(record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings) -> Native:
     """The stored pixels of what the input shows, see :func:`native_of`.
 
     Raises:
@@ -113,10 +111,10 @@ def require_native_pixels(records: Iterable[ImageRecord]) -> None:
         if record.prepared is not None and record.prepared.as_input is not None:
             height, width = record.prepared.as_input.size_px
             raise ConfigError(
-                f"{record.path}: was prepared as input of {height} x {width} pixels, and the second "
-                "look cuts from the stored image (MODEL.SECOND_LOOK.SOURCE native): prepare the data "
-                "set again with --size full, which keeps whole pictures, or set "
-                "MODEL.SECOND_LOOK.SOURCE to input"
+                f"{record.path}: was prepared as input of {height} x {width} pixels, and the "
+                "second look cuts from the stored image (MODEL.SECOND_LOOK.SOURCE native): prepare "
+                "the data set again with prepare-data --size full, which keeps whole pictures, or "
+                "set MODEL.SECOND_LOOK.SOURCE to input"
             )
 
 

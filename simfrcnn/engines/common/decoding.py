@@ -32,8 +32,10 @@ from simfrcnn.training.loading import as_input, as_native, three_channels
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become inputs, and whether their stored pixels are kept: for pictures (as they are),
-    for the second look (``native``)."""
+    """How files become inputs, and whether their stored pixels are kept.
+
+    ``keeps_pixels`` for pictures, ``native`` for the second look.
+    """
 
     input_settings: InputSettings
     options: DicomOptions

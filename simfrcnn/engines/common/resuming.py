@@ -111,8 +111,8 @@ def restore_optimizer(
         raise CheckpointError(
             f"{path} holds the state of another optimiser or of other trained parameters; was "
             "SOLVER.OPTIMIZER, SOLVER.LOW_STAGES_LR_FACTOR, MODEL.BACKBONE.FREEZE_AT, "
-            "MODEL.SIMFRCNN.RES5_TRAINED_CONVS or MODEL.SECOND_LOOK changed? A training with other settings starts "
-            "over, with MODEL.WEIGHTS set to that file"
+            "MODEL.SIMFRCNN.RES5_TRAINED_CONVS or MODEL.SECOND_LOOK changed? A training with other "
+            "settings starts over, with MODEL.WEIGHTS set to that file"
         )
     base_rates = list(scheduler.base_lrs)
     optimizer.load_state_dict(dict(state))

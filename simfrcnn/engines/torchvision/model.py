@@ -141,7 +141,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         if self.second_look is not None:
             losses[SECOND_LOOK_KEY] = self.second_look.training_loss(
                 [picture_of(sample, self.second_look.settings.source) for sample in samples],
-                [sample.targets for sample in samples],
+                [sample.targets for sample in samples if sample.targets is not None],
                 self.roi_heads.regions,
             )
         return as_contracted(losses, self._loss_names)
