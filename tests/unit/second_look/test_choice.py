@@ -51,9 +51,7 @@ def test_a_normal_image_gives_its_suspected_places_in_proportion_to_suspicion() 
     torch.manual_seed(0)
     boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 0, 60, 10]])
     regions = Regions(boxes, torch.zeros(3, dtype=torch.int64), torch.tensor([0.6, 0.5, 0.2]))
-    drawn, labels, suspicion = choose_regions(
-        regions, NOTHING, target_labels=(1,), n_regions=4000
-    )
+    drawn, labels, suspicion = choose_regions(regions, NOTHING, target_labels=(1,), n_regions=4000)
     assert labels.tolist() == [0] * 4000
     first = (drawn[:, 0] == 0).float().mean()
     assert float(first) == pytest.approx(0.75, abs=0.03)  # the second is the same place

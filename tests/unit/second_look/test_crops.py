@@ -89,7 +89,10 @@ def test_beyond_the_picture_is_black() -> None:
 
 def test_a_mirrored_picture_gives_mirrored_squares() -> None:
     pixels = torch.randint(0, 256, (40, 30), dtype=torch.uint8)
-    square, mirrored = torch.tensor([[3.2, 5.1, 19.7, 21.6]]), torch.tensor([[10.3, 5.1, 26.8, 21.6]])
+    square, mirrored = (
+        torch.tensor([[3.2, 5.1, 19.7, 21.6]]),
+        torch.tensor([[10.3, 5.1, 26.8, 21.6]]),
+    )
     one = cut(pixels, square, 8)
     torch.testing.assert_close(cut(pixels.flip(1), mirrored, 8).flip(2), one, rtol=0, atol=1e-3)
 
