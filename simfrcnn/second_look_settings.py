@@ -39,10 +39,23 @@ class SecondLookSettings(Described):
         legal="[16, inf)",
     )
     regions_per_image: int = described(
-        8,
+        4,
         "squares that an image gives in a training step",
         key="MODEL.SECOND_LOOK.REGIONS_PER_IMAGE",
         legal="[1, inf)",
+    )
+    batch_size: int = described(
+        32,
+        "squares of a training step, half of positive images: the new ones, filled up with "
+        "remembered ones",
+        key="MODEL.SECOND_LOOK.BATCH_SIZE",
+        legal="[2, inf)",
+    )
+    memory: int = described(
+        256,
+        "squares of the last steps that are remembered, of positive and of other images each",
+        key="MODEL.SECOND_LOOK.MEMORY",
+        legal="[0, inf)",
     )
     detections_per_image: int = described(
         5,

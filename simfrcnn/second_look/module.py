@@ -19,6 +19,7 @@ from torch.nn import functional
 from simfrcnn.losses import similarity_loss
 from simfrcnn.second_look.choice import Regions, choose_regions, is_positive, jittered
 from simfrcnn.second_look.crops import Picture, cut, least_sides, normalised, squares_around, turned
+from simfrcnn.second_look.memory import Memory
 from simfrcnn.second_look.network import Judge
 from simfrcnn.second_look.scores import Found, Rescored, combined
 from simfrcnn.second_look_settings import SecondLookSettings
@@ -55,6 +56,8 @@ class SecondLook(nn.Module):
         self.judge = judge
         self.target_labels = tuple(target_labels)
         self.similarity = similarity
+        self.memory = Memory(settings.memory, settings.size)
+        """Squares of earlier steps; a part of the state of a training, not of the model."""
         self._has_noted = False
 
     def training_loss(
@@ -74,17 +77,18 @@ class SecondLook(nn.Module):
             regions: Of the N images, from the box head.
         """
         squares, labels, suspicion, image_index = self._drawn(pictures, targets, regions)
-        turns = torch.randint(N_TURNS, (len(squares),))
-        vectors, logits = self._judged(turned(squares, turns))
-        labels, image_index = labels.to(logits.device), image_index.to(logits.device)
+        n_new, device = len(squares), self.judge.classifier.weight.device
         sides = torch.tensor([is_positive(each, self.target_labels) for each in targets])
-        loss = balanced_cross_entropy(logits, labels, sides.to(logits.device)[image_index])
-        similarity = similarity_loss(
-            features=vectors,
-            labels=labels,
-            image_index=image_index,
-            objectness=suspicion.to(logits.device),
-            class_logits=logits,
+        batch, batch_labels, batch_sides = self._filled_up(squares, labels, sides[image_index])
+        turns = torch.randint(N_TURNS, (len(batch),))
+        vectors, logits = self._judged(turned(batch, turns))
+        loss = balanced_cross_entropy(logits, batch_labels.to(device), batch_sides.to(device))
+        similarity = similarity_loss(  # of this step's pairs of images alone
+            features=vectors[:n_new],
+            labels=labels.to(device),
+            image_index=image_index.to(device),
+            objectness=suspicion.to(device),
+            class_logits=logits[:n_new],
             is_normal=[each.is_normal for each in targets],
             target_labels=self.target_labels,
             settings=self.similarity,
@@ -144,6 +148,20 @@ class SecondLook(nn.Module):
             suspicion.append(own_suspicion)
             image_index.append(torch.full((len(boxes),), index))
         return tuple(map(torch.cat, (squares, labels, suspicion, image_index)))  # type: ignore[return-value]
+
+    def _filled_up(
+        self, squares: Tensor, labels: Tensor, is_of_positive: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The squares of a step, then remembered ones up to half a batch of each side."""
+        half = self.settings.batch_size // 2
+        parts = [(squares, labels, is_of_positive)]
+        for side in (True, False):
+            n_missing = half - int((is_of_positive == side).sum())
+            old, old_labels = self.memory.drawn(n_missing, is_of_positive=side)
+            parts.append((old, old_labels, torch.full((len(old),), side)))
+        self.memory.add(squares, labels, is_of_positive)
+        first, second, third = zip(*parts, strict=True)
+        return torch.cat(first), torch.cat(second), torch.cat(third)
 
     def _cut(self, picture: Picture, boxes: Tensor) -> Tensor:
         """The squares (n, S, S) round boxes (n, 4) in input pixels."""

@@ -26,7 +26,7 @@ PREFIX = "second_look."
 
 def with_native(samples):
     """The same images as stored at twice the input's size, with pixels of .5 mm."""
-    native = [
+    return [
         dataclasses.replace(
             sample,
             record=dataclasses.replace(sample.record, pixel_spacing_mm=(0.5, 0.5)),
@@ -37,7 +37,6 @@ def with_native(samples):
         )
         for sample in samples
     ]
-    return native
 
 
 def losses_of(engine, model, samples):
