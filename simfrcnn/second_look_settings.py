@@ -39,13 +39,13 @@ class SecondLookSettings(Described):
         legal="[16, inf)",
     )
     regions_per_image: int = described(
-        4,
+        2,
         "squares that an image gives in a training step",
         key="MODEL.SECOND_LOOK.REGIONS_PER_IMAGE",
         legal="[1, inf)",
     )
     batch_size: int = described(
-        32,
+        16,
         "squares of a training step, half of positive images: the new ones, filled up with "
         "remembered ones",
         key="MODEL.SECOND_LOOK.BATCH_SIZE",
