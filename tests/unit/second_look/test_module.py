@@ -100,24 +100,31 @@ def test_the_loss_comes_weighted_and_may_hold_a_similarity() -> None:
     assert 0.05 < with_cosine - plain <= 0.5  # vectors after a ReLU: their cosine is far above 0
 
 
-def test_a_step_makes_malignant_squares_likelier_and_suspected_ones_less_likely() -> None:
-    """Stripes are malignant, and noise is normal."""
+def test_ten_steps_tell_stripes_from_noise() -> None:
+    """Stripes are malignant, and noise is what is suspected on a normal image."""
     stripes = torch.zeros(100, 80, dtype=torch.uint8)
-    stripes[:, ::4] = stripes[:, 1::4] = 200
+    stripes[:, (torch.arange(80) % 8) < 4] = 200
     pictures = [Picture(stripes, PLAIN, (1.0, 1.0)), picture()]
     look = second_look(regions_per_image=4)
-
-    def contrast() -> float:
-        malignant, normal = look.rescored(pictures, [found(20.0)] * 2)
-        return float(malignant.second_scores - normal.second_scores)
-
-    before = contrast()
+    torch.nn.init.normal_(look.judge.classifier.weight, std=0.01)
     optimizer = torch.optim.Adam(look.parameters(), lr=0.001)
-    for _ in range(4):
+    for _ in range(10):
         optimizer.zero_grad()
         look.training_loss(pictures, [POSITIVE, NORMAL], [REGIONS, REGIONS]).backward()
         optimizer.step()
-    assert contrast() > before + 0.05
+    malignant, normal = look.rescored(pictures, [found(20.0)] * 2)
+    assert float(malignant.second_scores) > 0.6
+    assert float(normal.second_scores) < 0.4
+
+
+def test_a_batch_is_filled_up_with_remembered_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = second_look(regions_per_image=2, batch_size=10, memory=3)
+    judged: list[int] = []
+    original = look.judge.forward
+    monkeypatch.setattr(look.judge, "forward", lambda x: (judged.append(len(x)), original(x))[1])
+    for _ in range(3):
+        look.training_loss([picture(), picture(1)], [POSITIVE, NORMAL], [REGIONS] * 2)
+    assert judged == [4, 8, 10]  # 2 + 2 new; then 2 of each side, then 3, are remembered
 
 
 def test_scores_hang_neither_on_the_batch_nor_on_flips() -> None:

@@ -23,7 +23,7 @@ STRETCHED = InputSettings((50, 70), crop_to_breast=False, keep_aspect=False)
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """A breast at the left of black film, with a square in it."""
-    pixels = np.zeros((200, 160), dtype=np.uint8)
+    pixels = np.full((200, 160), 5, dtype=np.uint8)  # film is never quite black
     pixels[30:170, 0:90] = 100
     pixels[80:100, 40:60] = 250
     cv2.imwrite(str(tmp_path / "film.png"), pixels)
@@ -36,7 +36,7 @@ def test_a_box_lies_on_the_same_thing_in_both(
     film: Path, settings: InputSettings, across: float, down: float
 ) -> None:
     sample = load_sample(
-        make_record(1, make_finding((40, 80, 60, 100)), path=film),
+        make_record(1, make_finding((40, 80, 60, 100)), path=film, height=200, width=160),
         input_settings=settings,
         classes=("malignant",),
         training=True,
@@ -61,17 +61,21 @@ def test_a_box_lies_on_the_same_thing_in_both(
 
 
 def test_only_what_the_input_shows_is_kept(film: Path) -> None:
-    (sample,) = RecordDataset([make_record(1, path=film)], PADDED, native=True)
+    (sample,) = RecordDataset(
+        [make_record(1, path=film, height=200, width=160)], PADDED, native=True
+    )
     assert sample.native is not None
     height, width = sample.native.pixels.shape
     assert height < 160  # 140 of breast and its margin, of 200
-    assert RecordDataset([make_record(1, path=film)], PADDED)[0].native is None
+    assert (
+        RecordDataset([make_record(1, path=film, height=200, width=160)], PADDED)[0].native is None
+    )
     assert width <= 160
 
 
 def test_a_picture_that_was_prepared_as_input_has_nothing_to_magnify(film: Path) -> None:
     whole = Prepared(200, 160, 1, 0, 1, 0)
-    record = dataclasses.replace(make_record(1, path=film), prepared=whole)
+    record = dataclasses.replace(make_record(1, path=film, height=200, width=160), prepared=whole)
     assert RecordDataset([record], PADDED, native=True)[0].native is not None
     small = InputSettings((200, 160))
     record = dataclasses.replace(record, prepared=dataclasses.replace(whole, as_input=small))
