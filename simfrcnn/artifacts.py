@@ -1,7 +1,8 @@
 """What a model found, on disk: written by prediction, read by evaluation and pseudo-labelling.
 
 Two files side by side. ``<stem>.json`` is a COCO results list (``image_id``, ``category_id``,
-``bbox`` as XYWH in pixels of the stored image, ``score``), which every COCO tool reads.
+``bbox`` as XYWH in pixels of the stored image, ``score``, and of a model with a second look
+``first_score`` and ``second_score``), which every COCO tool reads.
 ``<stem>.meta.json`` says what such a list cannot: which images were run (an image without
 detections is known to have been looked at), what the category numbers mean, and where the numbers
 come from.
@@ -31,6 +32,7 @@ from simfrcnn.records import ImageRecord
 DETECTIONS_SCHEMA_VERSION = 1
 _KIND = "simfrcnn-detections"
 _ENTRY_KEYS = ("image_id", "category_id", "bbox", "score")
+_LOOKS = ("first_score", "second_score")
 ImageOf = Callable[[Mapping[str, Any], str], int]
 
 
@@ -39,12 +41,15 @@ class ImageDetections:
     """What was found in one image, in no particular order.
 
     ``boxes`` (D, 4) in original pixels, ``scores`` (D,) in [0, 1], ``categories`` D class names.
+    ``looks`` (D, 2) are the two scores that made the one, the detector's and the second look's, NaN
+    where they are not known; None of a model without a second look.
     """
 
     image_id: int
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     categories: tuple[str, ...]
+    looks: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that would spoil a figure silently.
@@ -255,6 +260,9 @@ def _entries(image: ImageDetections, ids: Mapping[str, int], path: Path) -> list
                 "score": float(score),
             }
         )
+    for entry, looks in zip(entries, [] if image.looks is None else image.looks, strict=False):
+        known = zip(_LOOKS, looks.tolist(), strict=True)
+        entry.update({key: value for key, value in known if not math.isnan(value)})
     return entries
 
 
@@ -345,6 +353,7 @@ def _by_image(
     boxes: dict[int, list[list[float]]] = {image_id: [] for image_id in sorted(covered)}
     scores: dict[int, list[float]] = {image_id: [] for image_id in covered}
     categories: dict[int, list[str]] = {image_id: [] for image_id in covered}
+    looks: dict[int, list[list[float]]] = {image_id: [] for image_id in covered}
     for index, entry in enumerate(entries):
         where = f"{path}, entry {index}"
         image_id, category_id, (x, y, width, height), score = _fields(entry, where, image_of)
@@ -358,15 +367,30 @@ def _by_image(
         boxes[image_id].append(box)
         scores[image_id].append(score)
         categories[image_id].append(names[category_id])
+        looks[image_id].append([_look(entry, key, where) for key in _LOOKS])
     return {
         image_id: ImageDetections(
             image_id=image_id,
             boxes=np.asarray(boxes[image_id], dtype=np.float64).reshape(-1, 4),
             scores=np.asarray(scores[image_id], dtype=np.float64),
             categories=tuple(categories[image_id]),
+            looks=_known(looks[image_id]),
         )
         for image_id in boxes
     }
+
+
+def _look(entry: Mapping[str, Any], key: str, where: str) -> float:
+    """One of the two scores of an entry; NaN where it has none, as lists without a second look."""
+    value = entry.get(key, math.nan)
+    if key in entry and not (_is_number(value) and 0 <= value <= 1):
+        raise ArtifactError(f"{where}: {key} is {value!r}; a number in [0, 1] is legal, or none")
+    return float(value)
+
+
+def _known(looks: list[list[float]]) -> NDArray[np.float64] | None:
+    pairs = np.asarray(looks, dtype=np.float64).reshape(-1, 2)
+    return None if np.isnan(pairs).all() else pairs
 
 
 def _fields(entry: Any, where: str, image_of: ImageOf) -> tuple[int, int, list[float], float]:

@@ -220,7 +220,12 @@ class Detector:
 
     def decoding(self, options: DicomOptions, *, keeps_pixels: bool) -> Decoding:
         """How files become this model's input."""
-        return Decoding(config.input_settings(self.cfg), options, keeps_pixels)
+        return Decoding(
+            config.input_settings(self.cfg),
+            options,
+            keeps_pixels,
+            native=config.needs_native_pixels(self.cfg),
+        )
 
     def judge(self, exam: DecodedExam, naming: Naming) -> ExamResult:
         """The result of an exam whose files have been read; a failing model fails this exam alone.
@@ -275,18 +280,12 @@ class Detector:
         self, image: DecodedImage, found: Detections, root: Path, naming: Naming
     ) -> ImageResult:
         record = image.record
-        detections = zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
         return ImageResult(
             file=naming.file(image.place),
             image_id=naming.image_id(image.place),
             height=record.height,
             width=record.width,
-            detections=tuple(
-                Detection(tuple(box), score, self.classes[label - 1])
-                for box, score, label in detections
-            ),
+            detections=_detections_of(found, self.classes),
             target_classes=self.target_classes,
             laterality=record.laterality,
             view_position=record.view_position,
@@ -295,6 +294,18 @@ class Detector:
             pixels=image.pixels,
             flips=image.flips,
         )
+
+
+def _detections_of(found: Detections, classes: Sequence[str]) -> tuple[Detection, ...]:
+    columns = (found.boxes, found.scores, found.labels, found.first_scores, found.second_scores)
+    unknown = [None] * len(found.labels)
+    rows = zip(*(unknown if c is None else c.tolist() for c in columns), strict=True)
+    return tuple(
+        Detection(
+            tuple(box), score, classes[label - 1], first, None if second != second else second
+        )
+        for box, score, label, first, second in rows
+    )
 
 
 def _config_of(

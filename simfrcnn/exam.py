@@ -26,11 +26,27 @@ SCHEMA = 3
 
 @dataclass(frozen=True)
 class Detection:
-    """One suspicious region; ``score`` in [0, 1], ``category`` one of the model's classes."""
+    """One suspicious region; ``score`` in [0, 1], ``category`` one of the model's classes.
+
+    Of a model with a second look ``first_score`` is the detector's own and ``second_score`` that of
+    the second look, None where it did not look; ``score`` is their product.
+    """
 
     box: Box
     score: float
     category: str
+    first_score: float | None = None
+    second_score: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types; the two scores only where they are known."""
+        both = {"first_score": self.first_score, "second_score": self.second_score}
+        return {
+            "box_xyxy_px": list(self.box),
+            "score": self.score,
+            "class": self.category,
+            **{name: value for name, value in both.items() if value is not None},
+        }
 
 
 @dataclass(frozen=True)
@@ -145,10 +161,7 @@ class ImageResult:
             "view_position": self.view_position.value if self.view_position else None,
             "notes": self.notes,
             "score": self.score,
-            "detections": [
-                {"box_xyxy_px": list(one.box), "score": one.score, "class": one.category}
-                for one in self.detections
-            ],
+            "detections": [one.to_dict() for one in self.detections],
         }
 
     def _kept_pixels(self) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from simfrcnn.described import Described, described
 from simfrcnn.registry import illegal
+from simfrcnn.second_look_settings import SecondLookSettings as SecondLookSettings
 
 RpnNormals = Literal["top_likelihood", "ordinary", "none"]
 SimilarityKind = Literal["cosine", "contrastive", "none"]
@@ -397,6 +398,7 @@ CONFIGURED: tuple[type, ...] = (
     MethodSettings,
     TopLikelihoodSettings,
     SimilaritySettings,
+    SecondLookSettings,
     InputSettings,
     AugmentationSettings,
     DataSettings,

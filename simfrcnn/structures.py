@@ -86,16 +86,29 @@ class ImageTargets:
 
 
 @dataclass(frozen=True)
+class Native:
+    """The stored pixels of the part of an image that is the network's input, turned as that is.
+
+    ``pixels`` (h, w) uint8. ``frame`` is the map from these pixels to input pixels: its *original*
+    pixels are the ones here.
+    """
+
+    pixels: Tensor
+    frame: Frame
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image as a model takes it: (3, H, W) float32, grey 0..255 in three equal channels.
 
-    ``targets`` is None at test time.
+    ``targets`` is None at test time; ``native`` unless the second look asks for it.
     """
 
     image: Tensor
     frame: Frame
     record: ImageRecord
     targets: ImageTargets | None = None
+    native: Native | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +116,17 @@ class Detections:
     """What a model found in one image, by falling score, on the CPU.
 
     ``boxes`` (D, 4) in original pixels; ``scores`` (D,) in [0, 1]; ``labels`` (D,) int64 in 1..K.
+    After a second look ``first_scores`` (D,) are the detector's own and ``second_scores`` (D,)
+    those of the second look, NaN where it did not look; None without one.
     """
 
     image_id: int
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    first_scores: Tensor | None = None
+    second_scores: Tensor | None = None
+
+
+BOTH_SCORES = ("first_scores", "second_scores")
+"""The fields of :class:`Detections` that a second look adds."""

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_names", "labels"),
-    *("parallel", "registry", "version"),
+    *("parallel", "registry", "second_look_settings", "version"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -20,6 +20,7 @@ ALLOWED = {
     "records": (set(), set()),
     "described": (set(), set()),
     "settings": (set(), set()),
+    "second_look_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
     "image_names": (set(), set()),
@@ -53,6 +54,7 @@ ALLOWED = {
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
     "sampling": ({"structures"}, {"torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
+    "second_look": ({"structures", "losses"}, {"torch"}),
     "evaluation": (
         {"artifacts"},
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},

@@ -15,8 +15,10 @@ from simfrcnn.config.mapping import (
     input_settings,
     keys_without_effect,
     method_settings,
+    needs_native_pixels,
     pseudo_settings,
     replay_settings,
+    second_look_settings,
     settings_from,
 )
 from simfrcnn.config.portable import portable_defaults
@@ -35,10 +37,12 @@ __all__ = [
     "keys_without_effect",
     "load_config",
     "method_settings",
+    "needs_native_pixels",
     "portable_defaults",
     "pseudo_settings",
     "read_keys",
     "replay_settings",
+    "second_look_settings",
     "set_keys",
     "settings_from",
 ]

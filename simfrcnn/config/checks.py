@@ -61,6 +61,7 @@ def check_config(cfg: Any) -> None:
     _check_size(cfg)
     _check_similarity(cfg)
     _check_replay(cfg)
+    _check_second_look(cfg)
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
@@ -105,6 +106,22 @@ def _check_replay(cfg: Any) -> None:
             f"DATASETS.REPLAY.FRACTION is {cfg.DATASETS.REPLAY.FRACTION} but DATASETS.BATCHES is "
             "positives, which has no normal image to replay; set the fraction to 0, or "
             "DATASETS.BATCHES to pairs"
+        )
+
+
+def _check_second_look(cfg: Any) -> None:
+    node = cfg.MODEL.SECOND_LOOK
+    if node.ENABLED and cfg.DATASETS.BATCHES == "positives":
+        raise ConfigError(
+            "MODEL.SECOND_LOOK.ENABLED is True but DATASETS.BATCHES is positives: the second look "
+            "learns from what is suspected in normal images, and there are none; set "
+            "DATASETS.BATCHES to pairs, or MODEL.SECOND_LOOK.ENABLED to False"
+        )
+    if node.BACKBONE_WEIGHTS and not node.BACKBONE:
+        raise ConfigError(
+            f"MODEL.SECOND_LOOK.BACKBONE_WEIGHTS is {node.BACKBONE_WEIGHTS!r} but "
+            "MODEL.SECOND_LOOK.BACKBONE is '', whose network has no such weights; name a model of "
+            "timm, or leave the weights empty"
         )
 
 

@@ -61,6 +61,17 @@ def method_settings(cfg: Any) -> settings.MethodSettings:
     return settings_from(cfg, settings.MethodSettings)
 
 
+def second_look_settings(cfg: Any) -> settings.SecondLookSettings:
+    """Whether and how suspicious regions are looked at again (``MODEL.SECOND_LOOK``)."""
+    return settings_from(cfg, settings.SecondLookSettings)
+
+
+def needs_native_pixels(cfg: Any) -> bool:
+    """Whether the model of a config cuts regions from the stored image, not from its input."""
+    look = second_look_settings(cfg)
+    return bool(look.enabled) and look.source == "native"
+
+
 def input_settings(cfg: Any) -> settings.InputSettings:
     """How a stored image becomes the network's input (``INPUT.MAMMO``)."""
     return settings_from(cfg, settings.InputSettings)

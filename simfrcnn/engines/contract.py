@@ -28,12 +28,13 @@ LOSS_KEYS = (
     "loss_similarity",
 )
 """The losses of every step, whatever the batch holds: already weighted, to be summed."""
+SECOND_LOOK_KEY = "loss_second_look"
+"""One more with ``MODEL.SECOND_LOOK.ENABLED``."""
 
 
 def loss_keys(cfg: Any) -> tuple[str, ...]:
     """The losses of every step of a run, in the order in which they are logged."""
-    del cfg  # today's heads return the same six, whatever is configured
-    return LOSS_KEYS
+    return (*LOSS_KEYS, SECOND_LOOK_KEY) if cfg.MODEL.SECOND_LOOK.ENABLED else LOSS_KEYS
 
 
 def as_contracted(losses: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:

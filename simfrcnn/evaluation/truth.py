@@ -45,7 +45,8 @@ class View:
 
     ``patient`` numbers the patients from 0. ``boxes`` (D, 4), ``scores`` (D,), ``finding_boxes``
     (G, 4), ``crowd_boxes`` (C, 4), ``ignored_boxes`` (I, 4), in original pixels. ``findings`` are
-    without crowd regions, in the order of ``finding_boxes``.
+    without crowd regions, in the order of ``finding_boxes``. ``looks`` (D, 2) are the two scores
+    of a model with a second look, see :class:`~simfrcnn.artifacts.ImageDetections`.
     """
 
     record: ImageRecord
@@ -57,6 +58,7 @@ class View:
     finding_boxes: FloatArray
     crowd_boxes: FloatArray
     ignored_boxes: FloatArray
+    looks: FloatArray | None = None
 
     @property
     def score(self) -> float:
@@ -156,7 +158,7 @@ def patient_strata(
 def _view(
     record: ImageRecord, patient: int, found: ImageDetections, settings: EvaluationSettings
 ) -> View:
-    boxes, scores = _of_targets(found, settings.target_classes)
+    boxes, scores, looks = _of_targets(found, settings.target_classes)
     if settings.boxes_outside == "clip":
         boxes = boxes.clip(0, (record.width, record.height) * 2)
     order = falling_order(boxes, scores)
@@ -175,16 +177,19 @@ def _view(
         finding_boxes=_boxes(findings),
         crowd_boxes=_boxes([finding for finding in (*targets, *ignored) if finding.iscrowd]),
         ignored_boxes=_boxes([finding for finding in ignored if not finding.iscrowd]),
+        looks=None if looks is None else looks[order],
     )
 
 
 def _of_targets(
     found: ImageDetections, target_classes: Sequence[str]
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Boxes, scores and looks of the target classes."""
     if all(name in target_classes for name in found.categories):
-        return found.boxes, found.scores
+        return found.boxes, found.scores, found.looks
     is_target = np.array([name in target_classes for name in found.categories], dtype=bool)
-    return found.boxes[is_target], found.scores[is_target]
+    looks = None if found.looks is None else found.looks[is_target]
+    return found.boxes[is_target], found.scores[is_target], looks
 
 
 def _refuse_boxes_outside(

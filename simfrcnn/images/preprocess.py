@@ -19,8 +19,9 @@ from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.images.breast import breast_box
 from simfrcnn.records import Box
 from simfrcnn.settings import InputSettings
-from simfrcnn.structures import Frame
+from simfrcnn.structures import Frame, Native
 
+_NEARLY = 1e-6
 Grey = TypeVar("Grey", np.uint8, np.uint16)
 
 
@@ -54,6 +55,31 @@ def to_input(
     crop = crop_of(hung, settings, moved(keep, to_hung))
     content, from_hung = cut_and_resize(hung, crop, settings)
     return pad(content, settings), to_hung.then(from_hung)
+
+
+def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int]) -> Native:
+    """The stored pixels of what an input shows, at their own resolution, turned as the input is.
+
+    Args:
+        pixels: (H, W) uint8, as stored.
+        frame: The map from these pixels to the input, flips included.
+        size_px: Height and width of the input.
+    """
+    height, width = pixels.shape
+    x1, x2, offset_x = _shown(frame.scale_x, frame.offset_x, size_px[1], width)
+    y1, y2, offset_y = _shown(frame.scale_y, frame.offset_y, size_px[0], height)
+    part = pixels[y1:y2, x1:x2]
+    turned = part[:: 1 if frame.scale_y > 0 else -1, :: 1 if frame.scale_x > 0 else -1]
+    to_input = Frame(abs(frame.scale_x), offset_x, abs(frame.scale_y), offset_y, y2 - y1, x2 - x1)
+    return Native(torch.from_numpy(turned.copy()), to_input)
+
+
+def _shown(scale: float, offset: float, n_input: int, n_stored: int) -> tuple[int, int, float]:
+    """On one axis: the stored pixels that an input shows, and where the first of them lies."""
+    start, end = sorted((-offset / scale, (n_input - offset) / scale))
+    first = min(max(0, math.floor(start + _NEARLY)), n_stored - 1)
+    last = max(min(n_stored, math.ceil(end - _NEARLY)), first + 1)
+    return first, last, offset + scale * (first if scale > 0 else last)
 
 
 def hang(pixels: NDArray[Grey], flips: Flips) -> tuple[NDArray[Grey], Frame]:

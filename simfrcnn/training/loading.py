@@ -5,7 +5,7 @@ Shapes: H x W the network's input, B boxes of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from torch.utils.data import Dataset
 
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError
-from simfrcnn.images.preprocess import flip, pad, to_input
+from simfrcnn.images.preprocess import flip, native_of, pad, to_input
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import trained_findings
 from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import AugmentationSettings, InputSettings
-from simfrcnn.structures import Frame, ImageTargets, Sample
+from simfrcnn.structures import Frame, ImageTargets, Native, Sample
 from simfrcnn.training.augment import draw_flips
 
 
@@ -33,6 +33,7 @@ def load_sample(
     rng: np.random.Generator | None = None,
     augmentation: AugmentationSettings | None = None,
     options: DicomOptions = STRICT,
+    native: bool = False,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -49,20 +50,24 @@ def load_sample(
         rng: Draws the flips; needed with ``augmentation``. Seed one per sample.
         augmentation: Probabilities of the flips; None for none.
         options: What DICOM files are accepted beyond For Presentation mammograms.
+        native: Keep the stored pixels too, for the second look.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
-        ConfigError: The picture was prepared for other input settings.
+        ConfigError: The picture was prepared for other input settings, or has no stored pixels of
+            its source.
     """
     keep = [finding.box for finding in record.findings] if training else []
-    image, frame = as_input(record, load_greys(record, options), input_settings, keep)
+    greys = load_greys(record, options)
+    image, frame = as_input(record, greys, input_settings, keep)
     if training and augmentation is not None:
         if rng is None:
             raise ValueError("augmentation needs an rng, seeded for this sample")
         horizontal, vertical = draw_flips(augmentation, rng)
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
     targets = _targets(record, classes, frame, input_settings.size_px) if training else None
-    return Sample(three_channels(image), frame, record, targets)
+    shown = as_native(record, greys, frame, input_settings) if native else None
+    return Sample(three_channels(image), frame, record, targets, shown)
 
 
 def as_input(
@@ -86,6 +91,33 @@ def as_input(
     return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
 
 
+def as_native(record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings) -> Native:
+    """The stored pixels of what the input shows, see :func:`native_of`.
+
+    Raises:
+        ConfigError: The picture was prepared as input, and holds no more than that.
+    """
+    require_native_pixels([record])
+    return native_of(greys.as_uint8(), frame, settings.size_px)
+
+
+def require_native_pixels(records: Iterable[ImageRecord]) -> None:
+    """Refuse pictures that were prepared as a detector's input: there is nothing to magnify.
+
+    Raises:
+        ConfigError: Names the first of them, and the remedy.
+    """
+    for record in records:
+        if record.prepared is not None and record.prepared.as_input is not None:
+            height, width = record.prepared.as_input.size_px
+            raise ConfigError(
+                f"{record.path}: was prepared as input of {height} x {width} pixels, and the "
+                "second look cuts from the stored image (MODEL.SECOND_LOOK.SOURCE native): prepare "
+                "the data set again with prepare-data --size full, which keeps whole pictures, or "
+                "set MODEL.SECOND_LOOK.SOURCE to input"
+            )
+
+
 def three_channels(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
     """(H, W) uint8 -> (3, H, W) float32, three equal channels."""
     return torch.from_numpy(image).float().expand(3, -1, -1).contiguous()
@@ -99,8 +131,11 @@ class RecordDataset(Dataset[Sample]):
         records: Sequence[ImageRecord],
         input_settings: InputSettings,
         options: DicomOptions = STRICT,
+        *,
+        native: bool = False,
     ) -> None:
         self.records = tuple(records)
+        self.native = native
         self.input_settings = input_settings
         self.options = options
 
@@ -114,6 +149,7 @@ class RecordDataset(Dataset[Sample]):
             classes=(),
             training=False,
             options=self.options,
+            native=self.native,
         )
 
 

@@ -30,7 +30,7 @@ from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
 from simfrcnn.sampling.replay import NormalReplay
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Sample
-from simfrcnn.training.loading import load_sample
+from simfrcnn.training.loading import load_sample, require_native_pixels
 from simfrcnn.training.workers import PREFETCHED_PER_WORKER, BatchLoader
 
 LOW_STAGES = ("stem", "res2", "res3")
@@ -72,29 +72,50 @@ here."""
 
 
 def _parameter_groups(cfg: Any, model: nn.Module) -> list[Any]:
-    """One group; with another learning rate of the low stages two, theirs being the second."""
+    """One group; where the low stages or the second look have another learning rate, more of them.
+
+    The first is that of all others.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ConfigError("every parameter is frozen; lower MODEL.BACKBONE.FREEZE_AT")
-    factor = cfg.SOLVER.LOW_STAGES_LR_FACTOR
-    if factor == 1:
-        return trained
     bare: Any = model.module if isinstance(model, DistributedDataParallel) else model
-    stages: Mapping[str, nn.Module] = getattr(bare, "stages", {})  # others' models have none
-    in_low_stages = {
-        id(parameter)
-        for name in LOW_STAGES
-        if name in stages
-        for parameter in stages[name].parameters()
-    }
-    low = [parameter for parameter in trained if id(parameter) in in_low_stages]
-    others = [parameter for parameter in trained if id(parameter) not in in_low_stages]
-    if not low:
+    groups = [
+        (factor, own)
+        for factor, own in (_low_stages(cfg, bare), _second_look(cfg, bare))
+        if factor != 1
+    ]
+    if not groups:
+        return trained
+    taken = {id(parameter) for _, own in groups for parameter in own}
+    others = [parameter for parameter in trained if id(parameter) not in taken]
+    return [
+        {"params": others},
+        *({"params": own, "lr": cfg.SOLVER.BASE_LR * factor} for factor, own in groups),
+    ]
+
+
+def _low_stages(cfg: Any, model: Any) -> tuple[float, list[nn.Parameter]]:
+    factor = cfg.SOLVER.LOW_STAGES_LR_FACTOR
+    stages: Mapping[str, nn.Module] = getattr(model, "stages", {})  # others' models have none
+    low = [p for name in LOW_STAGES if name in stages for p in _trained(stages[name])]
+    if factor != 1 and not low:
         raise ConfigError(
             f"SOLVER.LOW_STAGES_LR_FACTOR is {factor}, but nothing is trained in {LOW_STAGES}: "
             "lower MODEL.BACKBONE.FREEZE_AT, or leave the factor at 1"
         )
-    return [{"params": others}, {"params": low, "lr": cfg.SOLVER.BASE_LR * factor}]
+    return factor, low
+
+
+def _second_look(cfg: Any, model: Any) -> tuple[float, list[nn.Parameter]]:
+    second_look = getattr(model, "second_look", None)
+    if second_look is None:
+        return 1.0, []
+    return cfg.MODEL.SECOND_LOOK.LR_FACTOR, _trained(second_look)
+
+
+def _trained(part: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in part.parameters() if parameter.requires_grad]
 
 
 def build_lr_scheduler(cfg: Any, optimizer: Optimizer) -> LambdaLR:
@@ -200,6 +221,18 @@ def _require_examples(sets: Sequence[AnnotatedSet], cfg: Any) -> None:
         )
 
 
+def check_native_pixels(cfg: Any) -> None:
+    """Refuse data sets without the pixels that the second look cuts from, before anything is made.
+
+    Raises:
+        ConfigError: Names the first picture, and the remedy.
+    """
+    if config.needs_native_pixels(cfg):
+        names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
+        for annotated in load_sets(cfg, names):
+            require_native_pixels(annotated.records)
+
+
 def check_patients_stay_apart(cfg: Any) -> None:
     """Refuse a config whose training, validation and test sets share a patient.
 
@@ -234,6 +267,7 @@ class TrainingItems(Dataset[list[Sample]]):
         input_settings: InputSettings,
         augmentation: AugmentationSettings,
         replay: NormalReplay | None = None,
+        native: bool = False,
     ) -> None:
         self._positives, self._normals = lists.positives, lists.normals
         self._seed = seed
@@ -241,6 +275,7 @@ class TrainingItems(Dataset[list[Sample]]):
         self._classes = classes
         self._input_settings = input_settings
         self._augmentation = augmentation
+        self._native = native
         self.tally = lists.tally
         """What the labels of the training sets come to."""
         self.replay = replay
@@ -266,6 +301,7 @@ class TrainingItems(Dataset[list[Sample]]):
                 training=True,
                 augmentation=self._augmentation,
                 rng=np.random.default_rng([self._seed, number, place]),
+                native=self._native,
             )
             for place, record in enumerate(self.records_of(number))
         ]
@@ -292,6 +328,7 @@ def training_items(cfg: Any) -> TrainingItems:
         input_settings=config.input_settings(cfg),
         augmentation=config.augmentation_settings(cfg),
         replay=_replay(cfg, lists),
+        native=config.needs_native_pixels(cfg),
     )
 
 

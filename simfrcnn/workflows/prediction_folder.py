@@ -321,6 +321,7 @@ def _detection_entry(
         "category_id": numbers[found["class"]],
         "bbox": [x1, y1, x2 - x1, y2 - y1],
         "score": found["score"],
+        **{name: found[name] for name in ("first_score", "second_score") if name in found},
     }
 
 

@@ -12,6 +12,7 @@ Files of one run: ``model_last.pth``, replaced in one rename at every checkpoint
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +28,12 @@ from simfrcnn.files import sha256_of, writing
 SCHEMA = 2
 LAST = "model_last.pth"
 BEST = "model_best.pth"
+_SECOND_LOOK = "second_look."
 _ENTRIES = {"engine", "architecture", "model", "training"}
 DESCRIPTION = ("config", "classes", "target_classes", "operating_points", "card")
 """The entries that describe a model; None where a file does not have them."""
+
+logger = logging.getLogger("simfrcnn")
 
 # The keys that decide the names and shapes of weights, or what they mean.
 _ARCHITECTURE_KEYS = (
@@ -219,12 +223,14 @@ def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Pat
     """Copy a state dict into a model; every name and shape must match.
 
     Counters of batch normalisation may be there or not: layers with frozen statistics have none,
-    and nothing reads them.
+    and nothing reads them. The second look may be there or not, as a whole: a file without one
+    leaves that of the model as it is, one with it fills a model without, and either is logged.
 
     Raises:
         CheckpointError: Names the tensors that are missing, unexpected or of another shape.
     """
     own = model.state_dict()
+    state = _across_the_switch(own, state, path)
     state = {name: tensor for name, tensor in state.items() if name in own or not is_counter(name)}
     state |= {name: own[name] for name in own if name not in state and is_counter(name)}
     problems = [f"missing: {name}" for name in own if name not in state]
@@ -237,6 +243,26 @@ def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Pat
     if problems:
         raise CheckpointError(f"{path} does not fit the model: {_first(problems)}")
     model.load_state_dict(state)
+
+
+def _across_the_switch(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """A state dict with or without a second look for a model without or with one."""
+    of_model = {name: tensor for name, tensor in own.items() if name.startswith(_SECOND_LOOK)}
+    of_file = [name for name in state if name.startswith(_SECOND_LOOK)]
+    if bool(of_model) == bool(of_file):
+        return dict(state)
+    if of_model:
+        logger.warning(
+            f"{path} has no second look (MODEL.SECOND_LOOK): the model's starts fresh, and its "
+            "scores mean nothing before it is trained"
+        )
+        return {**state, **of_model}
+    logger.warning(
+        f"{path} has a second look, which is left out: MODEL.SECOND_LOOK.ENABLED is False here"
+    )
+    return {name: tensor for name, tensor in state.items() if name not in of_file}
 
 
 def is_counter(name: str) -> bool:

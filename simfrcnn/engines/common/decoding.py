@@ -26,17 +26,21 @@ from simfrcnn.images.raster import RasterGreys
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
-from simfrcnn.structures import Frame, Sample
-from simfrcnn.training.loading import as_input, three_channels
+from simfrcnn.structures import Frame, Native, Sample
+from simfrcnn.training.loading import as_input, as_native, three_channels
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become inputs, and whether their stored pixels are kept for pictures."""
+    """How files become inputs, and whether their stored pixels are kept.
+
+    ``keeps_pixels`` for pictures, ``native`` for the second look.
+    """
 
     input_settings: InputSettings
     options: DicomOptions
     keeps_pixels: bool
+    native: bool = False
 
     def __call__(self, plan: ExamPlan) -> DecodedExam:
         """Decode the files of an exam, each once."""
@@ -53,10 +57,12 @@ class DecodedImage:
     frame: Frame
     flips: Flips = AS_STORED
     pixels: NDArray[np.uint8] | None = None
+    native: Native | None = None
 
     def sample(self) -> Sample:
         """As a model takes it."""
-        return Sample(three_channels(self.content), self.frame, self.record)
+        image = three_channels(self.content)
+        return Sample(image, self.frame, self.record, native=self.native)
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,11 @@ def decode_pixels(record: ImageRecord, greys: Any, decoding: Decoding, place: st
     pixels = greys.as_uint8()
     at_8_bits = RasterGreys(pixels, 255, greys.flips)
     content, frame = as_input(record, at_8_bits, decoding.input_settings)
-    return DecodedImage(
-        place, record, content, frame, greys.flips, pixels if decoding.keeps_pixels else None
-    )
+    native = None
+    if decoding.native:
+        native = as_native(record, at_8_bits, frame, decoding.input_settings)
+    kept = pixels if decoding.keeps_pixels else None
+    return DecodedImage(place, record, content, frame, greys.flips, kept, native)
 
 
 def _first_readable(

@@ -61,7 +61,12 @@ def _batches(
     cfg: Any, records: Sequence[ImageRecord], images_per_batch: int, options: DicomOptions
 ) -> Iterable[list[Sample]]:
     return BatchLoader(
-        RecordDataset(records, config.input_settings(cfg), options),
+        RecordDataset(
+            records,
+            config.input_settings(cfg),
+            options,
+            native=config.needs_native_pixels(cfg),
+        ),
         BatchSampler(range(len(records)), images_per_batch, drop_last=False),
         n_workers=cfg.DATALOADER.NUM_WORKERS,
     )

@@ -22,6 +22,7 @@ from simfrcnn.engines.common.checkpoints import (
 )
 from simfrcnn.errors import CheckpointError
 from simfrcnn.sampling.replay import NormalReplay
+from simfrcnn.second_look.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Resumable:
             "best": self.best.state_dict(),
             "grad_scaler": self.scaler.state_dict() if self.scaler else {},
             "replay": self.replay.state_dict() if self.replay else {},
+            "second_look": self._memory.state_dict() if self._memory else {},
         }
         save_checkpoint(path, self.model, identity, training, description)
 
@@ -82,7 +84,15 @@ class Resumable:
             self.scaler.load_state_dict(state["grad_scaler"])
         if self.replay:
             self.replay.load_state_dict(state.get("replay", {}), source=str(path))
+        if self._memory:
+            self._memory.load_state_dict(state.get("second_look", {}))
         return steps_done
+
+    @property
+    def _memory(self) -> Memory | None:
+        """What the second look remembers of earlier steps."""
+        second_look = getattr(self.model, "second_look", None)
+        return None if second_look is None else second_look.memory
 
 
 def restore_optimizer(
@@ -110,9 +120,9 @@ def restore_optimizer(
     if [_shape_of(group) for group in own] != [_shape_of(group) for group in saved]:
         raise CheckpointError(
             f"{path} holds the state of another optimiser or of other trained parameters; was "
-            "SOLVER.OPTIMIZER, SOLVER.LOW_STAGES_LR_FACTOR, MODEL.BACKBONE.FREEZE_AT or "
-            "MODEL.SIMFRCNN.RES5_TRAINED_CONVS changed? A training with other settings starts "
-            "over, with MODEL.WEIGHTS set to that file"
+            "SOLVER.OPTIMIZER, SOLVER.LOW_STAGES_LR_FACTOR, MODEL.BACKBONE.FREEZE_AT, "
+            "MODEL.SIMFRCNN.RES5_TRAINED_CONVS or MODEL.SECOND_LOOK changed? A training with other "
+            "settings starts over, with MODEL.WEIGHTS set to that file"
         )
     base_rates = list(scheduler.base_lrs)
     optimizer.load_state_dict(dict(state))

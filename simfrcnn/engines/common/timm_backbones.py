@@ -183,7 +183,26 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _timm() -> Any:
+def create_model(name: str, key: str, **arguments: Any) -> Any:
+    """A new model of timm with random weights.
+
+    Args:
+        name: As timm has it.
+        key: The config key that names it, for messages.
+        **arguments: Of ``timm.create_model``.
+
+    Raises:
+        ConfigError: timm is missing, or does not know the model.
+    """
+    timm = _timm(key)
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ConfigError(f"{key} is {name!r}, which timm {timm.__version__} does not know{hint}")
+    return timm.create_model(name, pretrained=False, **arguments)
+
+
+def _timm(key: str = f"MODEL.BACKBONE.NAME {C4_NAME} or {FPN_NAME}") -> Any:
     try:
         import timm
         import timm.layers
@@ -191,7 +210,7 @@ def _timm() -> Any:
         if (error.name or "").partition(".")[0] != "timm":
             raise
         raise ConfigError(
-            f"MODEL.BACKBONE.NAME {C4_NAME} or {FPN_NAME} needs timm, which is not installed: "
+            f"{key} needs timm, which is not installed: "
             "pip install 'simfrcnn[timm]' (in a checkout: pip install -e '.[timm]')"
         ) from error
     return timm
@@ -199,14 +218,7 @@ def _timm() -> Any:
 
 def _create(cfg: Any, **arguments: Any) -> Any:
     """A new model with random weights."""
-    timm, name = _timm(), cfg.MODEL.TIMM.NAME
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ConfigError(
-            f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not know{hint}"
-        )
-    return timm.create_model(name, pretrained=False, **arguments)
+    return create_model(cfg.MODEL.TIMM.NAME, "MODEL.TIMM.NAME", **arguments)
 
 
 def _is_resnet(model: Any) -> bool:

@@ -11,6 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simfrcnn import artifacts, config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.evaluation.evaluator import evaluate
@@ -67,7 +70,14 @@ def image_detections(found: Detections, classes: Sequence[str]) -> artifacts.Ima
         boxes=found.boxes.double().numpy(),
         scores=found.scores.double().numpy(),
         categories=tuple(classes[label - 1] for label in found.labels.tolist()),
+        looks=_looks_of(found),
     )
+
+
+def _looks_of(found: Detections) -> NDArray[np.float64] | None:
+    if found.first_scores is None or found.second_scores is None:
+        return None
+    return np.stack([found.first_scores.double(), found.second_scores.double()], axis=1)
 
 
 def category_ids(classes: Sequence[str], annotated: AnnotatedSet) -> dict[int, str]:

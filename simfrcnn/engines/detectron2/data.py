@@ -74,7 +74,11 @@ def build_test_loader(cfg: Any, dataset_name: str) -> BatchLoader:
     """All images of a data set, shared among the processes, one a batch."""
     (annotated,) = recipe.load_sets(cfg, [dataset_name])
     return BatchLoader(
-        RecordDataset(annotated.records, config.input_settings(cfg)),
+        RecordDataset(
+            annotated.records,
+            config.input_settings(cfg),
+            native=config.needs_native_pixels(cfg),
+        ),
         BatchSampler(InferenceSampler(len(annotated.records)), batch_size=1, drop_last=False),
         n_workers=cfg.DATALOADER.NUM_WORKERS,
         collate=to_dicts,

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import Identity
+from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages
-from simfrcnn.engines.contract import as_contracted, loss_keys
+from simfrcnn.engines.contract import SECOND_LOOK_KEY, as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
 from simfrcnn.engines.detectron2.mixed_precision import keep_boxes_exact
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
 from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.second_look import Found, Picture, SecondLook, identity_of, picture_of
 from simfrcnn.structures import Frame
 
 NAME = "detectron2"
@@ -57,6 +59,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         identity: Identity,
         loss_names: Sequence[str],
         input_size: tuple[int, int],
+        second_look: SecondLook | None = None,
         **parts: Any,
     ) -> None:
         """Take the library's parts, and what a config says beside them.
@@ -65,6 +68,7 @@ class SimFasterRCNN(GeneralizedRCNN):
             identity: For checkpoints.
             loss_names: Of every training step, in order.
             input_size: (height, width) of the images that the network is made for.
+            second_look: What looks again at what is suspected; None for nothing.
             **parts: The library's arguments.
         """
         super().__init__(**parts)
@@ -72,6 +76,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         self._loss_names = tuple(loss_names)
         self._input_size = input_size
         self._has_warned = False
+        self.second_look = second_look
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -95,6 +100,7 @@ class SimFasterRCNN(GeneralizedRCNN):
             "identity": Identity.of(NAME, cfg),
             "loss_names": loss_keys(cfg),
             "input_size": config.input_settings(cfg).size_px,
+            "second_look": build_second_look(cfg),  # last: the other weights are those without it
         }
 
     @property
@@ -127,7 +133,14 @@ class SimFasterRCNN(GeneralizedRCNN):
         _, roi_losses = self.roi_heads(images, features, proposals, targets, is_normal=is_normal)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
-        return as_contracted({**rpn_losses, **roi_losses}, self._loss_names)
+        losses = {**rpn_losses, **roi_losses}
+        if self.second_look is not None:
+            losses[SECOND_LOOK_KEY] = self.second_look.training_loss(
+                [self._picture(entry) for entry in batched_inputs],
+                [entry["sample"].targets for entry in batched_inputs],
+                self.roi_heads.box_predictor.regions,
+            )
+        return as_contracted(losses, self._loss_names)
 
     def inference(
         self,
@@ -140,6 +153,8 @@ class SimFasterRCNN(GeneralizedRCNN):
             if "frame" not in entry:
                 self._check_foreign(entry)
         raw = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+        if self.second_look is not None:
+            raw = self._looked_at_again(batched_inputs, raw)
         if not do_postprocess:
             return raw
         return [
@@ -148,6 +163,39 @@ class SimFasterRCNN(GeneralizedRCNN):
             else GeneralizedRCNN._postprocess([instances], [entry], [instances.image_size])[0]
             for instances, entry in zip(raw, batched_inputs, strict=True)
         ]
+
+    def _looked_at_again(
+        self, batched_inputs: list[dict[str, Any]], raw: list[Instances]
+    ) -> list[Instances]:
+        """Detections with the scores and the order that a second look gives them."""
+        assert self.second_look is not None
+        found = [
+            Found(one.pred_boxes.tensor, one.scores, one.pred_classes + 1)  # the core's 1..K
+            for one in raw
+        ]
+        pictures = [self._picture(entry) for entry in batched_inputs]
+        looked_at = []
+        for before, after in zip(raw, self.second_look.rescored(pictures, found), strict=True):
+            instances = before[after.order]
+            instances.scores = after.scores
+            instances.first_scores = after.first_scores
+            instances.second_scores = after.second_scores
+            looked_at.append(instances)
+        return looked_at
+
+    def _picture(self, entry: dict[str, Any]) -> Picture:
+        """What squares are cut from; of an image that our loader did not make, the input alone."""
+        assert self.second_look is not None
+        source = self.second_look.settings.source
+        if "sample" in entry:
+            return picture_of(entry["sample"], source)
+        if source == "input":
+            return Picture(entry["image"][0].cpu(), identity_of(entry["image"]))
+        raise DataError(
+            f"{entry.get('file_name', 'an image')} comes without 'sample': the second look cuts "
+            "from the stored image (MODEL.SECOND_LOOK.SOURCE native), which only simfrcnn's loader "
+            "keeps; use simfrcnn.load(WEIGHTS), or its build_test_loader"
+        )
 
     def _check_foreign(self, entry: dict[str, Any]) -> None:
         """Refuse an image that was not made for this network; warn once of one that may be."""

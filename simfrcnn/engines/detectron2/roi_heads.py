@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from simfrcnn.config import data_settings, method_settings
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.losses import similarity_loss
-from simfrcnn.sampling.proposals import top_proposals
+from simfrcnn.sampling.proposals import target_scores, top_proposals
 from simfrcnn.sampling.replay import firing_scores
+from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
 
 _BASIC_BLOCKS_OF_RES5 = {18: 2, 34: 3}
@@ -59,6 +60,8 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         """For each image of the batch; set by the ROI heads while a training step runs."""
         self.firing_scores = torch.zeros(0)
         """(N,) how hard the last training step fired on each image."""
+        self.regions: list[Regions] = []
+        """Of each image of the last training step, for the second look."""
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         self.firing_scores = firing_scores(
             class_logits, image_index, n_images=len(proposals), target_labels=self.target_labels
         )
+        self.regions = self._regions(class_logits, deltas, proposals)
         losses["loss_similarity"] = self.similarity.weight * similarity_loss(
             features=vectors,
             labels=core_labels(_joined(proposals, "gt_classes"), self.num_classes),
@@ -97,6 +101,26 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
             settings=self.similarity,
         )
         return losses
+
+    @torch.no_grad()
+    def _regions(
+        self, class_logits: Tensor, deltas: Tensor, proposals: list[Instances]
+    ) -> list[Regions]:
+        """The sampled regions of each image, refined for the likeliest target class."""
+        likeliest = class_logits[:, list(self.target_labels)].argmax(dim=1)
+        classes = torch.tensor(self.target_labels, device=likeliest.device)[likeliest] - 1
+        counts = [len(of_image) for of_image in proposals]
+        suspicion = target_scores(class_logits, self.target_labels).split(counts)
+        refined = self.predict_boxes((class_logits, deltas), proposals)
+        regions = []
+        for boxes, of_class, of_image, own in zip(
+            refined, classes.split(counts), proposals, suspicion, strict=True
+        ):
+            of_classes = boxes.reshape(len(boxes), -1, 4)
+            column = of_class.clamp(max=of_classes.shape[1] - 1)  # one box serves all classes
+            chosen = of_classes[torch.arange(len(boxes), device=boxes.device), column]
+            regions.append(Regions(chosen, core_labels(of_image.gt_classes, self.num_classes), own))
+        return regions
 
     def predict_boxes_for_gt_classes(
         self, predictions: tuple[Tensor, ...], proposals: list[Instances]

@@ -15,6 +15,7 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 from torch import Tensor, nn
 
+from simfrcnn.engines.common.second_look import fill_second_look
 from simfrcnn.engines.common.tensor_files import read_pickled_arrays
 from simfrcnn.engines.common.timm_backbones import TimmBody, read_timm_weights
 from simfrcnn.engines.common.weights import (
@@ -42,6 +43,7 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
     Raises:
         CheckpointError: See :func:`simfrcnn.engines.common.weights.fill_new_model`.
     """
+    fill_second_look(model)
     load_detector = partial(load_weights, model)
     if any(isinstance(part, TimmBody) for part in model.modules()):
         fill_new_model(

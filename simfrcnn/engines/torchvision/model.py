@@ -22,8 +22,9 @@ from simfrcnn.engines.common.checkpoints import (
     read_checkpoint,
 )
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
-from simfrcnn.engines.contract import Deviation, as_contracted, loss_keys
+from simfrcnn.engines.contract import SECOND_LOOK_KEY, Deviation, as_contracted, loss_keys
 from simfrcnn.engines.torchvision import backbone as backbones
 from simfrcnn.engines.torchvision.roi_heads import (
     AlignedPooler,
@@ -34,7 +35,8 @@ from simfrcnn.engines.torchvision.roi_heads import (
 )
 from simfrcnn.engines.torchvision.rpn import Float32RPNHead, FloatAnchors, TopLikelihoodRPN
 from simfrcnn.errors import ConfigError
-from simfrcnn.structures import Detections, Sample
+from simfrcnn.second_look import Found, SecondLook, picture_of
+from simfrcnn.structures import BOTH_SCORES, Detections, Sample
 
 NAME = "torchvision"
 
@@ -99,9 +101,14 @@ class SimFasterRCNN(GeneralizedRCNN):
     """torchvision's generalised R-CNN on samples; in training it returns our losses."""
 
     def __init__(
-        self, *, identity: Identity, loss_names: Sequence[str], **parts: nn.Module
+        self,
+        *,
+        identity: Identity,
+        loss_names: Sequence[str],
+        **parts: nn.Module,
     ) -> None:
         super().__init__(**parts)
+        self.second_look: SecondLook | None = None
         self.identity = identity
         self._loss_names = tuple(loss_names)
 
@@ -129,9 +136,34 @@ class SimFasterRCNN(GeneralizedRCNN):
         """
         images = [sample.image.to(self.device) for sample in samples]
         if not self.training:
-            return super().forward(images)
+            return self._looked_at_again(samples, super().forward(images))
         losses = super().forward(images, [self._target(sample) for sample in samples])
+        if self.second_look is not None:
+            losses[SECOND_LOOK_KEY] = self.second_look.training_loss(
+                [picture_of(sample, self.second_look.settings.source) for sample in samples],
+                [sample.targets for sample in samples if sample.targets is not None],
+                self.roi_heads.regions,
+            )
         return as_contracted(losses, self._loss_names)
+
+    def _looked_at_again(
+        self, samples: Sequence[Sample], found: list[dict[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        """Detections with the scores and the order that a second look gives them."""
+        if self.second_look is None:
+            return found
+        pictures = [picture_of(sample, self.second_look.settings.source) for sample in samples]
+        rescored = self.second_look.rescored(pictures, [Found(**one) for one in found])
+        return [
+            {
+                "boxes": before["boxes"][after.order],
+                "labels": before["labels"][after.order],
+                "scores": after.scores,
+                "first_scores": after.first_scores,
+                "second_scores": after.second_scores,
+            }
+            for before, after in zip(found, rescored, strict=True)
+        ]
 
     def _target(self, sample: Sample) -> dict[str, Any]:
         targets = sample.targets
@@ -180,6 +212,7 @@ def build_model(cfg: Any) -> SimFasterRCNN:
         ),
     )
     adapt_stages(cfg, model.stages, backbones.statistics_freezer(cfg))
+    model.second_look = build_second_look(cfg)  # last: the other weights are those without it
     return model.to(device).train()
 
 
@@ -329,6 +362,7 @@ def _detections(found: dict[str, Tensor], sample: Sample) -> Detections:
         boxes=boxes[is_there],
         scores=found["scores"].cpu()[is_there],
         labels=found["labels"].cpu()[is_there],
+        **{name: found[name].cpu()[is_there] for name in BOTH_SCORES if name in found},
     )
 
 

@@ -17,8 +17,9 @@ from torchvision.ops.poolers import LevelMapper
 
 from simfrcnn.engines.common.region_align import align_regions
 from simfrcnn.losses import similarity_loss
-from simfrcnn.sampling.proposals import top_proposals
+from simfrcnn.sampling.proposals import target_scores, top_proposals
 from simfrcnn.sampling.replay import firing_scores
+from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
 
 
@@ -47,6 +48,8 @@ class SimRoIHeads(RoIHeads):
         self._is_normal: list[bool] = []
         self.firing_scores = torch.zeros(0)
         """(N,) how hard the last training step fired on each image."""
+        self.regions: list[Regions] = []
+        """Of each image of the last training step, for the second look."""
 
     def forward(
         self,
@@ -70,6 +73,7 @@ class SimRoIHeads(RoIHeads):
             regions, _, labels, box_targets = self.select_training_samples(proposals, targets)
             vectors = self.box_head(self.box_roi_pool(features, regions, image_shapes))
             class_logits, box_deltas = self.box_predictor(vectors)
+            self.regions = self._regions(regions, labels, class_logits, box_deltas)
             return [], self._losses(vectors, class_logits, box_deltas, labels, box_targets)
         finally:
             self._is_normal = []
@@ -84,6 +88,24 @@ class SimRoIHeads(RoIHeads):
             else:
                 sampled += super().subsample([of_image])
         return sampled
+
+    @torch.no_grad()
+    def _regions(
+        self,
+        sampled: list[Tensor],
+        labels: list[Tensor],
+        class_logits: Tensor,
+        box_deltas: Tensor,
+    ) -> list[Regions]:
+        """The sampled regions of each image, refined for the likeliest target class."""
+        scores = class_logits[:, list(self.target_labels)]
+        likeliest = torch.tensor(self.target_labels, device=scores.device)[scores.argmax(dim=1)]
+        refined = self.box_coder.decode(box_deltas, sampled)
+        boxes = refined[torch.arange(len(refined), device=refined.device), likeliest]
+        suspicion = target_scores(class_logits, self.target_labels)
+        counts = [len(of_image) for of_image in labels]
+        of_images = zip(boxes.split(counts), labels, suspicion.split(counts), strict=True)
+        return [Regions(*of_image) for of_image in of_images]
 
     def _losses(
         self,

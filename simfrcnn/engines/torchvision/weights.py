@@ -10,6 +10,7 @@ from functools import partial
 
 from torch import nn
 
+from simfrcnn.engines.common.second_look import fill_second_look
 from simfrcnn.engines.common.timm_backbones import TimmBody, read_timm_weights
 from simfrcnn.engines.common.weights import (
     fill_new_model,
@@ -32,6 +33,7 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
     Raises:
         CheckpointError: See :func:`simfrcnn.engines.common.weights.fill_new_model`.
     """
+    fill_second_look(model)
     is_timm = any(isinstance(part, TimmBody) for part in model.modules())
     fill_new_model(
         weights,

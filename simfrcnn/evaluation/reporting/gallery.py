@@ -283,13 +283,25 @@ def _view_data(
         "score": view.score,
         "marked": marked,
         "found": [
-            [*_hung(tuple(box), record, picture), score, str(kind)]
-            for box, score, kind in zip(
-                boxes, view.scores[:MAX_BOXES].tolist(), kinds[:MAX_BOXES], strict=True
+            [*_hung(tuple(box), record, picture), score, str(kind), *looks]
+            for box, score, kind, looks in zip(
+                boxes,
+                view.scores[:MAX_BOXES].tolist(),
+                kinds[:MAX_BOXES],
+                _both_scores(view),
+                strict=True,
             )
         ],
         "left_out": max(0, len(view.scores) - MAX_BOXES),
     }
+
+
+def _both_scores(view: View) -> list[list[float]]:
+    """The detector's score and the second look's of every box drawn; none where one is missing."""
+    n_drawn = min(len(view.scores), MAX_BOXES)
+    if view.looks is None:
+        return [[]] * n_drawn
+    return [[] if np.isnan(pair).any() else pair.tolist() for pair in view.looks[:n_drawn]]
 
 
 def _hung(box: Box, record: ImageRecord, picture: HungPicture | None) -> list[float]:

@@ -211,13 +211,14 @@
       add(found, `${found[5]} found`);
       if (!isLabelled) continue;
       const atRight = found[0] > 0.8 * view.width;
-      const label = make("span", { class: `score found ${found[5]}${found[1] < 0.05 * view.height ? " inside" : ""}${atRight ? " at-right" : ""}` }, digits(found[4]));
+      const label = make("span", { class: `score found ${found[5]}${found[1] < 0.05 * view.height ? " inside" : ""}${atRight ? " at-right" : ""}` }, scoreOf(found));
       label.style.left = `${100 * (atRight ? found[2] : found[0]) / view.width}%`;
       label.style.top = `${100 * found[1] / view.height}%`;
       node.append(label);
     }
     for (const mark of targets(view)) add(mark.box, isFound(mark) ? "truth" : "truth open");
   }
+  const scoreOf = (found) => digits(found[4]) + (found.length > 6 ? ` = ${digits(found[6])} × ${digits(found[7])}` : ""); // first and second look
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
   function facts(view) {
     const more = view.left_out ? `, ${view.left_out} lower detections not drawn` : "";

@@ -1,0 +1,60 @@
+"""How do the detector's score and that of the second look become one, and who gets a second look?
+
+Shapes: D detections of an image by falling score, M of them looked at again (the first M),
+C = 1 + K classes, background first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the detector found in one image, by falling score.
+
+    ``boxes`` (D, 4) in input pixels, ``scores`` (D,) in [0, 1], ``labels`` (D,) in 1..K.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """The same detections after the second look, by falling score.
+
+    ``order`` (D,) is where each stood before. ``second_scores`` is NaN where nobody looked.
+    """
+
+    order: Tensor
+    scores: Tensor
+    first_scores: Tensor
+    second_scores: Tensor
+
+
+def combined(first_scores: Tensor, labels: Tensor, probabilities: Tensor) -> Rescored:
+    """The product of both scores for the M detections that were looked at, a bound for the others.
+
+    With p the first score of a detection and q the second look's probability of its class: p q
+    where it looked, and p min(q) elsewhere, the minimum being over the M of this image. Since those
+    have the highest p, no other can come before one of them; among the others the order stays.
+
+    Args:
+        first_scores: (D,) by falling score.
+        labels: (D,) in 1..K.
+        probabilities: (M, C) of the first M detections.
+    """
+    n_looked = len(probabilities)
+    second = torch.full_like(first_scores, math.nan)
+    looked = probabilities.gather(1, labels[:n_looked, None])[:, 0].to(first_scores)
+    second[:n_looked] = looked
+    lowest = looked.min() if n_looked else first_scores.new_ones(())
+    scores = first_scores * torch.where(second.isnan(), lowest, second)
+    order = torch.argsort(scores, descending=True, stable=True)
+    return Rescored(order, scores[order], first_scores[order], second[order])

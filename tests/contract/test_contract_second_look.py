@@ -1,0 +1,188 @@
+"""The second look on every engine: it learns beside the detector, and rescores what that finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from simfrcnn import artifacts
+from simfrcnn.config import load_config, needs_native_pixels
+from simfrcnn.data.coco import read_coco
+from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
+from simfrcnn.engines.common.validation import save_detections
+from simfrcnn.engines.contract import loss_keys
+from simfrcnn.errors import CheckpointError, ConfigError, DataError
+from simfrcnn.structures import Frame, Native
+from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
+
+ON = ("MODEL.SECOND_LOOK.ENABLED", True)
+KEY = "loss_second_look"
+PREFIX = "second_look."
+
+
+def with_native(samples):
+    """The same images as stored at twice the input's size, with pixels of .5 mm."""
+    return [
+        dataclasses.replace(
+            sample,
+            record=dataclasses.replace(sample.record, pixel_spacing_mm=(0.5, 0.5)),
+            native=Native(
+                sample.image[0].to(torch.uint8).repeat_interleave(2, 0).repeat_interleave(2, 1),
+                Frame(0.5, 0.0, 0.5, 0.0, 2 * sample.image.shape[1], 2 * sample.image.shape[2]),
+            ),
+        )
+        for sample in samples
+    ]
+
+
+def losses_of(engine, model, samples):
+    torch.manual_seed(1)
+    return engine.training_losses(model, samples)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_it_adds_one_loss_that_reaches_itself_alone_and_leaves_the_others(engine, heads, batch):
+    off, on = smoke_config(engine, heads), smoke_config(engine, heads, *ON)
+    model = seeded_model(engine, on)
+    losses = losses_of(engine, model, with_native(BATCHES[batch]))
+    assert tuple(losses) == loss_keys(on) == (*LOSS_KEYS, KEY)
+    assert loss_keys(off) == LOSS_KEYS
+    without = losses_of(engine, seeded_model(engine, off), BATCHES[batch])
+    for key in LOSS_KEYS:  # to the last bit: the detector is the same
+        assert torch.equal(losses[key], without[key]), key
+    assert 0.2 < float(losses[KEY].detach()) < 1
+    losses[KEY].backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == name.startswith(PREFIX), name
+        assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all()), name
+
+
+def test_it_is_given_what_the_box_head_makes_of_its_regions(engine, heads, monkeypatch):
+    model = seeded_model(engine, smoke_config(engine, heads, *ON))
+    given, samples = [], with_native(BATCHES["pairs"])
+    original = model.second_look.training_loss
+
+    def spied(pictures, targets, regions):
+        given.extend(regions)
+        return original(pictures, targets, regions)
+
+    monkeypatch.setattr(model.second_look, "training_loss", spied)
+    losses_of(engine, model, samples)
+    highest = [float(regions.suspicion.max()) for regions in given]
+    assert highest == pytest.approx(model.firing_scores.tolist(), rel=1e-5)
+    for regions, sample in zip(given, samples, strict=True):
+        assert len(regions.boxes) == len(regions.labels) == len(regions.suspicion) > 0
+        assert not regions.boxes.requires_grad
+        foreground = regions.boxes[regions.labels > 0]
+        if sample.targets.is_normal:
+            assert not len(foreground)
+        else:  # a new network refines boxes little
+            (truth,) = sample.targets.boxes
+            centres = (foreground[:, :2] + foreground[:, 2:]) / 2
+            assert len(foreground)
+            assert bool(((centres > truth[:2]) & (centres < truth[2:])).all())
+
+
+def test_the_best_detections_are_rescored_and_both_scores_kept(engine, heads, tmp_path):
+    cfg = smoke_config(engine, heads, *ON, "MODEL.SECOND_LOOK.DETECTIONS_PER_IMAGE", 3)
+    model = seeded_model(engine, cfg)
+    torch.nn.init.normal_(model.second_look.judge.classifier.weight)
+    samples = with_native(positives(2) + normals(1))
+    found = engine.detect(model, samples)
+    plain = engine.detect(seeded_model(engine, smoke_config(engine, heads)), samples)
+    for one, before in zip(found, plain, strict=True):
+        assert len(one.scores) == len(before.scores) > 4
+        assert before.first_scores is None
+        first = one.first_scores.sort(descending=True)
+        torch.testing.assert_close(first.values, before.scores)
+        torch.testing.assert_close(one.boxes[first.indices][:3], before.boxes[:3])
+        looked = ~one.second_scores.isnan()
+        assert looked.tolist() == [True] * 3 + [False] * (len(one.scores) - 3)
+        second = one.second_scores.nan_to_num(float(one.second_scores[:3].min()))
+        torch.testing.assert_close(one.scores, one.first_scores * second)
+        assert bool((one.scores.diff() <= 0).all())
+        assert len(set(one.second_scores[:3].tolist())) == 3
+    (alone,) = engine.detect(model, samples[:1])
+    torch.testing.assert_close(alone.scores, found[0].scores, rtol=1e-4, atol=1e-5)
+
+    tiny_config(engine, heads, tmp_path)  # writes the annotation file
+    annotated = read_coco(tmp_path / "data" / "tiny.json")
+    save_detections(tmp_path / "found.json", found, cfg, annotated, {})
+    again = artifacts.read_detections(tmp_path / "found.json").images[found[0].image_id]
+    torch.testing.assert_close(torch.tensor(again.looks[:, 0]), found[0].first_scores.double())
+    seconds = found[0].second_scores.double()
+    torch.testing.assert_close(torch.tensor(again.looks[:, 1]), seconds, equal_nan=True)
+
+
+def test_the_input_is_cut_from_where_there_are_no_stored_pixels(engine):
+    source = ("MODEL.SECOND_LOOK.SOURCE", "input")
+    cfg = smoke_config(engine, "fpn", *ON, *source)
+    assert not needs_native_pixels(cfg)
+    model = seeded_model(engine, cfg)
+    (found,) = engine.detect(model, positives(1))
+    assert not bool(found.second_scores[0].isnan())
+    native = smoke_config(engine, "fpn", *ON)
+    assert needs_native_pixels(native)
+    with pytest.raises(DataError, match=r"image1\.png was loaded without its stored pixels"):
+        engine.detect(seeded_model(engine, native), positives(1))
+
+
+def test_checkpoints_cross_the_switch_and_say_so(engine, tmp_path, caplog):
+    off, on = smoke_config(engine, "fpn"), smoke_config(engine, "fpn", *ON)
+    plain, looking = seeded_model(engine, off, 1), seeded_model(engine, on, 2)
+    for name, model, cfg in (("off", plain, off), ("on", looking, on)):
+        save_checkpoint(tmp_path / name, model, Identity.of(engine.NAME, cfg))
+    target = seeded_model(engine, on, 3)
+    fresh = {k: v.clone() for k, v in target.state_dict().items() if k.startswith(PREFIX)}
+    with caplog.at_level(logging.WARNING, "simfrcnn"):
+        engine.load_weights(target, tmp_path / "off")
+    assert "has no second look" in caplog.text
+    state = target.state_dict()
+    assert fresh
+    assert all(torch.equal(state[name], value) for name, value in fresh.items())
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    with caplog.at_level(logging.WARNING, "simfrcnn"):
+        engine.load_weights(plain, tmp_path / "on")
+    assert "has a second look, which is left out" in caplog.text
+    state = looking.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    larger = seeded_model(engine, smoke_config(engine, "fpn", *ON))
+    larger.second_look.judge.classifier = torch.nn.Linear(128, 5)
+    with pytest.raises(
+        CheckpointError, match=r"second_look\.judge\.classifier\.weight: \(2, 128\)"
+    ):
+        engine.load_weights(larger, tmp_path / "on")
+
+
+def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
+    def trained(folder, steps, resume=False):
+        cfg = tiny_config(engine, "fpn", tmp_path / folder, *ON, "SOLVER.MAX_ITER", steps)
+        return read_checkpoint(engine.train(cfg, resume=resume))["model"]
+
+    whole, half = trained("one", 2), trained("two", 1)
+    resumed = trained("two", 2, resume=True)
+    looking = [name for name in whole if name.startswith(PREFIX)]
+    assert any(not torch.equal(half[name], whole[name]) for name in looking)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    other = tiny_config(engine, "fpn", tmp_path / "two", "SOLVER.MAX_ITER", 3)
+    with pytest.raises(CheckpointError, match=r"MODEL\.SECOND_LOOK changed"):
+        engine.train(other, resume=True)
+    assert (tmp_path / "two" / "run" / LAST).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("DATASETS.BATCHES", "positives"), "BATCHES is positives: the second look learns"),
+        (("MODEL.SECOND_LOOK.BACKBONE_WEIGHTS", "w.pth"), "BACKBONE is '', whose network"),
+        (("MODEL.SECOND_LOOK.SOURCE", "film"), "SOURCE is 'film'; legal is native | input"),
+        (("MODEL.SECOND_LOOK.CONTEXT", 0.5), "CONTEXT is 0.5; legal is at least 1"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(engine, words, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(engine.default_cfg(), None, [str(w) for w in ("SEED", 0, *ON, *words)])
