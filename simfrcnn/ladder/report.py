@@ -29,6 +29,7 @@ from simfrcnn.evaluation.reporting.documents import (
     Table,
     markdown_page,
 )
+from simfrcnn.evaluation.reporting.figures import by_file_name
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.evaluation.trainings import verdict_on, wider
 from simfrcnn.files import as_json, as_utf8, write_files
@@ -60,15 +61,16 @@ def write_ladder(folder: Path, result: LadderResult) -> Path:
     """
     document = to_json(result, folder)
     sections = list(_sections(result, ladder_tables(document)))
+    pictures = {
+        "roc": draw_ladder_rocs(result),
+        "froc": draw_ladder_frocs(result),
+        "differences": draw_ladder_differences(result),
+    }
     title = f"Ladder {result.ladder.path.stem}"
     write_files(
         folder,
         {
-            "roc.png": draw_ladder_rocs(result, "png"),
-            "roc.svg": draw_ladder_rocs(result, "svg"),
-            "froc.png": draw_ladder_frocs(result, "png"),
-            "froc.svg": draw_ladder_frocs(result, "svg"),
-            "differences.png": draw_ladder_differences(result),
+            **by_file_name(pictures),
             PAGE: as_utf8(markdown_page(title, sections)),
             DATA: as_utf8(as_json(document)),
             SCORES: case_scores(result),

@@ -26,6 +26,7 @@ from simfrcnn.evaluation.reporting.documents import (
     Table,
     markdown_page,
 )
+from simfrcnn.evaluation.reporting.figures import by_file_name
 from simfrcnn.evaluation.reporting.overlays import (
     Model,
     draw_differences,
@@ -316,14 +317,13 @@ def _pictures(report: ComparisonReport) -> dict[str, bytes]:
     frocs = [Model(name, (model.froc,)) for name, model in compared.models.items()]
     rows = [(_name(pair), pair.comparison) for pair in compared.pairs]
     shown = tuple(dict.fromkeys((compared.primary, *_ALWAYS_DRAWN)))
-    pictures = {}
-    for image_format in ("svg", "png"):
-        roc = draw_roc_overlay(rocs, "ROC by case; AUC with 95% interval", image_format)
-        froc = draw_froc_overlay(frocs, "FROC, centre in box, all images", image_format)
-        pictures[f"roc.{image_format}"] = roc
-        pictures[f"froc.{image_format}"] = froc
-        pictures[f"differences.{image_format}"] = draw_differences(rows, shown, image_format)
-    return pictures
+    return by_file_name(
+        {
+            "roc": draw_roc_overlay(rocs, "ROC by case; AUC with 95% interval"),
+            "froc": draw_froc_overlay(frocs, "FROC, centre in box, all images"),
+            "differences": draw_differences(rows, shown),
+        }
+    )
 
 
 def _drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:

@@ -22,7 +22,8 @@ from simfrcnn.evaluation.reporting.charts import (
 )
 from simfrcnn.evaluation.results import Curve, Report
 
-ImageFormat = Literal["png", "svg"]
+Drawn = Mapping[Literal["png", "svg"], bytes]
+"""One picture as files of both formats."""
 
 PICTURES: Mapping[str, Callable[[Report], tuple[Chart, ...]]] = {
     "roc": roc_charts,
@@ -36,6 +37,7 @@ _WIDTHS = (2.6, 2.1, 1.7, 1.3)
 """Falling, so that curves that coincide are all seen."""
 _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^"}
 _PANEL_INCHES = 3.9
+_DPI = 130
 
 
 def pictures_of(report: Report) -> dict[str, tuple[Chart, ...]]:
@@ -44,7 +46,7 @@ def pictures_of(report: Report) -> dict[str, tuple[Chart, ...]]:
     return {name: charts for name, charts in pictures.items() if charts}
 
 
-def draw_charts(charts: Sequence[Chart], image_format: ImageFormat) -> bytes:
+def draw_charts(charts: Sequence[Chart]) -> Drawn:
     """Charts side by side, each with its legend below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
@@ -58,7 +60,7 @@ def draw_charts(charts: Sequence[Chart], image_format: ImageFormat) -> bytes:
     panels = drawing.subplots(1, len(charts), squeeze=False)[0]
     for panel, chart in zip(panels, charts, strict=True):
         _draw_chart(panel, chart)
-    return rendered(drawing, image_format)
+    return rendered(drawing)
 
 
 def _draw_chart(axes: Any, chart: Chart) -> None:
@@ -118,12 +120,25 @@ def canvas(width: float, height: float) -> tuple[Any, Any]:
     return drawing, drawing.add_subplot()
 
 
-def rendered(drawing: Any, image_format: ImageFormat) -> bytes:
-    """The picture without a time stamp, so that the same report gives the same file."""
+def rendered(drawing: Any) -> Drawn:
+    """The picture without a time stamp, so that the same report gives the same files.
+
+    The layout is found once, for it takes longer than drawing.
+    """
     from matplotlib import rc_context
 
-    stream = io.BytesIO()
-    metadata = {"Date": None} if image_format == "svg" else {}
+    drawing.set_dpi(_DPI)
+    drawing.get_layout_engine().execute(drawing)
+    drawing.set_layout_engine("none")
+    png, svg = io.BytesIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": "simfrcnn"}):
-        drawing.savefig(stream, format=image_format, dpi=130, metadata=metadata)
-    return stream.getvalue()
+        drawing.savefig(png, format="png", dpi=_DPI)
+        drawing.savefig(svg, format="svg", metadata={"Date": None})
+    return {"png": png.getvalue(), "svg": svg.getvalue()}
+
+
+def by_file_name(pictures: Mapping[str, Drawn]) -> dict[str, bytes]:
+    """Pictures by name -> files by name."""
+    return {
+        f"{name}.{kind}": file for name, drawn in pictures.items() for kind, file in drawn.items()
+    }

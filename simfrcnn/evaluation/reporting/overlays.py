@@ -14,7 +14,7 @@ from typing import Any
 from simfrcnn.evaluation.comparison import Comparison, Difference
 from simfrcnn.evaluation.metrics import METRICS
 from simfrcnn.evaluation.reporting.charts import FPPI_RANGE
-from simfrcnn.evaluation.reporting.figures import GREY, ImageFormat, canvas, froc_steps, rendered
+from simfrcnn.evaluation.reporting.figures import GREY, Drawn, canvas, froc_steps, rendered
 from simfrcnn.evaluation.results import Curve
 
 # Paul Tol's "muted" and "bright" colours, alternating with line styles when they run out.
@@ -33,7 +33,7 @@ class Model:
     curves: tuple[Curve, ...]
 
 
-def draw_roc_overlay(models: Sequence[Model], title: str, image_format: ImageFormat) -> bytes:
+def draw_roc_overlay(models: Sequence[Model], title: str) -> Drawn:
     """ROC by case: one colour per model."""
     drawing, axes = canvas(8.8, 5.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
@@ -43,10 +43,10 @@ def draw_roc_overlay(models: Sequence[Model], title: str, image_format: ImageFor
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="sensitivity")
     axes.set_aspect("equal")
     axes.set_title(title, fontsize=9)
-    return _finished(drawing, axes, image_format)
+    return _finished(drawing, axes)
 
 
-def draw_froc_overlay(models: Sequence[Model], title: str, image_format: ImageFormat) -> bytes:
+def draw_froc_overlay(models: Sequence[Model], title: str) -> Drawn:
     """FROC per finding: one colour per model."""
     drawing, axes = canvas(8.2, 5.0)
     for model, style in _styled(models):
@@ -59,14 +59,13 @@ def draw_froc_overlay(models: Sequence[Model], title: str, image_format: ImageFo
     axes.set(xlim=FPPI_RANGE, ylim=(0, 1.02))
     axes.set(xlabel="false positives per image", ylabel="sensitivity per finding")
     axes.set_title(title, fontsize=9)
-    return _finished(drawing, axes, image_format)
+    return _finished(drawing, axes)
 
 
 def draw_differences(
     pairs: Sequence[tuple[str, Comparison | None]],
     metrics: Sequence[str],
-    image_format: ImageFormat,
-) -> bytes:
+) -> Drawn:
     """Paired differences; the thick interval is over patients, small marks are trainings.
 
     Of several trainings a thin interval is over trainings and patients.
@@ -74,7 +73,6 @@ def draw_differences(
     Args:
         pairs: What each row is called, and its differences; None where they are missing.
         metrics: A panel for each, by its key.
-        image_format: PNG or SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
@@ -95,7 +93,7 @@ def draw_differences(
     marks = " over patients (thick), over trainings and patients (thin); marks: seeds"
     marks = marks if has_seeds else ""
     drawing.supxlabel(f"difference on the same cases, 95% interval{marks}", fontsize=8)
-    return rendered(drawing, image_format)
+    return rendered(drawing)
 
 
 def _n_trainings(comparison: Comparison | None) -> int:
@@ -131,7 +129,7 @@ def _draw(axes: Any, lines: Sequence[Any], label: str, **style: Any) -> None:
         axes.plot(x, y, linewidth=0.8 if len(lines) > 1 else 1.3, alpha=0.8, **style)
 
 
-def _finished(drawing: Any, axes: Any, image_format: ImageFormat) -> bytes:
+def _finished(drawing: Any, axes: Any) -> Drawn:
     axes.grid(color="#dddddd", linewidth=0.5)
     drawing.legend(loc="outside right upper", fontsize=7, frameon=False)
-    return rendered(drawing, image_format)
+    return rendered(drawing)

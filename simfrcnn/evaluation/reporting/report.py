@@ -22,7 +22,12 @@ from simfrcnn.evaluation.reporting.documents import (
     Table,
     markdown_page,
 )
-from simfrcnn.evaluation.reporting.figures import PICTURES, draw_charts, pictures_of
+from simfrcnn.evaluation.reporting.figures import (
+    PICTURES,
+    by_file_name,
+    draw_charts,
+    pictures_of,
+)
 from simfrcnn.evaluation.reporting.gallery import (
     EXAMS_PER_GROUP,
     GROUPS,
@@ -109,11 +114,7 @@ def write_report(
     pictures = _pictures_of(gallery, load_pictures)
     sections = list(_sections(report, gallery, has_pictures=load_pictures is not None))
     charts = pictures_of(report)
-    drawn = {
-        f"{name}.{kind}": draw_charts(some, kind)
-        for name, some in charts.items()
-        for kind in ("svg", "png")
-    }
+    drawn = by_file_name({name: draw_charts(some) for name, some in charts.items()})
     page = html_page(
         title,
         sections,

@@ -33,7 +33,7 @@ NAMES = {"faster": (0, 1, 2), "sim": (0, 1, 2), "weak": (1,), "later": ()}
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("draw_ladder_rocs", "draw_ladder_frocs", "draw_ladder_differences"):
-        monkeypatch.setattr(report, name, lambda *_: b"picture")
+        monkeypatch.setattr(report, name, lambda *_: {"png": b"picture"})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def written(result, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ladder")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_ladder_rocs", "draw_ladder_frocs", "draw_ladder_differences"):
-            patch.setattr(report, name, lambda *_: b"picture")
+            patch.setattr(report, name, lambda *_: {"png": b"picture"})
         report.write_ladder(folder, result)
     return folder
 

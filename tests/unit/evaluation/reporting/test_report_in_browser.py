@@ -38,7 +38,10 @@ def browser() -> Iterator[Any]:
 def _no_files_for_papers() -> Iterator[None]:
     """Drawing them takes longer than all else here; other tests look at them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simfrcnn.evaluation.reporting.report.draw_charts", lambda charts, kind: b"")
+        patch.setattr(
+            "simfrcnn.evaluation.reporting.report.draw_charts",
+            lambda charts: {"png": b"", "svg": b""},
+        )
         yield
 
 
