@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +23,6 @@ from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.png import PREPARED_KEYWORD, START_BYTES, text_of
 from simfrcnn.images.raster import raster_greys
 from simfrcnn.records import ImageRecord, Instance, Prepared, Supervision
-
-_N_SHOWN = 20
 
 
 class Greys(Protocol):
@@ -164,41 +161,6 @@ def _record_of_mammogram(path: Path, image_id: int, mammogram: Mammogram) -> Ima
             not_screening=mammogram.not_screening,
         ),
     )
-
-
-def records_of_files(
-    paths: Sequence[Path], *, skip_unreadable: bool = False, options: DicomOptions = STRICT
-) -> tuple[list[ImageRecord], list[tuple[Path, str]]]:
-    """Records of many files, numbered from 1 in the given order, and what was skipped and why.
-
-    All files are looked at before any is refused, so that one run names all that are wrong.
-
-    Args:
-        paths: Files, for instance from :func:`find_images`.
-        skip_unreadable: Leave out what cannot be read instead of refusing the whole list.
-        options: What is accepted beyond For Presentation mammograms.
-
-    Returns:
-        The records, and (path, message) of each file skipped; the message begins with the path.
-
-    Raises:
-        DataError: Files cannot be read (without ``skip_unreadable``), or none can.
-    """
-    records: list[ImageRecord] = []
-    skipped: list[tuple[Path, str]] = []
-    for path in paths:
-        try:
-            records.append(record_of_file(path, len(records) + 1, options))
-        except DataError as error:
-            skipped.append((Path(path), str(error)))
-    if skipped and not (skip_unreadable and records):
-        shown = "".join(f"\n  {message}" for _, message in skipped[:_N_SHOWN])
-        more = f"\n  and {len(skipped) - _N_SHOWN} more" if len(skipped) > _N_SHOWN else ""
-        remedy = "; leave them out, or ask to skip them (--skip-unreadable)" if records else ""
-        raise DataError(
-            f"{len(skipped)} of {len(paths)} files cannot be read{remedy}:{shown}{more}"
-        )
-    return records, skipped
 
 
 def _unlabelled(

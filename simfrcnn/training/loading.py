@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError
 from simfrcnn.images.preprocess import flip, native_of, pad, to_input
 from simfrcnn.images.reading import Greys, load_greys
@@ -32,7 +31,6 @@ def load_sample(
     training: bool,
     rng: np.random.Generator | None = None,
     augmentation: AugmentationSettings | None = None,
-    options: DicomOptions = STRICT,
     native: bool = False,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
@@ -49,7 +47,6 @@ def load_sample(
         training: Whether to make targets and to flip.
         rng: Draws the flips; needed with ``augmentation``. Seed one per sample.
         augmentation: Probabilities of the flips; None for none.
-        options: What DICOM files are accepted beyond For Presentation mammograms.
         native: Keep the stored pixels too, for the second look.
 
     Raises:
@@ -58,7 +55,7 @@ def load_sample(
             its source.
     """
     keep = [finding.box for finding in record.findings] if training else []
-    greys = load_greys(record, options)
+    greys = load_greys(record)
     image, frame = as_input(record, greys, input_settings, keep)
     if training and augmentation is not None:
         if rng is None:
@@ -130,14 +127,12 @@ class RecordDataset(Dataset[Sample]):
         self,
         records: Sequence[ImageRecord],
         input_settings: InputSettings,
-        options: DicomOptions = STRICT,
         *,
         native: bool = False,
     ) -> None:
         self.records = tuple(records)
         self.native = native
         self.input_settings = input_settings
-        self.options = options
 
     def __len__(self) -> int:
         return len(self.records)
@@ -148,7 +143,6 @@ class RecordDataset(Dataset[Sample]):
             input_settings=self.input_settings,
             classes=(),
             training=False,
-            options=self.options,
             native=self.native,
         )
 

@@ -85,7 +85,7 @@ def run_job(
             "pseudo-label"
         )
     config_file = find_config(config_file, what="job file")
-    weak = _prepare(engine, config_file, overrides, datasets, force)
+    weak = _prepare(engine, config_file, overrides, datasets, force, command)
     job = StepRunner(
         weak.folder,
         STEPS,
@@ -119,13 +119,14 @@ class _Weak:
     second: Any
     settings: PseudoSettings
     force: bool
+    command: Sequence[str]
 
     def training(self, name: str, cfg: Any) -> Step:
         """A stage: its checkpoints are what later steps rely on."""
         folder = Path(cfg.OUTPUT_DIR)
 
         def work(may_resume: bool) -> list[Path]:
-            last = self.engine.train(cfg, resume=may_resume)
+            last = self.engine.train(cfg, resume=may_resume, command=self.command)
             return sorted({last, weights_of(folder)})
 
         weights = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
@@ -244,6 +245,7 @@ def _prepare(
     overrides: Sequence[str],
     datasets: Sequence[str],
     force: bool,
+    command: Sequence[str],
 ) -> _Weak:
     """Resolve and check everything that can be checked before the first step."""
     job = read_stages(config_file, overrides)
@@ -273,7 +275,7 @@ def _prepare(
     settings = replace(
         pseudo_settings(first), include_unknown=second.DATASETS.UNBOXED_VIEWS == "normal"
     )
-    return _Weak(engine, job.folder, first, second, settings, force)
+    return _Weak(engine, job.folder, first, second, settings, force, tuple(command))
 
 
 def require_two_stages(first: Any, second: Any, config_file: Path) -> None:

@@ -61,7 +61,9 @@ def test_the_folder_of_a_job_holds_every_step_and_its_time(job):
     assert min(seconds) > 0
     assert manifest["wall_seconds"] == pytest.approx(sum(seconds), abs=0.2)
     for stage in ("stage1", "stage2"):
-        assert load(folder / stage / "manifest.json")["finished"] is True
+        of_stage = load(folder / stage / "manifest.json")
+        assert of_stage["finished"] is True
+        assert of_stage["command"] == manifest["command"] != []
     assert not (folder / "stage1" / "inference" / "phantom_tiny" / "test").exists()
     report = load((folder / FOUND).with_name("report.json"))
     assert 0 <= report["figures"]["case/auc"]["value"] <= 1

@@ -14,7 +14,6 @@ from torch.utils.data import BatchSampler
 from tqdm import tqdm
 
 from simfrcnn import config
-from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Detections, Sample
 from simfrcnn.training.loading import RecordDataset
@@ -31,7 +30,6 @@ def detect_records(
     *,
     title: str | None,
     images_per_batch: int = 1,
-    options: DicomOptions = STRICT,
 ) -> list[Detections]:
     """Run ``detect`` over all records, in order, with progress and an estimate of what is left.
 
@@ -42,7 +40,6 @@ def detect_records(
         records: The images.
         title: What the progress bar says; None draws none.
         images_per_batch: The result does not depend on it.
-        options: What DICOM files are accepted beyond For Presentation mammograms.
 
     Returns:
         One :class:`~simfrcnn.structures.Detections` per record, in order.
@@ -51,20 +48,19 @@ def detect_records(
     with tqdm(
         total=len(records), desc=title, unit="image", mininterval=1.0, disable=title is None
     ) as progress:
-        for samples in _batches(cfg, records, images_per_batch, options):
+        for samples in _batches(cfg, records, images_per_batch):
             found += detect(model, samples)
             progress.update(len(samples))
     return found
 
 
 def _batches(
-    cfg: Any, records: Sequence[ImageRecord], images_per_batch: int, options: DicomOptions
+    cfg: Any, records: Sequence[ImageRecord], images_per_batch: int
 ) -> Iterable[list[Sample]]:
     return BatchLoader(
         RecordDataset(
             records,
             config.input_settings(cfg),
-            options,
             native=config.needs_native_pixels(cfg),
         ),
         BatchSampler(range(len(records)), images_per_batch, drop_last=False),

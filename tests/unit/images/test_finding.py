@@ -20,7 +20,7 @@ from simfrcnn.files import as_json, write_json
 from simfrcnn.images.finding import find_images, is_dicom, search_images
 from simfrcnn.images.names import Finder
 from simfrcnn.images.png import OVERLAY_KEYWORD, PREPARED_KEYWORD
-from simfrcnn.images.reading import record_and_greys, records_of_files
+from simfrcnn.images.reading import record_and_greys
 from support.data_examples import write_dicom
 
 GREY = np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8)
@@ -199,7 +199,7 @@ def test_names_that_are_no_utf_8_are_read_written_and_found_again(tmp_path: Path
     assert read.patient_id == record.patient_id
     (tmp_path / NOT_UTF_8).write_bytes(PNG[:-20])
     with pytest.raises(DataError) as raised:
-        records_of_files([path])
+        record_and_greys(path, 1)
     assert NOT_UTF_8 in str(raised.value)
 
 

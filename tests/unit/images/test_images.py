@@ -18,7 +18,6 @@ from simfrcnn.images.reading import (
     read_greys,
     read_image,
     record_of_file,
-    records_of_files,
 )
 from simfrcnn.records import Laterality, Supervision, ViewPosition
 from support.data_examples import SECRET_NAME, make_record, write_dicom
@@ -271,21 +270,5 @@ def test_films_of_one_name_in_two_folders_are_two_exams(tmp_path: Path) -> None:
     for folder, picture in (("a", GREY), ("b", 255 - GREY)):
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "lcc.png"), picture)
-    records, _ = records_of_files(find_images(tmp_path))
+    records = [record_of_file(path, n) for n, path in enumerate(find_images(tmp_path), 1)]
     assert len({record.exam_id for record in records}) == 2
-
-
-def test_unreadable_files_are_raised_or_collected(tmp_path: Path) -> None:
-    good = write_dicom(tmp_path / "good.dcm", GREY)
-    bad = write_dicom(tmp_path / "bad.dcm", GREY, NumberOfFrames=9)
-    cut = write_dicom(tmp_path / "cut.dcm", GREY, PixelData=GREY.tobytes()[:9])
-    with pytest.raises(DataError, match=r"2 of 3 files.*--skip-unreadable") as caught:
-        records_of_files([bad, good, cut])
-    assert str(bad) in str(caught.value)
-    assert str(cut) in str(caught.value)
-    records, skipped = records_of_files([bad, good], skip_unreadable=True)
-    assert [(record.image_id, record.path) for record in records] == [(1, good)]
-    assert [path for path, _ in skipped] == [bad]
-    assert "multi-frame" in skipped[0][1]
-    with pytest.raises(DataError, match=r"(?s)1 of 1 files cannot be read:.*multi-frame"):
-        records_of_files([bad], skip_unreadable=True)

@@ -6,7 +6,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.sampling.pairs import ItemNumbers, PairStream, ShuffledStream, TwinStream
 
 
-def test_every_pass_holds_every_item_once_and_is_shuffled_anew():
+def test_every_pass_holds_every_item_once_and_is_shuffled_again():
     stream = ShuffledStream(50, seed=3, name="x")
     passes = [[stream[50 * epoch + place] for place in range(50)] for epoch in range(3)]
     assert all(sorted(one) == list(range(50)) for one in passes)

@@ -94,7 +94,7 @@ def test_changed_inputs_are_refused_by_name(make, done, tmp_path):
     assert (tmp_path / "first" / "result.txt").read_text() == "1"
 
 
-def test_overwriting_makes_the_step_and_all_later_ones_anew(make, done, tmp_path):
+def test_overwriting_makes_the_step_and_all_later_ones_again(make, done, tmp_path):
     make()
     (tmp_path / "first" / "old.txt").write_text("x")
     assert make(first=2, overwrite=True) == ["made", "made"]
