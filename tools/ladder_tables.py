@@ -16,7 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, metavar="LADDER.JSON")
     path = parser.parse_args().file
-    tables = ladder_tables(completed(json.loads(path.read_text(encoding="utf-8"))))
+    try:
+        tables = ladder_tables(completed(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        parser.error(f"{path} is no ladder.json of simfrcnn: {type(error).__name__}: {error}")
     sections = [Section(what, [table]) for what, table in tables.items()]
     print(markdown_page(path.stem, sections), end="")
 

@@ -195,7 +195,7 @@ def _seed_table(result: LadderResult) -> Table:
         rows.append(
             (
                 _name(pair),
-                cell(difference.figure, signed=True),
+                number(difference.figure.value, signed=True),
                 number(difference.lowest, signed=True),
                 number(difference.highest, signed=True),
                 "; ".join(
@@ -305,8 +305,9 @@ def _verdict_rules(ladder: Ladder) -> list[str]:
         return [f"{verdicts}; no EQUIVALENCE_MARGIN is stated, so nothing is called equivalent."]
     margin = f"{ladder.equivalence_margin:g}"
     return [
-        f"{verdicts}; equivalent where it lies within -{margin} to +{margin} (EQUIVALENCE_MARGIN), "
-        f"two one-sided tests at 2.5% each, of the {METRICS[PRIMARY].name} alone."
+        f"{verdicts}; before that, equivalent where it lies within -{margin} to +{margin} "
+        f"(EQUIVALENCE_MARGIN), two one-sided tests at 2.5% each, of the {METRICS[PRIMARY].name} "
+        "alone."
     ]
 
 

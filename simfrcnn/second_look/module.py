@@ -121,6 +121,8 @@ class SecondLook(nn.Module):
     @torch.no_grad()
     def probabilities(self, squares: Tensor) -> Tensor:
         """Squares (n, S, S) in grey levels -> probabilities (n, C)."""
+        if not len(squares):  # nothing was found; a network of timm takes no empty batch
+            return squares.new_zeros(0, self.judge.classifier.out_features)
         flips = [turned(squares, torch.full((len(squares),), flip)) for flip in _FLIPS]
         _, logits = self._judged(torch.cat(flips))
         mean: Tensor = logits.reshape(len(_FLIPS), len(squares), -1).mean(dim=0)

@@ -186,3 +186,11 @@ def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
 def test_what_it_cannot_do_is_refused(engine, words, message):
     with pytest.raises(ConfigError, match=message):
         load_config(engine.default_cfg(), None, [str(w) for w in ("SEED", 0, *ON, *words)])
+
+
+def test_images_in_which_nothing_is_found(engine):
+    words = ("MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.SOURCE", "input")
+    cfg = smoke_config(engine, "fpn", *words, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9999")
+    found = engine.detect(seeded_model(engine, cfg), positives(1) + normals(1))
+    assert [len(of_image.scores) for of_image in found] == [0, 0]
+    assert [len(of_image.second_scores) for of_image in found] == [0, 0]

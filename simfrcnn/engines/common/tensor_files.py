@@ -38,6 +38,7 @@ def read_torch_file(path: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error) or "it ends too early"
+        reason = f"{type(error).__name__} {reason}" if reason.isdigit() else reason  # a bare code
         raise CheckpointError(f"{path} is damaged or not a PyTorch file: {reason}") from error
 
 

@@ -116,7 +116,7 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         for boxes, of_class, of_image, own in zip(
             refined, classes.split(counts), proposals, suspicion, strict=True
         ):
-            of_classes = boxes.reshape(len(boxes), -1, 4)
+            of_classes = boxes.reshape(-1, boxes.shape[1] // 4, 4)
             column = of_class.clamp(max=of_classes.shape[1] - 1)  # one box serves all classes
             chosen = of_classes[torch.arange(len(boxes), device=boxes.device), column]
             regions.append(Regions(chosen, core_labels(of_image.gt_classes, self.num_classes), own))

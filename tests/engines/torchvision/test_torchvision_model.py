@@ -171,7 +171,7 @@ def test_regions_of_a_normal_image_are_its_first_proposals(engine, sampling, is_
     engine.training_losses(model, positives(1) + normals(1))
     proposals, regions = seen["proposals"][1], seen["regions"][1]
     assert len(proposals) > len(regions) == 8
-    assert torch.equal(regions, proposals[:16]) is is_top
+    assert torch.equal(regions, proposals[:8]) is is_top
 
 
 def test_anchors_are_detectron2s_by_its_formula():

@@ -150,6 +150,8 @@ def test_as_many_as_the_cap_are_looked_at() -> None:
     many, none = look.rescored([picture(), picture()], [found(1.0, 20.0, 40.0, 50.0), found()])
     assert many.second_scores.isnan().tolist() == [False, False, True, True]
     assert len(none.scores) == 0
+    (alone,) = look.rescored([picture()], [found()])
+    assert alone.scores.shape == alone.second_scores.shape == (0,)
 
 
 def test_an_unknown_spacing_is_noted_once(caplog: pytest.LogCaptureFixture) -> None:

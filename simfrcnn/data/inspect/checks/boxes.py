@@ -47,7 +47,7 @@ def check_small_boxes(collection: Collection, settings: CheckSettings) -> Iterat
     yield from found(
         "box_too_small",
         Severity.WARNING,
-        f"boxes are too small at {size} for an anchor of {anchor:g} pixels, even one right upon "
+        f"boxes are too small at {size} for an anchor of {anchor:g} pixels, even one centred on "
         f"them (IoU below {_MATCH_IOU:g}; a square of less than {least:.0f})",
         "train at a larger size or with smaller anchors (simfrcnn data show suggests some)",
         (

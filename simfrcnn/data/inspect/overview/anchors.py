@@ -42,7 +42,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How well anchors fit boxes, each box with the best anchor right upon it.
+    """How well anchors fit boxes, each box with the best anchor centred on it.
 
     ``mean_iou`` is the mean of the best IoU, ``matched_share`` the share of boxes whose best IoU is
     at least 0.7. Both are upper bounds: anchors lie on a grid, not upon the boxes.

@@ -36,7 +36,7 @@ MODEL:
   # Mean and standard deviation of the inputs, padding included.
   PIXEL_MEAN: {mean}
   PIXEL_STD: {std}
-  # Best IoU of a training box with an anchor right upon it: {fit.mean_iou:.2f} in the mean, at \
+  # Best IoU of a training box with an anchor centred on it: {fit.mean_iou:.2f} in the mean, at \
 least 0.7
   # for {fit.matched_share:.0%} of the boxes.
   ANCHOR_GENERATOR:
