@@ -80,13 +80,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verb, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if verb == chosen:
-            _add_verb(subparser, _module(verb))
+            try:
+                _add_verb(subparser, _module(verb))
+            except KeyboardInterrupt:  # the libraries take seconds to load
+                return _interrupted()
     return _run(parser.parse_args(words), words)
 
 
 def run_tool(verb: str) -> NoReturn:
     """What ``tools/<verb>.py`` calls: the verb as a program of its own."""
-    run_program(_module(verb))
+    try:
+        module = _module(verb)
+    except KeyboardInterrupt:
+        sys.exit(_interrupted())
+    run_program(module)
 
 
 def run_program(module: Any) -> NoReturn:
@@ -131,8 +138,12 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as error:
-        print(str(error) or "interrupted", file=sys.stderr)
-        return 130
+        return _interrupted(str(error))
+
+
+def _interrupted(message: str = "") -> int:
+    print(message or "interrupted", file=sys.stderr)
+    return 130
 
 
 class _Stdout(logging.Handler):
@@ -146,7 +157,8 @@ def _show_messages() -> None:
     """Show simfrcnn's own log on standard output, once however often a verb is run."""
     logger = logging.getLogger("simfrcnn")
     logger.setLevel(logging.INFO)
-    # Detectron2 calls torch in two ways that torch warns of; a user can do nothing about it.
+    # Detectron2 calls torch in ways that torch warns of; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="`?torch.jit.script")
     warnings.filterwarnings("ignore", message="torch.meshgrid")
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):

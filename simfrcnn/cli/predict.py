@@ -2,7 +2,7 @@
 
 One exam in, one result out: every detection that the config keeps, the score of each image and of
 the exam, the call at the model's operating point, and what was left out and why. A run that was
-killed goes on when the same command is given again. Exams and images bear pseudonyms (keyed
+killed goes on when the same command is given again. Exams and images have pseudonyms (keyed
 hashes); a private id map outside the output says which files they are, and --keep-identifiers
 writes Study Instance UIDs and paths below the folder instead.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from simfrcnn.data.ahead import Processes
-from simfrcnn.dicom.header import read_header
+from simfrcnn.dicom.header import read_header, require_known_syntax
 from simfrcnn.dicom.mammogram import DicomOptions, require_mammogram
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.errors import DataError, DicomError
@@ -141,6 +141,7 @@ def _facts_of_dicom(path: Path, facts: FileFacts, selection: Selection) -> FileF
             patient=header.text("PatientID"),
             instance=header.text("SOPInstanceUID"),
         )
+        require_known_syntax(header)
         what = NOT_A_MAMMOGRAM
         require_mammogram(header, selection.options)
         why = None if selection.all_views else not_screening_of(header)

@@ -200,6 +200,8 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
                 stop_before_pixels=leave_out,
                 defer_size=_DEFER_BYTES if is_large else None,
             )
+        if not len(dataset):  # pydicom warns of a file that ends too early, and gives nothing
+            raise _damaged(path, "is empty or ends too early")
         return Header(path, dataset, leave_out)
     except DicomError:
         raise
@@ -208,17 +210,26 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
     except OSError as error:
         raise DicomError(f"{path}: cannot be opened ({error.strerror})") from error
     except pydicom.errors.InvalidDicomError as error:
+        if path.stat().st_size == 0:
+            raise DicomError(
+                f"{path}: the file is empty (0 bytes): fetch it again or leave it out"
+            ) from error
         raise DicomError(
             f"{path}: not a DICOM file (no 'DICM' after the 128-byte preamble): convert it to a "
             "valid DICOM file, or leave it out"
         ) from error
     except Exception as error:  # a damaged file makes pydicom fail in many ways
-        if (problem := _problem_of_syntax_in(path)) is not None:
-            raise DicomError(f"{path}: {tag_name('TransferSyntaxUID')} {problem}") from error
-        raise DicomError(
-            f"{path}: the DICOM data set cannot be parsed ({type(error).__name__}): the file is "
-            "damaged or truncated; fetch it again or leave it out"
-        ) from error
+        raise _damaged(path, f"cannot be parsed ({type(error).__name__})") from error
+
+
+def _damaged(path: Path, how: str) -> DicomError:
+    """What to say of a data set that is not there; an unknown transfer syntax explains it."""
+    if (problem := _problem_of_syntax_in(path)) is not None:
+        return DicomError(f"{path}: {tag_name('TransferSyntaxUID')} {problem}")
+    return DicomError(
+        f"{path}: the DICOM data set {how}: the file is damaged or truncated; fetch it again or "
+        "leave it out"
+    )
 
 
 def require_known_syntax(header: Header) -> None:

@@ -397,11 +397,6 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def facts_of_run(folder: Path) -> dict[str, Any]:
-    """The facts of a run that is there; see :func:`_read_facts`."""
-    return _read_facts(folder)
-
-
 def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
     """Check that folders are all shards of one run, each once; their common facts.
 

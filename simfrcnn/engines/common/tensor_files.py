@@ -36,7 +36,7 @@ def read_torch_file(path: Path) -> Any:
         raise CheckpointError(
             f"{path} was not opened: {found}; a .pth may hold tensors and plain containers only"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # what is no PyTorch file makes the reader fail in many ways
         reason = str(error) or "it ends too early"
         reason = f"{type(error).__name__} {reason}" if reason.isdigit() else reason  # a bare code
         raise CheckpointError(f"{path} is damaged or not a PyTorch file: {reason}") from error

@@ -91,3 +91,17 @@ def test_windows_is_refused_in_one_line(
     assert main(["--help"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: simfrcnn runs on Linux and macOS")
+
+
+def test_an_interrupt_while_libraries_load_is_said_in_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(verb: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_module", interrupted)
+    assert main(["show", "model.pth"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    with pytest.raises(SystemExit) as ended:
+        command.run_tool("show")
+    assert ended.value.code == 130

@@ -193,3 +193,16 @@ def test_processes_read_the_same_headers(tmp_path, monkeypatch):
     for number in range(3):
         write_study(tmp_path, number)
     assert exams_of(tmp_path, workers=2) == exams_of(tmp_path)
+
+
+def test_a_mammogram_that_nothing_decodes_is_unreadable_and_not_something_else(tmp_path):
+    paths = write_study(tmp_path, 1, n_views=2)
+    content = paths[0].read_bytes()
+    known, unknown = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0"
+    assert content.count(known) == 1
+    paths[0].write_bytes(content.replace(known, unknown))
+    (plan,) = exams_of(tmp_path)
+    assert judged(plan) == ["study1/LCC.dcm"]
+    assert left_out(plan) == {"study1/RCC.dcm": "unreadable"}
+    (file,) = plan.left_out
+    assert "Transfer Syntax UID (0002,0010)" in file.why

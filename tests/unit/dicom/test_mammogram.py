@@ -332,3 +332,14 @@ def test_memory_error_is_reported_with_the_file(
     monkeypatch.setattr(Decoder, "as_array", no_memory)
     with pytest.raises(DicomError, match=r"ramp\.dcm.*memory"):
         read_ramp(tmp_path)
+
+
+def test_files_that_end_too_early_are_not_blamed_on_a_tag(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP)
+    content = path.read_bytes()
+    # Group 2, whose length is at byte 140 (PS3.10, 7.1), goes before the data set.
+    start = 144 + int.from_bytes(content[140:144], "little")
+    for cut, message in ((start, "empty or ends too early"), (0, r"empty \(0 bytes\)")):
+        path.write_bytes(content[:cut])
+        with pytest.raises(DicomError, match=message):
+            read_mammogram(path)

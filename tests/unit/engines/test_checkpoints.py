@@ -79,6 +79,7 @@ def test_a_list_and_a_tuple_are_the_same_architecture():
     ("content", "message"),
     [
         (b"", "damaged"),
+        (b"a: text.\n", "was not opened|damaged"),
         (b"not a checkpoint at all", "was not opened|damaged"),
         (pickle.dumps({"a": 1}), "not a checkpoint of simfrcnn|was not opened|damaged"),
     ],
