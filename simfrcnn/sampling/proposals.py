@@ -106,3 +106,18 @@ def choose_partners(
     """
     choice = look_up(PARTNERS, partners, "MODEL.SIMFRCNN.SIMILARITY.PARTNERS")
     return choice(n_foreground, objectness, target_scores)
+
+
+def likeliest_targets(class_logits: Tensor, target_labels: Sequence[int]) -> Tensor:
+    """The target class that each region most likely is: (R,) labels out of ``target_labels``.
+
+    Args:
+        class_logits: (R, 1 + K), background first.
+        target_labels: Labels in 1..K.
+
+    Example:
+        >>> likeliest_targets(torch.tensor([[9.0, 1.0, 2.0], [0.0, 3.0, 1.0]]), [1, 2])
+        tensor([2, 1])
+    """
+    labels = torch.tensor(list(target_labels), device=class_logits.device)
+    return labels[class_logits[:, labels].argmax(dim=1)]

@@ -20,7 +20,7 @@ import torch
 Kind = Literal["float32", "bfloat16", "float16"]
 
 _UNITS = {"avx512_bf16": "_is_avx512_bf16_supported", "amx_bf16": "_is_amx_tile_supported"}
-"""The CPU flags, and torch's functions that tell them; every CPU with AMX tiles has amx_bf16."""
+"""The CPU flags, and torch's functions that report them; every CPU with AMX tiles has amx_bf16."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Precision:
         return torch.autocast(device_type, dtype if self.is_mixed else None, enabled=self.is_mixed)
 
     def log(self, logger: logging.Logger) -> None:
-        """Say it, unless plain float32 was asked for; a wish that is not met is a warning."""
+        """Say it, unless plain float32 was asked for; a request that is not met is a warning."""
         if self.asked == "float32":
             return
         level = logging.WARNING if self.asked == "mixed" and not self.is_mixed else logging.INFO

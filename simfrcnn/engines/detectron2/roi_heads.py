@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from simfrcnn.config import data_settings, method_settings
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.losses import similarity_loss
-from simfrcnn.sampling.proposals import target_scores, top_proposals
+from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
 from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
@@ -107,8 +107,7 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         self, class_logits: Tensor, deltas: Tensor, proposals: list[Instances]
     ) -> list[Regions]:
         """The sampled regions of each image, refined for the likeliest target class."""
-        likeliest = class_logits[:, list(self.target_labels)].argmax(dim=1)
-        classes = torch.tensor(self.target_labels, device=likeliest.device)[likeliest] - 1
+        classes = likeliest_targets(class_logits, self.target_labels) - 1  # the library's 0..K-1
         counts = [len(of_image) for of_image in proposals]
         suspicion = target_scores(class_logits, self.target_labels).split(counts)
         refined = self.predict_boxes((class_logits, deltas), proposals)

@@ -17,7 +17,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from simfrcnn.engines.common.region_align import align_regions
 from simfrcnn.losses import similarity_loss
-from simfrcnn.sampling.proposals import target_scores, top_proposals
+from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
 from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
@@ -98,8 +98,7 @@ class SimRoIHeads(RoIHeads):
         box_deltas: Tensor,
     ) -> list[Regions]:
         """The sampled regions of each image, refined for the likeliest target class."""
-        scores = class_logits[:, list(self.target_labels)]
-        likeliest = torch.tensor(self.target_labels, device=scores.device)[scores.argmax(dim=1)]
+        likeliest = likeliest_targets(class_logits, self.target_labels)
         refined = self.box_coder.decode(box_deltas, sampled)
         boxes = refined[torch.arange(len(refined), device=refined.device), likeliest]
         suspicion = target_scores(class_logits, self.target_labels)

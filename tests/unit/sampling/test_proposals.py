@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.sampling.proposals import choose_partners, top_proposals
+from simfrcnn.sampling.proposals import choose_partners, likeliest_targets, top_proposals
 
 
 def test_top_proposals_by_hand_with_ties_in_order():
@@ -58,3 +58,9 @@ def test_a_choice_that_nobody_knows_is_an_error_with_the_nearest():
     scores = torch.tensor([0.5, 0.1])
     with pytest.raises(ConfigError, match=r"PARTNERS is 'hardes'; legal is suspected \| hardest.*"):
         choose_partners(n_foreground=1, objectness=scores, target_scores=scores, partners="hardes")
+
+
+def test_the_likeliest_target_is_chosen_among_the_targets_alone() -> None:
+    logits = torch.tensor([[9.0, 1.0, 5.0, 2.0], [0.0, 3.0, 4.0, 1.0]])
+    assert likeliest_targets(logits, (1, 3)).tolist() == [3, 1]
+    assert likeliest_targets(logits[:0], (1, 3)).tolist() == []
