@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from simfrcnn.artifacts import write_sidecar
-from simfrcnn.data.exams import FAILED, UNREADABLE
+from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import as_json, write_bytes, write_json, writing
@@ -328,7 +328,7 @@ def _detection_entry(
 def _failures_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(file, what, why) of what nobody intended, and of an exam without an image."""
     for one in content["left_out"]:
-        if one["what"] in (UNREADABLE, FAILED):
+        if one["what"] in (UNREADABLE, CONTRADICTING, FAILED):
             yield one["file"], one["what"], one["why"]
     if not content["images"]:
         kinds = Counter(one["what"] for one in content["left_out"])

@@ -357,6 +357,10 @@ def test_dicom_files_fill_in_and_what_is_no_view_is_left_out(tmp_path: Path) -> 
     assert "1 further copies of one SOP instance, left out: 2.dcm" in data.notes
     assert any(n.startswith("1 pictures left out (--all-views keeps them): ") for n in data.notes)
     assert len(read(tmp_path, **SAID, all_views=True).records) == 2
+    write_dicom(tmp_path / "2.dcm", pixels[::-1], SOPInstanceUID="1.2.3")
+    problem = r"1\.dcm\) have one SOP Instance UID \(0008,0018\), but are no copies: other pixels"
+    with pytest.raises(AnnotationError, match=r"\(2\.dcm\) and .*" + problem):
+        read(tmp_path, **SAID)
 
 
 @needs_shared("failing_inputs")

@@ -350,6 +350,19 @@ def test_the_command_lists_failures_and_says_so_by_its_exit_code(
     assert len(rows(tmp_path / "b" / "failures.csv")) == 2
 
 
+def test_a_file_that_only_claims_to_be_a_copy_is_a_failure(untrained, tmp_path, capsys):
+    facts = {"SOPInstanceUID": "1.2.3.1", "StudyInstanceUID": "1.2", "PatientID": "SYN1"}
+    for name in ("a.dcm", "b.dcm"):  # with other noise
+        write_view(tmp_path / "in" / name, **facts)
+    words = ["predict", str(tmp_path / "in"), "--weights", str(untrained), "--workers", "0"]
+    words += ["--pictures", "none", "--keep-identifiers", "--output", str(tmp_path / "out")]
+    assert main(words) == 3
+    assert "1 x contradicting copy: same SOP Instance UID as" in capsys.readouterr().out
+    (failure,) = rows(tmp_path / "out" / "failures.csv")
+    assert (failure["file"], failure["what"]) == ("b.dcm", "contradicting copy")
+    assert failure["why"].endswith("which was judged, but other pixels")
+
+
 def test_the_command_merges_shards(untrained, studies, tmp_path, capsys):
     words = ["predict", str(studies), "--weights", str(untrained), "--workers", "0"]
     words += ["--pictures", "none", "--keep-identifiers", "--skip-unreadable"]
