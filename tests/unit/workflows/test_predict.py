@@ -285,6 +285,27 @@ def test_another_run_is_not_gone_on_with(detector, whole, studies, untrained, tm
     assert files_below(out) == files
 
 
+def test_a_second_run_in_the_same_folder_is_refused_and_disturbs_nothing(
+    detector, whole, studies, tmp_path, monkeypatch
+):
+    out, refusals = tmp_path / "out", []
+    detect = detector.engine.detect
+
+    def meanwhile(model, samples):
+        if not refusals:
+            with pytest.raises(OutputError) as caught:
+                predict(detector, studies, out, ALONE)
+            refusals.append(str(caught.value))
+        return detect(model, samples)
+
+    monkeypatch.setattr(detector.engine, "detect", meanwhile)
+    predict(detector, studies, out, ALONE)
+    assert refusals == [
+        f"{out}: another run is at work there: wait until it has ended, or give another folder"
+    ]
+    assert files_below(out) == whole[1]
+
+
 def test_an_output_inside_the_input_is_refused_and_makes_nothing(detector, tmp_path):
     write_study(tmp_path, 1, n_views=1)
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
