@@ -276,10 +276,11 @@ def test_classes_are_mapped_and_others_asked_for(tmp_path: Path) -> None:
     assert data.categories == {1: "malignant", 2: "benign", 3: "asymmetry"}
     for wrong, message in (
         ("malignant", "give CLASS=CATEGORY"),
-        ("malignant=Mass", r"the category is 'mass'; legal is idc \| cyst"),
+        ("malignant=Mass", r"the category is 'Mass'; legal is IDC \| Cyst \| Nipple \| odd"),
+        ("malignant=cYst,Cyst,odd benign=CYST", "'CYST' is malignant already; give it to one"),
     ):
         with pytest.raises(ConfigError, match=f"--classes.*{message}"):
-            read(root, **SAID, classes=(wrong,))
+            read(root, **SAID, classes=tuple(wrong.split()))
 
 
 def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -> None:
