@@ -32,6 +32,7 @@ from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
 from simfrcnn.images.names import Finder
 from simfrcnn.records import Finding, ImageRecord
+from simfrcnn.wording import agreeing, counted
 
 _N_SHOWN = 5
 Entries = Sequence[Mapping[str, Any]]
@@ -123,8 +124,8 @@ def require_files(annotated: AnnotatedSet) -> None:
         shown = "\n  ".join(f"image {r.image_id}: {r.path}" for r in missing[:_N_SHOWN])
         more = f"\n  and {len(missing) - _N_SHOWN} more" if len(missing) > _N_SHOWN else ""
         raise AnnotationError(
-            f"{path}: {len(missing)} of {len(records)} image files are missing (file_name is "
-            f"relative to the annotation file's folder):\n  {shown}{more}"
+            f"{path}: {len(missing)} of {counted(len(records), 'image [file is|files are]')} "
+            f"missing (file_name is relative to the annotation file's folder):\n  {shown}{more}"
         )
 
 
@@ -377,9 +378,9 @@ def _fractions(path: Path, findings: Sequence[Finding]) -> SubPixelError | None:
         return None
     x1, y1, x2, y2 = boxes[0]
     return SubPixelError(
-        f"{path}: all {len(boxes)} boxes are smaller than one pixel, such as [{x1:g}, {y1:g}, "
-        f"{x2 - x1:g}, {y2 - y1:g}] of annotation {findings[0].finding_id}: they seem to be "
-        "fractions of the image, as YOLO has them",
+        f"{path}: {agreeing(len(boxes), f'[the only box is|all {len(boxes)} boxes are]')} smaller "
+        f"than one pixel, such as [{x1:g}, {y1:g}, {x2 - x1:g}, {y2 - y1:g}] of annotation "
+        f"{findings[0].finding_id}: they seem to be fractions of the image, as YOLO has them",
         "'bbox' is [x, y, width, height] in pixels: multiply x and width by the image's width, y "
         "and height by its height, or convert the file (simfrcnn prepare-data coco --boxes "
         "fractions)",

@@ -232,7 +232,7 @@ def test_a_ladder_counts_a_weak_run_only_while_its_job_is_finished(job, tmp_path
     shutil.copytree(folder, own)
     words = ["ladder", "--config", str(file), "--output", str(tmp_path / "out"), "--engine", engine]
     assert main([*words, "--report-only"]) == 0
-    assert "weak  1/1 seeds" in capsys.readouterr().out
+    assert "weak  1/1 seed " in capsys.readouterr().out
     facts = load(tmp_path / "out" / "ladder.json")["runs"][0]["facts"]
     trainings = [load(own / stage / "manifest.json") for stage in ("stage1", "stage2")]
     seconds = sum(each["wall_seconds_this_process"] for each in trainings)
@@ -242,7 +242,7 @@ def test_a_ladder_counts_a_weak_run_only_while_its_job_is_finished(job, tmp_path
     manifest = {**load(own / "manifest.json"), "finished": False}
     (own / "manifest.json").write_text(json.dumps(manifest))
     assert main([*words, "--report-only"]) == 0
-    assert "1 of 1 runs are missing, unfinished: weak (seed 0)" in capsys.readouterr().out
+    assert "1 of 1 run is missing, unfinished: weak (seed 0)" in capsys.readouterr().out
 
 
 # -- pseudo-label alone ----------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def test_unreadable_images_are_named_and_nothing_is_dropped_unasked(
     assert prepare("out", "--skip-unreadable") == 0
     printed = capsys.readouterr().out
     assert f"pictures: 0 made, {2 * N_PATIENTS - 1} up to date" in printed
-    assert "1 images cannot be read, left out" in printed
+    assert "1 image cannot be read, left out" in printed
     train = json.loads((tmp_path / "out" / "train.json").read_text())
     assert train["info"]["n_unreadable_left_out"] == 1
     assert leaks(tmp_path / "out") == []

@@ -211,7 +211,7 @@ REFUSALS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "fractions": (
         annotation(bbox=[0.33, 0.37, 0.17, 0.12]),
-        r"all 1 boxes are smaller than one pixel, such as \[0.33, 0.37, 0.17, 0.12\]",
+        r"the only box is smaller than one pixel, such as \[0.33, 0.37, 0.17, 0.12\]",
     ),
     "category id list": (
         annotation(category_id=[1]),

@@ -1,0 +1,29 @@
+"""Numbers, and what they count."""
+
+import pytest
+
+from simfrcnn.data.sources.source import listed
+from simfrcnn.wording import agreeing, counted
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0 boxes have lost their image"),
+        (1, "1 box has lost its image"),
+        (2, "2 boxes have lost their image"),
+        (21, "21 boxes have lost their image"),
+    ],
+)
+def test_one_is_followed_by_another_word_than_several(number: int, words: str) -> None:
+    assert counted(number, "[box has|boxes have] lost [its|their] image") == words
+
+
+def test_brackets_that_are_no_choice_stay() -> None:
+    assert agreeing(1, "a score in [0, 1] [is|are] legal") == "a score in [0, 1] is legal"
+
+
+def test_a_note_agrees_with_the_number_of_its_names() -> None:
+    assert listed("[film|films] without a row", ["a"]) == ("1 film without a row: a",)
+    assert listed("[film|films] without a row", ["a", "b"]) == ("2 films without a row: a, b",)
+    assert listed("[film|films] without a row", []) == ()
