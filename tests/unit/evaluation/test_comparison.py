@@ -97,7 +97,7 @@ def test_differences_and_intervals_equal_a_bootstrap_that_copies_patients(n_leve
     comparison = compare(*judged)
     mean = mean_over_seeds(judged[0])
 
-    weights = resampling_weights(judged[0][0].strata, 60, SETTINGS.bootstrap_seed)
+    weights = resampling_weights(judged[0][0].strata, 20, SETTINGS.bootstrap_seed)
     rows = [np.ones(len(judged[0][0].patient_ids), int), *weights]
     tables = []
     for row in rows:
