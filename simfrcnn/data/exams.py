@@ -33,6 +33,7 @@ What = Literal[
     "not a mammogram",
     "not a screening view",
     "duplicate",
+    "contradicting copy",
     "another patient",
     "failed",
 ]
@@ -42,6 +43,7 @@ UNREADABLE: What = "unreadable"
 NOT_A_MAMMOGRAM: What = "not a mammogram"
 NOT_SCREENING: What = "not a screening view"
 DUPLICATE: What = "duplicate"
+CONTRADICTING: What = "contradicting copy"
 ANOTHER_PATIENT: What = "another patient"
 FAILED: What = "failed"
 _FEW, _CHUNK = 256, 64

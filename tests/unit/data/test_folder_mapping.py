@@ -158,6 +158,10 @@ def test_images_by_their_sop_instance_uid(tmp_path: Path) -> None:
     table(tmp_path / "labels.csv", ["UID", "Dx"], ["1.2.5", "Normal"])
     with pytest.raises(AnnotationError, match=r"column 'uid' is '1\.2\.5': no DICOM file below"):
         read(tmp_path, mapping=own)
+    write_dicom(tmp_path / "z", PIXELS[::-1].astype(np.uint16), SOPInstanceUID="1.2.4")
+    table(tmp_path / "labels.csv", ["UID", "Dx"], ["1.2.4", "Normal"])
+    with pytest.raises(AnnotationError, match=r"z and y have it, but are no copies: other pixels"):
+        read(tmp_path, mapping=own)
 
 
 def test_unknown_words_are_listed_once_with_their_number(tmp_path: Path) -> None:
@@ -352,6 +356,11 @@ def test_copies_of_one_instance_and_other_pictures_are_left_out_by_name(tmp_path
     assert len(read(tmp_path, all_views=True).records) == 2
     table(tmp_path / "labels.csv", header, rows[0], ["2.dcm", "malignant"])
     with pytest.raises(AnnotationError, match=r"2\.dcm and 1\.dcm \(line 2\) are one SOP instance"):
+        read(tmp_path)
+    table(tmp_path / "labels.csv", header, *rows[:2])
+    dicom(tmp_path / "2.dcm", SOPInstanceUID="1.2.3", WindowCenter=40, WindowWidth=20)
+    problem = r"have one SOP Instance UID \(0008,0018\), but are no copies: other pixels; keep the"
+    with pytest.raises(AnnotationError, match=r"2\.dcm and 1\.dcm \(line 2\) " + problem):
         read(tmp_path)
     table(tmp_path / "labels.csv", header, rows[2])
     with pytest.raises(AnnotationError, match="none of the 1 pictures is a screening view"):

@@ -276,10 +276,11 @@ def test_classes_are_mapped_and_others_asked_for(tmp_path: Path) -> None:
     assert data.categories == {1: "malignant", 2: "benign", 3: "asymmetry"}
     for wrong, message in (
         ("malignant", "give CLASS=CATEGORY"),
-        ("malignant=Mass", r"the category is 'mass'; legal is idc \| cyst"),
+        ("malignant=Mass", r"the category is 'Mass'; legal is IDC \| Cyst \| Nipple \| odd"),
+        ("malignant=cYst,Cyst,odd benign=CYST", "'CYST' is malignant already; give it to one"),
     ):
         with pytest.raises(ConfigError, match=f"--classes.*{message}"):
-            read(root, **SAID, classes=(wrong,))
+            read(root, **SAID, classes=tuple(wrong.split()))
 
 
 def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -> None:
@@ -357,6 +358,10 @@ def test_dicom_files_fill_in_and_what_is_no_view_is_left_out(tmp_path: Path) -> 
     assert "1 further copies of one SOP instance, left out: 2.dcm" in data.notes
     assert any(n.startswith("1 pictures left out (--all-views keeps them): ") for n in data.notes)
     assert len(read(tmp_path, **SAID, all_views=True).records) == 2
+    write_dicom(tmp_path / "2.dcm", pixels[::-1], SOPInstanceUID="1.2.3")
+    problem = r"1\.dcm\) have one SOP Instance UID \(0008,0018\), but are no copies: other pixels"
+    with pytest.raises(AnnotationError, match=r"\(2\.dcm\) and .*" + problem):
+        read(tmp_path, **SAID)
 
 
 @needs_shared("failing_inputs")

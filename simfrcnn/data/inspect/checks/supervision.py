@@ -81,11 +81,17 @@ def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator
 
 
 def check_composition(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
-    """Sets without images, without positives, or without normals."""
+    """Sets without images, without positives, or without normals.
+
+    Where no entry can be read, that is the fault.
+    """
     without: dict[str, list[Example]] = {"image": [], "positive": [], "normal": []}
     of_set = by_key(collection.entries, lambda entry: entry.set.name)
+    refused = {checked.name for checked in collection.sets if checked.refused}
     for name in dict.fromkeys(checked.name for checked in collection.sets):
         entries = of_set.get(name, [])
+        if not entries and name in refused:
+            continue
         if not entries:
             without["image"].append(Example(name))
             continue

@@ -114,7 +114,9 @@ def read_plain_coco(
         places, title="coco", skip_unreadable=how.skip_unreadable, n_workers=how.n_workers
     )
     _require_no_prepared(places, found)
-    made = records_of(pictures, places, found, answers, all_views=options.all_views)
+    made = records_of(
+        pictures, places, found, answers, all_views=options.all_views, n_workers=how.n_workers
+    )
     if not made.records:
         raise DataError(f"{root}: no image is left: {'; '.join(made.notes)}")
     return SourceData(
