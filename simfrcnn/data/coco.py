@@ -123,7 +123,7 @@ def require_files(annotated: AnnotatedSet) -> None:
         shown = "\n  ".join(f"image {r.image_id}: {r.path}" for r in missing[:_N_SHOWN])
         more = f"\n  and {len(missing) - _N_SHOWN} more" if len(missing) > _N_SHOWN else ""
         raise AnnotationError(
-            f"{path}: {len(missing)} of {len(records)} image files are missing (file_name is "
+            f"{path}: image files are missing, {len(missing)} of {len(records)} (file_name is "
             f"relative to the annotation file's folder):\n  {shown}{more}"
         )
 
@@ -377,7 +377,7 @@ def _fractions(path: Path, findings: Sequence[Finding]) -> SubPixelError | None:
         return None
     x1, y1, x2, y2 = boxes[0]
     return SubPixelError(
-        f"{path}: all {len(boxes)} boxes are smaller than one pixel, such as [{x1:g}, {y1:g}, "
+        f"{path}: all boxes ({len(boxes)}) are smaller than one pixel, such as [{x1:g}, {y1:g}, "
         f"{x2 - x1:g}, {y2 - y1:g}] of annotation {findings[0].finding_id}: they seem to be "
         "fractions of the image, as YOLO has them",
         "'bbox' is [x, y, width, height] in pixels: multiply x and width by the image's width, y "

@@ -27,6 +27,7 @@ from simfrcnn.dicom.mammogram import DicomOptions, require_mammogram
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.finding import LeftOut, is_dicom, walk_images
+from simfrcnn.wording import counted
 
 What = Literal[
     "unreadable",
@@ -306,7 +307,8 @@ def index_of(sources: Sources, selection: Selection, processes: Processes) -> It
         for facts in processes.results(read, chunks, on_kill=read.killed):
             index.add(facts)
         if not len(index):
-            own = f"; {index.n_own_pictures} pictures in it were drawn by simfrcnn predict"
+            pictures = counted(index.n_own_pictures, "[picture|pictures] in it [was|were]")
+            own = f"; {pictures} drawn by simfrcnn predict"
             raise DataError(
                 f"{sources.root} holds no image: no DICOM, PNG, PGM, TIFF or JPEG file"
                 f"{own if index.n_own_pictures else ''}"

@@ -360,7 +360,7 @@ def test_the_command_lists_failures_and_says_so_by_its_exit_code(
     printed = capsys.readouterr().out
     assert "12 images of 6 exams" in printed
     assert "1 x unreadable: not a DICOM file" in printed
-    assert "left out, duplicate: 1 files" in printed
+    assert "left out, duplicate: 1 file" in printed
     assert main([*words, "--output", str(tmp_path / "a"), "--skip-unreadable"]) == 0
     assert "6 exams were done before" in capsys.readouterr().out
     only_bad = tmp_path / "bad"

@@ -17,6 +17,7 @@ from simfrcnn.data.inspect.checks.model import (
 )
 from simfrcnn.labels import has_target
 from simfrcnn.records import Supervision
+from simfrcnn.wording import counted
 
 
 def check_contradictions(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
@@ -100,7 +101,7 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
             have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
             without["positive"].append(Example(name, detail=have))
         if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
-            without["normal"].append(Example(name, detail=f"{len(entries)} images"))
+            without["normal"].append(Example(name, detail=counted(len(entries), "[image|images]")))
     yield from found(
         "no_images",
         Severity.ERROR,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
+from simfrcnn.wording import counted
 
 IGNORE = "ignore"
 """The class of categories that are no findings, such as the pectoral muscle: their boxes go."""
@@ -67,6 +68,6 @@ def mapped(
         classes[category] = name
         if name != category:
             what = "left aside" if name == IGNORE else f"taken as {name}"
-            notes.append(f"{count} boxes of {category!r} {what}")
+            notes.append(f"{counted(count, '[box|boxes]')} of {category!r} {what}")
     missing = [category for category in counts if category not in classes]
     return classes, missing, tuple(notes)

@@ -30,6 +30,7 @@ from simfrcnn.records import (
     Supervision,
     ViewPosition,
 )
+from simfrcnn.wording import counted
 
 _Place = tuple[Picture, Path]
 """An entry, and where its file lies."""
@@ -114,20 +115,24 @@ def records_of(
     )
     notes = (
         *(
-            f"{n} pictures left out (--all-views keeps them): {reason}"
+            f"{counted(n, '[picture|pictures] left out (--all-views keeps [it|them])')}: {reason}"
             for reason, n in other_views.items()
         ),
         *listed(
-            "further copies of one SOP instance, left out",
+            "[further copy|further copies] of one SOP instance, left out",
             [one.file_name for (one, _), _ in copies],
         ),
         *(_crowd_note(seen, answers) if seen.n_crowd else ()),
-        *listed("boxes clipped to their image, of", seen.clipped),
-        *listed("findings have no usable box, so their image is image_label:", seen.without_box),
+        *listed("[box|boxes] clipped to [its|their] image, of", seen.clipped),
+        *listed(
+            "[finding has|findings have] no usable box, so [its|their] image is image_label:",
+            seen.without_box,
+        ),
         *(
             (
-                f"{n_beside} images without boxes are not taken as normal, but as image_label: "
-                "another view of the exam, not certainly of the other breast, has a cancer",
+                f"{counted(n_beside, '[image|images] without boxes [is|are]')} not taken as "
+                "normal, but as image_label: another view of the exam, not certainly of the other "
+                "breast, has a cancer",
             )
             if n_beside
             else ()
@@ -159,11 +164,11 @@ def _drawn(picture: Picture) -> list[tuple[str, str]]:
 
 def _crowd_note(seen: _Seen, answers: Answers) -> tuple[str, ...]:
     what = (
-        "taken as boxes like others (--crowd leave keeps them as crowds)"
+        "taken as boxes like others (--crowd leave keeps crowds)"
         if answers.crowds_are_boxes
-        else "left as crowds: they do not train"
+        else "left as crowds, which do not train"
     )
-    return (f"{seen.n_crowd} annotations have iscrowd 1: {what}",)
+    return (f"{counted(seen.n_crowd, '[annotation has|annotations have]')} iscrowd 1: {what}",)
 
 
 def _record(

@@ -17,6 +17,7 @@ from simfrcnn.errors import AnnotationError
 from simfrcnn.images.finding import find_images, is_dicom
 from simfrcnn.images.names import Finder
 from simfrcnn.parallel import in_parallel
+from simfrcnn.wording import counted
 
 Known = Mapping[Path, Facts | str]
 """What is known of files already, or why nothing is."""
@@ -123,8 +124,8 @@ def opened(
         images,
         tuple(of_file),
         (
-            *listed("images that cannot be read, left out", unreadable),
-            *listed("further copies of one SOP instance, left out", copies),
+            *listed("[image|images] that cannot be read, left out", unreadable),
+            *listed("[further copy|further copies] of one SOP instance, left out", copies),
             *other_views,
         ),
     )
@@ -156,18 +157,18 @@ def exams_of(table: Table, images: Sequence[Image]) -> tuple[list[str], tuple[st
     split = [_file_of(found) for found in words.values() if len(found) > 1]
     return exams, (
         *listed(
-            "exams of the table have several Study Instance UIDs, the table was followed; images "
-            "of them",
+            "[exam|exams] of the table [has|have] several Study Instance UIDs, the table was "
+            "followed; images of [it|them]",
             several,
         ),
         *listed(
-            "studies (Study Instance UID) are several exams in the table, which was followed; "
-            "images of them",
+            "[study|studies] (Study Instance UID) [is|are] several exams in the table, which was "
+            "followed; images of [it|them]",
             split,
         ),
         *listed(
-            "studies (Study Instance UID) are of several patients, each an exam of its own; images "
-            "of them",
+            "[study|studies] (Study Instance UID) [is|are] of several patients, each an exam of "
+            "its own; images of [it|them]",
             [_file_of(patients[study]) for study in sorted(shared)],
         ),
     )
@@ -291,8 +292,8 @@ def _screening_views(table: Table, images: Sequence[Image]) -> tuple[list[Image]
     reasons = Counter(str(i.facts.not_screening) for i in images if i.facts.not_screening)
     if images and not kept:
         raise AnnotationError(
-            f"{table.path}: none of the {len(images)} pictures is a screening view "
-            f"({'; '.join(reasons)}): give --all-views to use them"
+            f"{table.path}: none of the {counted(len(images), '[picture|pictures]')} is a "
+            f"screening view ({'; '.join(reasons)}): give --all-views to use them"
         )
     of_reason = {
         reason: [image.file for image in images if image.facts.not_screening == reason]
@@ -301,5 +302,7 @@ def _screening_views(table: Table, images: Sequence[Image]) -> tuple[list[Image]
     return kept, tuple(
         note
         for reason, files in of_reason.items()
-        for note in listed(f"pictures left out (--all-views keeps them): {reason}", files)
+        for note in listed(
+            f"[picture|pictures] left out (--all-views keeps [it|them]): {reason}", files
+        )
     )
