@@ -271,7 +271,7 @@ def test_copies_of_a_film_that_differ_are_kept_apart(tmp_path: Path) -> None:
     assert [record.supervision for record in both] == [Supervision.IMAGE_LABEL] * 2
     assert [len(record.findings) for record in both] == [1, 1]
     assert len({record.image_id for record in both}) == 2
-    note = "films stored as pictures that differ, each without boxes of the other: P_00002_RIGHT_CC"
+    note = "film stored as pictures that differ, each without boxes of the other: P_00002_RIGHT_CC"
     assert f"1 {note}" in data.notes
 
 

@@ -284,8 +284,8 @@ def test_boxes_that_leave_their_film(tmp_path: Path) -> None:
     lost = found["A_1141_1.RIGHT_CC"]
     assert (lost.supervision, lost.findings) == (Supervision.IMAGE_LABEL, ())
     assert data.notes == (
-        "1 marking outside of their film, without a box: A_1141_1.RIGHT_CC",
-        "1 film with boxes clipped to them: A_1141_1.LEFT_CC",
+        "1 marking outside of its film, without a box: A_1141_1.RIGHT_CC",
+        "1 film with boxes clipped to it: A_1141_1.LEFT_CC",
     )
 
 
@@ -320,7 +320,7 @@ def test_what_is_marked_counts_also_without_its_image(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert views(data)["A_1141_1.LEFT_MLO"].supervision is Supervision.IMAGE_LABEL
     assert data.notes == (
-        "1 film as .LJPEG only, left out: convert them: A_1141_1.RIGHT_CC",
+        "1 film as .LJPEG only, left out: convert it: A_1141_1.RIGHT_CC",
         "1 film without an image, left out: A_1141_1.LEFT_CC (missing)",
     )
 

@@ -317,10 +317,10 @@ def test_the_exams_of_a_table_are_equated_with_studies(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert [record.exam_id for record in data.records] == ["p/2019", "p/2020", "p/2019", "1.3"]
     assert data.notes == (
-        "1 exam of the table have several Study Instance UIDs, the table was followed; images of "
-        "them: 1.dcm",
-        "1 study (Study Instance UID) are several exams in the table, which was followed; images "
-        "of them: 1.dcm",
+        "1 exam of the table has several Study Instance UIDs, the table was followed; images of "
+        "it: 1.dcm",
+        "1 study (Study Instance UID) is several exams in the table, which was followed; images "
+        "of it: 1.dcm",
     )
     dicom(tmp_path / "4.dcm", StudyInstanceUID="1.1")
     rows[3][3] = ""
@@ -336,8 +336,8 @@ def test_two_patients_in_one_study_are_two_exams(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert [record.exam_id for record in data.records] == ["SYN1/1.1", "SYN2/1.1"]
     assert data.notes == (
-        "1 study (Study Instance UID) are of several patients, each an exam of its own; images "
-        "of them: 1.dcm",
+        "1 study (Study Instance UID) is of several patients, each an exam of its own; images "
+        "of it: 1.dcm",
     )
 
 
@@ -351,7 +351,7 @@ def test_copies_of_one_instance_and_other_pictures_are_left_out_by_name(tmp_path
     data = read(tmp_path)
     assert [record.path.name for record in data.records] == ["1.dcm"]
     assert data.notes[0] == "1 further copy of one SOP instance, left out: 2.dcm (of 1.dcm)"
-    assert data.notes[1].startswith("1 picture left out (--all-views keeps them): ")
+    assert data.notes[1].startswith("1 picture left out (--all-views keeps it): ")
     assert data.notes[1].endswith(": 3.dcm")
     assert len(read(tmp_path, all_views=True).records) == 2
     table(tmp_path / "labels.csv", header, rows[0], ["2.dcm", "malignant"])
@@ -363,7 +363,7 @@ def test_copies_of_one_instance_and_other_pictures_are_left_out_by_name(tmp_path
     with pytest.raises(AnnotationError, match=r"2\.dcm and 1\.dcm \(line 2\) " + problem):
         read(tmp_path)
     table(tmp_path / "labels.csv", header, rows[2])
-    with pytest.raises(AnnotationError, match="none of the 1 pictures is a screening view"):
+    with pytest.raises(AnnotationError, match="none of the 1 picture is a screening view"):
         read(tmp_path)
 
 

@@ -225,7 +225,7 @@ def test_a_view_is_not_normal_where_the_other_shows_a_cancer(tmp_path: Path) -> 
         Supervision.IMAGE_LABEL,
         Pathology.BENIGN,
     )
-    what = "images that are not malignant, but another view of their breast is: image_label"
+    what = "image that is not malignant, but another view of its breast is: image_label"
     assert f"1 {what}: 20586960" in data.notes
 
 

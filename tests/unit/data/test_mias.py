@@ -62,7 +62,7 @@ def test_y_counts_from_the_bottom(tmp_path: Path) -> None:
 def test_boxes_are_clipped_and_counted(tmp_path: Path) -> None:
     data = read_mias(write_films(tmp_path))
     assert data.records[5].findings[0].box == (0, 0, 22, 17)
-    assert data.notes == ("1 box clipped to their film",)
+    assert data.notes == ("1 box clipped to its film",)
 
 
 def test_what_is_known_of_each_film(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_boxes_from_outlines_masks_and_out_of_the_image(tmp_path: Path) -> None:
     ]
     assert data.records[1].findings[0].box == (0, 50, 10, 60)
     assert not any(f.iscrowd for r in data.records for f in r.findings)
-    assert "1 box clipped to their image, of: im2.png" in data.notes
+    assert "1 box clipped to its image, of: im2.png" in data.notes
     assert any(note.startswith("2 annotations have iscrowd 1: taken as") for note in data.notes)
     left = read(root, **SAID, crowd="leave").records[0]
     assert [finding.iscrowd for finding in left.findings] == [False, True, True]
@@ -162,7 +162,7 @@ def test_a_finding_without_a_box_does_not_train_as_background(
 ) -> None:
     data = read(simple(tmp_path, drawn(1, 1, 1, 1, 9, 9), drawn(1, 1, *bbox)), **SAID)
     assert data.records[0].supervision is Supervision.IMAGE_LABEL
-    assert any("1 finding have no usable box" in note and why in note for note in data.notes)
+    assert any("1 finding has no usable box" in note and why in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_patient_from_a_key(tmp_path: Path) -> None:
     records = read(tmp_path, patient=("key", "case"), unboxed="unlabelled").records
     assert [record.patient_id for record in records] == ["A", "7"]
     assert records[1].attributes == {"case": "7", "age": "60"}
-    with pytest.raises(ConfigError, match=r"--patient: 2 of 2 images have no key 'who'"):
+    with pytest.raises(ConfigError, match=r"--patient: 2 of 2 images without the key 'who'"):
         read(tmp_path, patient=("key", "who"), unboxed="unlabelled")
 
 
@@ -293,7 +293,7 @@ def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -
     data = read(tmp_path, patient=("from-name", pattern), unboxed="normal")
     kinds = [record.supervision.value for record in data.records]
     assert kinds == ["boxes", "image_label", "normal", "normal"]
-    assert any("1 image without boxes are not taken as normal" in note for note in data.notes)
+    assert any("1 image without boxes is not taken as normal" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -
         ([image(1, "im1.png", height=61)], [], "states 61 x 40 pixels .* its file has 60 x 40"),
         ([image(1, "im1.png", split="odd")], [], "'split' is 'odd'"),
         ([image(1, "im1.png", prepared={"x": 1})], [], "prepare-data wrote this file"),
-        ([image(1, "gone.png"), image(2, "im1.png")], [], "1 of 2 images are not there.*gone.png"),
+        ([image(1, "gone.png"), image(2, "im1.png")], [], "1 of 2 images not found.*gone.png"),
     ],
 )
 def test_what_is_refused(
@@ -356,7 +356,7 @@ def test_dicom_files_fill_in_and_what_is_no_view_is_left_out(tmp_path: Path) -> 
     assert (record.laterality, record.view_position) == (Laterality.LEFT, ViewPosition.MLO)
     assert record.exam_id == "1.dcm/1.2.3.4"
     assert "1 further copy of one SOP instance, left out: 2.dcm" in data.notes
-    assert any(n.startswith("1 picture left out (--all-views keeps them): ") for n in data.notes)
+    assert any(n.startswith("1 picture left out (--all-views keeps it): ") for n in data.notes)
     assert len(read(tmp_path, **SAID, all_views=True).records) == 2
     write_dicom(tmp_path / "2.dcm", pixels[::-1], SOPInstanceUID="1.2.3")
     problem = r"1\.dcm\) have one SOP Instance UID \(0008,0018\), but are no copies: other pixels"

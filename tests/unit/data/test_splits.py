@@ -99,6 +99,6 @@ def test_fractions_that_are_none(fractions: dict[str, float]) -> None:
 
 def test_a_leak_is_named() -> None:
     one, other = [make_record(1, patient="x7")], [make_record(2, patient="x7")]
-    with pytest.raises(DataError, match=r"share 1 patients \(\S+ and \S+ are") as caught:
+    with pytest.raises(DataError, match=r"share 1 patient \(\S+ and \S+ are") as caught:
         assert_no_patient_leak({"train": one, "test": other})
     assert "x7" not in str(caught.value), "not every set is public"
