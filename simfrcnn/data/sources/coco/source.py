@@ -153,8 +153,7 @@ def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> A
         files = ", ".join(sorted({_shown(root, picture.document) for picture in pictures}))
         raise ConfigError(
             f"{files}: {counted(len(questions), '[thing is|things are]')} not said by the files; "
-            "add:"
-            + "".join(f"\n  {question}" for question in questions)
+            "add:" + "".join(f"\n  {question}" for question in questions)
         )
     return Answers(
         root=root,
