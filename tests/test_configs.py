@@ -264,7 +264,7 @@ def test_configs_for_film_share_all_but_the_method(engine):
         assert tuple(cfg.INPUT.MAMMO.SIZE) == (512, 320)
         solver = cfg.SOLVER
         assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (4, 1200, (1000,))
-        assert cfg.TEST.EVAL_PERIOD == 200  # the best of these checkpoints on VAL is kept
+        assert cfg.TEST.EVAL_PERIOD == 400  # the best of these checkpoints on VAL is kept
         sets = (cfg.DATASETS.TRAIN, cfg.DATASETS.VAL, cfg.DATASETS.TEST)
         assert sets == tuple((f"cbis_ddsm_mass/{part}",) for part in ("train", "val", "test"))
     looking = {name for name, cfg in configs.items() if cfg.MODEL.SECOND_LOOK.ENABLED}
