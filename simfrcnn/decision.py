@@ -119,7 +119,7 @@ def _chosen(
         return (
             "the model has no operating point: it was trained without a validation set "
             "(DATASETS.VAL), or its operating_points.json is not beside it; a score "
-            "threshold can be given (--operating-point 0.5)"
+            "threshold can be given (--operating-point 0.5; in Python, operating_point=0.5)"
         )
     if chosen.checkpoint_sha256 not in (None, checkpoint_sha256):
         return f"those of {where} were chosen for another checkpoint, whose scores differ"

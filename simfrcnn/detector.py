@@ -322,7 +322,7 @@ def _config_of(
         if content["config"] is None:
             raise CheckpointError(
                 f"{weights} does not hold its config, and {weights.with_name('config.yaml')} does "
-                "not exist; give its config (--config-file)"
+                "not exist; give its config (--config-file; in Python, config_file=...)"
             )
         tree = yaml.safe_load(content["config"])
         own = [config.FileKey(weights, key, value) for key, value in _leaves(tree)]

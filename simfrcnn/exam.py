@@ -54,8 +54,9 @@ class LeftOut:
     """A file of an exam that was not judged, and why.
 
     ``what`` is ``unreadable``, ``not a mammogram``, ``not a screening view``, ``duplicate`` (of one
-    SOP instance), ``another patient`` (with the same Study Instance UID), or ``failed`` (the model,
-    or the process that read it).
+    SOP instance), ``contradicting copy`` (the same SOP Instance UID, and another picture),
+    ``another patient`` (with the same Study Instance UID), or ``failed`` (the model, or the process
+    that read it).
     """
 
     file: str

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 from simfrcnn.errors import DataError, OutputError
 
+LOCK = ".simfrcnn-lock"
 _UNFINISHED = ".simfrcnn-unfinished-"
 _LONGEST_STEM = 40
 """Characters of a file's name in that of its temporary file, which must not grow too long."""
@@ -30,8 +32,12 @@ _REASONS = {
     errno.EISDIR: "that path is a folder",
     errno.ENAMETOOLONG: "the path is longer than the file system allows",
 }
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What a file system without locks says."""
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What the operating system says of nothing but writing, whether or not it names the file."""
+
+logger = logging.getLogger("simfrcnn")
 
 
 @contextlib.contextmanager
@@ -70,35 +76,85 @@ def writing_folder(folder: Path) -> Iterator[Path]:
 
     For results that belong together: if the block fails, none of them is left, and ``folder`` is as
     it was. Inside, not beside, because ``folder`` may be a mount point. What a killed run left is
-    removed.
+    removed; while another is at work, ``folder`` is locked.
 
     Args:
         folder: New or empty; made if missing.
 
     Raises:
-        OutputError: ``folder`` is a file or not empty, or the operating system refused to write.
+        OutputError: ``folder`` is a file, not empty, or another run is at work in it; or the
+            operating system refused to write.
     """
     folder = Path(folder)
     is_new = not folder.exists()
     if not is_new and (not folder.is_dir() or any(not _is_leftover(p) for p in folder.iterdir())):
         raise OutputError(f"{folder} is not a new or empty folder; give another")
-    with _explaining(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.iterdir():
-            shutil.rmtree(leftover)
-        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     is_done = False
     try:
-        yield temporary
-        with _explaining(folder):
-            for path in sorted(temporary.iterdir()):
-                path.rename(folder / path.name)
+        with locked(folder), _unfinished_in(folder) as temporary:
+            yield temporary
+            with _explaining(folder):
+                for path in sorted(temporary.iterdir()):
+                    path.rename(folder / path.name)
         is_done = True
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         if is_new and not is_done:
             with contextlib.suppress(OSError):  # somebody else has put a file there: it stays
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def _unfinished_in(folder: Path) -> Iterator[Path]:
+    """A hidden folder, removed at the end; those that killed runs left are removed before."""
+    with _explaining(folder):
+        for leftover in folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(leftover)
+        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process that asks for it out of a folder until the block ends.
+
+    The lock is the operating system's, on the hidden file :data:`LOCK`, and vanishes with the
+    process, however that ends. A file that a killed process left locks nothing.
+
+    Args:
+        folder: Made if missing.
+
+    Raises:
+        OutputError: Another process is at work in it, or the operating system refused to write.
+    """
+    import fcntl  # not on Windows, where this module can still be imported
+
+    path = folder / LOCK
+    with _explaining(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with open(path, "ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = _is_still(stream.fileno(), path)
+        except BlockingIOError:
+            is_ours = False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            logger.warning("%s cannot be locked: run nothing else that writes there", folder)
+            is_ours = True
+        if not is_ours:
+            raise OutputError(
+                f"{folder}: another run is at work there: wait until it has ended, or give another "
+                "folder"
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -170,8 +226,16 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_still(handle: int, path: Path) -> bool:
+    """Whether an open file still has its name: who held the lock before has removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _is_leftover(path: Path) -> bool:
-    return path.name.startswith(_UNFINISHED) and path.is_dir()
+    return path.name == LOCK or (path.name.startswith(_UNFINISHED) and path.is_dir())
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from typing import Any
 from simfrcnn.errors import DataError
 from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
 from simfrcnn.settings import UnboxedViews
+from simfrcnn.wording import counted
 
 POSITIVE, NORMAL = "positive", "normal"
 ALL_CROWD = "boxes: all target boxes are crowd regions (iscrowd 1), which do not train"
@@ -145,7 +146,7 @@ def require_one_spelling(
     for other, name in misspelt(boxes, named_classes):
         found = boxes[other]
         raise DataError(
-            f"{where}: {_counted(len(found), 'box', 'boxes')} of class {other!r} (the first is "
+            f"{where}: {counted(len(found), '[box|boxes]')} of class {other!r} (the first is "
             f"annotation {found[0].finding_id}) would not count as {name!r}, nor its image as one "
             f"that has it (boxes of other classes: {others}): give both one name in 'categories' "
             "(simfrcnn prepare-data coco --classes), or name both as classes of their own"
@@ -226,9 +227,9 @@ class Tally:
 
     def lines(self) -> tuple[str, ...]:
         """For people: images, reasons, classes, and what a reader must know."""
-        patients = _counted(self.n_patients, "patient")
+        patients = counted(self.n_patients, "[patient|patients]")
         head = (
-            f"{_counted(self.n_images, 'image')} of {patients}: {self.positives} positive, "
+            f"{counted(self.n_images, '[image|images]')} of {patients}: {self.positives} positive, "
             f"{self.normals} normal, {sum(self.left_out.values())} left out"
         )
         reasons = (f"  left out: {count} {reason}" for reason, count in self.left_out.items())
@@ -266,7 +267,7 @@ class Tally:
         each = self.classes[name]
         role = "target" if name in self.target_classes else "class of its own"
         role = role if name in self.named_classes else "background"
-        boxes, images = _counted(each.boxes, "box", "boxes"), _counted(each.images, "image")
+        boxes, images = counted(each.boxes, "[box|boxes]"), counted(each.images, "[image|images]")
         return f"  {name} ({role}): {boxes} in {images}"
 
     def _notes(self) -> Iterator[str]:
@@ -274,27 +275,27 @@ class Tally:
             counts = ", ".join(f"{name} {count}" for name, count in self.others.items())
             verb = "counts" if self.n_other == 1 else "count"
             yield (
-                f"{_counted(self.n_other, 'image')} with boxes of other classes ({counts}) {verb} "
-                f"as normal{self._alike()}"
+                f"{counted(self.n_other, '[image|images]')} with boxes of other classes ({counts}) "
+                f"{verb} as normal{self._alike()}"
             )
         for name in self.named_classes:
             each = self.classes.get(name, ClassTally())
             if each.crowd:
                 yield (
-                    f"{each.crowd} of {_counted(each.boxes, 'box', 'boxes')} of {name} "
+                    f"{each.crowd} of {counted(each.boxes, '[box|boxes]')} of {name} "
                     f"{_regions(each.crowd)} (iscrowd 1): not trained, and neither to be "
                     "found nor wrong to find"
                 )
             if each.below_pixel:
                 yield (
-                    f"{each.below_pixel} of {_counted(each.boxes, 'box', 'boxes')} of {name} "
+                    f"{each.below_pixel} of {counted(each.boxes, '[box|boxes]')} of {name} "
                     f"{_is(each.below_pixel)} smaller than a pixel"
                 )
         if self.n_contradictory:
             verb = "counts" if self.n_contradictory == 1 else "count"
             yield (
-                f"{_counted(self.n_contradictory, 'image')} called malignant, without a target "
-                f"box, {verb} as normal by 'supervision' (simfrcnn data check lists them)"
+                f"{counted(self.n_contradictory, '[image|images]')} called malignant, without a "
+                f"target box, {verb} as normal by 'supervision' (simfrcnn data check lists them)"
             )
 
     def _alike(self) -> str:
@@ -362,10 +363,6 @@ def is_below_pixel(finding: Finding) -> bool:
 def _is_stated_normal_and_malignant(record: ImageRecord) -> bool:
     known = record.supervision in (Supervision.BOXES, Supervision.NORMAL)
     return known and is_malignant(record)
-
-
-def _counted(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _is(number: int) -> str:

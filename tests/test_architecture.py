@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_names", "labels"),
-    *("parallel", "registry", "second_look_settings", "version"),
+    *("parallel", "registry", "second_look_settings", "version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -28,6 +28,7 @@ ALLOWED = {
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
     "version": (set(), set()),
+    "wording": (set(), set()),
     "structures": (set(), {"torch"}),
     "artifacts": (set(), {"numpy"}),
     "config": (set(), {"fvcore", "yaml"}),

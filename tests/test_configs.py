@@ -20,6 +20,7 @@ from simfrcnn.workflows.weak import require_two_stages
 from support.examples import (
     CONFIGS,
     ENGINE_PARAMETERS,
+    TINY_BACKBONE,
     engine_named,
     normals,
     positives,
@@ -42,11 +43,8 @@ FILES = sorted(
 SHIPPED = [name for name in FILES if kind_of(name) == "model"]
 JOBS = [*(name for name in FILES if kind_of(name) == "job"), "ladder/_study_weak.yaml"]
 LADDERS = [name for name in FILES if kind_of(name) == "ladder"]
-# One of each kind of step; the other configs of the thesis differ in numbers alone.
-STEPS_OF_THE_THESIS = [
-    *("faster_positives_r101.yaml", "sim_r101.yaml", "sim_contrastive_r101.yaml"),
-    *("sim_dcn_r101.yaml", "weak_stage2_r101.yaml"),
-]
+# One of each network; the losses of the others are those of rungs of the ladder.
+STEPS_OF_THE_THESIS = ["sim_r101.yaml", "sim_dcn_r101.yaml"]
 OF_THE_THESIS = [name for name in SHIPPED if Path(name).stem.find("_r101") >= 0]
 SMOKE = [name for name in SHIPPED if name.startswith("smoke/")]
 # Of the mass films of CBIS-DDSM: RPN loss and ROI batch of normal films, loss on ROI vectors.
@@ -345,7 +343,7 @@ def step_of(cfg):
     """What decides the code that a step runs: a config without its data, seed and folder."""
     reduced = cfg.clone()
     reduced.defrost()
-    reduced.merge_from_list(list(REDUCED))
+    reduced.merge_from_list([*REDUCED, *TINY_BACKBONE])
     own = {"DATASETS", "SEED", "OUTPUT_DIR", "EVAL", "PSEUDO", "TEST", "DATALOADER"}
     facts = {key: str(value) for key, value in reduced.items() if key not in own}
     facts["classes"] = str(reduced.DATASETS.CLASSES) + reduced.DATASETS.BATCHES

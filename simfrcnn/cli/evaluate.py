@@ -13,6 +13,7 @@ from pathlib import Path
 from simfrcnn.cli.options import add_options, given_settings
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +142,9 @@ def names_of(names: str | None, paths: Sequence[Path]) -> list[str]:
     listed = [name.strip() for name in names.split(",")]
     if len(listed) != len(paths):
         raise ConfigError(
-            f"--names has {len(listed)} names ({', '.join(listed)}), but --detections is given "
-            f"{len(paths)} times; one name each is legal, separated by commas"
+            f"--names has {counted(len(listed), '[name|names]')} ({', '.join(listed)}), but "
+            f"--detections is given {counted(len(paths), '[time|times]')}; one name each is legal, "
+            "separated by commas"
         )
     twice = [name for name in listed if listed.count(name) > 1]
     if twice:

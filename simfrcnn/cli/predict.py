@@ -24,6 +24,7 @@ from simfrcnn.data.exams import Selection
 from simfrcnn.detector import Detector, load
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import ConfigError
+from simfrcnn.wording import counted
 from simfrcnn.workflows.predict import PredictionOptions, Summary, merge, predict
 from simfrcnn.workflows.prediction_folder import FAILURES
 
@@ -186,17 +187,18 @@ def _is_incomplete(summary: Summary, skips_unreadable: bool) -> bool:
 def _lines(summary: Summary) -> Iterator[str]:
     tally = summary.tally
     if summary.n_own_pictures:
-        yield f"{summary.n_own_pictures} pictures that simfrcnn drew were passed over"
+        yield counted(summary.n_own_pictures, "[picture|pictures] of simfrcnn passed over")
     if summary.n_done_before:
-        yield f"gone on with: {summary.n_done_before} exams were done before"
+        yield f"gone on with: {counted(summary.n_done_before, '[exam was|exams were]')} done before"
     for what, n in sorted(tally.left_out.items()):
-        yield f"left out, {what}: {n} files"
+        yield f"left out, {what}: {counted(n, '[file|files]')}"
     if tally.failures:
         yield f"failures ({FAILURES} lists them):"
         for (what, why), n in tally.failures.most_common(_N_REASONS):
             yield f"  {n} x {what}: {why}"
         if len(tally.failures) > _N_REASONS:
-            yield f"  and {len(tally.failures) - _N_REASONS} other reasons"
+            yield f"  and {counted(len(tally.failures) - _N_REASONS, 'other [reason|reasons]')}"
     if tally.n_called:
-        yield f"called positive: {tally.n_positive} of {tally.n_called} exams"
-    yield f"{tally.n_images} images of {tally.n_exams} exams in {summary.output}"
+        yield f"called positive: {tally.n_positive} of {counted(tally.n_called, '[exam|exams]')}"
+    images = counted(tally.n_images, "[image|images]")
+    yield f"{images} of {counted(tally.n_exams, '[exam|exams]')} in {summary.output}"

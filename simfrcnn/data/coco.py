@@ -21,12 +21,12 @@ from simfrcnn.data.coco_entries import (
     SubPixelError,
     annotation_entry,
     image_entry,
+    missing_keys,
     number_of,
     read_category,
     read_finding,
     read_record,
     relative_to,
-    supervision_help,
 )
 from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import write_json
@@ -123,7 +123,7 @@ def require_files(annotated: AnnotatedSet) -> None:
         shown = "\n  ".join(f"image {r.image_id}: {r.path}" for r in missing[:_N_SHOWN])
         more = f"\n  and {len(missing) - _N_SHOWN} more" if len(missing) > _N_SHOWN else ""
         raise AnnotationError(
-            f"{path}: {len(missing)} of {len(records)} image files are missing (file_name is "
+            f"{path}: image files are missing, {len(missing)} of {len(records)} (file_name is "
             f"relative to the annotation file's folder):\n  {shown}{more}"
         )
 
@@ -284,32 +284,10 @@ def _complete(
                 kept.append(entry)
         complete[name] = kept
     if missing and refused is None:
-        raise AnnotationError(f"{path}: {_in_words(missing, lists)}")
+        raise missing_keys(path, missing, lists)
     if refused is not None:
-        refused += [AnnotationError(f"{path}: {_in_words([one], lists)}") for one in missing]
+        refused += [missing_keys(path, [one], lists) for one in missing]
     return complete
-
-
-def _in_words(missing: Sequence[tuple[str, Any, list[str]]], lists: Mapping[str, Entries]) -> str:
-    """Which keys are missing, where, and what to do."""
-    keys = Counter((name, key) for name, _, lacks in missing for key in lacks)
-    name, number, lacks = missing[0]
-    first = f"{KINDS[name]} {number!r}"
-    if len(missing) == 1:
-        words = f"{first}: {', '.join(map(repr, lacks))} {_is(len(lacks))} missing"
-    else:
-        parts = (
-            f"'{key}' in {count} of {len(lists[name])} {name}"
-            for (name, key), count in keys.items()
-        )
-        words = f"keys are missing: {', '.join(parts)} (the first is {first})"
-    if ("images", "supervision") in keys:
-        words += f"; of 'supervision', {supervision_help()}"
-    return f"{words}; simfrcnn prepare-data coco completes plain COCO files"
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
 
 
 def _ids(
@@ -399,11 +377,12 @@ def _fractions(path: Path, findings: Sequence[Finding]) -> SubPixelError | None:
         return None
     x1, y1, x2, y2 = boxes[0]
     return SubPixelError(
-        f"{path}: all {len(boxes)} boxes are smaller than one pixel, such as [{x1:g}, {y1:g}, "
+        f"{path}: all boxes ({len(boxes)}) are smaller than one pixel, such as [{x1:g}, {y1:g}, "
         f"{x2 - x1:g}, {y2 - y1:g}] of annotation {findings[0].finding_id}: they seem to be "
-        "fractions of the image, as YOLO has them; 'bbox' is [x, y, width, height] in pixels: "
-        "multiply x and width by the image's width, y and height by its height, or convert the "
-        "file (simfrcnn prepare-data coco --boxes fractions)"
+        "fractions of the image, as YOLO has them",
+        "'bbox' is [x, y, width, height] in pixels: multiply x and width by the image's width, y "
+        "and height by its height, or convert the file (simfrcnn prepare-data coco --boxes "
+        "fractions)",
     )
 
 

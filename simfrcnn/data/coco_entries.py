@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
@@ -45,8 +46,25 @@ class BoxOutsideError(AnnotationError):
     """A box that leaves its image: the commonest defect, with a remedy of its own."""
 
 
-class SubPixelError(AnnotationError):
+class RemediedError(AnnotationError):
+    """What was found, and what to do, apart: for those who show the two in different places."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found, remedy)
+        self.found, self.remedy = found, remedy
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.remedy}"
+
+
+class SubPixelError(RemediedError):
     """All boxes of a file are smaller than a pixel: mostly they are fractions of the image."""
+
+
+class MissingKeysError(RemediedError):
+    """Entries lack keys; ``of`` is its list of the file, its id, the keys. None for several."""
+
+    of: tuple[str, Any, tuple[str, ...]] | None = None
 
 
 # Reading
@@ -155,6 +173,41 @@ def read_record(
 def supervision_help() -> str:
     """What to write as ``supervision``."""
     return f"it says what the labels mean, one of {fields.legal(Supervision)}"
+
+
+def missing_keys(
+    path: Path, missing: Sequence[tuple[str, Any, list[str]]], lists: Mapping[str, Sequence[Any]]
+) -> MissingKeysError:
+    """Which keys are missing, where, and what to do.
+
+    Args:
+        path: The file.
+        missing: List of the file, id and missing keys of each entry that lacks some.
+        lists: All entries by list.
+    """
+    keys = Counter((name, key) for name, _, lacks in missing for key in lacks)
+    name, number, lacks = missing[0]
+    first = f"{KINDS[name]} {number!r}"
+    if len(missing) == 1:
+        words = f"{first}: {keys_are_missing(lacks)}"
+    else:
+        parts = (
+            f"'{key}' in {count} of {len(lists[name])} {name}"
+            for (name, key), count in keys.items()
+        )
+        words = f"keys are missing: {', '.join(parts)} (the first is {first})"
+    remedy = "simfrcnn prepare-data coco completes plain COCO files"
+    if ("images", "supervision") in keys:
+        remedy = f"of 'supervision', {supervision_help()}; {remedy}"
+    error = MissingKeysError(f"{path}: {words}", remedy)
+    if len(missing) == 1:
+        error.of = name, number, tuple(lacks)
+    return error
+
+
+def keys_are_missing(keys: Sequence[str]) -> str:
+    """Such as "'id', 'bbox' are missing"."""
+    return f"{', '.join(map(repr, keys))} {'is' if len(keys) == 1 else 'are'} missing"
 
 
 def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int) -> Finding:

@@ -27,12 +27,14 @@ from simfrcnn.dicom.mammogram import DicomOptions, require_mammogram
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.finding import LeftOut, is_dicom, walk_images
+from simfrcnn.wording import counted
 
 What = Literal[
     "unreadable",
     "not a mammogram",
     "not a screening view",
     "duplicate",
+    "contradicting copy",
     "another patient",
     "failed",
 ]
@@ -42,6 +44,7 @@ UNREADABLE: What = "unreadable"
 NOT_A_MAMMOGRAM: What = "not a mammogram"
 NOT_SCREENING: What = "not a screening view"
 DUPLICATE: What = "duplicate"
+CONTRADICTING: What = "contradicting copy"
 ANOTHER_PATIENT: What = "another patient"
 FAILED: What = "failed"
 _FEW, _CHUNK = 256, 64
@@ -304,7 +307,8 @@ def index_of(sources: Sources, selection: Selection, processes: Processes) -> It
         for facts in processes.results(read, chunks, on_kill=read.killed):
             index.add(facts)
         if not len(index):
-            own = f"; {index.n_own_pictures} pictures in it were drawn by simfrcnn predict"
+            pictures = counted(index.n_own_pictures, "[picture|pictures] in it [was|were]")
+            own = f"; {pictures} drawn by simfrcnn predict"
             raise DataError(
                 f"{sources.root} holds no image: no DICOM, PNG, PGM, TIFF or JPEG file"
                 f"{own if index.n_own_pictures else ''}"

@@ -15,6 +15,7 @@ from simfrcnn.errors import DataError
 from simfrcnn.files import as_utf8
 from simfrcnn.labels import is_malignant
 from simfrcnn.records import ImageRecord
+from simfrcnn.wording import counted
 
 
 def split_by_patient(
@@ -77,8 +78,8 @@ def assert_no_patient_leak(sets: Mapping[str, Sequence[ImageRecord]]) -> None:
         if shared:
             example = " and ".join(str(images[name][shared[0]]) for name in (one, other))
             raise DataError(
-                f"{one} and {other} share {len(shared)} patients ({example} are of one): results "
-                "would be too good; split the data by patient"
+                f"{one} and {other} share {counted(len(shared), '[patient|patients]')} ({example} "
+                "are of one): results would be too good; split the data by patient"
             )
 
 

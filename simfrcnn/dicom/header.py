@@ -39,6 +39,14 @@ _NAMES = {
     "1.2.840.113619.5.2": "private, GE Implicit VR with big endian pixels",
 }
 """Transfer syntaxes that pydicom does not know, for errors."""
+_PICTURES = {
+    b"\x89PNG\r\n\x1a\n": ("PNG", (".png",)),
+    b"\xff\xd8\xff": ("JPEG", (".jpg", ".jpeg")),
+    b"II*\0": ("TIFF", (".tif", ".tiff")),
+    b"MM\0*": ("TIFF", (".tif", ".tiff")),
+    b"P5": ("PGM", (".pgm",)),
+}
+"""How files of other formats begin, and how their names end."""
 _DICOM_ROOT = "1.2.840.10008."
 
 _DEFER_BYTES = 2**20
@@ -214,12 +222,23 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
             raise DicomError(
                 f"{path}: the file is empty (0 bytes): fetch it again or leave it out"
             ) from error
-        raise DicomError(
-            f"{path}: not a DICOM file (no 'DICM' after the 128-byte preamble): convert it to a "
-            "valid DICOM file, or leave it out"
-        ) from error
+        raise DicomError(f"{path}: not a DICOM file{_what_instead(path)}") from error
     except Exception as error:  # a damaged file makes pydicom fail in many ways
         raise _damaged(path, f"cannot be parsed ({type(error).__name__})") from error
+
+
+def _what_instead(path: Path) -> str:
+    """What a file is that is no DICOM file, and the remedy."""
+    with open(path, "rb") as stream:
+        start = stream.read(8)
+    for magic, (kind, suffixes) in _PICTURES.items():
+        if start.startswith(magic):
+            named = "" if path.suffix.lower() in suffixes else f" name it {suffixes[0]};"
+            return f", but a {kind} picture:{named} in Python, detector.detect(file) reads it"
+    return (
+        " (no 'DICM' after the 128-byte preamble): convert it to a valid DICOM file, or leave it "
+        "out"
+    )
 
 
 def _damaged(path: Path, how: str) -> DicomError:

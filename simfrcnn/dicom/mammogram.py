@@ -113,6 +113,7 @@ def read_mammogram(path: Path | str, options: DicomOptions = STRICT) -> Mammogra
 
     Raises:
         DicomError: The file is not a readable single grey mammogram; names the file, tag, remedy.
+            Pictures of other formats are for :meth:`simfrcnn.detector.Detector.detect`.
 
     Reference:
         DICOM PS3.3 A.26 (Digital Mammography X-Ray Image), A.55 (Breast Projection X-Ray Image).
@@ -183,11 +184,13 @@ def require_mammogram(header: Header, options: DicomOptions) -> None:
         )
         raise header.error(
             "Modality",
-            f"{found}, not 'MG': leave the file out, or ask for any modality (--any-modality)",
+            f"{found}, not 'MG': leave the file out, or ask for any modality (--any-modality; in "
+            "Python, DicomOptions(any_modality=True))",
         )
     if is_raw(header) and not options.allow_for_processing:
         raise header.error(
             "PresentationIntentType",
             "is FOR PROCESSING, a raw image: use the FOR PRESENTATION image of the exam, or allow "
-            "FOR PROCESSING images (--allow-for-processing)",
+            "FOR PROCESSING images (--allow-for-processing; in Python, "
+            "DicomOptions(allow_for_processing=True))",
         )

@@ -17,6 +17,7 @@ from simfrcnn.evaluation.froc import Events, n_findings
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.truth import Truth, View
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 FEWEST_REPLICATES = 1000
 """With fewer resamplings than these the report says so."""
@@ -96,8 +97,8 @@ def notes_on_figures(
     n_left_out = len(views) - len(evaluated)
     if n_left_out:
         yield (
-            f"{n_left_out} images of unknown truth are left out of the image level, FROC and AP; "
-            "their detections still count in the score of their breast and case."
+            f"{counted(n_left_out, '[image|images] of unknown truth [is|are]')} left out of the "
+            "image level, FROC and AP; the detections still count in the score of breast and case."
         )
     if settings.unknown_images == "normal":
         n_unknown = sum(
@@ -106,17 +107,19 @@ def notes_on_figures(
             for v in views
         )
         if n_unknown:
-            yield f"{n_unknown} images of unknown truth count as normal, by EVAL.UNKNOWN_IMAGES."
+            unknown = counted(n_unknown, "[image|images] of unknown truth [counts|count]")
+            yield f"{unknown} as normal, by EVAL.UNKNOWN_IMAGES."
     n_crowded = sum(len(view.scores) > MAX_DETECTIONS for view in evaluated)
     if n_crowded:
         yield (
-            f"{n_crowded} images have more than {MAX_DETECTIONS} detections: AP takes the highest "
-            f"{MAX_DETECTIONS} of each, as COCO does; all other figures take them all."
+            f"{counted(n_crowded, '[image has|images have]')} more than {MAX_DETECTIONS} "
+            f"detections: AP takes the highest {MAX_DETECTIONS} of each, as COCO does; all other "
+            "figures take them all."
         )
     if 0 < events[0].n_lesionless < n_findings(events[0]):
         yield (
-            f"{events[0].n_lesionless} of {n_findings(events[0])} findings have no lesion id and "
-            "are in no figure per lesion."
+            f"{events[0].n_lesionless} of {n_findings(events[0])} findings without a lesion id, in "
+            "no figure per lesion."
         )
     if 0 < settings.bootstrap_replicates < FEWEST_REPLICATES:
         yield (

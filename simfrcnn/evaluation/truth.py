@@ -19,6 +19,7 @@ from simfrcnn.evaluation.matching import falling_order
 from simfrcnn.labels import NORMAL, POSITIVE, Tally, tally_of
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 FloatArray = NDArray[np.float64]
 
@@ -210,9 +211,9 @@ def _refuse_boxes_outside(
     box = ", ".join(f"{side:g}" for side in boxes[first])
     raise ArtifactError(
         f"image {record.image_id} ({record.file_name}): the detection ({box}) lies outside the "
-        f"image of {record.width} x {record.height} pixels ({len(outside)} such detections); boxes "
-        "must be in pixels of the stored image. --boxes-outside clip (EVAL.BOXES_OUTSIDE) cuts "
-        "them at its edges"
+        f"image of {record.width} x {record.height} pixels "
+        f"({counted(len(outside), 'such [detection|detections]')}); boxes must be in pixels of the "
+        "stored image. --boxes-outside clip (EVAL.BOXES_OUTSIDE) cuts them at its edges"
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from simfrcnn.errors import DataError
 from simfrcnn.images.png import OVERLAY_KEYWORD, START_BYTES, text_of
+from simfrcnn.wording import counted
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_SUFFIXES = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -120,14 +121,15 @@ def find_images(folder: Path) -> list[Path]:
         n_more = len(found.unreadable) - _N_SHOWN
         more = f"\n  and {n_more} more" if n_more > 0 else ""
         raise DataError(
-            f"{folder}: {len(found.unreadable)} folders or files in it cannot be opened, so images "
-            f"may be missing; give access to them or move them away:{shown}{more}"
+            f"{folder}: {counted(len(found.unreadable), '[folder or file|folders or files]')} in "
+            "it cannot be opened, so images may be missing; give access to them or move them "
+            f"away:{shown}{more}"
         )
     if found.own_output:
         logger.warning(
-            "%s: %d pictures were left out, because simfrcnn predict drew them, such as %s",
+            "%s: %s left out, drawn by simfrcnn predict, such as %s",
             folder,
-            len(found.own_output),
+            counted(len(found.own_output), "[picture|pictures]"),
             found.own_output[0].path,
         )
     if not found.paths:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simfrcnn.wording import counted
+
 POLL_SECONDS = 0.2
 SECONDS_TO_STOP = 60.0
 _LINES_SHOWN = 3
@@ -94,7 +96,10 @@ def run_commands(
                     left = _time_left(seconds, running, len(waiting), len(slots))
                     say(f"[{n_over}/{len(jobs)}] {child.job.name}: {outcome}{left}")
         except KeyboardInterrupt:
-            say(f"interrupted: stopping {len(running)} runs; the same command goes on later")
+            say(
+                f"interrupted: stopping {counted(len(running), '[run|runs]')}; the same command "
+                "goes on later"
+            )
             raise
         finally:
             _stop(running)

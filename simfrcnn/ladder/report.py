@@ -43,6 +43,7 @@ from simfrcnn.ladder.processes import clock
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult, RunResult
 from simfrcnn.ladder.scores import case_scores
 from simfrcnn.ladder.tables import ONE_TRAINING, completed, ladder_tables
+from simfrcnn.wording import counted
 
 SCHEMA_VERSION = 1
 PAGE, DATA, SCORES = "ladder.md", "ladder.json", "case_scores.csv"
@@ -91,7 +92,7 @@ def summary_lines(result: LadderResult) -> list[str]:
             figures[_name(pair)] = (len(pair.seeds), _difference_words(pair, result.ladder))
     width = max(map(len, figures))
     return [
-        f"{name:<{width}}  {n}/{n_seeds} seeds  {METRICS[PRIMARY].name} {shown}"
+        f"{name:<{width}}  {n}/{counted(n_seeds, '[seed|seeds]')}  {METRICS[PRIMARY].name} {shown}"
         for name, (n, shown) in figures.items()
     ]
 
@@ -171,16 +172,17 @@ def _notes(result: LadderResult) -> list[str]:
 
 def _what(result: LadderResult) -> str:
     n = _n_cases(result)
-    counted = ""
+    cases = ""
     if n is not None:
-        counted = f", {n['positive']} positive and {n['normal']} normal cases"
+        cases = f", {n['positive']} positive and {n['normal']} normal cases"
     n_done = sum(each.facts is not None for each in result.runs)
     return (
-        f"{len(result.rungs)} rungs x {len(result.ladder.seeds)} seeds on {result.test_set}"
-        f"{counted}; engine {result.engine}; {n_done} of {len(result.runs)} runs are done. Means "
-        "over seeds, with two 95% intervals: over patients, for these trainings, and over "
-        "trainings and patients, for other trainings of the method as well. Quote the wider. SEN "
-        f"and SPE are by case, at score >= {result.settings.score_threshold:g}."
+        f"{counted(len(result.rungs), '[rung|rungs]')} x "
+        f"{counted(len(result.ladder.seeds), '[seed|seeds]')} on {result.test_set}{cases}; engine "
+        f"{result.engine}; {n_done} of {counted(len(result.runs), '[run|runs]')} done. Means over "
+        "seeds, with two 95% intervals: over patients, for these trainings, and over trainings "
+        "and patients, for other trainings of the method as well. Quote the wider. SEN and SPE "
+        f"are by case, at score >= {result.settings.score_threshold:g}."
     )
 
 

@@ -26,6 +26,7 @@ from simfrcnn.evaluation.trainings import over_trainings, wider
 from simfrcnn.ladder.folders import Facts, State, common_facts, detections_of, facts_of
 from simfrcnn.ladder.plan import Ladder, Role, Run, Rung
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ def _notes(
         n = sum(map(len, seeds.values()))
         if n:
             named = "; ".join(f"{rung} (seed {', '.join(s)})" for rung, s in seeds.items() if s)
-            notes.append(f"{n} of {len(runs)} runs are missing, {state.value}: {named}.")
+            notes.append(
+                f"{n} of {counted(len(runs), '[run|runs]')} missing, {state.value}: {named}."
+            )
     if differing:
         notes.append(
             f"The runs differ in {', '.join(differing)}: see ladder.json for what each ran under."

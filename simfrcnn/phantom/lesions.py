@@ -218,14 +218,6 @@ def mass_profile(
     return (projection.contrast * profile).astype(np.float32)
 
 
-def core_mask(
-    projection: Projection, x: npt.NDArray[np.float32], v: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    """(H, W) mask of the core alone, without spicules (arguments as for :func:`mass_profile`)."""
-    radius, angle = _polar(projection, x, v)
-    return np.asarray(radius <= projection.boundary(angle))
-
-
 def mass_box(projection: Projection, spacing_mm: float, rows: int, columns: int) -> Box:
     """The tight box of the core and of the inner half of each spicule.
 

@@ -27,6 +27,7 @@ from simfrcnn.labels import patients_with_target, require_one_spelling
 from simfrcnn.pseudo.select import SUSPECTED, suspects_of
 from simfrcnn.records import Finding, FindingSource, ImageRecord
 from simfrcnn.settings import PseudoSettings
+from simfrcnn.wording import counted
 
 N_BINS = 20
 """Bins of the histogram of scores, over [0, 1]."""
@@ -115,9 +116,9 @@ def require_candidates(
     found = candidates(records, target_classes, include_unknown=include_unknown)
     if not found:
         raise DataError(
-            f"{name}: none of its {len(records)} images is known to be normal, so there is nothing "
-            "to label; a normal image has supervision 'normal', or 'boxes' and no box of "
-            f"{', '.join(target_classes)}"
+            f"{name}: none of its {counted(len(records), '[image|images]')} is known to be normal, "
+            "so there is nothing to label; a normal image has supervision 'normal', or 'boxes' "
+            f"and no box of {', '.join(target_classes)}"
         )
     if force:
         return found
@@ -237,6 +238,7 @@ def _require_fitting(
     if not_run:
         shown = ", ".join(map(str, not_run[:5]))
         raise ArtifactError(
-            f"{detections.name}: {len(not_run)} of the {len(chosen)} images to label were not run "
-            f"(image {shown}{' ...' if len(not_run) > 5 else ''}); run the detector on all of them"
+            f"{detections.name}: {len(not_run)} of the {counted(len(chosen), '[image|images]')} to "
+            f"label not run (image {shown}{' ...' if len(not_run) > 5 else ''}); run the detector "
+            "on all of them"
         )

@@ -19,6 +19,7 @@ from simfrcnn.pseudo.passes import N_BINS, PseudoLabels
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.settings import PseudoSettings
 from simfrcnn.version import __version__
+from simfrcnn.wording import counted
 
 INFO_KEY = "pseudo"
 """The key of ``info`` in the annotation file."""
@@ -115,10 +116,12 @@ def warnings_of(labels: PseudoLabels, score_threshold: float) -> list[str]:
 def summary_lines(labels: PseudoLabels, score_threshold: float) -> list[str]:
     """The summary as text: what was added, and the histogram."""
     return [
-        f"{labels.n_boxes} pseudo-boxes on {len(labels.added)} of {labels.n_candidates} normal "
-        f"images, beside {labels.n_target_boxes} target boxes on {labels.n_positives} positive "
-        "images",
-        f"{labels.n_dropped} of {labels.n_images} images are left out of the new file",
+        f"{counted(labels.n_boxes, '[pseudo-box|pseudo-boxes]')} on {len(labels.added)} of "
+        f"{counted(labels.n_candidates, 'normal [image|images]')}, beside "
+        f"{counted(labels.n_target_boxes, 'target [box|boxes]')} on "
+        f"{counted(labels.n_positives, 'positive [image|images]')}",
+        f"{labels.n_dropped} of {counted(labels.n_images, '[image|images]')} left out of the new "
+        "file",
         *_histogram(labels, score_threshold),
         *(f"warning: {text}" for text in warnings_of(labels, score_threshold)),
     ]

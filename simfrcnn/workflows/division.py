@@ -10,6 +10,7 @@ from simfrcnn.data.splits import assert_no_patient_leak, split_by_patient
 from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import ImageRecord
+from simfrcnn.wording import counted
 
 DEFAULT_FRACTIONS = ("train=0.6", "val=0.2", "test=0.2")
 PUBLISHED_FRACTIONS = ("train=0.8", "val=0.2")
@@ -69,8 +70,8 @@ def divided(
         splits = split_by_patient(records, fractions, options.seed)
     elif n_without:
         raise ConfigError(
-            f"--split published: {n_without} of {len(records)} images state no split: state it for "
-            "all (a table's column `split`), or give --split random"
+            f"--split published: {n_without} of {counted(len(records), '[image|images]')} without "
+            "a split: state it for all (a table's column `split`), or give --split random"
         )
     else:
         records = [_in_our_words(record) for record in records]

@@ -25,6 +25,7 @@ from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.files import as_utf8, write_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
+from simfrcnn.wording import counted
 
 DEFAULT_SIZE = 512
 BOXED_SHEET, UNBOXED_SHEET, LESION_SHEET = "boxed.png", "unboxed.png", "lesions.png"
@@ -152,7 +153,8 @@ def show_data(
     }
     write_files(output, contents)
     lines = [
-        f"{title}: {statistics.n_images} training images, {len(statistics.sides_px)} boxes",
+        f"{title}: {counted(statistics.n_images, 'training [image|images]')}, "
+        f"{counted(len(statistics.sides_px), '[box|boxes]')}",
         f"grey values: mean {statistics.mean:.1f}, deviation {statistics.std:.1f}",
     ]
     for name, anchors in (("C4", c4), ("pyramid", fpn)):

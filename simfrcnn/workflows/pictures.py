@@ -21,6 +21,7 @@ from simfrcnn.files import sha256_of, writing
 from simfrcnn.images.finding import DICOM_SUFFIXES, RASTER_SUFFIXES
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
+from simfrcnn.wording import counted
 
 FOLDER = "images"
 _BITS = {"8bit": 8, "16bit": 16}
@@ -199,7 +200,8 @@ def cache_splits(
     if cached.unreadable and not (how.skip_unreadable and cached.records):
         remedy = "; leave them out, or skip them (--skip-unreadable)" if cached.records else ""
         raise DataError(
-            f"{len(cached.unreadable)} of {len(records)} images cannot be read{remedy}:"
+            f"{len(cached.unreadable)} of {counted(len(records), '[image|images]')} cannot be "
+            f"read{remedy}:"
             + "".join(f"\n  {line}" for line in _named(cached.unreadable, how.root))
         )
     stored = {record.image_id: record for record in cached.records}
@@ -261,13 +263,16 @@ def report(cached: Cached, root: Path, out: Path) -> list[str]:
     unused = [p for p in (out.absolute() / FOLDER).rglob("*.png") if p not in used]
     if unused:
         lines.append(
-            f"  {len(unused)} pictures in {out / FOLDER} are in no annotation file (of an earlier "
-            f"run?), such as {unused[0].name}: remove them before the folder is passed on"
+            f"  {counted(len(unused), '[picture|pictures]')} of {out / FOLDER} in no annotation "
+            f"file (of an earlier run?), such as {unused[0].name}: remove before the folder is "
+            "passed on"
         )
     if cached.n_whole:
         lines.append(f"  {cached.n_whole} stored whole: a finding leaves the crop to the breast")
     if cached.unreadable:
-        lines.append(f"  {len(cached.unreadable)} images cannot be read, left out:")
+        lines.append(
+            f"  {counted(len(cached.unreadable), '[image|images]')} cannot be read, left out:"
+        )
         lines += [f"    {line}" for line in _named(cached.unreadable, root)]
     return lines
 

@@ -122,8 +122,8 @@ def predict(
     with (
         Processes(n_processes_of(options.workers)) as processes,
         index_of(sources, options.selection, processes) as index,
+        folder.begin_or_go_on() as n_before,
     ):
-        n_before = folder.begin_or_go_on()
         _learn_names(index, naming, pseudonyms, id_map)
         _judge_all(detector, index, folder, options, naming, processes, pseudonyms)
         return Summary(output, folder.finish(), n_before, index.n_own_pictures)

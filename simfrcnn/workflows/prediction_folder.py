@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from simfrcnn.artifacts import write_sidecar
-from simfrcnn.data.exams import FAILED, UNREADABLE
+from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
-from simfrcnn.files import as_json, write_bytes, write_json, writing
+from simfrcnn.files import LOCK, as_json, locked, write_bytes, write_json, writing
 
 Pictures = Literal["none", "findings", "all"]
 
@@ -51,25 +51,38 @@ class Tally:
 
 
 class PredictionFolder:
-    """The output folder of one run; made by :meth:`begin` or :meth:`go_on`."""
+    """The output folder of one run; made by :meth:`begin_or_go_on`."""
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         """``facts`` are all that a result hangs on, in JSON types: they stand in ``run.json``."""
         self.path = path
         self.facts = dict(facts)
 
-    def begin_or_go_on(self) -> int:
+    @contextlib.contextmanager
+    def begin_or_go_on(self) -> Iterator[int]:
         """Make the folder, or take up a run of the same facts; how many exams it holds already.
 
+        As long as the block runs, no other process can do the same.
+
         Raises:
-            OutputError: It holds something else, or a prediction with other facts.
+            OutputError: It holds something else, a prediction with other facts, or another run is
+                at work in it.
         """
+        self._require_ours()
+        with locked(self.path):
+            yield self._n_done_before()
+
+    def _require_ours(self) -> None:
+        if (self.path / RUN).exists() or not self.path.exists():
+            return
+        if not self.path.is_dir() or any(one.name != LOCK for one in self.path.iterdir()):
+            raise OutputError(
+                f"{self.path} is not a new or empty folder, nor a prediction to go on with; give "
+                "another"
+            )
+
+    def _n_done_before(self) -> int:
         if not (self.path / RUN).exists():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OutputError(
-                    f"{self.path} is not a new or empty folder, nor a prediction to go on with; "
-                    "give another"
-                )
             write_json(self.path / RUN, self.facts)
             return 0
         self._require_same_facts()
@@ -328,7 +341,7 @@ def _detection_entry(
 def _failures_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(file, what, why) of what nobody intended, and of an exam without an image."""
     for one in content["left_out"]:
-        if one["what"] in (UNREADABLE, FAILED):
+        if one["what"] in (UNREADABLE, CONTRADICTING, FAILED):
             yield one["file"], one["what"], one["why"]
     if not content["images"]:
         kinds = Counter(one["what"] for one in content["left_out"])

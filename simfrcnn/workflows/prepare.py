@@ -28,6 +28,7 @@ from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.records import ImageRecord
 from simfrcnn.registry import require_known
+from simfrcnn.wording import counted
 from simfrcnn.workflows import pictures
 from simfrcnn.workflows.division import (
     Division,
@@ -114,11 +115,12 @@ class Prepared:
         """The same for people."""
         if not self.files:
             return self.notes
-        lines = [f"{sum(c.n_images for c in self.counts.values())} images", *self.notes]
+        n_images = sum(c.n_images for c in self.counts.values())
+        lines = [counted(n_images, "[image|images]"), *self.notes]
         for name, counts in self.counts.items():
             lines += [
-                f"{name}: {counts.n_patients} patients, {counts.n_images} images -> "
-                f"{self.files[name]}",
+                f"{name}: {counted(counts.n_patients, '[patient|patients]')}, "
+                f"{counted(counts.n_images, '[image|images]')} -> {self.files[name]}",
                 f"  images: {_counts(counts.supervision)}",
                 f"  boxes:  {_counts(counts.boxes)}",
                 f"  labels: {counts.n_positive} positive, {counts.n_normal} normal, "

@@ -30,6 +30,7 @@ from simfrcnn.pseudo import passes, provenance
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import PseudoSettings
+from simfrcnn.wording import counted
 from simfrcnn.workflows.inputs import detections_of
 
 logger = logging.getLogger("simfrcnn")
@@ -182,7 +183,7 @@ def detect(
     check_device(cfg)
     model = engine.build_model(cfg)
     engine.load_weights(model, weights)
-    logger.info(f"detecting with {weights} on {len(chosen)} images")
+    logger.info(f"detecting with {weights} on {counted(len(chosen), '[image|images]')}")
     found = detect_records(cfg, model, engine.detect, chosen, title="pseudo-label")
     save_detections(path, found, cfg, annotated, facts)
     return path

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 
 import simfrcnn
@@ -137,7 +140,7 @@ def test_a_study_is_one_exam_with_all_that_was_left_out(detector, tmp_path):
     assert {one.file: one.what for one in exam.left_out} == {
         "scout.dcm": "not a screening view",
         "study1/LMLO.dcm": "unreadable",
-        "study1/RCC.dcm": "duplicate",
+        "study1/RCC.dcm": "contradicting copy",
     }
     assert exam.score == max(image.score for image in exam.images) == exam.call.score
     assert exam.call.is_positive == (exam.score >= 0.5)
@@ -148,6 +151,30 @@ def test_a_study_is_one_exam_with_all_that_was_left_out(detector, tmp_path):
     assert len(content["left_out"]) == 3
     (exam,) = detector.predict(tmp_path, all_views=True)
     assert len(exam.images) == 4
+
+
+def test_files_of_one_sop_instance_are_copies_only_if_they_show_the_same(detector, tmp_path):
+    first = write_study(tmp_path, 1, n_views=1)[0]
+    folder = first.parent
+    header = pydicom.dcmread(first)
+    header.StationName = "ELSEWHERE"
+    header.save_as(folder / "same.dcm")
+    header.WindowCenter = 900
+    header.save_as(folder / "window.dcm")
+    header.WindowCenter, header.ImageLaterality = 1200, "L"
+    header.save_as(folder / "side.dcm")
+    (folder / "z.dcm").write_bytes(first.read_bytes()[:-2000])
+    shutil.copy(first, folder / "equal.dcm")
+    first.rename(folder / "a.dcm")
+    (exam,) = detector.predict(tmp_path)
+    assert [image.file for image in exam.images] == ["study1/a.dcm"]
+    found = {Path(one.file).stem: (one.what, one.why) for one in exam.left_out}
+    copy = "it has the SOP Instance UID of another file of the exam, which was judged"
+    other = "same SOP Instance UID as another file of the exam, which was judged, but "
+    assert found["equal"] == found["same"] == ("duplicate", copy)
+    assert found["window"] == ("contradicting copy", f"{other}other pixels")
+    assert found["side"] == ("contradicting copy", f"{other}another side")
+    assert found["z"][0] == "unreadable"
 
 
 def test_an_exam_is_drawn_and_saved_and_its_pictures_are_never_read(detector, tmp_path):

@@ -1,6 +1,7 @@
 """Atomic writing: the old file or the whole new one, never a part."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ import pytest
 
 from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import (
+    LOCK,
     copy_file,
+    locked,
     sha256_of,
     write_files,
     write_json,
@@ -115,6 +118,35 @@ def test_a_folder_of_results_never_mixes_with_other_files(tmp_path):
         pass
     assert (tmp_path / "x").read_text() == "precious"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_folder_has_one_writer_at_a_time_and_keeps_no_lock(tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "new"
+    with locked(folder):
+        with pytest.raises(OutputError, match="another run is at work there: wait"), locked(folder):
+            pass
+        with pytest.raises(OutputError, match="another run"), writing_folder(folder):
+            pass
+        assert os.listdir(folder) == [LOCK]
+    assert os.listdir(folder) == []
+    (folder / LOCK).touch()  # of a process that was killed
+    with locked(folder):
+        pass
+    assert os.listdir(folder) == []
+
+    def too_late(stream, operation):  # who held it has just ended, and somebody else begun
+        (folder / LOCK).unlink()
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(OutputError, match="another run"), locked(folder):
+        pass
+
+    def unknown(stream, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with locked(folder):
+        assert f"{folder} cannot be locked" in caplog.text
 
 
 def test_an_error_of_reading_is_not_one_of_writing(tmp_path):

@@ -262,7 +262,7 @@ def test_no_mark_of_the_folder_appears_in_a_prediction(trained, tmp_path, capsys
     assert leaks(out) == []
     printed = capsys.readouterr().out
     assert str(root) not in printed
-    assert "left out, unreadable: 1 files" in printed
+    assert "left out, unreadable: 1 file" in printed
     exams = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
     assert sorted(len(exam["images"]) for exam in exams) == [0, 2, 2]
     exams = [exam for exam in exams if exam["images"]]

@@ -6,23 +6,24 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simfrcnn.records import ImageRecord
+from simfrcnn.wording import counted
 
 
 def views_per_exam(records: Sequence[ImageRecord]) -> tuple[str, ...]:
     """Lines such as "40 exams: 36 of 4 images, 4 of 2", and what is not stated."""
     sizes = Counter(Counter(record.exam_id for record in records).values())
     counts = ", ".join(
-        f"{n_exams} of {size} image{'s' * (size != 1)}" for size, n_exams in sorted(sizes.items())
+        f"{n_exams} of {counted(size, '[image|images]')}" for size, n_exams in sorted(sizes.items())
     )
     views = Counter(_view(record) for record in records)
     missing = {
         "laterality": sum(record.laterality is None for record in records),
         "view": sum(record.view_position is None for record in records),
     }
-    without = [f"no {what} in {n} images" for what, n in missing.items() if n]
+    without = [f"no {what} in {counted(n, '[image|images]')}" for what, n in missing.items() if n]
     n_exams = sum(sizes.values())
     return (
-        f"{n_exams} exam{'s' * (n_exams != 1)}: {counts}",
+        f"{counted(n_exams, '[exam|exams]')}: {counts}",
         f"views: {', '.join(f'{n} {view}' for view, n in sorted(views.items()))}"
         + (f" ({'; '.join(without)})" if without else ""),
     )

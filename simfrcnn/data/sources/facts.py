@@ -24,6 +24,7 @@ from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.reading import prepared_of, read_image
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
+from simfrcnn.wording import counted
 
 _N_SHOWN = 20
 
@@ -108,8 +109,8 @@ def facts_of_all(
         shown = "".join(f"\n  {problem}" for problem in problems[:_N_SHOWN])
         more = f"\n  and {len(problems) - _N_SHOWN} more" if len(problems) > _N_SHOWN else ""
         raise DataError(
-            f"{len(problems)} of {len(found)} images cannot be read; fetch them again, or leave "
-            f"them out (--skip-unreadable):{shown}{more}"
+            f"{len(problems)} of {counted(len(found), '[image|images]')} cannot be read; fetch "
+            f"them again, or leave them out (--skip-unreadable):{shown}{more}"
         )
     return [None if isinstance(facts, str) else facts for facts in found]
 

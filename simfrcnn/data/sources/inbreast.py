@@ -180,13 +180,17 @@ def read_inbreast(
         notes=(
             *(note for what, names in notes.items() for note in listed(what, names)),
             *listed(
-                "images that are not malignant, but another view of their breast is: image_label",
+                "[image|images] that [is|are] not malignant, but another view of [its|their] "
+                "breast is: image_label",
                 doubtful,
             ),
-            *listed(f"rows of {TABLE} without an image", sorted(rows.keys() - files.keys())),
-            *listed("images that cannot be read, left out", unreadable),
-            *listed("images without a row, not used", sorted(files.keys() - rows.keys())),
-            *listed("XML files without a row, not used", sorted(outlines.keys() - rows.keys())),
+            *listed(f"[row|rows] of {TABLE} without an image", sorted(rows.keys() - files.keys())),
+            *listed("[image|images] that cannot be read, left out", unreadable),
+            *listed("[image|images] without a row, not used", sorted(files.keys() - rows.keys())),
+            *listed(
+                "[XML file|XML files] without a row, not used",
+                sorted(outlines.keys() - rows.keys()),
+            ),
         ),
     )
 
@@ -312,14 +316,14 @@ def _record(
     boxes, without_extent, n_clipped = _boxes(asked, outlines, facts.height, facts.width)
     laterality = Laterality(row.one_of("laterality", ("L", "R")))
     problems = {
-        "images whose outlines were clipped to the image": n_clipped,
-        "images with outlines of one point or line, which have no box": without_extent,
-        "images with outlines of unknown names (Unnamed, Point 1 ...), not boxed": any(
+        "[image|images] whose outlines were clipped to the image": n_clipped,
+        "[image|images] with outlines of one point or line, which have no box": without_extent,
+        "[image|images] with outlines of unknown names (Unnamed, Point 1 ...), not boxed": any(
             roi.kind is None for roi in rois
         ),
-        "malignant images without a box of the kinds asked for": is_malignant and not boxes,
-        "images of BI-RADS 1 with outlines": birads == "1" and rois,
-        "images whose file names the other breast than the table, which was followed": (
+        "malignant [image|images] without a box of the kinds asked for": is_malignant and not boxes,
+        "[image|images] of BI-RADS 1 with outlines": birads == "1" and rois,
+        "[image|images] whose file names the other breast than the table, which was followed": (
             laterality is not file.laterality
         ),
     }

@@ -29,6 +29,7 @@ from simfrcnn.records import (
     Supervision,
     ViewPosition,
 )
+from simfrcnn.wording import counted
 
 ABNORMALITIES = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
 """The classes of Info.txt; CIRC, SPIC and MISC are masses."""
@@ -128,10 +129,14 @@ def read_mias(
             "boxes": "round the stated circle; y turned to count from the top; clipped to the film",
         },
         notes=(
-            *((f"{n_clipped} boxes clipped to their film",) if n_clipped else ()),
-            *listed("rows of Info.txt without a film", without_image),
-            *listed("films that cannot be read, left out", unreadable),
-            *listed("films without a row of Info.txt, not used", without_row),
+            *(
+                (counted(n_clipped, "[box|boxes] clipped to [its|their] film"),)
+                if n_clipped
+                else ()
+            ),
+            *listed("[row|rows] of Info.txt without a film", without_image),
+            *listed("[film|films] that cannot be read, left out", unreadable),
+            *listed("[film|films] without a row of Info.txt, not used", without_row),
         ),
     )
 

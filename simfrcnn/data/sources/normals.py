@@ -9,6 +9,7 @@ from pathlib import Path
 from simfrcnn.data.sources.source import SourceData
 from simfrcnn.data.splits import assert_no_patient_leak, split_by_patient
 from simfrcnn.records import ImageRecord
+from simfrcnn.wording import counted
 
 
 def with_normals(
@@ -45,7 +46,8 @@ def with_normals(
         },
         notes=(
             *data.notes,
-            f"{len(joined)} normal films of {n_patients} patients come from {description}: they "
+            f"{counted(len(joined), 'normal [film|films]')} of "
+            f"{counted(n_patients, '[patient|patients]')} [comes|come] from {description}: they "
             "were converted apart from the others, and a detector can learn to tell them by their "
             "grey values alone; compare both with `simfrcnn data show` before you trust a figure",
             *normals.notes,

@@ -10,6 +10,7 @@ from typing import Any
 from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.records import ImageRecord
+from simfrcnn.wording import counted
 
 _N_SHOWN = 8
 
@@ -101,8 +102,13 @@ class Source:
 
 
 def listed(what: str, names: Sequence[str]) -> tuple[str, ...]:
-    """A note such as "3 films without a row: a, b, c", or none when there is nothing to name."""
+    """A note such as "3 films without a row: a, b, c", or none when there is nothing to name.
+
+    Args:
+        what: As :func:`~simfrcnn.wording.counted` takes it: "[film|films] without a row".
+        names: Of what is counted.
+    """
     if not names:
         return ()
     shown = ", ".join(names[:_N_SHOWN]) + (" ..." if len(names) > _N_SHOWN else "")
-    return (f"{len(names)} {what}: {shown}",)
+    return (f"{counted(len(names), what)}: {shown}",)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.wording import counted
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -294,4 +295,4 @@ def require_none(path: Path, errors: Sequence[str], remedy: str = "") -> None:
         return
     shown = "".join(f"\n  {error}" for error in errors[:_N_SHOWN])
     more = f"\n  and {len(errors) - _N_SHOWN} more" if len(errors) > _N_SHOWN else ""
-    raise AnnotationError(f"{path}: {len(errors)} errors{remedy}:{shown}{more}")
+    raise AnnotationError(f"{path}: {counted(len(errors), '[error|errors]')}{remedy}:{shown}{more}")

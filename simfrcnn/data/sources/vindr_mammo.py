@@ -31,6 +31,7 @@ from simfrcnn.records import (
     Supervision,
     ViewPosition,
 )
+from simfrcnn.wording import counted
 
 RULES = (3, 4, 5)
 """The BI-RADS assessments from which on a finding can be taken as malignant."""
@@ -173,8 +174,8 @@ def read_vindr_mammo(
         },
         notes=(
             *_notes(views, malignant_from),
-            *listed(f"images of {TABLE} are not there", _names(missing)),
-            *listed("images that cannot be read, left out", _names(unreadable)),
+            *listed(f"[image|images] of {TABLE} [is|are] not there", _names(missing)),
+            *listed("[image|images] that cannot be read, left out", _names(unreadable)),
         ),
     )
 
@@ -360,12 +361,14 @@ def _names(views: Sequence[_View]) -> list[str]:
 
 def _notes(views: Sequence[_View], malignant_from: int) -> tuple[str, ...]:
     counts = {
-        "boxes clipped to their image": sum(m.was_clipped for v in views for m in v.marked),
-        "rows given twice, taken once": sum(view.n_repeated for view in views),
-        "findings without an assessment of their own, boxed as unassessed": sum(
+        "[box|boxes] clipped to [its|their] image": sum(
+            m.was_clipped for v in views for m in v.marked
+        ),
+        "[row|rows] given twice, taken once": sum(view.n_repeated for view in views),
+        "[finding|findings] without an assessment of [its|their] own, boxed as unassessed": sum(
             marked.birads is None for view in views for marked in view.marked
         ),
-        "findings assessed higher than their breast, which counts as malignant": sum(
+        "[finding|findings] assessed higher than the breast, which counts as malignant": sum(
             (marked.birads or 0) >= malignant_from > view.breast_birads
             for view in views
             for marked in view.marked
@@ -373,7 +376,7 @@ def _notes(views: Sequence[_View], malignant_from: int) -> tuple[str, ...]:
     }
     return (
         "patients are not published: each study counts as one",
-        *(f"{number} {what}" for what, number in counts.items() if number),
+        *(counted(number, what) for what, number in counts.items() if number),
     )
 
 

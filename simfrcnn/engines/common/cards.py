@@ -17,6 +17,7 @@ from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.run_folder import commit_of, engine_version
 from simfrcnn.engines.contract import Deviation
+from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.version import __version__
 
 CARD_SCHEMA = 1
@@ -73,8 +74,8 @@ def model_card(
         "images_per_step": cfg.SOLVER.IMS_PER_BATCH,
         "processes": world_size,
         "started_from": Path(cfg.MODEL.WEIGHTS).name or "random weights",
-        "trained_on": list(_sets(cfg.DATASETS.TRAIN, training)),
-        "validated_on": list(_sets(cfg.DATASETS.VAL, validation)),
+        "trained_on": list(_sets(cfg.DATASETS, cfg.DATASETS.TRAIN, training)),
+        "validated_on": list(_sets(cfg.DATASETS, cfg.DATASETS.VAL, validation)),
         "figures": [],
         "intended_use": INTENDED_USE,
         "warning": NOT_A_MEDICAL_DEVICE,
@@ -136,17 +137,22 @@ def _in_one_line(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _sets(names: Iterable[str], sets: Sequence[AnnotatedSet]) -> Iterable[dict[str, Any]]:
+def _sets(
+    datasets: Any, names: Iterable[str], sets: Sequence[AnnotatedSet]
+) -> Iterable[dict[str, Any]]:
+    """Name, hash and counts of each set; ``datasets`` is the config's part of that name."""
+    targets = tuple(datasets.TARGET_CLASSES)
     for name, annotated in zip(names, sets, strict=True):
         records = annotated.records
-        boxes = Counter(finding.category for record in records for finding in record.findings)
+        roles = training_roles(records, targets, datasets.UNBOXED_VIEWS)
+        tally = tally_of(records, roles, target_classes=targets, named_classes=datasets.CLASSES)
         supervision = Counter(record.supervision.value for record in records)
         yield {
             "name": name,
             "sha256": annotated.sha256,
-            "patients": len({record.patient_id for record in records}),
+            "patients": tally.n_patients,
             "exams": len({record.exam_id for record in records}),
-            "images": len(records),
+            "images": tally.n_images,
             "supervision": dict(sorted(supervision.items())),
-            "boxes": dict(sorted(boxes.items())),
+            "boxes": {category: each.boxes for category, each in tally.classes.items()},
         }

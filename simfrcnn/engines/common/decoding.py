@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.data.exams import (
+    CONTRADICTING,
     DUPLICATE,
     FAILED,
     UNREADABLE,
@@ -22,6 +24,7 @@ from simfrcnn.data.exams import (
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import SimFrcnnError
+from simfrcnn.images.copies import Decoded, contradiction
 from simfrcnn.images.raster import RasterGreys
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord
@@ -112,25 +115,39 @@ def decode_pixels(record: ImageRecord, greys: Any, decoding: Decoding, place: st
 def _first_readable(
     plan: ExamPlan, group: Sequence[FileFacts], decoding: Decoding
 ) -> tuple[DecodedImage | None, list[FileFacts]]:
+    """The image of a group, and its other files with the reason why they are left out."""
     left_out: list[FileFacts] = []
     for number, file in enumerate(group):
         path = plan.path_of(file)
         try:
-            record, greys = record_and_greys(path, 0, decoding.options)
-            image = decode_pixels(record, greys, decoding, file.place)
-        except SimFrcnnError as error:
-            reason = reason_of(error, path)
-            left_out.append(dataclasses.replace(file, what=UNREADABLE, why=reason))
+            read = Decoded(path, *record_and_greys(path, 0, decoding.options))
+            image = decode_pixels(read.record, read.greys, decoding, file.place)
+        except Exception as error:
+            left_out.append(_left_out(file, path, error))
             continue
-        except (OSError, MemoryError) as error:
-            reason = f"cannot be read ({type(error).__name__})"
-            left_out.append(dataclasses.replace(file, what=UNREADABLE, why=reason))
-            continue
-        except Exception as error:  # a fault of this program, which must not end a run
-            reason = reason_of_fault(error, path)
-            left_out.append(dataclasses.replace(file, what=FAILED, why=reason))
-            continue
-        why = "it has the SOP Instance UID of another file of the exam, which was judged"
-        copies = [dataclasses.replace(f, what=DUPLICATE, why=why) for f in group[number + 1 :]]
-        return image, left_out + copies
+        others = [(other, plan.path_of(other)) for other in group[number + 1 :]]
+        return image, left_out + [_beside(read, *other, decoding.options) for other in others]
     return None, left_out
+
+
+def _beside(read: Decoded, file: FileFacts, path: Path, options: DicomOptions) -> FileFacts:
+    """A file with the SOP Instance UID of one that is judged: a copy, or one that claims to be."""
+    try:
+        differs_in = contradiction(read, path, options)
+    except Exception as error:
+        return _left_out(file, path, error)
+    if differs_in is None:
+        why = "it has the SOP Instance UID of another file of the exam, which was judged"
+        return dataclasses.replace(file, what=DUPLICATE, why=why)
+    why = f"same SOP Instance UID as another file of the exam, which was judged, but {differs_in}"
+    return dataclasses.replace(file, what=CONTRADICTING, why=why)
+
+
+def _left_out(file: FileFacts, path: Path, error: Exception) -> FileFacts:
+    """A file that could not be read; any other error is this program's, and must not end a run."""
+    if isinstance(error, SimFrcnnError):
+        return dataclasses.replace(file, what=UNREADABLE, why=reason_of(error, path))
+    if isinstance(error, (OSError, MemoryError)):
+        reason = f"cannot be read ({type(error).__name__})"
+        return dataclasses.replace(file, what=UNREADABLE, why=reason)
+    return dataclasses.replace(file, what=FAILED, why=reason_of_fault(error, path))

@@ -39,6 +39,7 @@ from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -185,12 +186,14 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
 def _what(report: ComparisonReport) -> str:
     cases, counts = report.counts["cases"], report.counts
     return (
-        f"{len(report.compared.models)} models on the same {cases['total']} cases "
-        f"({cases['positive']} positive, {cases['normal']} normal, {cases['unknown']} of unknown "
-        f"truth) of {counts['patients']['total']} patients, with {counts['images']['total']} "
-        f"images and {counts['findings']} findings. Ranked by {report.compared.primary_name}. "
-        f"SEN and SPE are by case, at score >= {report.settings.score_threshold:g}. Intervals are "
-        "95%."
+        f"{len(report.compared.models)} models on the same "
+        f"{counted(cases['total'], '[case|cases]')} ({cases['positive']} positive, "
+        f"{cases['normal']} normal, {cases['unknown']} of unknown truth) of "
+        f"{counted(counts['patients']['total'], '[patient|patients]')}, with "
+        f"{counted(counts['images']['total'], '[image|images]')} and "
+        f"{counted(counts['findings'], '[finding|findings]')}. Ranked by "
+        f"{report.compared.primary_name}. SEN and SPE are by case, at score >= "
+        f"{report.settings.score_threshold:g}. Intervals are 95%."
     )
 
 

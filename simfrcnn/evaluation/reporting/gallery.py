@@ -24,6 +24,7 @@ from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, hit_criterion, 
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
 from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 CRITERION = hit_criterion("centre")
 """What counts as a hit in the gallery."""
@@ -102,8 +103,8 @@ class Gallery:
         found = f"at score >= {self.score_threshold:.4g}; a hit: {CRITERION.description}"
         counts = {g: sum(g in exam.groups for exam in self.exams) for g in GROUPS}
         return [
-            f"{len(self.exams)} of {self.n_exams} exams are shown, at most {self.n_per_group} for "
-            "each reason; one exam can be shown for several.",
+            f"{len(self.exams)} of {counted(self.n_exams, '[exam|exams]')} shown, at most "
+            f"{self.n_per_group} for each reason; one exam can be shown for several.",
             f"Worst false positives ({counts['false_positive']}): the exams with the highest false "
             "positive of all, whatever its score, in images of known truth.",
             f"Missed lesions ({counts['missed']}): positive exams with a lesion that is hit in no "

@@ -58,6 +58,7 @@ from simfrcnn.evaluation.results import Figure, OperatingPoint, Report
 from simfrcnn.evaluation.truth import views_of
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.records import ImageRecord
+from simfrcnn.wording import counted
 
 MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
 """Whose operating point is in the summary: the first of these that exists."""
@@ -238,9 +239,11 @@ def _what_was_tested(report: Report) -> str:
     data = report.provenance.get("annotations")
     on = f"On {data}: " if data else "On "
     return (
-        f"{of_model}{on}{cases['total']} cases ({cases['positive']} positive, {cases['normal']} "
-        f"normal, {cases['unknown']} of unknown truth) of {counts['patients']['total']} patients, "
-        f"with {counts['images']['total']} images and {counts['findings']} findings of class "
+        f"{of_model}{on}{counted(cases['total'], '[case|cases]')} ({cases['positive']} positive, "
+        f"{cases['normal']} normal, {cases['unknown']} of unknown truth) of "
+        f"{counted(counts['patients']['total'], '[patient|patients]')}, with "
+        f"{counted(counts['images']['total'], '[image|images]')} and "
+        f"{counted(counts['findings'], '[finding|findings]')} of class "
         f"{', '.join(settings.target_classes)}. Intervals are 95%."
     )
 

@@ -222,7 +222,7 @@ def test_unreadable_images_are_named_and_nothing_is_dropped_unasked(
     assert prepare("out", "--skip-unreadable") == 0
     printed = capsys.readouterr().out
     assert f"pictures: 0 made, {2 * N_PATIENTS - 1} up to date" in printed
-    assert "1 images cannot be read, left out" in printed
+    assert "1 image cannot be read, left out" in printed
     train = json.loads((tmp_path / "out" / "train.json").read_text())
     assert train["info"]["n_unreadable_left_out"] == 1
     assert leaks(tmp_path / "out") == []
@@ -236,7 +236,7 @@ def test_pictures_of_patients_who_are_gone_are_told(
     table = clinic / "labels.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:-2]) + "\n")
     assert prepare("out", "--overwrite") == 0
-    assert "2 pictures in" in capsys.readouterr().out
+    assert "2 pictures of" in capsys.readouterr().out
 
 
 def test_names_that_a_pipe_cannot_show_end_no_run(

@@ -93,7 +93,7 @@ def test_in_a_run_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     write_coco(path, [make_record(4)], {1: "malignant"}, {})
     with reading_once():
         read(path, check_files=False)
-        with pytest.raises(AnnotationError, match="1 of 1 image files are missing"):
+        with pytest.raises(AnnotationError, match="image files are missing, 1 of 1"):
             read(path)
         write_coco(path, [make_record(5)], {1: "malignant"}, {})
         assert read(path, check_files=False).records[0].image_id == 5

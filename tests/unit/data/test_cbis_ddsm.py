@@ -194,9 +194,9 @@ def test_every_layout_gives_the_same_records(tmp_path: Path, layout: str) -> Non
     assert found["P_00003 R MLO"].attributes["density"] == "2"
     assert data.notes == (
         "CBIS-DDSM has no normal films: each has at least one abnormality (--normals-from)",
-        "1 patients are in the published train and test parts (masses and calcifications were "
-        "divided apart): they are in train, with 1 images",
-        "1 films stored twice, for masses and for calcifications, joined: P_00002_RIGHT_CC",
+        "1 patient is in the published train and test parts (masses and calcifications were "
+        "divided apart): in train now, with 1 image",
+        "1 film stored twice, for masses and for calcifications, joined: P_00002_RIGHT_CC",
     )
 
 
@@ -219,7 +219,7 @@ def test_numbers_do_not_depend_on_what_is_there(tmp_path: Path) -> None:
     before = views(read(root))
     place_of(root, ROWS[0], "FULL", "first").unlink()
     data = read(root)
-    assert "1 films without an image, left out: P_00001_LEFT_CC" in data.notes
+    assert "1 film without an image, left out: P_00001_LEFT_CC" in data.notes
     assert "1 image series missing" in data.notes
     after = views(data)
     assert after == {name: before[name] for name in after}
@@ -232,7 +232,7 @@ def test_a_mask_of_another_size_is_scaled_and_told(tmp_path: Path) -> None:
     write_image(path, mask_pixels(ROWS[0], scale=2), ROWS[0].uid("MASK"))
     data = read(root)
     assert views(data)["P_00001 L CC"].findings[0].box == (8, 16, 24, 40)
-    note = "1 masks of another size than their film, boxes scaled: P_00001_LEFT_CC_mass_1"
+    note = "1 mask of another size than its film, boxes scaled: P_00001_LEFT_CC_mass_1"
     assert note in data.notes
 
 
@@ -258,7 +258,7 @@ def test_without_a_mask_a_film_is_not_boxed(tmp_path: Path, case: str) -> None:
         "crop only": "no file of two values in the film's shape",
         "damaged": "unreadable file",
     }[case]
-    note = "1 abnormalities without a box, their films are image_label: "
+    note = "1 abnormality without a box, its film is image_label: "
     assert f"{note}P_00001_LEFT_MLO_mass_1 ({problem})" in data.notes
 
 
@@ -322,7 +322,7 @@ def test_malignant_by_assessment(tmp_path: Path) -> None:
     assert {record.pathology for record in data.records} == {None}
     incomplete = found["P_00003 R MLO"]
     assert (incomplete.supervision, incomplete.findings) == (Supervision.IMAGE_LABEL, ())
-    note = "1 abnormalities of assessment 0, left without a box: P_00003_RIGHT_MLO_calc_1"
+    note = "1 abnormality of assessment 0, left without a box: P_00003_RIGHT_MLO_calc_1"
     assert note in data.notes
     assert "BI-RADS assessment 4 or 5" in str(data.info["malignant_rule"])
 
@@ -335,7 +335,7 @@ def test_files_that_no_table_names(tmp_path: Path) -> None:
     (root / ".hidden.dcm").write_bytes(b"nothing")
     notes = read(root).notes
     assert "2 images that no table names, not used: 1.2.3.4.5.6/1-1.dcm, picture.jpg" in notes
-    assert "1 DICOM files without a readable header: broken.dcm" in notes
+    assert "1 DICOM file without a readable header: broken.dcm" in notes
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ REFUSALS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "fractions": (
         annotation(bbox=[0.33, 0.37, 0.17, 0.12]),
-        r"all 1 boxes are smaller than one pixel, such as \[0.33, 0.37, 0.17, 0.12\]",
+        r"all boxes \(1\) are smaller than one pixel, such as \[0.33, 0.37, 0.17, 0.12\]",
     ),
     "category id list": (
         annotation(category_id=[1]),
@@ -266,7 +266,7 @@ def test_missing_image_files_are_listed(tmp_path: Path) -> None:
     path = write_json(tmp_path, example())
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()
-    with pytest.raises(AnnotationError, match=r"1 of 2 image files are missing") as caught:
+    with pytest.raises(AnnotationError, match=r"image files are missing, 1 of 2") as caught:
         read_coco(path)
     assert f"image 2: {tmp_path / 'images' / 'b.png'}" in str(caught.value)
     (tmp_path / "images" / "b.png").touch()

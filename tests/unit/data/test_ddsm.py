@@ -260,7 +260,7 @@ def test_images_of_another_size(tmp_path: Path) -> None:
     film = views(data)["A_1141_1.LEFT_CC"]
     assert (film.findings[0].box, film.pixel_spacing_mm) == ((5, 10, 20, 22.5), (0.1, 0.1))
     assert data.notes == (
-        "1 films of another size than the original, boxes scaled: A_1141_1.LEFT_CC",
+        "1 film of another size than the original, boxes scaled: A_1141_1.LEFT_CC",
     )
     write_png(path, film_pixels("turned", WIDTH, HEIGHT))
     data = read(tmp_path)
@@ -268,7 +268,7 @@ def test_images_of_another_size(tmp_path: Path) -> None:
     assert (film.supervision, film.findings) == (Supervision.IMAGE_LABEL, ())
     assert (film.pathology, film.pixel_spacing_mm) == (Pathology.MALIGNANT, None)
     assert data.notes == (
-        "1 films whose markings cannot be used: A_1141_1.LEFT_CC: its image is 60 x 80, the "
+        "1 film whose markings cannot be used: A_1141_1.LEFT_CC: its image is 60 x 80, the "
         "original 80 x 60",
     )
 
@@ -284,8 +284,8 @@ def test_boxes_that_leave_their_film(tmp_path: Path) -> None:
     lost = found["A_1141_1.RIGHT_CC"]
     assert (lost.supervision, lost.findings) == (Supervision.IMAGE_LABEL, ())
     assert data.notes == (
-        "1 markings outside of their film, without a box: A_1141_1.RIGHT_CC",
-        "1 films with boxes clipped to them: A_1141_1.LEFT_CC",
+        "1 marking outside of their film, without a box: A_1141_1.RIGHT_CC",
+        "1 film with boxes clipped to them: A_1141_1.LEFT_CC",
     )
 
 
@@ -308,7 +308,7 @@ def test_markings_that_cannot_be_used_are_named(tmp_path: Path, case: str) -> No
         "gone": "A_1141_1.LEFT_CC: its .OVERLAY file is missing",
         "twice": "A_1141_1.LEFT_CC: has 2 .OVERLAY files",
     }[case]
-    assert data.notes == (f"1 films whose markings cannot be used: {problem}",)
+    assert data.notes == (f"1 film whose markings cannot be used: {problem}",)
     # What is marked in this view may be a cancer: the other view is not known to be without.
     assert supervisions(data)["LEFT_CC"] == supervisions(data)["LEFT_MLO"] == "image_label"
 
@@ -320,8 +320,8 @@ def test_what_is_marked_counts_also_without_its_image(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert views(data)["A_1141_1.LEFT_MLO"].supervision is Supervision.IMAGE_LABEL
     assert data.notes == (
-        "1 films as .LJPEG only, left out: convert them: A_1141_1.RIGHT_CC",
-        "1 films without an image, left out: A_1141_1.LEFT_CC (missing)",
+        "1 film as .LJPEG only, left out: convert them: A_1141_1.RIGHT_CC",
+        "1 film without an image, left out: A_1141_1.LEFT_CC (missing)",
     )
 
 
@@ -358,8 +358,8 @@ def test_cases_that_are_not_known_to_be_normal(tmp_path: Path) -> None:
         Supervision.UNLABELLED
     }
     notes = (
-        "1 cases of normal volumes with markings, not taken as normal: A_0030_1",
-        "1 cases without markings outside of normal volumes, unlabelled: A_0029_1",
+        "1 case of normal volumes with markings, not taken as normal: A_0030_1",
+        "1 case without markings outside of normal volumes, unlabelled: A_0029_1",
     )
     assert data.notes == notes
     with pytest.raises(DataError, match="none of its 2 cases is known to be normal"):

@@ -124,8 +124,8 @@ def test_the_table_is_followed_where_a_header_contradicts_it(tmp_path: Path) -> 
     assert (first.patient_id, first.exam_id) == ("p1", "p1/e1")
     what = "in the header than in the table, which was followed"
     assert data.notes == (
-        f"1 images of another laterality {what}: a/1.dcm",
-        f"1 images of another view {what}: a/1.dcm",
+        f"1 image of another laterality {what}: a/1.dcm",
+        f"1 image of another view {what}: a/1.dcm",
     )
 
 
@@ -137,7 +137,7 @@ def test_a_normal_view_of_a_breast_with_a_cancer_is_told(tmp_path: Path) -> None
     ]
     data = read(write_folder(tmp_path, content))
     assert data.records[1].supervision is Supervision.NORMAL
-    assert data.notes == ("1 images taken as normal, as stated, in a breast with a cancer: c.png",)
+    assert data.notes == ("1 image taken as normal, as stated, in a breast with a cancer: c.png",)
 
 
 def test_what_unboxed_benign_images_are_is_a_choice(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path) -> None:
     table.write_bytes(b"\xef\xbb\xbfFile; LABEL ;Patient;Nurse\r\nc\\c.png;normal;p1;x\r\n;;;\r\n")
     data = read(tmp_path, table=table, ignore_columns=("nurse",))
     assert data.records[0].patient_id == "p1"
-    assert data.notes == ("1 columns of the table left aside: nurse",)
+    assert data.notes == ("1 column of the table left aside: nurse",)
     with pytest.raises(
         AnnotationError, match=r"elsewhere\.csv: line 1 .*column 'nurse'; known are "
     ):
@@ -231,7 +231,7 @@ def test_all_bad_rows_are_told_at_once(tmp_path: Path) -> None:
     both = r"(?s)50 errors:.*line 2: .*no such file.*line 3: .*'cancer'.*and 30 more"
     with pytest.raises(AnnotationError, match=both):
         read(tmp_path)
-    with pytest.raises(AnnotationError, match=r"(?s)1 errors:.*1\.png.*no such file"):
+    with pytest.raises(AnnotationError, match=r"(?s)1 error:.*1\.png.*no such file"):
         read(
             write_table(
                 write_folder(tmp_path, content[::2]), [content[0], content[1] | {"label": "normal"}]
@@ -374,7 +374,7 @@ def test_unreadable_images_are_left_out_when_asked(tmp_path: Path) -> None:
         read(tmp_path)
     data = read(tmp_path, skip_unreadable=True)
     assert [record.path.name for record in data.records] == ["b.png"]
-    assert data.notes == ("1 images that cannot be read, left out: c.png",)
+    assert data.notes == ("1 image that cannot be read, left out: c.png",)
     (tmp_path / "b.png").write_bytes(b"neither")
     with pytest.raises(AnnotationError, match="no image can be read"):
         read(tmp_path, skip_unreadable=True)

@@ -93,12 +93,12 @@ def test_columns_boxes_and_words_of_a_hospital(tmp_path: Path) -> None:
     assert (a.attributes, b.attributes) == ({"age": "61"}, {})
     assert (b.supervision, b.laterality) == (Supervision.NORMAL, Laterality.LEFT)
     assert (d.supervision, d.view_position) == (Supervision.UNLABELLED, ViewPosition.OTHER)
-    assert "1 columns of the table left aside: notiz" in data.notes
-    assert "1 rows left out, as the mapping says" in data.notes
+    assert "1 column of the table left aside: notiz" in data.notes
+    assert "1 row left out, as the mapping says" in data.notes
     words = next(note for note in data.notes if note.startswith("words of the table"))
-    assert "histologie 'IDC' is malignant (1 rows)" in words
-    assert "aufnahme 'XCCL' is other (1 rows)" in words
-    assert "1 images without a row of the table, not used: c.png" in data.notes
+    assert "histologie 'IDC' is malignant (1 row)" in words
+    assert "aufnahme 'XCCL' is other (1 row)" in words
+    assert "1 image without a row of the table, not used: c.png" in data.notes
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,13 @@ def test_images_by_their_sop_instance_uid(tmp_path: Path) -> None:
     own = mapping(tmp_path / "m.yaml", columns={"sop_instance_uid": "uid", "label": "dx"})
     data = read(tmp_path, mapping=own)
     assert [record.path.name for record in data.records] == ["y"]
-    assert "1 images without a row of the table, not used: x" in data.notes
+    assert "1 image without a row of the table, not used: x" in data.notes
     table(tmp_path / "labels.csv", ["UID", "Dx"], ["1.2.5", "Normal"])
     with pytest.raises(AnnotationError, match=r"column 'uid' is '1\.2\.5': no DICOM file below"):
+        read(tmp_path, mapping=own)
+    write_dicom(tmp_path / "z", PIXELS[::-1].astype(np.uint16), SOPInstanceUID="1.2.4")
+    table(tmp_path / "labels.csv", ["UID", "Dx"], ["1.2.4", "Normal"])
+    with pytest.raises(AnnotationError, match=r"z and y have it, but are no copies: other pixels"):
         read(tmp_path, mapping=own)
 
 
@@ -313,9 +317,9 @@ def test_the_exams_of_a_table_are_equated_with_studies(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert [record.exam_id for record in data.records] == ["p/2019", "p/2020", "p/2019", "1.3"]
     assert data.notes == (
-        "1 exams of the table have several Study Instance UIDs, the table was followed; images of "
+        "1 exam of the table have several Study Instance UIDs, the table was followed; images of "
         "them: 1.dcm",
-        "1 studies (Study Instance UID) are several exams in the table, which was followed; images "
+        "1 study (Study Instance UID) are several exams in the table, which was followed; images "
         "of them: 1.dcm",
     )
     dicom(tmp_path / "4.dcm", StudyInstanceUID="1.1")
@@ -332,7 +336,7 @@ def test_two_patients_in_one_study_are_two_exams(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert [record.exam_id for record in data.records] == ["SYN1/1.1", "SYN2/1.1"]
     assert data.notes == (
-        "1 studies (Study Instance UID) are of several patients, each an exam of its own; images "
+        "1 study (Study Instance UID) are of several patients, each an exam of its own; images "
         "of them: 1.dcm",
     )
 
@@ -346,12 +350,17 @@ def test_copies_of_one_instance_and_other_pictures_are_left_out_by_name(tmp_path
     table(tmp_path / "labels.csv", header, *rows)
     data = read(tmp_path)
     assert [record.path.name for record in data.records] == ["1.dcm"]
-    assert data.notes[0] == "1 further copies of one SOP instance, left out: 2.dcm (of 1.dcm)"
-    assert data.notes[1].startswith("1 pictures left out (--all-views keeps them): ")
+    assert data.notes[0] == "1 further copy of one SOP instance, left out: 2.dcm (of 1.dcm)"
+    assert data.notes[1].startswith("1 picture left out (--all-views keeps them): ")
     assert data.notes[1].endswith(": 3.dcm")
     assert len(read(tmp_path, all_views=True).records) == 2
     table(tmp_path / "labels.csv", header, rows[0], ["2.dcm", "malignant"])
     with pytest.raises(AnnotationError, match=r"2\.dcm and 1\.dcm \(line 2\) are one SOP instance"):
+        read(tmp_path)
+    table(tmp_path / "labels.csv", header, *rows[:2])
+    dicom(tmp_path / "2.dcm", SOPInstanceUID="1.2.3", WindowCenter=40, WindowWidth=20)
+    problem = r"have one SOP Instance UID \(0008,0018\), but are no copies: other pixels; keep the"
+    with pytest.raises(AnnotationError, match=r"2\.dcm and 1\.dcm \(line 2\) " + problem):
         read(tmp_path)
     table(tmp_path / "labels.csv", header, rows[2])
     with pytest.raises(AnnotationError, match="none of the 1 pictures is a screening view"):

@@ -193,14 +193,14 @@ def test_what_is_repaired_or_missing_is_told(tmp_path: Path) -> None:
     assert records[20587054].findings[0].box == (0, 5, 9, HEIGHT)
     assert records[20586986].laterality is Laterality.LEFT
     assert set(data.notes) == {
-        "1 images whose outlines were clipped to the image: 20587054",
-        "1 images with outlines of unknown names (Unnamed, Point 1 ...), not boxed: 20587054",
-        "1 images with outlines of one point or line, which have no box: 20587148",
+        "1 image whose outlines were clipped to the image: 20587054",
+        "1 image with outlines of unknown names (Unnamed, Point 1 ...), not boxed: 20587054",
+        "1 image with outlines of one point or line, which have no box: 20587148",
         "2 malignant images without a box of the kinds asked for: 20587080, 20587174",
-        "1 images whose file names the other breast than the table, which was followed: 20586986",
+        "1 image whose file names the other breast than the table, which was followed: 20586986",
         "2 rows of INbreast.csv without an image: 20586908, 20586934",
-        "1 images without a row, not used: 99999999",
-        "1 XML files without a row, not used: 77777777",
+        "1 image without a row, not used: 99999999",
+        "1 XML file without a row, not used: 77777777",
     }
 
 
@@ -208,7 +208,7 @@ def test_outlines_of_a_negative_image_are_told(tmp_path: Path) -> None:
     data = read_inbreast(write_release(tmp_path, changed(20586908, 8, [("Mass", MASS)])))
     record = by_number(data)[20586908]
     assert (record.supervision, len(record.findings)) == (Supervision.BOXES, 1)
-    assert "1 images of BI-RADS 1 with outlines: 20586908" in data.notes
+    assert "1 image of BI-RADS 1 with outlines: 20586908" in data.notes
 
 
 def test_a_view_is_not_normal_where_the_other_shows_a_cancer(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_releases_that_are_not_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"20586960_.*not a DICOM file"):
         read_inbreast(tmp_path)
     data = read_inbreast(tmp_path, skip_unreadable=True)
-    assert "1 images that cannot be read, left out: 20586960" in data.notes
+    assert "1 image that cannot be read, left out: 20586960" in data.notes
     (release / "AllXML").rename(tmp_path / ".AllXML")
     with pytest.raises(DataError, match="holds no outlines"):
         read_inbreast(tmp_path)
@@ -368,7 +368,7 @@ def test_the_tool(
     assert sets[0].info["description"] == "INbreast, train"
     printed = capsys.readouterr().out
     assert "9 images" in printed
-    assert "note: 1 images with outlines of one point or line" in printed
+    assert "note: 1 image with outlines of one point or line" in printed
     assert (
         run_tool(
             monkeypatch, "prepare_data", *common[:3], "--out", tmp_path / "2", "--kinds", "lump"

@@ -62,7 +62,7 @@ def test_y_counts_from_the_bottom(tmp_path: Path) -> None:
 def test_boxes_are_clipped_and_counted(tmp_path: Path) -> None:
     data = read_mias(write_films(tmp_path))
     assert data.records[5].findings[0].box == (0, 0, 22, 17)
-    assert data.notes == ("1 boxes clipped to their film",)
+    assert data.notes == ("1 box clipped to their film",)
 
 
 def test_what_is_known_of_each_film(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     data = read_mias(tmp_path)
     assert data.notes == (
         "3 rows of Info.txt without a film: mdb004, mdb005, mdb006",
-        "1 films without a row of Info.txt, not used: mdb099.png",
+        "1 film without a row of Info.txt, not used: mdb099.png",
     )
     assert len(data.records) == 3
 
@@ -122,7 +122,7 @@ def test_films_in_capitals_and_damaged_ones(tmp_path: Path) -> None:
         read_mias(tmp_path)
     data = read_mias(tmp_path, skip_unreadable=True)
     assert [record.image_id for record in data.records] == [1]
-    assert "1 films that cannot be read, left out: mdb002.png" in data.notes
+    assert "1 film that cannot be read, left out: mdb002.png" in data.notes
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_boxes_from_outlines_masks_and_out_of_the_image(tmp_path: Path) -> None:
     ]
     assert data.records[1].findings[0].box == (0, 50, 10, 60)
     assert not any(f.iscrowd for r in data.records for f in r.findings)
-    assert "1 boxes clipped to their image, of: im2.png" in data.notes
+    assert "1 box clipped to their image, of: im2.png" in data.notes
     assert any(note.startswith("2 annotations have iscrowd 1: taken as") for note in data.notes)
     left = read(root, **SAID, crowd="leave").records[0]
     assert [finding.iscrowd for finding in left.findings] == [False, True, True]
@@ -162,7 +162,7 @@ def test_a_finding_without_a_box_does_not_train_as_background(
 ) -> None:
     data = read(simple(tmp_path, drawn(1, 1, 1, 1, 9, 9), drawn(1, 1, *bbox)), **SAID)
     assert data.records[0].supervision is Supervision.IMAGE_LABEL
-    assert any("1 findings have no usable box" in note and why in note for note in data.notes)
+    assert any("1 finding have no usable box" in note and why in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -276,10 +276,11 @@ def test_classes_are_mapped_and_others_asked_for(tmp_path: Path) -> None:
     assert data.categories == {1: "malignant", 2: "benign", 3: "asymmetry"}
     for wrong, message in (
         ("malignant", "give CLASS=CATEGORY"),
-        ("malignant=Mass", r"the category is 'mass'; legal is idc \| cyst"),
+        ("malignant=Mass", r"the category is 'Mass'; legal is IDC \| Cyst \| Nipple \| odd"),
+        ("malignant=cYst,Cyst,odd benign=CYST", "'CYST' is malignant already; give it to one"),
     ):
         with pytest.raises(ConfigError, match=f"--classes.*{message}"):
-            read(root, **SAID, classes=(wrong,))
+            read(root, **SAID, classes=tuple(wrong.split()))
 
 
 def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -> None:
@@ -292,7 +293,7 @@ def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -
     data = read(tmp_path, patient=("from-name", pattern), unboxed="normal")
     kinds = [record.supervision.value for record in data.records]
     assert kinds == ["boxes", "image_label", "normal", "normal"]
-    assert any("1 images without boxes are not taken as normal" in note for note in data.notes)
+    assert any("1 image without boxes are not taken as normal" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -354,9 +355,13 @@ def test_dicom_files_fill_in_and_what_is_no_view_is_left_out(tmp_path: Path) -> 
     (record,) = data.records
     assert (record.laterality, record.view_position) == (Laterality.LEFT, ViewPosition.MLO)
     assert record.exam_id == "1.dcm/1.2.3.4"
-    assert "1 further copies of one SOP instance, left out: 2.dcm" in data.notes
-    assert any(n.startswith("1 pictures left out (--all-views keeps them): ") for n in data.notes)
+    assert "1 further copy of one SOP instance, left out: 2.dcm" in data.notes
+    assert any(n.startswith("1 picture left out (--all-views keeps them): ") for n in data.notes)
     assert len(read(tmp_path, **SAID, all_views=True).records) == 2
+    write_dicom(tmp_path / "2.dcm", pixels[::-1], SOPInstanceUID="1.2.3")
+    problem = r"1\.dcm\) have one SOP Instance UID \(0008,0018\), but are no copies: other pixels"
+    with pytest.raises(AnnotationError, match=r"\(2\.dcm\) and .*" + problem):
+        read(tmp_path, **SAID)
 
 
 @needs_shared("failing_inputs")

@@ -179,7 +179,7 @@ def test_a_finding_can_be_assessed_higher_than_its_breast(tmp_path: Path) -> Non
         Supervision.IMAGE_LABEL,  # the other view of that breast
         Supervision.NORMAL,
     ]
-    assert "1 findings assessed higher than their breast, which counts as malignant" in data.notes
+    assert "1 finding assessed higher than their breast, which counts as malignant" in data.notes
 
 
 def test_missing_files_and_repeated_rows_are_told(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_missing_files_and_repeated_rows_are_told(tmp_path: Path) -> None:
     assert [finding.finding_id for finding in images["rcc-1"].findings] == [1]
     assert images["rcc-3"].image_id == 10  # numbers do not depend on what is there
     assert "2 rows given twice, taken once" in data.notes
-    assert "1 images of finding_annotations.csv are not there: lcc-1" in data.notes
+    assert "1 image of finding_annotations.csv are not there: lcc-1" in data.notes
 
 
 def test_a_view_stays_doubtful_without_the_image_of_the_cancer(tmp_path: Path) -> None:

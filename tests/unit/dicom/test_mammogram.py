@@ -6,6 +6,7 @@ import doctest
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
@@ -206,10 +207,27 @@ def test_compressed_files_give_the_same_pixels(tmp_path: Path, syntax: str) -> N
     np.testing.assert_array_equal(read_mammogram(tmp_path / "c.dcm").pixels, plain)
 
 
+def test_a_picture_of_another_format_is_called_that(tmp_path):
+    for name, remedy in [("a.jpg", ""), ("a.dcm", " name it .jpg;")]:
+        (tmp_path / name).write_bytes(cv2.imencode(".jpg", np.zeros((200, 200), np.uint8))[1])
+        with pytest.raises(DicomError) as caught:
+            read_mammogram(tmp_path / name)
+        assert str(caught.value) == (
+            f"{tmp_path / name}: not a DICOM file, but a JPEG picture:{remedy} in Python, "
+            "detector.detect(file) reads it"
+        )
+
+
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
-    "modality": ({"Modality": "CT"}, r"Modality \(0008,0060\) is 'CT'.*any modality"),
+    "modality": (
+        {"Modality": "CT"},
+        r"Modality \(0008,0060\) is 'CT'.*any modality .*any_modality=True",
+    ),
     "raw": ({"PresentationIntentType": "FOR PROCESSING"}, r"\(0008,0068\).*FOR PROCESSING"),
-    "raw class": ({"SOPClassUID": FOR_PROCESSING}, "--allow-for-processing"),
+    "raw class": (
+        {"SOPClassUID": FOR_PROCESSING},
+        "--allow-for-processing; .*allow_for_processing=True",
+    ),
     "frames": ({"NumberOfFrames": 2}, r"Number of Frames \(0028,0008\) is 2.*multi-frame"),
     "no pixels": ({"PixelData": None}, r"Pixel Data \(7FE0,0010\) is missing"),
     "colour": ({"PhotometricInterpretation": "RGB"}, r"\(0028,0004\) is 'RGB'.*grey"),

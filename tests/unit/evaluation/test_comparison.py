@@ -25,7 +25,7 @@ from simfrcnn.evaluation.truth import views_of
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set
 
-SETTINGS = EvaluationSettings(bootstrap_replicates=60, case_by="patient")
+SETTINGS = EvaluationSettings(bootstrap_replicates=20, case_by="patient")
 SPECIFICITY = "case/specificity_at_sensitivity_0.9"
 BOX = (10, 10, 30, 30)
 
@@ -97,7 +97,9 @@ def test_differences_and_intervals_equal_a_bootstrap_that_copies_patients(n_leve
     comparison = compare(*judged)
     mean = mean_over_seeds(judged[0])
 
-    weights = resampling_weights(judged[0][0].strata, 60, SETTINGS.bootstrap_seed)
+    weights = resampling_weights(
+        judged[0][0].strata, SETTINGS.bootstrap_replicates, SETTINGS.bootstrap_seed
+    )
     rows = [np.ones(len(judged[0][0].patient_ids), int), *weights]
     tables = []
     for row in rows:

@@ -61,7 +61,7 @@ def test_a_folder_that_may_not_be_opened_is_named(
     assert found.paths == (image,)
     assert [left_out.path for left_out in found.unreadable] == [tmp_path / "closed"]
     assert found.unreadable[0].message.endswith("closed: cannot be opened (Permission denied)")
-    with pytest.raises(DataError, match=r"(?s)1 folders or files.*may be missing.*closed"):
+    with pytest.raises(DataError, match=r"(?s)1 folder or file .*may be missing.*closed"):
         find_images(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_pictures_that_predict_drew_are_never_exams(
     assert [left_out.path for left_out in found.own_output] == [own]
     with caplog.at_level(logging.WARNING, logger="simfrcnn"):
         assert find_images(tmp_path) == [image, prepared]
-    assert "1 pictures were left out, because simfrcnn predict drew them" in caplog.text
+    assert "1 picture left out, drawn by simfrcnn predict" in caplog.text
     image.unlink()
     prepared.unlink()
     with pytest.raises(DataError, match="holds no image"):

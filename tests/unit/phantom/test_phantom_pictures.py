@@ -13,7 +13,6 @@ from simfrcnn.phantom.exams import VIEWS_OF_EXAM, PhantomExam, draw_exams, store
 from simfrcnn.phantom.lesions import (
     Projection,
     Spicule,
-    core_mask,
     mass_box,
     mass_profile,
     pixel_centres,
@@ -42,6 +41,12 @@ def spectral_slope(image: np.ndarray, spacing_mm: float, low: float, high: float
     rings = [(frequency >= a) & (frequency < b) for a, b in itertools.pairwise(edges)]
     points = [(np.log(frequency[r].mean()), np.log(power[r].mean())) for r in rings if r.sum() > 3]
     return -float(np.polyfit(*np.array(points).T, 1)[0])
+
+
+def core_mask(projection: Projection, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(H, W) mask of a mass without its spicules, at the distances x (W,) and v (H,) in mm."""
+    dx, dv = x[None, :] - projection.centre_mm[0], v[:, None] - projection.centre_mm[1]
+    return np.hypot(dx, dv) <= projection.boundary(np.arctan2(dv, dx))
 
 
 @pytest.mark.parametrize("beta", [2.0, 3.0])

@@ -285,6 +285,27 @@ def test_another_run_is_not_gone_on_with(detector, whole, studies, untrained, tm
     assert files_below(out) == files
 
 
+def test_a_second_run_in_the_same_folder_is_refused_and_disturbs_nothing(
+    detector, whole, studies, tmp_path, monkeypatch
+):
+    out, refusals = tmp_path / "out", []
+    detect = detector.engine.detect
+
+    def meanwhile(model, samples):
+        if not refusals:
+            with pytest.raises(OutputError) as caught:
+                predict(detector, studies, out, ALONE)
+            refusals.append(str(caught.value))
+        return detect(model, samples)
+
+    monkeypatch.setattr(detector.engine, "detect", meanwhile)
+    predict(detector, studies, out, ALONE)
+    assert refusals == [
+        f"{out}: another run is at work there: wait until it has ended, or give another folder"
+    ]
+    assert files_below(out) == whole[1]
+
+
 def test_an_output_inside_the_input_is_refused_and_makes_nothing(detector, tmp_path):
     write_study(tmp_path, 1, n_views=1)
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
@@ -339,7 +360,7 @@ def test_the_command_lists_failures_and_says_so_by_its_exit_code(
     printed = capsys.readouterr().out
     assert "12 images of 6 exams" in printed
     assert "1 x unreadable: not a DICOM file" in printed
-    assert "left out, duplicate: 1 files" in printed
+    assert "left out, duplicate: 1 file" in printed
     assert main([*words, "--output", str(tmp_path / "a"), "--skip-unreadable"]) == 0
     assert "6 exams were done before" in capsys.readouterr().out
     only_bad = tmp_path / "bad"
@@ -348,6 +369,19 @@ def test_the_command_lists_failures_and_says_so_by_its_exit_code(
     words[1] = str(only_bad)
     assert main([*words, "--output", str(tmp_path / "b"), "--skip-unreadable"]) == 3
     assert len(rows(tmp_path / "b" / "failures.csv")) == 2
+
+
+def test_a_file_that_only_claims_to_be_a_copy_is_a_failure(untrained, tmp_path, capsys):
+    facts = {"SOPInstanceUID": "1.2.3.1", "StudyInstanceUID": "1.2", "PatientID": "SYN1"}
+    for name in ("a.dcm", "b.dcm"):  # with other noise
+        write_view(tmp_path / "in" / name, **facts)
+    words = ["predict", str(tmp_path / "in"), "--weights", str(untrained), "--workers", "0"]
+    words += ["--pictures", "none", "--keep-identifiers", "--output", str(tmp_path / "out")]
+    assert main(words) == 3
+    assert "1 x contradicting copy: same SOP Instance UID as" in capsys.readouterr().out
+    (failure,) = rows(tmp_path / "out" / "failures.csv")
+    assert (failure["file"], failure["what"]) == ("b.dcm", "contradicting copy")
+    assert failure["why"].endswith("which was judged, but other pixels")
 
 
 def test_the_command_merges_shards(untrained, studies, tmp_path, capsys):

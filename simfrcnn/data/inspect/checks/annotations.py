@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from simfrcnn.data.coco_entries import BoxOutsideError, SubPixelError
+from simfrcnn.data.coco_entries import (
+    KINDS,
+    BoxOutsideError,
+    MissingKeysError,
+    RemediedError,
+    SubPixelError,
+    keys_are_missing,
+)
 from simfrcnn.data.inspect.checks.model import (
     CheckedSet,
     CheckSettings,
@@ -16,13 +23,16 @@ from simfrcnn.data.inspect.checks.model import (
 )
 from simfrcnn.errors import AnnotationError
 
+_N_SHOWN = 8
+
 
 def check_refused_entries(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Entries without which the file cannot be used: boxes that leave their image, and others."""
     refused = [(s, error) for s in collection.sets for error in s.refused]
     outside = [(s, error) for s, error in refused if isinstance(error, BoxOutsideError)]
     fractions = [(s, error) for s, error in refused if isinstance(error, SubPixelError)]
-    known = (BoxOutsideError, SubPixelError)
+    missing = [(s, error) for s, error in refused if isinstance(error, MissingKeysError)]
+    known = (BoxOutsideError, SubPixelError, MissingKeysError)
     others = [(s, error) for s, error in refused if not isinstance(error, known)]
     yield from found(
         "box_outside_image",
@@ -37,6 +47,13 @@ def check_refused_entries(collection: Collection, settings: CheckSettings) -> It
         "all boxes are smaller than a pixel, and training refuses the file",
         "write boxes in pixels (simfrcnn prepare-data coco --boxes fractions)",
         (_example(s, error) for s, error in fractions),
+    )
+    yield from found(
+        "keys_missing",
+        Severity.ERROR,
+        "entries lack keys, and training refuses the file",
+        next((error.remedy for _, error in missing), ""),
+        _by_missing_keys(missing),
     )
     yield from found(
         "refused_entry",
@@ -65,6 +82,21 @@ def check_split_names(collection: Collection, settings: CheckSettings) -> Iterat
     )
 
 
+def _by_missing_keys(missing: Sequence[tuple[CheckedSet, MissingKeysError]]) -> Iterator[Example]:
+    """One example for all entries of a file that lack the same keys."""
+    numbers: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for checked, error in missing:
+        assert error.of is not None, "an error of one entry"
+        of_list, number, keys = error.of
+        numbers.setdefault((checked.name, of_list, keys), []).append(repr(number))
+    for (name, of_list, keys), own in numbers.items():
+        shown = ", ".join(own[:_N_SHOWN])
+        more = f" and {len(own) - _N_SHOWN} more" if len(own) > _N_SHOWN else ""
+        kind = KINDS[of_list] if len(own) == 1 else of_list
+        yield Example(name, detail=f"{kind} {shown}{more}: {keys_are_missing(keys)}")
+
+
 def _example(checked: CheckedSet, error: AnnotationError) -> Example:
-    message = str(error).replace(str(checked.annotated.path), "").lstrip(": ")
+    found = error.found if isinstance(error, RemediedError) else str(error)
+    message = found.replace(str(checked.annotated.path), "").lstrip(": ")
     return Example(checked.name, detail=message)

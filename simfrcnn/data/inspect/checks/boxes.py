@@ -72,8 +72,7 @@ def check_large_boxes(collection: Collection, settings: CheckSettings) -> Iterat
         "look at them (simfrcnn data show); correct the box, or take the image out",
         (
             example(entry, _shown(finding))
-            for entry in collection.entries
-            for finding in entry.record.findings
+            for entry, finding in collection.boxed()
             if _area(finding.box) > _LARGE_SHARE * entry.record.height * entry.record.width
         ),
     )
@@ -90,6 +89,7 @@ def check_repeated_boxes(collection: Collection, settings: CheckSettings) -> Ite
         (
             example(entry, _shown(finding))
             for entry in collection.entries
+            if not entry.set.is_in_fractions
             for number, finding in enumerate(entry.record.findings)
             for other in entry.record.findings[:number]
             if finding.category == other.category and _iou(finding.box, other.box) > _SAME_BOX_IOU
@@ -109,19 +109,17 @@ def check_boxes_at_edge(collection: Collection, settings: CheckSettings) -> Iter
         "nothing, if the lesions are cut off there; else see the source's notes",
         (
             example(entry, _shown(finding))
-            for entry in collection.entries
+            for entry, finding in collection.boxed()
             if not (entry.record.prepared and entry.record.prepared.as_input)
-            for finding in entry.record.findings
-            if _is_at_edge(finding.box, entry)
+            and _is_at_edge(finding.box, entry)
         ),
     )
 
 
 def _measured_boxes(collection: Collection) -> Iterator[tuple[Entry, Finding, BoxMeasures]]:
-    for entry in collection.entries:
+    for entry, finding in collection.boxed():
         if isinstance(entry.measures, ImageMeasures):
-            for finding in entry.record.findings:
-                yield entry, finding, entry.measures.boxes[finding.box]
+            yield entry, finding, entry.measures.boxes[finding.box]
 
 
 def _is_at_edge(box: Box, entry: Entry) -> bool:

@@ -17,13 +17,18 @@ from simfrcnn.data.inspect.checks.model import (
     found,
 )
 from simfrcnn.records import RAW_ATTRIBUTE
+from simfrcnn.wording import counted
 
 
 def check_intent(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Raw images, which no display shows and training refuses."""
     images = list(collection.measured())
     raw = [entry for entry, measures in images if measures.is_raw]
-    mixed = f", among {len(images) - len(raw)} others" if len(raw) < len(images) else ""
+    mixed = (
+        f", among {counted(len(images) - len(raw), '[other|others]')}"
+        if len(raw) < len(images)
+        else ""
+    )
     yield from found(
         "for_processing",
         Severity.ERROR,

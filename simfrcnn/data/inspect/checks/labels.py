@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simfrcnn.data.coco_entries import SubPixelError
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
     Collection,
@@ -109,11 +108,6 @@ def check_stated_normal(collection: Collection, settings: CheckSettings) -> Iter
 
 def check_pixels_of_boxes(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Boxes that are smaller than a pixel, in a file that has others."""
-    told = {
-        checked.name
-        for checked in collection.sets
-        if any(isinstance(error, SubPixelError) for error in checked.refused)
-    }
     yield from found(
         "box_below_pixel",
         Severity.WARNING,
@@ -121,8 +115,7 @@ def check_pixels_of_boxes(collection: Collection, settings: CheckSettings) -> It
         "correct the boxes, or remove them",
         (
             example(entry, f"{finding.category} [{', '.join(f'{side:g}' for side in finding.box)}]")
-            for entry in collection.entries
-            for finding in entry.record.findings
-            if is_below_pixel(finding) and entry.set.name not in told
+            for entry, finding in collection.boxed()
+            if is_below_pixel(finding)
         ),
     )

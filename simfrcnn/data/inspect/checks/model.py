@@ -11,10 +11,11 @@ from enum import Enum
 from pathlib import Path
 
 from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.data.coco_entries import SubPixelError
 from simfrcnn.data.inspect.checks.measures import ImageMeasures, Unreadable
 from simfrcnn.errors import AnnotationError
 from simfrcnn.labels import Tally, tally_of, training_roles
-from simfrcnn.records import ImageRecord
+from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import InputSettings
 
 
@@ -57,6 +58,11 @@ class CheckedSet:
     name: str
     annotated: AnnotatedSet
     refused: tuple[AnnotationError, ...] = ()
+
+    @property
+    def is_in_fractions(self) -> bool:
+        """Whether all boxes are below a pixel: what else is said of them follows from that."""
+        return any(isinstance(error, SubPixelError) for error in self.refused)
 
     @property
     def stem(self) -> str:
@@ -135,6 +141,13 @@ class Collection:
         for entry in self.entries:
             first.setdefault(entry.record.path, entry)
         return first.values()
+
+    def boxed(self) -> Iterator[tuple[Entry, Finding]]:
+        """Every box, with its image, of the files whose boxes are in pixels."""
+        for entry in self.entries:
+            if not entry.set.is_in_fractions:
+                for finding in entry.record.findings:
+                    yield entry, finding
 
     def measured(self) -> Iterator[tuple[Entry, ImageMeasures]]:
         """Each image file that was read, once, with what its pixels say."""

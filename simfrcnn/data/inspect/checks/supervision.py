@@ -17,6 +17,7 @@ from simfrcnn.data.inspect.checks.model import (
 )
 from simfrcnn.labels import has_target
 from simfrcnn.records import Supervision
+from simfrcnn.wording import counted
 
 
 def check_contradictions(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
@@ -81,11 +82,17 @@ def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator
 
 
 def check_composition(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
-    """Sets without images, without positives, or without normals."""
+    """Sets without images, without positives, or without normals.
+
+    Where no entry can be read, that is the fault.
+    """
     without: dict[str, list[Example]] = {"image": [], "positive": [], "normal": []}
     of_set = by_key(collection.entries, lambda entry: entry.set.name)
+    refused = {checked.name for checked in collection.sets if checked.refused}
     for name in dict.fromkeys(checked.name for checked in collection.sets):
         entries = of_set.get(name, [])
+        if not entries and name in refused:
+            continue
         if not entries:
             without["image"].append(Example(name))
             continue
@@ -94,7 +101,7 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
             have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
             without["positive"].append(Example(name, detail=have))
         if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
-            without["normal"].append(Example(name, detail=f"{len(entries)} images"))
+            without["normal"].append(Example(name, detail=counted(len(entries), "[image|images]")))
     yield from found(
         "no_images",
         Severity.ERROR,

@@ -14,6 +14,7 @@ from simfrcnn.data.inspect.checks.model import (
     Example,
     Severity,
 )
+from simfrcnn.wording import counted
 
 SCHEMA = "simfrcnn/data-check/1"
 _N_SHOWN = 3
@@ -40,14 +41,16 @@ def table(defects: Sequence[Defect], width: int) -> str:
 def verdict(defects: Sequence[Defect], collection: Collection) -> str:
     """The last line: how many of each severity, in how many images."""
     counts = Counter(defect.severity for defect in defects)
-    parts = [_counted(counts[severity], severity.value) for severity in Severity]
+    parts = [
+        counted(counts[severity], f"[{severity.value}|{severity.value}s]") for severity in Severity
+    ]
     n_images = len({entry.record.path for entry in collection.entries})
     unread = (
         ""
         if collection.is_measured or not collection.entries
         else "; no pixel was read (--no-pixels)"
     )
-    return f"{', '.join(parts)} in {_counted(n_images, 'image')}{unread}"
+    return f"{', '.join(parts)} in {counted(n_images, '[image|images]')}{unread}"
 
 
 def document(
@@ -130,7 +133,3 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _wrapped(cell: str, width: int) -> list[str]:
     lines = [part for line in cell.splitlines() for part in textwrap.wrap(line, width)]
     return lines or [""]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -22,6 +22,7 @@ from simfrcnn.data.inspect.checks.model import (
     found,
 )
 from simfrcnn.records import Laterality
+from simfrcnn.wording import counted
 
 _LEFT, _RIGHT = Laterality.LEFT, Laterality.RIGHT
 # Side of the chest wall in the picture, by breast; the first is DICOM's usual display.
@@ -59,7 +60,7 @@ def check_sides(collection: Collection, settings: CheckSettings) -> Iterator[Def
     for folder, entries in by_key(_sided(collection), _folder).items():
         rule, agreement = _rule_of(entries)
         if agreement < _LEAST_AGREEMENT:
-            share = f"{agreement:.0%} of {len(entries)} images at best"
+            share = f"{agreement:.0%} of {counted(len(entries), '[image|images]')} at best"
             unruly.append(Example(folder, detail=f"a rule holds for {share}"))
             continue
         wrong += [

@@ -28,6 +28,7 @@ from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import copy_file, write_bytes
 from simfrcnn.images.reading import read_image
 from simfrcnn.parallel import in_parallel
+from simfrcnn.wording import counted
 
 OTHER = "Other"
 
@@ -120,14 +121,18 @@ def reorganise(
             pass
     n_after = sum(places[path].is_file() for path in before)
     if n_after != len(before):
-        raise OutputError(f"{out}: {len(before)} images before, {n_after} after; run again")
+        raise OutputError(
+            f"{out}: {counted(len(before), '[image|images]')} before, {n_after} after; run again"
+        )
     shown = [str(path.relative_to(root)) for path in other]
     return Flat(
         n_before=len(before),
         n_after=n_after,
         n_copied=n_copied,
         n_summed=len(summable) if sum_masks else 0,
-        notes=listed(f"images that are no known film, crop or mask, in {OTHER}", shown),
+        notes=listed(
+            f"[image|images] that [is|are] no known film, crop or mask, in {OTHER}", shown
+        ),
     )
 
 

@@ -41,6 +41,7 @@ from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.reading import read_image
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Finding, ImageRecord, Supervision
+from simfrcnn.wording import counted
 
 CATEGORIES = {1: "malignant", 2: "benign"}
 REFERENCE = "Lee et al. (2017), Scientific Data 4, 170177; doi:10.7937/K9/TCIA.2016.7O02S9CY"
@@ -123,8 +124,9 @@ def read_cbis_ddsm(
     seen = list(in_parallel(_look_at, views, title="cbis_ddsm", unit="film", n_workers=n_workers))
     if not any(view.pictures for view in seen):
         raise DataError(
-            f"{root}: of the {len(views)} views of the tables none is there: DICOM files in "
-            "folders named by series UID or with their header, or jpeg/<series UID>/*.jpg"
+            f"{root}: of the {counted(len(views), '[view|views]')} of the tables none is there: "
+            "DICOM files in folders named by series UID or with their header, or jpeg/<series "
+            "UID>/*.jpg"
         )
     in_both = patients_in_both(asked)
     finding_ids = {row.name: number for number, row in enumerate(asked, start=1)}
@@ -332,18 +334,26 @@ def _notes(
     notes = ["CBIS-DDSM has no normal films: each has at least one abnormality (--normals-from)"]
     if moved:
         notes.append(
-            f"{len(in_both)} patients are in the published train and test parts (masses and "
-            f"calcifications were divided apart): they are in train, with {moved} images"
+            f"{counted(len(in_both), '[patient is|patients are]')} in the published train and test "
+            "parts (masses and calcifications were divided apart): in train now, with "
+            f"{counted(moved, '[image|images]')}"
         )
     return [
         *notes,
-        *listed("films without an image, left out", [v.name for v in seen if not v.pictures]),
+        *listed(
+            "[film|films] without an image, left out", [v.name for v in seen if not v.pictures]
+        ),
         *(f"{count} image series {problem}" for problem, count in sorted(problems.items())),
-        *listed("films stored twice, for masses and for calcifications, joined", merged),
-        *listed("films stored as pictures that differ, each without boxes of the other", apart),
-        *listed("abnormalities without a box, their films are image_label", nowhere),
-        *listed("masks of another size than their film, boxes scaled", scaled),
-        *listed("abnormalities of assessment 0, left without a box", unjudged),
+        *listed("[film|films] stored twice, for masses and for calcifications, joined", merged),
+        *listed(
+            "[film|films] stored as pictures that differ, each without boxes of the other", apart
+        ),
+        *listed(
+            "[abnormality|abnormalities] without a box, [its film is|their films are] image_label",
+            nowhere,
+        ),
+        *listed("[mask|masks] of another size than [its|their] film, boxes scaled", scaled),
+        *listed("[abnormality|abnormalities] of assessment 0, left without a box", unjudged),
     ]
 
 
@@ -352,8 +362,10 @@ def _unused(root: Path, files: Files, rows: Sequence[Abnormality]) -> tuple[str,
     series = [paths for uid, paths in files.of_series.items() if uid not in named]
     unused = sorted([path for paths in series for path in paths] + list(files.unplaced))
     return (
-        *listed("DICOM files without a readable header", _below(root, files.unreadable)),
-        *listed("images that no table names, not used", _below(root, unused)),
+        *listed(
+            "[DICOM file|DICOM files] without a readable header", _below(root, files.unreadable)
+        ),
+        *listed("[image|images] that no table names, not used", _below(root, unused)),
     )
 
 

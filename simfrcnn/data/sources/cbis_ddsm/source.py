@@ -14,6 +14,7 @@ from simfrcnn.data.sources.normals import with_normals
 from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError
+from simfrcnn.wording import counted
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def _flat(root: Path, out: Path, options: CbisOptions, how: Reading) -> tuple[st
         n_workers=how.n_workers,
     )
     return (
-        f"{flat.n_before} images before, {flat.n_after} after -> {out}",
-        f"  {flat.n_copied} files copied now, {flat.n_summed} masks summed",
+        f"{counted(flat.n_before, '[image|images]')} before, {flat.n_after} after -> {out}",
+        f"  {counted(flat.n_copied, '[file|files]')} copied now, "
+        f"{counted(flat.n_summed, '[mask|masks]')} summed",
         *(f"note: {note}" for note in flat.notes),
     )
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.registry import require_known
+from simfrcnn.registry import illegal
+from simfrcnn.wording import counted
 
 IGNORE = "ignore"
 """The class of categories that are no findings, such as the pectoral muscle: their boxes go."""
@@ -14,23 +15,25 @@ _OBVIOUS = ("malignant", "benign")
 
 
 def parse_classes(entries: Sequence[str]) -> dict[str, str]:
-    """Entries "CLASS=CATEGORY,..." as category in small letters -> class.
+    """Entries "CLASS=CATEGORY,..." as category -> class; capitals make no other category.
 
     Raises:
         ConfigError: An entry is malformed, or a category is given to two classes.
     """
     classes: dict[str, str] = {}
+    spelt: dict[str, str] = {}
     for entry in entries:
         name, _, categories = entry.partition("=")
-        words = [word.strip().casefold() for word in categories.split(",") if word.strip()]
+        words = [word.strip() for word in categories.split(",") if word.strip()]
         if not name.strip() or not words:
             raise ConfigError(
                 f"--classes {entry!r}: give CLASS=CATEGORY,CATEGORY, such as malignant=Mass,IDC"
             )
         for word in words:
-            if classes.setdefault(word, name.strip()) != name.strip():
+            first = spelt.setdefault(word.casefold(), word)
+            if classes.setdefault(first, name.strip()) != name.strip():
                 raise ConfigError(
-                    f"--classes {entry!r}: {word!r} is {classes[word]} already; give it to one"
+                    f"--classes {entry!r}: {word!r} is {classes[first]} already; give it to one"
                 )
     return classes
 
@@ -49,10 +52,12 @@ def mapped(
     Raises:
         ConfigError: See there, or an entry names a category that no annotation has.
     """
-    stated = parse_classes(entries)
-    require_known(
-        "--classes: the category", list(stated), [category.casefold() for category in counts]
-    )
+    asked = parse_classes(entries)
+    stated = {word.casefold(): name for word, name in asked.items()}
+    known = {category.casefold() for category in counts}
+    for word in asked:
+        if word.casefold() not in known:
+            raise illegal("--classes: the category", word, " | ".join(counts), counts)
     classes: dict[str, str] = {}
     notes: list[str] = []
     for category, count in sorted(counts.items()):
@@ -63,6 +68,6 @@ def mapped(
         classes[category] = name
         if name != category:
             what = "left aside" if name == IGNORE else f"taken as {name}"
-            notes.append(f"{count} boxes of {category!r} {what}")
+            notes.append(f"{counted(count, '[box|boxes]')} of {category!r} {what}")
     missing = [category for category in counts if category not in classes]
     return classes, missing, tuple(notes)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from simfrcnn.data.sources.coco.documents import Picture
 from simfrcnn.errors import DataError
 from simfrcnn.images.names import Finder, normal_place
+from simfrcnn.wording import counted
 
 _N_SHOWN = 8
 
@@ -69,14 +70,13 @@ def _message(folder: Path, n_images: int, missing: Sequence[str], several: Seque
     parts = []
     if missing:
         parts.append(
-            f"{len(missing)} of {n_images} images are not there, looked for below {folder}, also "
-            f"by name: {_shown(missing)}; give their folder "
-            "(--images)"
+            f"{len(missing)} of {counted(n_images, '[image|images]')} not found, looked for below "
+            f"{folder}, also by name: {_shown(missing)}; give their folder (--images)"
         )
     if several:
         parts.append(
-            f"{len(several)} names are those of several files: {_shown(several)}; give the folder "
-            "from which file_name leads to them (--images)"
+            f"{counted(len(several), '[name is|names are]')} of several files: {_shown(several)}; "
+            "give the folder from which file_name leads to them (--images)"
         )
     return "\n  ".join(parts)
 
@@ -94,5 +94,6 @@ def _require_once(pictures: Sequence[Picture], places: Sequence[Path]) -> None:
     ]
     if twice:
         raise DataError(
-            f"{len(twice)} files are listed twice: {_shown(twice)}; keep one entry of each"
+            f"{counted(len(twice), '[file is|files are]')} listed twice: {_shown(twice)}; keep one "
+            "entry of each"
         )

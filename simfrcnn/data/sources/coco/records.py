@@ -16,6 +16,7 @@ from simfrcnn.data.sources.breasts import without_guesses
 from simfrcnn.data.sources.coco import boxes, rules
 from simfrcnn.data.sources.coco.classes import IGNORE
 from simfrcnn.data.sources.coco.documents import Picture
+from simfrcnn.data.sources.copies import ONE_UID, contradictions
 from simfrcnn.data.sources.facts import Facts
 from simfrcnn.data.sources.source import listed
 from simfrcnn.data.sources.table import each_good
@@ -29,7 +30,10 @@ from simfrcnn.records import (
     Supervision,
     ViewPosition,
 )
+from simfrcnn.wording import counted
 
+_Place = tuple[Picture, Path]
+"""An entry, and where its file lies."""
 _PATHOLOGIES = ("malignant", "benign")
 
 
@@ -74,27 +78,32 @@ def records_of(
     answers: Answers,
     *,
     all_views: bool,
+    n_workers: int | None = None,
 ) -> Made:
     """One record for each image that can be read and, if so asked, is a screening view.
 
     Raises:
-        AnnotationError: Entries are bad; all are named at once.
+        AnnotationError: Entries are bad; all are named at once. Or two files have one SOP Instance
+            UID, and are no copies.
     """
     seen, finding_ids = _Seen(), count(1)
     kept: list[tuple[Picture, Path, Facts]] = []
     unreadable: list[str] = []
     other_views: Counter[str] = Counter()
-    copies: list[str] = []
-    first_of: dict[str, Picture] = {}
+    copies: list[tuple[_Place, _Place]] = []
+    first_of: dict[str, _Place] = {}
     for picture, path, facts in zip(pictures, places, found, strict=True):
         if facts is None:
             unreadable.append(picture.file_name)
         elif facts.not_screening is not None and not all_views:
             other_views[facts.not_screening] += 1
-        elif _is_copy(picture, facts, first_of):
-            copies.append(picture.file_name)
+        elif (uid := facts.sop_instance_uid) in first_of:
+            copies.append(((picture, path), first_of[uid]))
         else:
             kept.append((picture, path, facts))
+            if uid is not None:
+                first_of[uid] = picture, path
+    _require_copies(copies, n_workers)
     made = each_good(
         pictures[0].document,
         list(enumerate(kept, start=1)),
@@ -106,17 +115,24 @@ def records_of(
     )
     notes = (
         *(
-            f"{n} pictures left out (--all-views keeps them): {reason}"
+            f"{counted(n, '[picture|pictures] left out (--all-views keeps [it|them])')}: {reason}"
             for reason, n in other_views.items()
         ),
-        *listed("further copies of one SOP instance, left out", copies),
+        *listed(
+            "[further copy|further copies] of one SOP instance, left out",
+            [one.file_name for (one, _), _ in copies],
+        ),
         *(_crowd_note(seen, answers) if seen.n_crowd else ()),
-        *listed("boxes clipped to their image, of", seen.clipped),
-        *listed("findings have no usable box, so their image is image_label:", seen.without_box),
+        *listed("[box|boxes] clipped to [its|their] image, of", seen.clipped),
+        *listed(
+            "[finding has|findings have] no usable box, so [its|their] image is image_label:",
+            seen.without_box,
+        ),
         *(
             (
-                f"{n_beside} images without boxes are not taken as normal, but as image_label: "
-                "another view of the exam, not certainly of the other breast, has a cancer",
+                f"{counted(n_beside, '[image|images] without boxes [is|are]')} not taken as "
+                "normal, but as image_label: another view of the exam, not certainly of the other "
+                "breast, has a cancer",
             )
             if n_beside
             else ()
@@ -125,21 +141,21 @@ def records_of(
     return Made(tuple(records), notes, tuple(unreadable))
 
 
-def _is_copy(picture: Picture, facts: Facts, first_of: dict[str, Picture]) -> bool:
-    """Whether another entry's file is the same DICOM object.
-
-    Raises:
-        AnnotationError: The two have other boxes.
-    """
-    uid = facts.sop_instance_uid
-    if uid is None or (first := first_of.setdefault(uid, picture)) is picture:
-        return False
-    if _drawn(first) != _drawn(picture):
-        raise AnnotationError(
-            f"{picture.where} and {first.where} are one SOP instance (SOP Instance UID "
-            "(0008,0018)), and their boxes differ: keep one"
-        )
-    return True
+def _require_copies(copies: Sequence[tuple[_Place, _Place]], n_workers: int | None) -> None:
+    """Refuse two entries of one SOP instance with other boxes, and files that are no copies."""
+    paths = [(first[1], other[1]) for other, first in copies]
+    found = contradictions(paths, n_workers)
+    for ((picture, _), (first, _)), differs_in in zip(copies, found, strict=True):
+        both = f"{picture.where} and {first.where}"
+        if differs_in is not None:
+            raise AnnotationError(
+                f"{both} {ONE_UID}, but are no copies: {differs_in}; keep the right one"
+            )
+        if _drawn(first) != _drawn(picture):
+            raise AnnotationError(
+                f"{both} are one SOP instance (SOP Instance UID (0008,0018)), and their boxes "
+                "differ: keep one"
+            )
 
 
 def _drawn(picture: Picture) -> list[tuple[str, str]]:
@@ -148,11 +164,11 @@ def _drawn(picture: Picture) -> list[tuple[str, str]]:
 
 def _crowd_note(seen: _Seen, answers: Answers) -> tuple[str, ...]:
     what = (
-        "taken as boxes like others (--crowd leave keeps them as crowds)"
+        "taken as boxes like others (--crowd leave keeps crowds)"
         if answers.crowds_are_boxes
-        else "left as crowds: they do not train"
+        else "left as crowds, which do not train"
     )
-    return (f"{seen.n_crowd} annotations have iscrowd 1: {what}",)
+    return (f"{counted(seen.n_crowd, '[annotation has|annotations have]')} iscrowd 1: {what}",)
 
 
 def _record(

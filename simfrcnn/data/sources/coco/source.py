@@ -23,6 +23,7 @@ from simfrcnn.data.sources.source import ClinicOptions, Reading, Source, SourceD
 from simfrcnn.described import described
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.records import Supervision
+from simfrcnn.wording import counted
 
 UNBOXED = {
     "normal": "images without boxes are normal: somebody looked, and there is no target in them",
@@ -114,7 +115,9 @@ def read_plain_coco(
         places, title="coco", skip_unreadable=how.skip_unreadable, n_workers=how.n_workers
     )
     _require_no_prepared(places, found)
-    made = records_of(pictures, places, found, answers, all_views=options.all_views)
+    made = records_of(
+        pictures, places, found, answers, all_views=options.all_views, n_workers=how.n_workers
+    )
     if not made.records:
         raise DataError(f"{root}: no image is left: {'; '.join(made.notes)}")
     return SourceData(
@@ -191,8 +194,8 @@ def _ask_patient(
         without = [p.file_name for p in pictures if p.fact(patient.word) is None]
         if without:
             yield (
-                f"--patient: {len(without)} of {len(pictures)} images have no key "
-                f"{patient.word!r}, such as {without[0]}"
+                f"--patient: {len(without)} of {counted(len(pictures), '[image|images]')} without "
+                f"the key {patient.word!r}, such as {without[0]}"
             )
     if pattern is not None:
         unmatched = [p.file_name for p in pictures if rules.found_in(pattern, p) is None]
@@ -246,8 +249,9 @@ def _require_no_prepared(places: Sequence[Path], found: Sequence[Facts | None]) 
     own = [path for path, facts in zip(places, found, strict=True) if facts and facts.is_prepared]
     if own:
         raise DataError(
-            f"{own[0]}: simfrcnn prepare-data made this picture, and {len(own) - 1} others: train "
-            "on the annotation files that lie beside them, or give the source"
+            f"{own[0]}: simfrcnn prepare-data made this picture, and "
+            f"{counted(len(own) - 1, '[other|others]')}: train on the annotation files that lie "
+            "beside them, or give the source"
         )
 
 
@@ -281,7 +285,7 @@ def _notes(root: Path, places: Sequence[Path], answers: Answers, made: Made) -> 
             else ()
         ),
         *made.notes,
-        *listed("images that cannot be read, left out", made.unreadable),
+        *listed("[image|images] that cannot be read, left out", made.unreadable),
     )
 
 

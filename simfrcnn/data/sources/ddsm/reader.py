@@ -32,6 +32,7 @@ from simfrcnn.described import Options
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
+from simfrcnn.wording import counted
 
 CATEGORIES = {1: "malignant", 2: "benign"}
 REFERENCE = "Heath et al. (2001), Proc. Fifth International Workshop on Digital Mammography"
@@ -115,8 +116,8 @@ def read_ddsm(
     cases = [case for case in found if case.is_normal] if only_normal else found
     if not cases:
         raise DataError(
-            f"{root}: none of its {len(found)} cases is known to be normal: give the folder that "
-            "holds the volumes normal_01 ..., under these names"
+            f"{root}: none of its {counted(len(found), '[case|cases]')} is known to be normal: "
+            "give the folder that holds the volumes normal_01 ..., under these names"
         )
     image_ids = count(1)
     items = [_Item(next(image_ids), case, view) for case in cases for view in case.views]
@@ -194,13 +195,13 @@ def _require_films(root: Path, seen: Sequence[_Seen]) -> None:
     packed = sum(one.film == _ONLY_LJPEG for one in seen)
     if packed:
         raise DataError(
-            f"{root}: {packed} films are there as .LJPEG only, DDSM's own lossless JPEG without a "
-            "standard reader: convert them to 16-bit PNG or DICOM beside the .ics files, under "
-            f"the same name ({seen[0].item.name}.png)"
+            f"{root}: {counted(packed, '[film is|films are]')} there as .LJPEG only, DDSM's own "
+            "lossless JPEG without a standard reader: convert them to 16-bit PNG or DICOM beside "
+            f"the .ics files, under the same name ({seen[0].item.name}.png)"
         )
     raise DataError(
-        f"{root}: none of the {len(seen)} films of its .ics files is there: expected are images "
-        f"such as {seen[0].item.name}.png or .dcm"
+        f"{root}: none of the {counted(len(seen), '[film|films]')} of its .ics files is there: "
+        f"expected are images such as {seen[0].item.name}.png or .dcm"
     )
 
 
@@ -300,27 +301,34 @@ def _notes(cases: Sequence[Case], seen: Sequence[_Seen], malignant: str) -> tupl
     unjudged = [one.item.name for one, found, _ in marked if _category(found, malignant) is None]
     return (
         *listed(
-            "films as .LJPEG only, left out: convert them",
+            "[film|films] as .LJPEG only, left out: convert [it|them]",
             [one.item.name for one in without if one.film == _ONLY_LJPEG],
         ),
         *listed(
-            "films without an image, left out",
+            "[film|films] without an image, left out",
             [f"{one.item.name} ({one.film})" for one in without if one.film != _ONLY_LJPEG],
         ),
         *listed(
-            "cases of normal volumes with markings, not taken as normal",
+            "[case|cases] of normal volumes with markings, not taken as normal",
             [case.name for case in cases if case.volume == "normal" and case.is_marked],
         ),
         *listed(
-            "cases without markings outside of normal volumes, unlabelled",
+            "[case|cases] without markings outside of normal volumes, unlabelled",
             [case.name for case in cases if case.volume != "normal" and not case.is_marked],
         ),
-        *listed("films whose markings cannot be used", [s.problem for s in seen if s.problem]),
-        *listed("markings outside of their film, without a box", outside),
-        *listed("abnormalities without a verdict by the rule, left without a box", unjudged),
-        *listed("films with boxes clipped to them", [s.item.name for s in seen if s.clipped]),
         *listed(
-            "films of another size than the original, boxes scaled",
+            "[film|films] whose markings cannot be used", [s.problem for s in seen if s.problem]
+        ),
+        *listed("[marking|markings] outside of [its|their] film, without a box", outside),
+        *listed(
+            "[abnormality|abnormalities] without a verdict by the rule, left without a box",
+            unjudged,
+        ),
+        *listed(
+            "[film|films] with boxes clipped to [it|them]", [s.item.name for s in seen if s.clipped]
+        ),
+        *listed(
+            "[film|films] of another size than the original, boxes scaled",
             [s.item.name for s in seen if s.scale not in {None, (1, 1)}],
         ),
     )

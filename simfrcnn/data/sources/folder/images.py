@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from simfrcnn.data.sources.copies import ONE_UID, contradictions
 from simfrcnn.data.sources.facts import Facts, facts_or_problem
 from simfrcnn.data.sources.folder.rows import Label, label_of, place_of
 from simfrcnn.data.sources.source import Reading, listed
@@ -16,6 +17,7 @@ from simfrcnn.errors import AnnotationError
 from simfrcnn.images.finding import find_images, is_dicom
 from simfrcnn.images.names import Finder
 from simfrcnn.parallel import in_parallel
+from simfrcnn.wording import counted
 
 Known = Mapping[Path, Facts | str]
 """What is known of files already, or why nothing is."""
@@ -94,7 +96,7 @@ def opened(
 
     Raises:
         AnnotationError: Images cannot be opened, were made by `prepare-data`, or are copies of one
-            instance with other labels.
+            instance with other labels or another picture.
     """
     unknown = [path for path in of_file if path not in known]
     found = in_parallel(
@@ -116,14 +118,14 @@ def opened(
     if not how.skip_unreadable or not images:
         require_none(table.path, errors, "; to leave unreadable images out, give --skip-unreadable")
     _require_no_prepared(table, images)
-    images, copies = _without_copies(table, images)
+    images, copies = _without_copies(table, images, how)
     images, other_views = (images, ()) if all_views else _screening_views(table, images)
     return Opened(
         images,
         tuple(of_file),
         (
-            *listed("images that cannot be read, left out", unreadable),
-            *listed("further copies of one SOP instance, left out", copies),
+            *listed("[image|images] that cannot be read, left out", unreadable),
+            *listed("[further copy|further copies] of one SOP instance, left out", copies),
             *other_views,
         ),
     )
@@ -155,18 +157,18 @@ def exams_of(table: Table, images: Sequence[Image]) -> tuple[list[str], tuple[st
     split = [_file_of(found) for found in words.values() if len(found) > 1]
     return exams, (
         *listed(
-            "exams of the table have several Study Instance UIDs, the table was followed; images "
-            "of them",
+            "[exam|exams] of the table [has|have] several Study Instance UIDs, the table was "
+            "followed; images of [it|them]",
             several,
         ),
         *listed(
-            "studies (Study Instance UID) are several exams in the table, which was followed; "
-            "images of them",
+            "[study|studies] (Study Instance UID) [is|are] several exams in the table, which was "
+            "followed; images of [it|them]",
             split,
         ),
         *listed(
-            "studies (Study Instance UID) are of several patients, each an exam of its own; images "
-            "of them",
+            "[study|studies] (Study Instance UID) [is|are] of several patients, each an exam of "
+            "its own; images of [it|them]",
             [_file_of(patients[study]) for study in sorted(shared)],
         ),
     )
@@ -227,6 +229,12 @@ def _with_uid(row: Row, root: Path, of_uid: Mapping[str, Sequence[Path]]) -> tup
     paths = of_uid.get(row.text("sop_instance_uid"))
     if not paths:
         raise row.error("sop_instance_uid", "no DICOM file below the root has it")
+    pairs = [(paths[0], other) for other in paths[1:]]
+    for (first, path), other in zip(pairs, contradictions(pairs, n_workers=0), strict=True):
+        if other is not None:
+            names = " and ".join(one.relative_to(root).as_posix() for one in (path, first))
+            problem = f"{names} have it, but are no copies: {other}; keep the right one"
+            raise row.error("sop_instance_uid", problem)
     # Of several copies the first; that the others are not used is said as of other files.
     return paths[0], label_of(row, paths[0].relative_to(root).as_posix())
 
@@ -246,26 +254,33 @@ def _require_no_prepared(table: Table, images: Sequence[Image]) -> None:
     require_none(table.path, errors)
 
 
-def _without_copies(table: Table, images: Sequence[Image]) -> tuple[list[Image], list[str]]:
+def _without_copies(
+    table: Table, images: Sequence[Image], how: Reading
+) -> tuple[list[Image], list[str]]:
     """Each SOP instance once, and the files that were left out for it."""
     first_of: dict[str, Image] = {}
     kept: list[Image] = []
-    copies: list[str] = []
-    errors: list[str] = []
+    copies: list[tuple[Image, Image]] = []
     for image in images:
         uid = image.facts.sop_instance_uid
         first = image if uid is None else first_of.setdefault(uid, image)
         if first is image:
             kept.append(image)
-            continue
-        copies.append(f"{image.file} (of {first.file})")
-        if _said(image) != _said(first):
+        else:
+            copies.append((image, first))
+    paths = [(first.path, image.path) for image, first in copies]
+    errors: list[str] = []
+    for (image, first), other in zip(copies, contradictions(paths, how.n_workers), strict=True):
+        both = f"{image.row.where}: {image.file} and {first.file} (line {first.row.line})"
+        if other is not None:
+            errors.append(f"{both} {ONE_UID}, but are no copies: {other}; keep the right one")
+        elif _said(image) != _said(first):
             errors.append(
-                f"{image.row.where}: {image.file} and {first.file} (line {first.row.line}) are one "
-                "SOP instance (SOP Instance UID (0008,0018)), and the labels differ: keep one"
+                f"{both} are one SOP instance (SOP Instance UID (0008,0018)), and the labels "
+                "differ: keep one"
             )
     require_none(table.path, errors)
-    return kept, copies
+    return kept, [f"{image.file} (of {first.file})" for image, first in copies]
 
 
 def _said(image: Image) -> set[tuple[object, ...]]:
@@ -277,8 +292,8 @@ def _screening_views(table: Table, images: Sequence[Image]) -> tuple[list[Image]
     reasons = Counter(str(i.facts.not_screening) for i in images if i.facts.not_screening)
     if images and not kept:
         raise AnnotationError(
-            f"{table.path}: none of the {len(images)} pictures is a screening view "
-            f"({'; '.join(reasons)}): give --all-views to use them"
+            f"{table.path}: none of the {counted(len(images), '[picture|pictures]')} is a "
+            f"screening view ({'; '.join(reasons)}): give --all-views to use them"
         )
     of_reason = {
         reason: [image.file for image in images if image.facts.not_screening == reason]
@@ -287,5 +302,7 @@ def _screening_views(table: Table, images: Sequence[Image]) -> tuple[list[Image]
     return kept, tuple(
         note
         for reason, files in of_reason.items()
-        for note in listed(f"pictures left out (--all-views keeps them): {reason}", files)
+        for note in listed(
+            f"[picture|pictures] left out (--all-views keeps [it|them]): {reason}", files
+        )
     )

@@ -136,12 +136,14 @@ def read_folder(
             *notes,
             *_notes(root, found),
             *listed(
-                "images of other patients of the table than others with the same Patient ID in the "
-                "header: the table was followed",
+                "[image|images] of another patient of the table than others with the same Patient "
+                "ID in the header: the table was followed",
                 other_patients,
             ),
             *exam_notes,
-            *listed("images taken as normal, as stated, in a breast with a cancer", doubtful),
+            *listed(
+                "[image|images] taken as normal, as stated, in a breast with a cancer", doubtful
+            ),
         ),
     )
 
@@ -337,11 +339,12 @@ def _notes(root: Path, found: Opened) -> tuple[str, ...]:
     what = "in the header than in the table, which was followed"
     return (
         *found.notes,
-        *listed("images without a row of the table, not used", unnamed),
-        *listed(f"images of another laterality {what}", other_side),
-        *listed(f"images of another view {what}", other_view),
+        *listed("[image|images] without a row of the table, not used", unnamed),
+        *listed(f"[image|images] of another laterality {what}", other_side),
+        *listed(f"[image|images] of another view {what}", other_view),
         *listed(
-            "images whose header says that text is burned in, perhaps a name: look at the pictures",
+            "[image|images] whose header says that text is burned in, perhaps a name: look at the "
+            "pictures",
             burned_in,
         ),
     )

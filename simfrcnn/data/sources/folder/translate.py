@@ -22,6 +22,7 @@ from simfrcnn.data.sources.source import listed
 from simfrcnn.data.sources.split_words import part_of
 from simfrcnn.data.sources.table import Row, Table, each_good
 from simfrcnn.errors import AnnotationError
+from simfrcnn.wording import counted
 
 _BIRADS = re.compile(r"(?:bi-?rads|acr)?[\s:]*([0-6][abc]?)", re.IGNORECASE)
 
@@ -57,7 +58,7 @@ def translated(table: Table, mapping: FolderMapping) -> tuple[Table, tuple[str, 
     left = [name for name in table.columns if name and name not in used]
     ours = tuple(name for name in columns if columns[name] in table.columns)
     return dataclasses.replace(table, columns=ours, rows=tuple(row for row in rows if row)), (
-        *listed("columns of the table left aside", sorted(left)),
+        *listed("[column|columns] of the table left aside", sorted(left)),
         *_notes(mapping, seen, table),
     )
 
@@ -170,20 +171,20 @@ def _corners(row: Row) -> dict[str, str]:
 
 def _unknown_words(table: Table, mapping: FolderMapping, seen: _Seen) -> str:
     lines = [
-        f"\n  values: {column}: {word!r} in {count} rows of column "
+        f"\n  values: {column}: {word!r} in {counted(count, '[row|rows]')} of column "
         f"'{mapping.columns[column]}'; legal are {', '.join(WORDS[column])}"
         + (f", {LEAVE_OUT}" if column == "label" else "")
         for (column, word), count in seen.unknown.most_common()
     ]
     return (
-        f"{table.path}: {len(lines)} words are not known; say in {mapping.path} what each means:"
-        + "".join(lines)
+        f"{table.path}: {counted(len(lines), '[word is|words are]')} not known; say in "
+        f"{mapping.path} what each means:" + "".join(lines)
     )
 
 
 def _notes(mapping: FolderMapping, seen: _Seen, table: Table) -> tuple[str, ...]:
     words = [
-        f"{mapping.columns[column]} {word!r} is {ours} ({count} rows)"
+        f"{mapping.columns[column]} {word!r} is {ours} ({counted(count, '[row|rows]')})"
         for (column, word, ours), count in sorted(seen.read.items())
     ]
     encoding = table.encoding
@@ -191,13 +192,17 @@ def _notes(mapping: FolderMapping, seen: _Seen, table: Table) -> tuple[str, ...]
         *((f"words of the table: {'; '.join(words)}",) if words else ()),
         *(
             (
-                f"{seen.n_by_birads} rows have no label of their own: malignant from BI-RADS "
-                f"{mapping.malignant_from} on",
+                f"{counted(seen.n_by_birads, '[row has|rows have]')} no label of [its|their] own: "
+                f"malignant from BI-RADS {mapping.malignant_from} on",
             )
             if seen.n_by_birads
             else ()
         ),
-        *((f"{seen.n_left_out} rows left out, as the mapping says",) if seen.n_left_out else ()),
+        *(
+            (f"{counted(seen.n_left_out, '[row|rows]')} left out, as the mapping says",)
+            if seen.n_left_out
+            else ()
+        ),
         *(
             (f"the table is not UTF-8 and was read as {encoding}: look at letters such as \u00e4",)
             if encoding not in (None, "utf-8")

@@ -517,10 +517,28 @@ def test_entries_that_the_reader_refuses_are_all_listed(tmp_path):
 
     edit_json(write_spoilt(tmp_path) / "train.json", spoil)
     defects = defects_in(tmp_path)
-    assert list(defects) == ["refused_entry"]
-    details = [example.detail for example in defects["refused_entry"].examples]
-    assert details[0].startswith("image 3: 'supervision' is missing")
-    assert details[1].startswith("image 5: 'laterality' is 'left'")
+    assert list(defects) == ["keys_missing", "refused_entry"]
+    (missing,), (other,) = (defects[key].examples for key in defects)
+    assert missing.detail == "image 3: 'supervision' is missing"
+    assert other.detail.startswith("image 5: 'laterality' is 'left'")
+
+
+def test_a_plain_coco_file_is_one_fault_with_its_remedy_beside_it(tmp_path):
+    def spoil(content):
+        for entry in content["images"]:
+            del entry["patient_id"], entry["supervision"]
+
+    edit_json(write_spoilt(tmp_path) / "train.json", spoil)
+    defects = defects_in(tmp_path / "train.json")
+    assert list(defects) == ["keys_missing"]
+    (missing,) = defects["keys_missing"].examples
+    assert missing.detail == (
+        "images 2, 3, 4, 5, 6, 7, 8, 9 and 8 more: 'patient_id', 'supervision' are missing"
+    )
+    assert defects["keys_missing"].remedy == (
+        "of 'supervision', it says what the labels mean, one of boxes, normal, image_label, "
+        "unlabelled; simfrcnn prepare-data coco completes plain COCO files"
+    )
 
 
 def test_a_file_that_holds_another_split_is_an_error(spoilt):
@@ -633,10 +651,12 @@ def test_boxes_in_fractions_of_the_image_are_an_error_once_a_file(tmp_path):
             box["bbox"] = [x / WIDTH, y / HEIGHT, width / WIDTH, height / HEIGHT]
 
     defects = spoilt_document(tmp_path, change)
-    assert {key for key in defects if defects[key].severity is ERROR} == {"boxes_in_fractions"}
+    assert list(defects) == ["boxes_in_fractions"]
     (example,) = defects["boxes_in_fractions"].examples
-    assert "all 4 boxes are smaller than one pixel" in example.detail
-    assert "box_below_pixel" not in defects
+    assert "all boxes (4) are smaller than one pixel" in example.detail
+    assert example.detail.endswith("they seem to be fractions of the image, as YOLO has them")
+    defects = defects_in(tmp_path / "train.json")  # their places say nothing of the breast
+    assert list(defects) == ["boxes_in_fractions"]
 
 
 def test_one_box_below_a_pixel_among_others_is_reported(tmp_path):
