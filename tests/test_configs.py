@@ -12,12 +12,15 @@ import torch
 from simfrcnn.config import load_config, read_keys
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines.contract import loss_keys
 from simfrcnn.ladder.plan import plan_runs, read_ladder
+from simfrcnn.structures import Native
 from simfrcnn.training import recipe
 from simfrcnn.workflows.weak import require_two_stages
 from support.examples import (
     CONFIGS,
     ENGINE_PARAMETERS,
+    TINY_BACKBONE,
     engine_named,
     normals,
     positives,
@@ -40,13 +43,18 @@ FILES = sorted(
 SHIPPED = [name for name in FILES if kind_of(name) == "model"]
 JOBS = [*(name for name in FILES if kind_of(name) == "job"), "ladder/_study_weak.yaml"]
 LADDERS = [name for name in FILES if kind_of(name) == "ladder"]
-# One of each kind of step; the other configs of the thesis differ in numbers alone.
-STEPS_OF_THE_THESIS = [
-    *("faster_positives_r101.yaml", "sim_r101.yaml", "sim_contrastive_r101.yaml"),
-    *("sim_dcn_r101.yaml", "weak_stage2_r101.yaml"),
-]
+# One of each network; the losses of the others are those of rungs of the ladder.
+STEPS_OF_THE_THESIS = ["sim_r101.yaml", "sim_dcn_r101.yaml"]
 OF_THE_THESIS = [name for name in SHIPPED if Path(name).stem.find("_r101") >= 0]
 SMOKE = [name for name in SHIPPED if name.startswith("smoke/")]
+# Of the mass films of CBIS-DDSM: RPN loss and ROI batch of normal films, loss on ROI vectors.
+FILM = {
+    "faster": ("ordinary", "random", "none"),
+    "faster_top": ("ordinary", "top", "none"),
+    "sim": ("top_likelihood", "top", "cosine"),
+    "second_look": ("ordinary", "top", "none"),
+    "oracle": ("ordinary", "random", "none"),
+}
 # A quarter of the input and few regions: the same network in a fraction of the time.
 REDUCED = (
     *("MODEL.DEVICE", "cpu", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "100"),
@@ -64,6 +72,13 @@ def resnet101(tmp_path_factory):
     path = write_imagenet_pth(tmp_path_factory.mktemp("weights") / "resnet101.pth", depth=101)
     yield path
     path.unlink()
+
+
+@pytest.fixture(scope="module")
+def lite0(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tf_efficientnet_lite0.pth"
+    torch.save(random_timm_model("tf_efficientnet_lite0"), path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +104,9 @@ def two_steps(engine, cfg):
     is_pair = cfg.DATASETS.BATCHES == "pairs"
     samples = [*positives(1), *normals(1)] if is_pair else positives(2)
     samples = [dataclasses.replace(s, image=s.image.repeat(1, 1, 2)[:, :, :160]) for s in samples]
+    if cfg.MODEL.SECOND_LOOK.ENABLED:
+        stored = [Native(s.image[0].to(torch.uint8), s.frame) for s in samples]
+        samples = [dataclasses.replace(s, native=n) for s, n in zip(samples, stored, strict=True)]
     steps = []
     for step in range(2):
         recipe.seed_step(cfg.SEED, step)
@@ -112,7 +130,8 @@ def test_there_are_configs():
     assert {"weak_r101.yaml", "smoke/weak.yaml"} <= set(JOBS)
     assert len(SMOKE) >= 2
     assert set(STEPS_OF_THE_THESIS) <= set(OF_THE_THESIS)
-    assert {"ladder/study.yaml", "ladder/smoke.yaml"} <= set(LADDERS)
+    assert {f"cbis/{name}.yaml" for name in FILM} <= set(SHIPPED)
+    assert {"ladder/study.yaml", "ladder/smoke.yaml", "ladder/second_look.yaml"} <= set(LADDERS)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -229,11 +248,102 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
     assert {cfg.SOLVER.MAX_ITER for cfg in runs.values()} == {2000}
 
 
+def test_configs_for_film_share_all_but_the_method(engine):
+    configs = {name: load(engine, f"cbis/{name}.yaml") for name in FILM}
+    for name, cfg in configs.items():
+        method = cfg.MODEL.SIMFRCNN
+        chosen = (method.RPN_NORMALS, method.ROI_NORMAL_SAMPLING, method.SIMILARITY.LOSS)
+        assert chosen == FILM[name], name
+        # What decides what a film is to the network, and for how long it is trained.
+        backbone = (cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.NAME, cfg.MODEL.RESNETS.NORM)
+        assert backbone == ("build_timm_fpn_backbone", "tf_efficientnet_lite0", "FrozenBN")
+        assert tuple(cfg.MODEL.PIXEL_MEAN) == (127.0,) * 3
+        assert tuple(cfg.MODEL.PIXEL_STD) == (128.0,) * 3
+        assert tuple(cfg.INPUT.MAMMO.SIZE) == (512, 320)
+        solver = cfg.SOLVER
+        assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (4, 1200, (1000,))
+        assert cfg.TEST.EVAL_PERIOD == 400  # the best of these checkpoints on VAL is kept
+        sets = (cfg.DATASETS.TRAIN, cfg.DATASETS.VAL, cfg.DATASETS.TEST)
+        assert sets == tuple((f"cbis_ddsm_mass/{part}",) for part in ("train", "val", "test"))
+    looking = {name for name, cfg in configs.items() if cfg.MODEL.SECOND_LOOK.ENABLED}
+    assert looking == {"second_look"}
+    two_classes = {name for name, cfg in configs.items() if len(cfg.DATASETS.CLASSES) > 1}
+    assert two_classes == {"oracle"}
+    look = configs["second_look"].MODEL.SECOND_LOOK
+    assert (look.SOURCE, look.SIZE, look.BACKBONE) == ("native", 128, "tf_efficientnet_lite0")
+    assert look.BACKBONE_WEIGHTS == configs["second_look"].MODEL.WEIGHTS
+
+
+def test_the_second_look_at_film_takes_two_steps_from_weights_of_timm(engine, lite0):
+    weights = ("MODEL.WEIGHTS", lite0, "MODEL.SECOND_LOOK.BACKBONE_WEIGHTS", lite0)
+    small = ("MODEL.SECOND_LOOK.SIZE", "32", "MODEL.SECOND_LOOK.BATCH_SIZE", "4")
+    cfg = load(engine, "cbis/second_look.yaml", *REDUCED, *weights, *small)
+    for losses in two_steps(engine, cfg):
+        assert tuple(losses) == loss_keys(cfg) == (*LOSS_KEYS, "loss_second_look")
+        assert all(0 <= loss < 10 for loss in losses.values()), losses
+        assert losses["loss_second_look"] > 0.1
+
+
+def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engine, tmp_path):
+    ladder = read_ladder(CONFIGS / "ladder" / "second_look.yaml")
+    assert (ladder.baseline, ladder.equivalence_margin) == ("faster_top", 0.02)
+    assert ladder.comparisons[0] == ("second_look", "faster_top")
+    assert len(ladder.seeds) == 5
+    runs = {run.rung.name: run.cfg for run in plan_runs(ladder, engine, tmp_path) if not run.seed}
+    looks = {name: cfg.MODEL.SECOND_LOOK for name, cfg in runs.items()}
+    without = {"faster", "faster_top", "faster_top_longer", "faster_top_512"}
+    assert {name for name, look in looks.items() if not look.ENABLED} == without
+    second_look = keys_of(runs["second_look"])
+    longer, larger = keys_of(runs["faster_top_longer"]), keys_of(runs["faster_top_512"])
+    faster_top = keys_of(runs["faster_top"])
+    assert changes(faster_top, second_look) == {"MODEL.SECOND_LOOK.ENABLED": True}
+    assert changes(faster_top, longer) == {"SOLVER.MAX_ITER": 2400, "SOLVER.STEPS": (2040,)}
+    assert changes(faster_top, larger) == {
+        "INPUT.MAMMO.SIZE": (512, 512),
+        "MODEL.ANCHOR_GENERATOR.SIZES": [[24], [48], [96], [192], [384]],
+    }
+    changed = {
+        name.removeprefix("second_look_"): changes(second_look, keys_of(cfg))
+        for name, cfg in runs.items()
+        if name.startswith("second_look_")
+    }
+    assert changed == {
+        "input": {"MODEL.SECOND_LOOK.SOURCE": "input"},
+        "tl": {"MODEL.SIMFRCNN.RPN_NORMALS": "top_likelihood"},
+        "cosine": {"MODEL.SECOND_LOOK.SIMILARITY": "cosine"},
+        "contrastive": {"MODEL.SECOND_LOOK.SIMILARITY": "contrastive"},
+        "replay": {"DATASETS.REPLAY.FRACTION": 0.5},
+        "oracle": {
+            "DATASETS.CLASSES": ("malignant", "benign"),
+            "DATASETS.TRAIN": ("phantom_study/train_oracle",),
+            "MODEL.ROI_HEADS.NUM_CLASSES": 2,
+        },
+    }
+    (permuted,) = (rung for rung in ladder.rungs if rung.permute_labels)
+    assert permuted.options == next(r.options for r in ladder.rungs if r.name == "second_look")
+
+
+def keys_of(node, prefix=""):
+    """A config as key -> value, without its folder."""
+    keys = {}
+    for key, value in node.items():
+        if hasattr(value, "items"):
+            keys.update(keys_of(value, f"{prefix}{key}."))
+        elif prefix + key != "OUTPUT_DIR":
+            keys[prefix + key] = value
+    return keys
+
+
+def changes(first, second):
+    """The keys of two configs that differ, with the values of the second."""
+    return {key: value for key, value in second.items() if value != first[key]}
+
+
 def step_of(cfg):
     """What decides the code that a step runs: a config without its data, seed and folder."""
     reduced = cfg.clone()
     reduced.defrost()
-    reduced.merge_from_list(list(REDUCED))
+    reduced.merge_from_list([*REDUCED, *TINY_BACKBONE])
     own = {"DATASETS", "SEED", "OUTPUT_DIR", "EVAL", "PSEUDO", "TEST", "DATALOADER"}
     facts = {key: str(value) for key, value in reduced.items() if key not in own}
     facts["classes"] = str(reduced.DATASETS.CLASSES) + reduced.DATASETS.BATCHES

@@ -119,8 +119,8 @@ def notes_on_figures(
         )
     if 0 < events[0].n_lesionless < n_findings(events[0]):
         yield (
-            f"{events[0].n_lesionless} of {n_findings(events[0])} findings have no lesion id and "
-            "are in no figure per lesion."
+            f"{events[0].n_lesionless} of {n_findings(events[0])} findings without a lesion id, in "
+            "no figure per lesion."
         )
     if 0 < settings.bootstrap_replicates < FEWEST_REPLICATES:
         yield (

@@ -14,7 +14,7 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
 from simfrcnn.training import recipe
-from support.examples import BATCHES, seeded_model, smoke_config, tiny_config
+from support.examples import BATCHES, RESNET_FPN, resnet_config, seeded_model, tiny_config
 from support.imagenet import random_timm_model, write_imagenet_pth
 
 C4 = ("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME")
@@ -60,7 +60,7 @@ def initialised(engine, cfg, path):
 
 def test_a_variant_trains_is_saved_and_detects(engine, variant, tmp_path):
     heads, words = variant
-    cfg = smoke_config(engine, heads, *words)
+    cfg = resnet_config(engine, heads, *words)
     model = seeded_model(engine, cfg)
     optimizer = recipe.build_optimizer(cfg, model)
     for batch in BATCHES:
@@ -98,7 +98,7 @@ def test_weights_of_timm_fill_every_tensor(engine, heads, words, suffix, tmp_pat
     state, path = random_timm_model(words[-1]), tmp_path / f"weights{suffix}"
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
     frozen_at = ("MODEL.BACKBONE.FREEZE_AT", 2) if words[-1] == "seresnet18" else ()
-    cfg = smoke_config(engine, heads, *words, *FROZEN, *frozen_at)
+    cfg = resnet_config(engine, heads, *words, *FROZEN, *frozen_at)
     tensors = list(initialised(engine, cfg, path).state_dict().values())
     for name, tensor in state.items():
         if not name.startswith(("fc.", "head.")) and not name.endswith("num_batches_tracked"):
@@ -109,29 +109,29 @@ def test_weights_of_timm_fill_every_tensor(engine, heads, words, suffix, tmp_pat
 def test_a_file_of_timm_that_leaves_a_tensor_unfilled_is_refused(engine, missing, tmp_path):
     state, path = random_timm_model("seresnet18"), tmp_path / "part.pth"
     torch.save({name: tensor for name, tensor in state.items() if name != missing}, path)
-    cfg = smoke_config(engine, "c4", *C4, "seresnet18", *FROZEN)
+    cfg = resnet_config(engine, "c4", *C4, "seresnet18", *FROZEN)
     with pytest.raises(CheckpointError, match=rf"part\.pth.*{re.escape(missing)}.*MODEL\.TIMM"):
         initialised(engine, cfg, path)
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=r"batch normalisation.*FrozenBN or BN"):
-        initialised(engine, smoke_config(engine, "c4", *C4, "seresnet18"), path)
+        initialised(engine, resnet_config(engine, "c4", *C4, "seresnet18"), path)
 
 
 def test_a_detector_of_timm_starts_another(engine, tmp_path):
-    cfg = smoke_config(engine, "c4", *C4, "test_resnet", NORM, "BN")
+    cfg = resnet_config(engine, "c4", *C4, "test_resnet", NORM, "BN")
     first, path = seeded_model(engine, cfg, seed=4), tmp_path / "detector.pth"
     save_checkpoint(path, first, Identity.of(engine.NAME, cfg))
     second = initialised(engine, cfg, path).state_dict()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.state_dict().items())
-    other = smoke_config(engine, "c4", *C4, "seresnet18", NORM, "BN")
+    other = resnet_config(engine, "c4", *C4, "seresnet18", NORM, "BN")
     with pytest.raises(CheckpointError, match=r"MODEL\.TIMM\.NAME is test_resnet in the file"):
         initialised(engine, other, path)
 
 
 def test_deformable_stages_start_as_the_plain_network_from_its_weights(engine, tmp_path):
     path = write_imagenet_pth(tmp_path / "resnet18.pth", depth=18)
-    plain = initialised(engine, smoke_config(engine, "fpn", *FROZEN), path)
-    cfg = smoke_config(engine, "fpn", *FROZEN, DEFORM, "[res3,res4,res5]")
+    plain = initialised(engine, resnet_config(engine, "fpn", *FROZEN), path)
+    cfg = resnet_config(engine, "fpn", *FROZEN, DEFORM, "[res3,res4,res5]")
     deformable = initialised(engine, cfg, path)
     new = deformable.state_dict().keys() - plain.state_dict().keys()
     assert len(new) == 2 * 6  # two offsets' tensors in each of two blocks of three stages
@@ -143,7 +143,7 @@ def test_deformable_stages_start_as_the_plain_network_from_its_weights(engine, t
 
 @pytest.mark.parametrize("heads", ["c4", "fpn"])
 def test_a_partly_frozen_res5_keeps_all_but_its_last_two_convolutions(engine, heads):
-    cfg = smoke_config(
+    cfg = resnet_config(
         engine, heads, TRAINED, 2, "MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256
     )
     res5 = seeded_model(engine, cfg).stages["res5"]
@@ -152,7 +152,7 @@ def test_a_partly_frozen_res5_keeps_all_but_its_last_two_convolutions(engine, he
     assert convolutions == ["2.conv2.weight", "2.conv3.weight"]
     assert len(trained) == 2 + 2 * 2  # and scale and shift of their norm layers
     with pytest.raises(ConfigError, match=r"RES5_TRAINED_CONVS is 11, but res5 has 10"):
-        seeded_model(engine, smoke_config(engine, heads, *words_of(cfg), TRAINED, 11))
+        seeded_model(engine, resnet_config(engine, heads, *words_of(cfg), TRAINED, 11))
 
 
 def words_of(cfg):
@@ -161,7 +161,7 @@ def words_of(cfg):
 
 
 def test_stages_hold_the_parameters_that_their_names_say(engine, heads):
-    model = seeded_model(engine, smoke_config(engine, heads))
+    model = seeded_model(engine, resnet_config(engine, heads))
     assert list(model.stages) == ["stem", "res2", "res3", "res4", "res5"]
     counts = [sum(p.numel() for p in s.parameters()) for s in model.stages.values()]
     # ResNet-18 by hand: 7x7x3x64 and norm; two basic blocks of 64, 128, 256, 512 channels.
@@ -170,16 +170,16 @@ def test_stages_hold_the_parameters_that_their_names_say(engine, heads):
 
 def test_stages_that_a_backbone_has_not_are_refused(engine):
     for words in ((DEFORM, "[res3]"), (TRAINED, 2), (FACTOR, 0.1)):
-        cfg = smoke_config(engine, "fpn", *FPN, "test_convnext", NORM, "''", *words)
+        cfg = resnet_config(engine, "fpn", *FPN, "test_convnext", NORM, "''", *words)
         with pytest.raises(ConfigError, match=rf"{re.escape(words[0])} needs res.*not being a Res"):
             engine.build_model(cfg)
-    cfg = smoke_config(engine, "fpn", *FPN, "skresnet18", NORM, "BN", DEFORM, "[res3]")
+    cfg = resnet_config(engine, "fpn", *FPN, "skresnet18", NORM, "BN", DEFORM, "[res3]")
     with pytest.raises(ConfigError, match=r"DEFORM_STAGES names res3.*plain 3x3"):
         engine.build_model(cfg)
 
 
 def test_two_learning_rates_train_and_resume_exactly(engine, tmp_path):
-    words = (FACTOR, 0.1, TRAINED, 2, "SOLVER.STEPS", "[2]", "SOLVER.WARMUP_ITERS", 1)
+    words = (*RESNET_FPN, FACTOR, 0.1, TRAINED, 2, "SOLVER.STEPS", "[2]", "SOLVER.WARMUP_ITERS", 1)
     one, two = tmp_path / "one", tmp_path / "two"
     whole = engine.train(tiny_config(engine, "fpn", one, *words, "SOLVER.MAX_ITER", 3))
     engine.train(tiny_config(engine, "fpn", two, *words, "SOLVER.MAX_ITER", 1))
@@ -201,7 +201,7 @@ def test_two_learning_rates_train_and_resume_exactly(engine, tmp_path):
 
 @pytest.mark.parametrize("heads", ["c4", "fpn"])
 def test_with_factor_1_the_optimiser_is_one_group_in_the_model_s_order(engine, heads):
-    cfg = smoke_config(engine, heads)
+    cfg = resnet_config(engine, heads)
     model = seeded_model(engine, cfg)
     (group,) = recipe.build_optimizer(cfg, model).param_groups
     assert all(a is b for a, b in zip(group["params"], model.parameters(), strict=True))

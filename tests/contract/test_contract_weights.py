@@ -13,7 +13,7 @@ import torch
 from simfrcnn.config import load_config
 from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
-from support.examples import CONFIGS, seeded_model, smoke_config
+from support.examples import CONFIGS, resnet_config, seeded_model
 from support.imagenet import write_imagenet_pkl, write_imagenet_pth
 
 FROZEN = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given")
@@ -38,7 +38,7 @@ def imagenet_files(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["pth", "pkl"])
 def test_imagenet_weights_fill_every_tensor_of_the_resnet(engine, heads, kind, imagenet_files):
-    model = initialise(engine, smoke_config(engine, heads, *FROZEN), imagenet_files[kind])
+    model = initialise(engine, resnet_config(engine, heads, *FROZEN), imagenet_files[kind])
     filled = list(model.state_dict().values())
     wanted = torch.load(imagenet_files["pth"], weights_only=True)
     for name, tensor in wanted.items():
@@ -51,17 +51,17 @@ def test_imagenet_weights_fill_every_tensor_of_the_resnet(engine, heads, kind, i
 def test_a_file_that_leaves_a_tensor_unfilled_is_refused(engine, heads, missing, tmp_path):
     path = write_imagenet_pth(tmp_path / "part.pth", depth=18, without=(missing,))
     with pytest.raises(CheckpointError, match=re.escape(missing)) as error:
-        initialise(engine, smoke_config(engine, heads, *FROZEN), path)
+        initialise(engine, resnet_config(engine, heads, *FROZEN), path)
     assert str(path) in str(error.value)
 
 
 def test_imagenet_weights_of_another_depth_or_norm_are_refused(engine, imagenet_files, tmp_path):
     deeper = write_imagenet_pth(tmp_path / "resnet34.pth", depth=18)
-    cfg = smoke_config(engine, "c4", *FROZEN, "MODEL.RESNETS.DEPTH", "34")
+    cfg = resnet_config(engine, "c4", *FROZEN, "MODEL.RESNETS.DEPTH", "34")
     with pytest.raises(CheckpointError, match=r"missing: layer.*MODEL\.RESNETS\.DEPTH"):
         initialise(engine, cfg, deeper)
     with pytest.raises(CheckpointError, match=r"MODEL\.RESNETS\.NORM"):
-        initialise(engine, smoke_config(engine, "c4"), imagenet_files["pth"])
+        initialise(engine, resnet_config(engine, "c4"), imagenet_files["pth"])
 
 
 def test_a_pickle_that_holds_code_is_not_opened(engine, tmp_path):
@@ -72,18 +72,18 @@ def test_a_pickle_that_holds_code_is_not_opened(engine, tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps({"model": {"stem.conv1.weight": Payload()}}))
     with pytest.raises(CheckpointError, match="mkdir") as error:
-        initialise(engine, smoke_config(engine, "c4", *FROZEN), path)
+        initialise(engine, resnet_config(engine, "c4", *FROZEN), path)
     assert str(path) in str(error.value)
     assert not (tmp_path / "executed").exists()
 
 
 def test_missing_weights_are_named(engine, tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
-        initialise(engine, smoke_config(engine, "c4", *FROZEN), tmp_path / "nowhere.pth")
+        initialise(engine, resnet_config(engine, "c4", *FROZEN), tmp_path / "nowhere.pth")
 
 
 def test_a_checkpoint_of_ours_starts_the_whole_detector(engine, heads, tmp_path):
-    cfg = smoke_config(engine, heads)
+    cfg = resnet_config(engine, heads)
     trained = seeded_model(engine, cfg, seed=5)
     path = tmp_path / "model.pth"
     save_checkpoint(path, trained, Identity.of(engine.NAME, cfg))
@@ -92,20 +92,20 @@ def test_a_checkpoint_of_ours_starts_the_whole_detector(engine, heads, tmp_path)
 
 
 def test_checkpoints_of_another_engine_or_architecture_are_refused(engine, tmp_path):
-    cfg = smoke_config(engine, "c4")
+    cfg = resnet_config(engine, "c4")
     model = seeded_model(engine, cfg)
     foreign, narrow = tmp_path / "foreign.pth", tmp_path / "narrow.pth"
     save_checkpoint(foreign, model, Identity.of("another", cfg))
     with pytest.raises(CheckpointError, match=r"foreign\.pth.*engine another"):
         engine.load_weights(model, foreign)
-    other = smoke_config(engine, "c4", "MODEL.ANCHOR_GENERATOR.SIZES", "[[8, 16, 32, 64]]")
+    other = resnet_config(engine, "c4", "MODEL.ANCHOR_GENERATOR.SIZES", "[[8, 16, 32, 64]]")
     save_checkpoint(narrow, model, Identity.of(engine.NAME, other))
     with pytest.raises(CheckpointError, match=r"narrow\.pth.*MODEL\.ANCHOR_GENERATOR\.SIZES"):
         engine.load_weights(model, narrow)
 
 
 def test_a_checkpoint_with_other_tensors_is_refused(engine, tmp_path):
-    cfg = smoke_config(engine, "c4")
+    cfg = resnet_config(engine, "c4")
     path = tmp_path / "model.pth"
     save_checkpoint(path, torch.nn.Linear(2, 2), Identity.of(engine.NAME, cfg))
     with pytest.raises(CheckpointError, match="missing"):
@@ -123,7 +123,7 @@ def test_a_checkpoint_with_other_tensors_is_refused(engine, tmp_path):
 )
 def test_combinations_that_make_no_sense_are_refused(engine, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        smoke_config(engine, "fpn", *overrides)
+        resnet_config(engine, "fpn", *overrides)
 
 
 @pytest.mark.parametrize(

@@ -12,4 +12,5 @@ ENGINES = [
 # For what is the same on every engine.
 ONE_ENGINE = "detectron2" if importlib.util.find_spec("detectron2") else "torchvision"
 ROOT = Path(__file__).resolve().parents[2]
-SMOKE = str(ROOT / "configs" / "smoke" / "sim_r18_c4.yaml")
+TEST_CONFIGS = ROOT / "tests" / "support" / "configs"
+SMOKE = str(TEST_CONFIGS / "tiny.yaml")  # a smoke config with a tiny backbone

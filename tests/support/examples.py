@@ -34,12 +34,31 @@ ENGINE_PARAMETERS = [
 UNSCALED = {"scale_x": 1.0, "offset_x": 0.0, "scale_y": 1.0, "offset_y": 0.0}
 
 
-def smoke_config(engine: Any, heads: str, *overrides: Any) -> Any:
-    """The smoke config of a head, on one process, with KEY VALUE overrides."""
+def resnet_config(engine: Any, heads: str, *overrides: Any) -> Any:
+    """The smoke config of a head (a ResNet-18), on one process, with KEY VALUE overrides."""
     words = [str(word) for word in overrides]
     return load_config(
         engine.default_cfg(), CONFIGS / "smoke" / f"sim_r18_{heads}.yaml", ["SEED", "0", *words]
     )
+
+
+# A twentieth of a ResNet-18's weights: for whatever does not depend on the backbone.
+TINY_BACKBONE = (
+    *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "test_convnext"),
+    *("MODEL.RESNETS.NORM", ""),
+)
+
+# Back to the smoke config's own, for what needs the stages of a ResNet.
+RESNET_FPN = (
+    *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.TIMM.NAME", ""),
+    *("MODEL.RESNETS.NORM", "GN"),
+)
+
+
+def smoke_config(engine: Any, heads: str, *overrides: Any) -> Any:
+    """The smoke config of a head with KEY VALUE overrides; the FPN has a tiny backbone."""
+    backbone = TINY_BACKBONE if heads == "fpn" else ()
+    return resnet_config(engine, heads, *backbone, *overrides)
 
 
 def seeded_model(engine: Any, cfg: Any, seed: int = 0) -> torch.nn.Module:

@@ -26,7 +26,7 @@ def write_untrained(
         points: Operating points by key (``case__youden=0.5`` is ``case/youden``).
     """
     used = engine_named(engine)
-    cfg = smoke_config(used, "c4", *_CHEAP, *overrides)
+    cfg = smoke_config(used, "fpn", *_CHEAP, *overrides)
     document = None
     if points:
         document = operating_points({name.replace("__", "/"): at for name, at in points.items()})

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from simfrcnn.cli.main import main
-from support.commands import ENGINES, SMOKE
+from support.commands import ENGINES, ROOT, SMOKE
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_weights_that_do_not_exist(train, tmp_path):
 
 def test_a_checkpoint_of_another_architecture(trained, refused, tmp_path):
     engine, folder = trained
-    other = SMOKE.replace("_c4", "_fpn")
+    other = ROOT / "configs" / "smoke" / "sim_r18_fpn.yaml"
     words = ("train-net", "--config-file", other, "--engine", engine, "--eval-only")
     weights = ("MODEL.WEIGHTS", folder / "model_last.pth")
     error = refused(*words, "OUTPUT_DIR", tmp_path / "x", *weights)

@@ -17,13 +17,12 @@ from simfrcnn.engines import load_engine
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.files import sha256_of
 from simfrcnn.training import recipe
-from support.commands import ENGINES, ROOT, SMOKE
+from support.commands import ENGINES, ROOT, SMOKE, TEST_CONFIGS
 from support.once import made_once
 
-JOB = str(ROOT / "configs" / "smoke" / "weak.yaml")
-STAGE1 = str(ROOT / "configs" / "smoke" / "weak_stage1.yaml")
-STAGE2 = str(ROOT / "configs" / "smoke" / "weak_stage2.yaml")
-ORACLE = str(ROOT / "configs" / "smoke" / "oracle.yaml")
+JOB, STAGE1, STAGE2, ORACLE = (
+    str(TEST_CONFIGS / f"{name}.yaml") for name in ("weak", "weak_stage1", "weak_stage2", "oracle")
+)
 PSEUDO = "pseudo/phantom_tiny/train_pseudo.json"
 FOUND = "stage2/inference/phantom_tiny/test/detections.json"
 

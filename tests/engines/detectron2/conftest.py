@@ -15,6 +15,7 @@ from simfrcnn.config import load_config
 from simfrcnn.data.coco import write_coco
 from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
 from simfrcnn.structures import Frame, ImageTargets, Sample
+from support.examples import TINY_BACKBONE
 
 REPOSITORY = Path(__file__).parents[3]
 SIZE = 96
@@ -38,9 +39,12 @@ def data_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 @pytest.fixture
 def make_cfg(data_files: tuple[str, ...], tmp_path: Path) -> Callable[..., Any]:
-    """``make_cfg("c4" | "fpn", KEY, VALUE, ...)``: the smoke config on the discs."""
+    """``make_cfg("c4" | "fpn", KEY, VALUE, ...)``: the smoke config on the discs.
 
-    def make(head: str = "c4", *overrides: str) -> Any:
+    The FPN has a tiny backbone, the C4 detector a ResNet-18.
+    """
+
+    def make(head: str = "fpn", *overrides: str) -> Any:
         from simfrcnn.engines.detectron2 import default_cfg
 
         words = {
@@ -56,6 +60,7 @@ def make_cfg(data_files: tuple[str, ...], tmp_path: Path) -> Callable[..., Any]:
         }
         config_file = REPOSITORY / f"configs/smoke/sim_r18_{head}.yaml"
         flat = [word for item in words.items() for word in item]
+        flat = [*(TINY_BACKBONE if head == "fpn" else ()), *flat]
         return load_config(default_cfg(), config_file, flat)
 
     return make

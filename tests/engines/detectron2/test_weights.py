@@ -8,6 +8,7 @@ import torch
 from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
 from simfrcnn.engines.common.weights import torchvision_name
 from simfrcnn.errors import CheckpointError
+from support.examples import RESNET_FPN
 
 pytestmark = pytest.mark.detectron2
 FROZEN_50 = ("MODEL.RESNETS.DEPTH", "50", "MODEL.RESNETS.RES2_OUT_CHANNELS", "256")
@@ -49,7 +50,8 @@ def load(model, path):
 
 @pytest.mark.parametrize("head", ["c4", "fpn"])
 def test_torchvisions_weights_fill_the_backbone_and_nothing_else(make_cfg, tmp_path, head):
-    model = build(make_cfg(head, *FROZEN_50))
+    backbone = RESNET_FPN if head == "fpn" else ()
+    model = build(make_cfg(head, *backbone, *FROZEN_50))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     weights = random_like(body_of(model))
     # 53 convolutions and 53 norm layers of four tensors: the whole of a ResNet-50 without its fc.

@@ -152,8 +152,8 @@ def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> A
     if questions or patient is None:
         files = ", ".join(sorted({_shown(root, picture.document) for picture in pictures}))
         raise ConfigError(
-            f"{files}: {len(questions)} things are not said by the files; add:"
-            + "".join(f"\n  {question}" for question in questions)
+            f"{files}: {counted(len(questions), '[thing is|things are]')} not said by the files; "
+            "add:" + "".join(f"\n  {question}" for question in questions)
         )
     return Answers(
         root=root,
