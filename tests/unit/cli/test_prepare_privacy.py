@@ -236,7 +236,7 @@ def test_pictures_of_patients_who_are_gone_are_told(
     table = clinic / "labels.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:-2]) + "\n")
     assert prepare("out", "--overwrite") == 0
-    assert "2 pictures of" in capsys.readouterr().out
+    assert "2 pictures in" in capsys.readouterr().out
 
 
 def test_names_that_a_pipe_cannot_show_end_no_run(

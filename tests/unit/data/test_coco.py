@@ -266,7 +266,7 @@ def test_missing_image_files_are_listed(tmp_path: Path) -> None:
     path = write_json(tmp_path, example())
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()
-    with pytest.raises(AnnotationError, match=r"image files are missing, 1 of 2") as caught:
+    with pytest.raises(AnnotationError, match=r"1 of 2 image files are missing") as caught:
         read_coco(path)
     assert f"image 2: {tmp_path / 'images' / 'b.png'}" in str(caught.value)
     (tmp_path / "images" / "b.png").touch()

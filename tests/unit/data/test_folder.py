@@ -311,7 +311,7 @@ def test_the_tool_writes_pseudonyms(
     arguments = ["folder", "--root", root, "--out", out, "--workers", 0, "--size", 64]
     arguments += ["--fractions", "train=0.5", "test=0.5"]
     assert run_tool(monkeypatch, "prepare_data", *arguments, "--split", "published") == 2
-    assert "12 of 12 images without a split" in capsys.readouterr().err
+    assert "12 of 12 images state no split" in capsys.readouterr().err
     assert run_tool(monkeypatch, "prepare_data", *arguments) == 0
     assert "divided: at random by patient, train=0.5 test=0.5" in capsys.readouterr().out
     sets = [read_coco(out / f"{name}.json") for name in ("train", "test")]

@@ -236,7 +236,7 @@ def test_patient_from_a_key(tmp_path: Path) -> None:
     records = read(tmp_path, patient=("key", "case"), unboxed="unlabelled").records
     assert [record.patient_id for record in records] == ["A", "7"]
     assert records[1].attributes == {"case": "7", "age": "60"}
-    with pytest.raises(ConfigError, match=r"--patient: 2 of 2 images without the key 'who'"):
+    with pytest.raises(ConfigError, match=r"--patient: 2 of 2 images have no key 'who'"):
         read(tmp_path, patient=("key", "who"), unboxed="unlabelled")
 
 
@@ -311,7 +311,7 @@ def test_unboxed_views_beside_a_cancer_are_not_taken_as_normal(tmp_path: Path) -
         ([image(1, "im1.png", height=61)], [], "states 61 x 40 pixels .* its file has 60 x 40"),
         ([image(1, "im1.png", split="odd")], [], "'split' is 'odd'"),
         ([image(1, "im1.png", prepared={"x": 1})], [], "prepare-data wrote this file"),
-        ([image(1, "gone.png"), image(2, "im1.png")], [], "1 of 2 images not found.*gone.png"),
+        ([image(1, "gone.png"), image(2, "im1.png")], [], "1 of 2 images are not there.*gone.png"),
     ],
 )
 def test_what_is_refused(

@@ -653,7 +653,7 @@ def test_boxes_in_fractions_of_the_image_are_an_error_once_a_file(tmp_path):
     defects = spoilt_document(tmp_path, change)
     assert list(defects) == ["boxes_in_fractions"]
     (example,) = defects["boxes_in_fractions"].examples
-    assert "all boxes (4) are smaller than one pixel" in example.detail
+    assert "all 4 boxes are smaller than one pixel" in example.detail
     assert example.detail.endswith("they seem to be fractions of the image, as YOLO has them")
     defects = defects_in(tmp_path / "train.json")  # their places say nothing of the breast
     assert list(defects) == ["boxes_in_fractions"]

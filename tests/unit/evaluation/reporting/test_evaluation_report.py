@@ -125,7 +125,7 @@ def test_the_files_of_a_report(tmp_path: Path, real_charts: None) -> None:
         assert DISCLAIMER in words
         assert "test.json" in words
         assert words.index("Summary") < words.index("Curves") < words.index("Rules")
-        assert "exams shown, at most 12 for each reason" in words
+        assert "exams are shown, at most 12 for each reason" in words
     assert "A <test>" in text  # escaped in the source, whole on the page
     assert "test" not in html.tags
     for name in ("roc", "froc", "precision_recall", "calibration"):

@@ -97,7 +97,7 @@ def test_the_sample_is_drawn_by_the_seed_and_says_so() -> None:
     )
     assert of_group(first, "hit") == of_group(again, "hit") != of_group(other, "hit")
     assert len(first.exams) == 4
-    assert "4 of 30 exams shown, at most 4 for each reason" in first.rules[0]
+    assert "4 of 30 exams are shown, at most 4 for each reason" in first.rules[0]
     assert any("(seed 1)" in rule for rule in first.rules)
 
 
