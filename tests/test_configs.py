@@ -289,7 +289,8 @@ def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engin
     assert (ladder.baseline, ladder.equivalence_margin) == ("faster_top", 0.02)
     assert ladder.comparisons[0] == ("second_look", "faster_top")
     assert len(ladder.seeds) == 5
-    runs = {run.rung.name: run.cfg for run in plan_runs(ladder, engine, tmp_path) if not run.seed}
+    one_seed = dataclasses.replace(ladder, seeds=(0,))
+    runs = {run.rung.name: run.cfg for run in plan_runs(one_seed, engine, tmp_path)}
     looks = {name: cfg.MODEL.SECOND_LOOK for name, cfg in runs.items()}
     without = {"faster", "faster_top", "faster_top_longer", "faster_top_512"}
     assert {name for name, look in looks.items() if not look.ENABLED} == without
