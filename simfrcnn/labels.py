@@ -22,7 +22,7 @@ from typing import Any
 from simfrcnn.errors import DataError
 from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
 from simfrcnn.settings import UnboxedViews
-from simfrcnn.wording import counted
+from simfrcnn.wording import agreeing, counted
 
 POSITIVE, NORMAL = "positive", "normal"
 ALL_CROWD = "boxes: all target boxes are crowd regions (iscrowd 1), which do not train"
@@ -273,29 +273,26 @@ class Tally:
     def _notes(self) -> Iterator[str]:
         if self.others:
             counts = ", ".join(f"{name} {count}" for name, count in self.others.items())
-            verb = "counts" if self.n_other == 1 else "count"
-            yield (
-                f"{counted(self.n_other, '[image|images]')} with boxes of other classes ({counts}) "
-                f"{verb} as normal{self._alike()}"
-            )
+            what = f"[image|images] with boxes of other classes ({counts}) [counts|count] as normal"
+            yield f"{counted(self.n_other, what)}{self._alike()}"
         for name in self.named_classes:
             each = self.classes.get(name, ClassTally())
             if each.crowd:
                 yield (
                     f"{each.crowd} of {counted(each.boxes, '[box|boxes]')} of {name} "
-                    f"{_regions(each.crowd)} (iscrowd 1): not trained, and neither to be "
-                    "found nor wrong to find"
+                    f"{agreeing(each.crowd, '[is a crowd region|are crowd regions]')} (iscrowd 1): "
+                    "not trained, and neither to be found nor wrong to find"
                 )
             if each.below_pixel:
                 yield (
                     f"{each.below_pixel} of {counted(each.boxes, '[box|boxes]')} of {name} "
-                    f"{_is(each.below_pixel)} smaller than a pixel"
+                    f"{agreeing(each.below_pixel, '[is|are]')} smaller than a pixel"
                 )
         if self.n_contradictory:
-            verb = "counts" if self.n_contradictory == 1 else "count"
-            yield (
-                f"{counted(self.n_contradictory, '[image|images]')} called malignant, without a "
-                f"target box, {verb} as normal by 'supervision' (simfrcnn data check lists them)"
+            yield counted(
+                self.n_contradictory,
+                "[image|images] called malignant, without a target box, [counts|count] as normal "
+                "by 'supervision' (simfrcnn data check lists them)",
             )
 
     def _alike(self) -> str:
@@ -363,11 +360,3 @@ def is_below_pixel(finding: Finding) -> bool:
 def _is_stated_normal_and_malignant(record: ImageRecord) -> bool:
     known = record.supervision in (Supervision.BOXES, Supervision.NORMAL)
     return known and is_malignant(record)
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _regions(number: int) -> str:
-    return "is a crowd region" if number == 1 else "are crowd regions"

@@ -28,6 +28,7 @@ from simfrcnn.records import (
     Supervision,
     ViewPosition,
 )
+from simfrcnn.wording import agreeing
 
 REQUIRED = {
     "images": ("id", "file_name", "height", "width", "patient_id", "exam_id", "supervision"),
@@ -207,7 +208,7 @@ def missing_keys(
 
 def keys_are_missing(keys: Sequence[str]) -> str:
     """Such as "'id', 'bbox' are missing"."""
-    return f"{', '.join(map(repr, keys))} {'is' if len(keys) == 1 else 'are'} missing"
+    return f"{', '.join(map(repr, keys))} {agreeing(len(keys), '[is|are]')} missing"
 
 
 def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int) -> Finding:

@@ -57,7 +57,7 @@ def contradiction(one: Decoded, path: Path, options: DicomOptions) -> str | None
     """
     if filecmp.cmp(one.path, path, shallow=False):
         return None
-    return ", ".join(_differences(one, Decoded.of(path, options))) or None
+    return _difference(one, Decoded.of(path, options))
 
 
 def contradiction_of_files(paths: tuple[Path, Path]) -> str | None:
@@ -66,9 +66,13 @@ def contradiction_of_files(paths: tuple[Path, Path]) -> str | None:
     if filecmp.cmp(one, other, shallow=False):
         return None
     try:
-        return contradiction(Decoded.of(one), other, _EVERYTHING)
+        return _difference(Decoded.of(one), Decoded.of(other))
     except DataError as error:
         return f"they cannot be compared, because one cannot be read ({error})"
+
+
+def _difference(one: Decoded, other: Decoded) -> str | None:
+    return ", ".join(_differences(one, other)) or None
 
 
 def _differences(one: Decoded, other: Decoded) -> Iterator[str]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from simfrcnn.config import load_config
 from simfrcnn.data.coco import write_coco
@@ -24,8 +25,8 @@ from simfrcnn.records import (
     ViewPosition,
 )
 from simfrcnn.structures import Frame, ImageTargets, Sample
+from support.commands import ROOT, TEST_CONFIGS
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 HEADS = ("c4", "fpn")
 ENGINE_PARAMETERS = [
@@ -43,9 +44,11 @@ def resnet_config(engine: Any, heads: str, *overrides: Any) -> Any:
 
 
 # A twentieth of a ResNet-18's weights: for whatever does not depend on the backbone.
-TINY_BACKBONE = (
-    *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "test_convnext"),
-    *("MODEL.RESNETS.NORM", ""),
+TINY_BACKBONE = tuple(
+    word
+    for node, keys in yaml.safe_load((TEST_CONFIGS / "tiny.yaml").read_text())["MODEL"].items()
+    for key, value in keys.items()
+    for word in (f"MODEL.{node}.{key}", value)
 )
 
 # Back to the smoke config's own, for what needs the stages of a ResNet.
