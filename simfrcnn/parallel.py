@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -105,13 +106,26 @@ def results_of(
     try:
         with ProcessPoolExecutor(n_processes, context, initializer=begin_process) as pool:
             with starting_processes():
-                results = pool.map(function, items, chunksize=chunk)
-            yield from results
+                waiting = deque(
+                    pool.submit(_of_chunk, function, items[start : start + chunk])
+                    for start in range(0, len(items), chunk)
+                )
+            try:
+                while waiting:
+                    yield from waiting.popleft().result()
+            finally:
+                # Not future.cancel(), as map does: where a process was killed, the pool's thread
+                # meets cancelled futures, fails, and leaves the other processes alive.
+                pool.shutdown(cancel_futures=True)
     except BrokenProcessPool as error:
         raise DataError(
             f"{title}: a process was killed, most likely because memory ran out: try fewer "
             f"processes (--workers, now {n_processes})"
         ) from error
+
+
+def _of_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
 
 
 def _own_group() -> str:
