@@ -20,7 +20,6 @@ DETECTRON2_NEEDS = [
     "termcolor>=1.1",
     "black",
 ]
-TIMM_NEEDS = ["timm>=1.0.9"]
 DEVELOPMENT_NEEDS = [
     "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
@@ -63,7 +62,7 @@ setup(
     packages=find_packages(include=["simfrcnn", "simfrcnn.*"]),
     package_data={
         # configs is a link to the folder at the top.
-        "simfrcnn": ["py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"],
+        "simfrcnn": ["py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml", "zoo/*"],
     },
     python_requires=">=3.10",
     install_requires=[
@@ -78,8 +77,10 @@ setup(
         "pycocotools>=2.0.7",
         "pydicom>=3.0",
         "PyYAML>=5.1",
+        "safetensors>=0.4",
         "scikit-learn>=1.3",
         "tensorboard",
+        "timm>=1.0.9",  # the backbone of the models in simfrcnn/zoo
         # 2.13.0 as a CPU-only build exists without a torchvision that fits it.
         "torch>=2.6,!=2.13.0",
         "torchvision>=0.21",
@@ -94,7 +95,6 @@ setup(
         "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
-        "timm": TIMM_NEEDS,
         # Tables of labels as Excel workbooks.
         "xlsx": ["openpyxl>=3.1"],
         "dev": DEVELOPMENT_NEEDS,

@@ -44,6 +44,7 @@ from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord, Supervision
 from simfrcnn.structures import Detections
 from simfrcnn.version import __version__
+from simfrcnn.zoo import find_model
 
 IMAGES_PER_BATCH = 4
 """Of one exam, at most. A batch never holds images of two exams: the last digit of a score can
@@ -68,7 +69,7 @@ def load(
     they are taken from ``config.yaml`` and ``operating_points.json`` beside it, with a logged note.
 
     Args:
-        weights: A checkpoint of simfrcnn.
+        weights: A checkpoint of simfrcnn, or the name of a model that comes with it.
         device: ``cpu``, ``cuda``, ``cuda:N``; ``auto`` is the device of the config, and the CPU,
             with a logged warning, where that is a GPU which is not there.
         config_file: A config in place of the model's own.
@@ -91,7 +92,7 @@ def load(
         >>> detector.classes
         ('malignant',)
     """
-    weights = Path(weights)
+    weights = find_model(weights)
     content, notes = read_described(weights)
     for note in notes:
         logger.info(note)

@@ -29,6 +29,7 @@ ALLOWED = {
     "registry": (set(), set()),
     "version": (set(), set()),
     "wording": (set(), set()),
+    "zoo": (set(), set()),
     "structures": (set(), {"torch"}),
     "artifacts": (set(), {"numpy"}),
     "config": (set(), {"fvcore", "yaml"}),
@@ -48,7 +49,7 @@ ALLOWED = {
     "detector": (
         {
             *("config", "data", "decision", "dicom", "engines", "evaluation", "exam", "images"),
-            "structures",
+            *("structures", "zoo"),
         },
         {"numpy", "torch", "yaml"},
     ),
@@ -72,7 +73,7 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("decision", "detector", "exam", "phantom", "pseudo", "structures", "training"),
+            *("decision", "detector", "exam", "phantom", "pseudo", "structures", "training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),
@@ -138,7 +139,8 @@ def test_engines_import_their_own_library_and_never_each_other(engine, library):
 COMMON_ALLOWED = {
     "deformable.py": {"torchvision"},
     "region_align.py": {"torchvision"},
-    "timm_backbones.py": {"timm", "safetensors"},
+    "tensor_files.py": {"safetensors"},
+    "timm_backbones.py": {"timm"},
 }
 
 

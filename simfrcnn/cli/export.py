@@ -14,9 +14,13 @@ from simfrcnn.workflows.export import export_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("weights", type=Path, help="a checkpoint of simfrcnn")
+    parser.add_argument("weights", help="a checkpoint of simfrcnn")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="a new .pth file"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a new file, .pth or .safetensors",
     )
     parser.add_argument(
         "--half", action="store_true", help="store half precision: half the size, slightly rounded"

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="DICOM, PNG, PGM, TIFF or JPEG files, in sub-folders too; or a single file",
     )
-    parser.add_argument("--weights", type=Path, help="a checkpoint of simfrcnn")
+    parser.add_argument(
+        "--weights", help="a checkpoint of simfrcnn, or the name of a model that comes with it"
+    )
     parser.add_argument(
         "--output",
         type=Path,

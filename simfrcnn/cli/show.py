@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from simfrcnn.files import as_json
 from simfrcnn.workflows.export import describe_model
@@ -11,7 +10,9 @@ from simfrcnn.workflows.export import describe_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("weights", type=Path, help="a checkpoint of simfrcnn")
+    parser.add_argument(
+        "weights", help="a checkpoint of simfrcnn, or the name of a model that comes with it"
+    )
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--json", action="store_true", help="everything, as JSON")
     chosen.add_argument("--config", action="store_true", help="the resolved config alone, as YAML")

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from simfrcnn.engines.common.cards import lines_of
-from simfrcnn.engines.common.checkpoints import state_sha256, weights_sha256, write_checkpoint
+from simfrcnn.engines.common.checkpoints import (
+    SAFETENSORS,
+    state_sha256,
+    weights_sha256,
+    write_checkpoint,
+)
 from simfrcnn.engines.common.descriptions import read_described, without_places
 from simfrcnn.engines.contract import load_engine
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.workflows.training import resolved_config
+from simfrcnn.zoo import find_model
 
 logger = logging.getLogger("simfrcnn")
 
@@ -24,6 +31,7 @@ HALF = (
     "The weights are rounded to half precision. Scores differ slightly from those on which the "
     "operating points and figures were taken."
 )
+SUFFIXES = (".pth", SAFETENSORS)
 _SAID_OF_THE_FILE = ("engine", "classes", "target_classes")
 
 
@@ -42,9 +50,11 @@ def export_model(
     start a training, but not go on with one. Places on this disk are taken out of its config.
 
     Args:
-        weights: A checkpoint; one of an earlier version is completed by the files beside it.
-        output: A new file, ``.pth``.
+        weights: A checkpoint, or the name of a model that comes with simfrcnn. One of an earlier
+            version is completed by the files beside it.
+        output: A new file, ``.pth`` or ``.safetensors``.
         half: Store weights in half precision, half the size; they are read as float32 again.
+            Statistics of norm layers and biases stay as they are.
         name: For the card; None keeps its name.
         licence: For the card; None keeps what it says.
         config: Of weights that do not know theirs.
@@ -66,11 +76,13 @@ def export_model(
         >>> about.card["name"], about.steps_to_resume_from
         ('given away', None)
     """
-    weights, output = Path(weights), Path(output)
+    weights, output = find_model(weights), Path(output)
     if output.exists():
         raise OutputError(f"{output} is there already; give another file")
-    if output.suffix != ".pth":
-        raise OutputError(f"{output}: a model is written as .pth; give such a name")
+    if output.suffix not in SUFFIXES:
+        raise OutputError(
+            f"{output}: a model is written as {' or '.join(SUFFIXES)}; give such a name"
+        )
     content, notes = read_described(weights)
     if config is not None:
         content |= _described_by(content["engine"], config)
@@ -83,7 +95,7 @@ def export_model(
         logger.info(note)
     state, card = content["model"], dict(content["card"] or {"name": weights.stem})
     if half:
-        state = {n: t.half() if t.dtype == torch.float32 else t for n, t in state.items()}
+        state = {name: _halved(tensor) for name, tensor in state.items()}
         card["limits"] = [*card.get("limits", []), HALF]
     card |= {key: said for key, said in (("name", name), ("licence", licence)) if said is not None}
     loaded = {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}
@@ -102,6 +114,14 @@ def export_model(
         },
     )
     return output
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """In half precision if it is large; not statistics and biases, whose range can be too wide."""
+    if tensor.dtype != torch.float32 or tensor.ndim < 2:
+        return tensor
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor
 
 
 @dataclass(frozen=True)
@@ -177,7 +197,7 @@ def describe_model(weights: str | Path) -> ModelFacts:
     Raises:
         CheckpointError: Missing, damaged, or not a checkpoint of simfrcnn.
     """
-    path = Path(weights)
+    path = find_model(weights)
     content, notes = read_described(path)
     training = content["training"] or {}
     steps = training.get("step") if "optimizer" in training else None

@@ -32,6 +32,7 @@ from simfrcnn.records import ImageRecord
 from simfrcnn.settings import PseudoSettings
 from simfrcnn.wording import counted
 from simfrcnn.workflows.inputs import detections_of
+from simfrcnn.zoo import find_model
 
 logger = logging.getLogger("simfrcnn")
 
@@ -103,6 +104,7 @@ def label_from_model(
     settings = settings or pseudo_settings(cfg)
     annotated = _annotated(dataset, check_files=True)
     require_free(output, annotated, overwrite=overwrite)
+    weights = find_model(weights)
     targets = data_settings(cfg).target_classes
     chosen = require(annotated, targets, settings, force=force)
     detections = detect(engine, cfg, weights, annotated, chosen, detections_beside(output))

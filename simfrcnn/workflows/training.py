@@ -18,6 +18,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation import operating
 from simfrcnn.training import recipe
 from simfrcnn.workflows.phantoms import make_missing_phantoms
+from simfrcnn.zoo import find_model
 
 if TYPE_CHECKING:
     from simfrcnn.evaluation.operating import ChosenPoints
@@ -146,7 +147,8 @@ def judge(
 
     Args:
         config: As for :func:`train`.
-        weights: A checkpoint; None takes that of ``OUTPUT_DIR``, the best or else the last.
+        weights: A checkpoint, or the name of a model that comes with simfrcnn; None takes that of
+            ``OUTPUT_DIR``, the best or else the last.
         datasets: As for :func:`train`.
         overrides: As for :func:`train`.
         engine: As for :func:`train`.
@@ -156,7 +158,7 @@ def judge(
     """
     processes = Processes()
     chosen, cfg = _start(config, datasets, overrides, engine, processes)
-    path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else Path(weights)
+    path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else find_model(weights)
     return _judged(chosen, cfg, path, processes)
 
 

@@ -37,6 +37,7 @@ from simfrcnn.workflows import pseudo_label
 from simfrcnn.workflows.phantoms import make_missing_phantoms
 from simfrcnn.workflows.steps import Step, StepRunner, hash_of
 from simfrcnn.workflows.training import weights_of
+from simfrcnn.zoo import find_model, shipped_models
 
 STEPS = ("stage1", "pseudo", "stage2", "test")
 KIND = "simfrcnn weak job"
@@ -129,7 +130,8 @@ class _Weak:
             last = self.engine.train(cfg, resume=may_resume, command=self.command)
             return sorted({last, weights_of(folder)})
 
-        weights = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
+        weights = cfg.MODEL.WEIGHTS
+        is_there = bool(weights) and (Path(weights).is_file() or weights in shipped_models())
         return Step(
             name,
             folder,
@@ -138,7 +140,7 @@ class _Weak:
                 "config": self._keys("training", cfg, _PLACES, _OF_TESTS, _LOADING),
                 "data": _hashes(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)),
                 # Whoever needs a missing file names it, by its key.
-                "weights": hash_of(weights) if weights and weights.is_file() else None,
+                "weights": hash_of(find_model(weights)) if is_there else None,
             },
             work,
             foreign=folder / checkpoints.LAST,

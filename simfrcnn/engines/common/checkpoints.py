@@ -4,7 +4,9 @@ each says what it needs to be used?
 A checkpoint is one file, a dict saved by torch: ``schema``, ``engine``, ``architecture``, ``model``
 (a state dict), for resuming ``training``, and what describes the model: ``config`` (resolved, as
 YAML), ``classes``, ``target_classes``, ``operating_points`` (the document of
-``operating_points.json``) and ``card``. Schema 1, of earlier versions, has no description.
+``operating_points.json``) and ``card``. Schema 1, of earlier versions, has no description. A file
+for inference may be ``.safetensors`` instead: the same, without ``training``, and all but the
+weights as JSON.
 Files of one run: ``model_last.pth``, replaced in one rename at every checkpoint, and
 ``model_best.pth``.
 """
@@ -12,6 +14,7 @@ Files of one run: ``model_last.pth``, replaced in one rename at every checkpoint
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,13 +24,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.tensor_files import read_torch_file, write_torch_file
+from simfrcnn.engines.common.tensor_files import (
+    read_safetensors,
+    read_torch_file,
+    write_safetensors,
+    write_torch_file,
+)
 from simfrcnn.errors import CheckpointError
 from simfrcnn.files import sha256_of, writing
 
 SCHEMA = 2
 LAST = "model_last.pth"
 BEST = "model_best.pth"
+SAFETENSORS = ".safetensors"
+"""The suffix of a checkpoint for inference that is no pickle."""
+_IN_SAFETENSORS = "simfrcnn"
 _SECOND_LOOK = "second_look."
 _ENTRIES = {"engine", "architecture", "model", "training"}
 DESCRIPTION = ("config", "classes", "target_classes", "operating_points", "card")
@@ -147,9 +158,22 @@ def save_checkpoint(
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what :func:`read_checkpoint` gave, or a changed copy of it, atomically."""
+    """Write what :func:`read_checkpoint` gave, or a changed copy of it, atomically.
+
+    A ``.safetensors`` holds no state of a training: ``training`` must be None for it.
+    """
+    content = {**content, "schema": SCHEMA}
     with writing(path) as temporary:
-        write_torch_file({**content, "schema": SCHEMA}, temporary)
+        if path.suffix != SAFETENSORS:
+            write_torch_file(content, temporary)
+            return
+        if content["training"] is not None:
+            raise CheckpointError(
+                f"{path}: a {SAFETENSORS} file cannot hold the state of a training"
+            )
+        said = {key: value for key, value in content.items() if key != "model"}
+        texts = {_IN_SAFETENSORS: json.dumps(said, sort_keys=True)}
+        write_safetensors(content["model"], texts, temporary)
 
 
 def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, Any]:
@@ -168,7 +192,7 @@ def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, A
         CheckpointError: Missing, damaged, unsafe, not one of ours, of a later version, or of
             another engine or architecture (the keys that differ are listed).
     """
-    content: dict[str, Any] = read_torch_file(path)
+    content = read_weights_file(path)
     if not is_simfrcnn_checkpoint(content):
         raise CheckpointError(
             f"{path} is not a checkpoint of simfrcnn; weights for the start of a training go into "
@@ -185,8 +209,35 @@ def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, A
     return {**dict.fromkeys(DESCRIPTION), **content, "model": state}
 
 
+def holds_detector(path: Path) -> bool:
+    """Whether a file is a checkpoint of ours; False of any other file of weights.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    return path.suffix != ".pkl" and is_simfrcnn_checkpoint(read_weights_file(path))
+
+
+def read_weights_file(path: Path) -> Any:
+    """What a ``.safetensors`` file, or one of PyTorch, holds, whoever wrote it; no code is run.
+
+    Raises:
+        CheckpointError: It is missing, damaged or unsafe.
+    """
+    if path.suffix != SAFETENSORS:
+        return read_torch_file(path)
+    tensors, texts = read_safetensors(path)
+    if _IN_SAFETENSORS not in texts:
+        return tensors
+    try:
+        said = json.loads(texts[_IN_SAFETENSORS])
+        return {**said, "model": tensors}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: what it says of its model is no JSON") from error
+
+
 def is_simfrcnn_checkpoint(content: Any) -> bool:
-    """Whether what was read from a ``.pth`` file is a checkpoint of ours, of whatever version."""
+    """Whether what was read from a file is a checkpoint of ours, of whatever version."""
     return (
         isinstance(content, dict)
         and isinstance(content.get("schema"), int)

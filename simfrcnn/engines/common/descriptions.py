@@ -55,6 +55,9 @@ def without_places(text: str) -> str:
         cfg.DATASETS.FILES = []
     if "WEIGHTS" in cfg.get("MODEL", {}):  # not emptied: frozen statistics need some
         cfg.MODEL.WEIGHTS = Path(cfg.MODEL.WEIGHTS).name
+    if "BACKBONE_WEIGHTS" in cfg.get("MODEL", {}).get("SECOND_LOOK", {}):
+        own = cfg.MODEL.SECOND_LOOK
+        own.BACKBONE_WEIGHTS = Path(own.BACKBONE_WEIGHTS).name
     return str(cfg.dump())
 
 

@@ -1,7 +1,8 @@
 """How are files of tensors read without running what they might hold, and written whole?
 
 Of a ``.pth`` tensors and plain containers are read, of a ``.pkl`` numpy arrays and plain
-containers; everything else that a pickle can hold is code, and is refused.
+containers; everything else that a pickle can hold is code, and is refused. A ``.safetensors`` holds
+no code.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import io
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from simfrcnn.errors import CheckpointError
 
@@ -113,6 +118,27 @@ def write_torch_file(content: Any, path: Path) -> None:
             torch.save(content, cast(IO[bytes], _Recording(stream, failure)))
         except RuntimeError as error:
             raise (failure[0] if failure else error) from error
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a ``.safetensors`` file, and the texts beside them.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    _require_file(path)
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no dict)
+            return tensors, stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], texts: Mapping[str, str], path: Path) -> None:
+    """Write tensors, and texts beside them; the same content gives the same bytes."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(save(contiguous, dict(texts)))
 
 
 class _Recording:

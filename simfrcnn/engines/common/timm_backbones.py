@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import is_simfrcnn_checkpoint
+from simfrcnn.engines.common.checkpoints import is_simfrcnn_checkpoint, read_weights_file
 from simfrcnn.engines.common.stages import LAYERS, freeze_layers
-from simfrcnn.engines.common.tensor_files import read_torch_file
 from simfrcnn.errors import CheckpointError, ConfigError
 
 C4_NAME, FPN_NAME = "build_timm_backbone", "build_timm_fpn_backbone"
@@ -145,7 +144,7 @@ def read_timm_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: Missing, damaged, unsafe, a checkpoint of simfrcnn, or without tensors.
     """
-    content = _read_safetensors(path) if is_safetensors(path) else read_torch_file(path)
+    content = read_weights_file(path)
     if is_simfrcnn_checkpoint(content):
         raise CheckpointError(f"{path} is a whole detector, not an ImageNet backbone")
     state: Any = content if isinstance(content, dict) else {}
@@ -161,26 +160,6 @@ def read_timm_weights(path: Path) -> dict[str, Tensor]:
     if not weights:
         raise CheckpointError(f"{path} holds no state dict of timm; found {sorted(state)[:4]}")
     return weights
-
-
-def is_safetensors(path: Path) -> bool:
-    """Whether a file is named as one of safetensors."""
-    return path.suffix == ".safetensors"
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: reading it needs safetensors, which is not installed; pip install safetensors"
-        ) from error
-    try:
-        state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is missing or not a safetensors file: {error}") from error
-    return state
 
 
 def create_model(name: str, key: str, **arguments: Any) -> Any:
@@ -209,10 +188,7 @@ def _timm(key: str = f"MODEL.BACKBONE.NAME {C4_NAME} or {FPN_NAME}") -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "timm":
             raise
-        raise ConfigError(
-            f"{key} needs timm, which is not installed: "
-            "pip install 'simfrcnn[timm]' (in a checkout: pip install -e '.[timm]')"
-        ) from error
+        raise ConfigError(f"{key} needs timm, which is not installed: pip install timm") from error
     return timm
 
 

@@ -15,10 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import is_counter, is_simfrcnn_checkpoint
+from simfrcnn.engines.common.checkpoints import (
+    holds_detector,
+    is_counter,
+    is_simfrcnn_checkpoint,
+    read_weights_file,
+)
 from simfrcnn.engines.common.deformable import is_offset
-from simfrcnn.engines.common.tensor_files import read_pickled_arrays, read_torch_file
+from simfrcnn.engines.common.tensor_files import read_pickled_arrays
 from simfrcnn.errors import CheckpointError
+from simfrcnn.zoo import find_model
 
 _DETECTRON2_NAME = re.compile(
     r"(?:res(?P<stage>[2-5])\.(?P<block>\d+)\.|stem\.)"
@@ -58,7 +64,7 @@ def read_imagenet_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".pkl":
         content = read_pickled_arrays(path)
     else:
-        content = read_torch_file(path)
+        content = read_weights_file(path)
         if is_simfrcnn_checkpoint(content):
             raise CheckpointError(f"{path} is a whole detector, not an ImageNet backbone")
     state = content.get("model", content) if isinstance(content, dict) else {}
@@ -89,7 +95,8 @@ def fill_new_model(
     refused.
 
     Args:
-        weights: A checkpoint of simfrcnn, from which the whole detector starts, or a backbone.
+        weights: A checkpoint of simfrcnn, or the name of a model that comes with it, from which the
+            whole detector starts; or a backbone.
         load_detector: Fills the whole model from a checkpoint, strictly.
         backbone: The file's name (torchvision's or timm's) -> the model's own tensor.
         read: Reads a backbone's file; names are those of ``backbone``.
@@ -101,9 +108,8 @@ def fill_new_model(
     """
     if not weights:
         return
-    path = Path(weights).expanduser()
-    is_pickled_by_torch = path.suffix not in (".pkl", ".safetensors")
-    if is_pickled_by_torch and is_simfrcnn_checkpoint(read_torch_file(path)):
+    path = find_model(weights)
+    if holds_detector(path):
         load_detector(path)
         return
     filling = backbone_weights(read(path), backbone, path, architecture_key)

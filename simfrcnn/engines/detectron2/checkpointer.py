@@ -12,13 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from simfrcnn.engines.common.cards import model_card
 from simfrcnn.engines.common.checkpoints import (
+    SAFETENSORS,
     Description,
-    is_simfrcnn_checkpoint,
+    holds_detector,
     load_model_strictly,
     read_checkpoint,
     save_checkpoint,
 )
-from simfrcnn.engines.common.tensor_files import read_torch_file
 from simfrcnn.engines.detectron2.meta_arch import NAME
 from simfrcnn.training import recipe
 
@@ -74,7 +74,7 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> Any:
         path = Path(filename)
-        if path.suffix != ".pth" or not is_simfrcnn_checkpoint(read_torch_file(path)):
+        if path.suffix not in (".pth", SAFETENSORS) or not holds_detector(path):
             return super()._load_file(filename)
         bare: Any = _bare(self.model)
         content = read_checkpoint(path, bare.identity)

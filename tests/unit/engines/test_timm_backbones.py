@@ -178,9 +178,9 @@ def test_a_model_of_a_fixed_input_size_is_refused():
         build_pyramid_body(cfg)
 
 
-def test_without_timm_the_extra_is_named(monkeypatch):
+def test_without_timm_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match=r"needs timm.*pip install 'simfrcnn\[timm\]'"):
+    with pytest.raises(ConfigError, match=r"needs timm.*pip install timm"):
         build_c4(make_config("test_resnet"))
 
 
@@ -206,20 +206,6 @@ def test_safetensors_are_read(tmp_path):
     for name in ("torn.safetensors", "absent.safetensors"):
         with pytest.raises(CheckpointError, match=name):
             read_timm_weights(tmp_path / name)
-
-
-def test_without_safetensors_such_a_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(CheckpointError, match=r"w\.safetensors.*pip install safetensors"):
-        read_timm_weights(tmp_path / "w.safetensors")
-
-
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 def test_files_that_are_no_weights_are_refused(tmp_path):

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from simfrcnn import config
@@ -15,6 +17,7 @@ from simfrcnn.engines.common.checkpoints import (
     save_checkpoint,
     state_sha256,
     weights_sha256,
+    write_checkpoint,
 )
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
@@ -32,6 +35,7 @@ def resolved():
     cfg.DATASETS.FILES = (f"a/train={SECRET}/train.json",)
     cfg.OUTPUT_DIR = f"{SECRET}/run"
     cfg.MODEL.WEIGHTS = f"{SECRET}/resnet18.pth"
+    cfg.MODEL.SECOND_LOOK.BACKBONE_WEIGHTS = f"{SECRET}/lite0.pth"
     return cfg
 
 
@@ -106,8 +110,53 @@ def test_an_export_holds_the_model_and_no_place_of_this_disk(run, tmp_path, mode
     assert given.stat().st_size < 0.7 * best.stat().st_size
     with pytest.raises(OutputError, match=r"given\.pth is there already"):
         export_model(best, given)
-    with pytest.raises(OutputError, match=r"given\.bin: a model is written as \.pth"):
+    with pytest.raises(OutputError, match=r"given\.bin: a model is written as \.pth or \.safe"):
         export_model(best, tmp_path / "given.bin")
+
+
+def test_safetensors_say_the_same_as_a_pth_and_are_always_the_same_bytes(run, tmp_path):
+    best = run / "model_best.pth"
+    digest = weights_sha256(best)
+    keep_in_checkpoints(run, digest, points(digest), {})
+    pth = export_model(best, tmp_path / "given.pth")
+    first, second = (export_model(best, tmp_path / f"{n}.safetensors") for n in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    identity = Identity.of("torchvision", resolved())
+    theirs, ours = read_checkpoint(pth, identity), read_checkpoint(first, identity)
+    assert state_sha256(ours.pop("model")) == state_sha256(theirs.pop("model"))
+    assert ours == theirs
+    assert describe_model(first).operating_points == describe_model(pth).operating_points
+    assert SECRET.encode() not in first.read_bytes()
+    with safe_open(str(first), framework="pt") as stream:  # as any other reader finds it
+        assert "0.weight" in stream.keys()  # noqa: SIM118 (no dict)
+    again = export_model(first, tmp_path / "again.pth")
+    assert weights_sha256(again) == digest
+
+
+def test_damaged_safetensors_are_an_error_that_names_the_file(run, tmp_path):
+    whole = export_model(run / "model_best.pth", tmp_path / "whole.safetensors").read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged or not a safetensors"):
+        describe_model(cut)
+    cut.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged or not a safetensors"):
+        describe_model(cut)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(3)}, foreign)
+    with pytest.raises(CheckpointError, match=r"foreign\.safetensors is not a checkpoint of simf"):
+        describe_model(foreign)
+    no_json = tmp_path / "no_json.safetensors"
+    save_file({"a": torch.zeros(3)}, no_json, {"simfrcnn": "{"})
+    with pytest.raises(CheckpointError, match=r"no_json\.safetensors is damaged.*no JSON"):
+        describe_model(no_json)
+
+
+def test_safetensors_hold_no_training(run, tmp_path):
+    content = read_checkpoint(run / "model_best.pth")
+    with pytest.raises(CheckpointError, match="cannot hold the state of a training"):
+        write_checkpoint(tmp_path / "a.safetensors", content)
+    assert not list(tmp_path.glob("*.safetensors*"))
 
 
 def test_half_precision_has_points_of_its_own_and_says_so(run, tmp_path, model):
@@ -117,6 +166,7 @@ def test_half_precision_has_points_of_its_own_and_says_so(run, tmp_path, model):
     export_model(best, half, half=True)
     content = read_checkpoint(half)
     assert torch.equal(content["model"]["0.weight"], model[0].weight.half().float())
+    assert torch.equal(content["model"]["1.running_var"], model[1].running_var)
     own = weights_sha256(half)
     assert own != digest
     assert content["operating_points"]["checkpoint_sha256"] == own
