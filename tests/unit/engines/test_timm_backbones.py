@@ -208,6 +208,14 @@ def test_safetensors_are_read(tmp_path):
             read_timm_weights(tmp_path / name)
 
 
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
 def test_files_that_are_no_weights_are_refused(tmp_path):
     trap = tmp_path / "it_ran"
     torch.save({"conv1.weight": Evil(str(trap))}, tmp_path / "evil.pth")
