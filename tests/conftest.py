@@ -9,7 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,12 @@ SHARED_DATA = Path(
 )
 
 
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Skip what cannot run here; a missing engine that is required by name fails instead."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here; a missing engine that is required by name fails instead.
+
+    Slow tests come first, so that no process is left with one at the end.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         for engine in ENGINES:
             if (
@@ -66,6 +70,19 @@ def _private_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def shared_data() -> Path:
     """The folder of real data sets (tests that take it carry the marker ``data``)."""
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def quick_charts() -> Iterator[None]:
+    """Reports without their charts, which take half of a small run; other tests draw them."""
+
+    def not_drawn(charts: Sequence[object]) -> dict[str, bytes]:
+        assert charts
+        return {"png": b"a chart", "svg": b"a chart"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simfrcnn.evaluation.reporting.report.draw_charts", not_drawn)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -151,15 +151,7 @@ def test_what_both_engines_share_imports_neither_library():
         assert foreign <= ENGINES_ALLOWED | COMMON_ALLOWED.get(path.name, set()), path
 
 
-def test_timm_is_loaded_only_when_it_is_asked_for():
-    code = "import sys, simfrcnn.engines.torchvision; print('timm' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-def test_importing_the_core_loads_no_detection_library():
+def test_importing_the_core_loads_no_detection_library_and_an_engine_no_timm():
     """One process for all packages, one after the other: the first one to load it is named."""
     modules = {
         package: [
@@ -175,6 +167,9 @@ def test_importing_the_core_loads_no_detection_library():
         "    [importlib.import_module(m) for m in modules]\n"
         "    for name in unwanted & set(sys.modules):\n"
         "        sys.exit(f'{package} loads {name}')\n"
+        "import simfrcnn.engines.torchvision\n"
+        "if 'timm' in sys.modules:\n"
+        "    sys.exit('timm is loaded before it is asked for')\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False

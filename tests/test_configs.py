@@ -17,6 +17,7 @@ from simfrcnn.ladder.plan import plan_runs, read_ladder
 from simfrcnn.structures import Native
 from simfrcnn.training import recipe
 from simfrcnn.workflows.weak import require_two_stages
+from support.commands import ONE_ENGINE
 from support.examples import (
     CONFIGS,
     ENGINE_PARAMETERS,
@@ -43,8 +44,6 @@ FILES = sorted(
 SHIPPED = [name for name in FILES if kind_of(name) == "model"]
 JOBS = [*(name for name in FILES if kind_of(name) == "job"), "ladder/_study_weak.yaml"]
 LADDERS = [name for name in FILES if kind_of(name) == "ladder"]
-# One of each network; the losses of the others are those of rungs of the ladder.
-STEPS_OF_THE_THESIS = ["sim_r101.yaml", "sim_dcn_r101.yaml"]
 OF_THE_THESIS = [name for name in SHIPPED if Path(name).stem.find("_r101") >= 0]
 SMOKE = [name for name in SHIPPED if name.startswith("smoke/")]
 # Of the mass films of CBIS-DDSM: RPN loss and ROI batch of normal films, loss on ROI vectors.
@@ -129,7 +128,6 @@ def test_there_are_configs():
     assert {"weak_stage1_r101.yaml", "weak_stage2_r101.yaml", "oracle_r101.yaml"} <= set(SHIPPED)
     assert {"weak_r101.yaml", "smoke/weak.yaml"} <= set(JOBS)
     assert len(SMOKE) >= 2
-    assert set(STEPS_OF_THE_THESIS) <= set(OF_THE_THESIS)
     assert {f"cbis/{name}.yaml" for name in FILM} <= set(SHIPPED)
     assert {"ladder/study.yaml", "ladder/smoke.yaml", "ladder/second_look.yaml"} <= set(LADDERS)
 
@@ -364,9 +362,8 @@ def test_rungs_take_two_steps(engine, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STEPS_OF_THE_THESIS)
-def test_configs_of_the_thesis_take_two_steps_from_imagenet_weights(engine, name, resnet101):
-    cfg = load(engine, name, *REDUCED, "MODEL.WEIGHTS", resnet101)
+def test_the_main_config_takes_two_steps_from_imagenet_weights(engine, resnet101):
+    cfg = load(engine, "sim_r101.yaml", *REDUCED, "MODEL.WEIGHTS", resnet101)
     assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
     for losses in two_steps(engine, cfg):
         assert tuple(losses) == LOSS_KEYS
@@ -374,9 +371,11 @@ def test_configs_of_the_thesis_take_two_steps_from_imagenet_weights(engine, name
 
 
 @pytest.mark.slow
-def test_the_seresnet101_takes_two_steps_from_weights_of_timm(engine, seresnet101):
-    cfg = load(engine, "sim_seresnet101.yaml", *REDUCED, "MODEL.WEIGHTS", seresnet101)
-    assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
-    for losses in two_steps(engine, cfg):
-        assert tuple(losses) == LOSS_KEYS
-        assert all(0 <= loss < 10 for loss in losses.values()), losses
+@pytest.mark.parametrize("engine", [ONE_ENGINE], indirect=True)
+def test_other_networks_of_101_layers_take_two_steps(engine, resnet101, seresnet101):
+    for name, weights in (("sim_dcn_r101.yaml", resnet101), ("sim_seresnet101.yaml", seresnet101)):
+        cfg = load(engine, name, *REDUCED, "MODEL.WEIGHTS", weights)
+        assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
+        for losses in two_steps(engine, cfg):
+            assert tuple(losses) == LOSS_KEYS
+            assert all(0 <= loss < 10 for loss in losses.values()), losses

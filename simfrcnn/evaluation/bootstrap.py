@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from simfrcnn.evaluation.results import NAN, Band, Figure, Method
 
@@ -204,8 +204,8 @@ def clopper_pearson(
     """
     tail = (1 - confidence) / 2
     n_failures = n_trials - n_successes
-    low = float(beta.ppf(tail, n_successes, n_failures + 1)) if n_successes > 0 else 0.0
-    high = float(beta.isf(tail, n_successes + 1, n_failures)) if n_failures > 0 else 1.0
+    low = float(betaincinv(n_successes, n_failures + 1, tail)) if n_successes > 0 else 0.0
+    high = float(betaincinv(n_successes + 1, n_failures, 1 - tail)) if n_failures > 0 else 1.0
     return Interval(low, high, "clopper-pearson")
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import expit, logit, ndtri
 
 from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval
 from simfrcnn.evaluation.results import NAN, Method
@@ -88,7 +87,7 @@ def auc_interval(patients: IntArray, scores: FloatArray, is_positive: BoolArray)
         return Interval.missing(
             "no interval: every patient fares alike, so that the AUC has no variance in this set"
         )
-    half = norm.isf(_TAIL) * math.sqrt(variance) / (auc * (1 - auc))
+    half = -ndtri(_TAIL) * math.sqrt(variance) / (auc * (1 - auc))
     low, high = expit([logit(auc) - half, logit(auc) + half])
     has_one_each = n_positive + n_normal == len(patients) == len(np.unique(patients))
     method: Method = "delong-logit" if has_one_each else "obuchowski-logit"

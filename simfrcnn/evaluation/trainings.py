@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval
 from simfrcnn.evaluation.results import Figure
@@ -90,8 +90,10 @@ def half_width(by_training: ArrayLike, patient_error: ArrayLike) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = (n - 1) * (variance / between) ** 2
     is_finite = np.isfinite(freedom)
-    quantile = np.where(is_finite, t.isf(_TAIL, np.where(is_finite, freedom, 1.0)), norm.isf(_TAIL))
-    students = t.isf(_TAIL, n - 1) * np.sqrt(between)
+    quantile = np.where(
+        is_finite, -stdtrit(np.where(is_finite, freedom, 1.0), _TAIL), -ndtri(_TAIL)
+    )
+    students = -stdtrit(n - 1, _TAIL) * np.sqrt(between)
     return np.asarray(np.maximum(quantile * np.sqrt(variance), students))
 
 
@@ -126,7 +128,7 @@ def over_trainings(
     if math.isnan(over_patients.low):
         why = over_patients.reason or "unknown why"
         return Interval.missing(f"no interval over trainings: there is none over patients ({why})")
-    error = (over_patients.high - over_patients.low) / 2 / norm.isf(_TAIL)
+    error = (over_patients.high - over_patients.low) / 2 / -ndtri(_TAIL)
     half = float(half_width(by_training, error))
     value = over_patients.value
     return Interval(max(value - half, lowest), min(value + half, highest), "satterthwaite")

@@ -63,7 +63,7 @@ def test_a_variant_trains_is_saved_and_detects(engine, variant, tmp_path):
     cfg = resnet_config(engine, heads, *words)
     model = seeded_model(engine, cfg)
     optimizer = recipe.build_optimizer(cfg, model)
-    for batch in BATCHES:
+    for batch in ("normals", "pairs"):
         optimizer.zero_grad()
         losses = losses_of(engine, model, batch)
         assert tuple(losses) == LOSS_KEYS

@@ -14,3 +14,8 @@ ONE_ENGINE = "detectron2" if importlib.util.find_spec("detectron2") else "torchv
 ROOT = Path(__file__).resolve().parents[2]
 TEST_CONFIGS = ROOT / "tests" / "support" / "configs"
 SMOKE = str(TEST_CONFIGS / "tiny.yaml")  # a smoke config with a tiny backbone
+
+
+def on_one_engine(fixture="trained"):
+    """Run a test with the ``trained`` or ``job`` of one engine only."""
+    return pytest.mark.parametrize(fixture, [ONE_ENGINE], indirect=True)

@@ -74,4 +74,7 @@ def run(rank: int, config: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    multiprocessing.spawn(run, args=(sys.argv[1], sys.argv[2]), nprocs=2)
+    # Forked: these two need no import of their own.
+    multiprocessing.start_processes(
+        run, args=(sys.argv[1], sys.argv[2]), nprocs=2, start_method="fork"
+    )

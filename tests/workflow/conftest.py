@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from simfrcnn.cli.main import main
+from simfrcnn.evaluation.reporting.figures import draw_charts
 from support.commands import ENGINES, SMOKE
 from support.file_counts import counting_files
 from support.once import made_once
@@ -24,6 +25,11 @@ def datasets(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _use_datasets(datasets, monkeypatch):
     monkeypatch.setenv("SIMFRCNN_DATASETS", str(datasets))
+
+
+@pytest.fixture(autouse=True)
+def _use_quick_charts(quick_charts):
+    """Those of ``trained`` are drawn."""
 
 
 @pytest.fixture
@@ -48,6 +54,7 @@ def trained(request, datasets, tmp_path_factory):
     def make(folder):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SIMFRCNN_DATASETS", str(datasets))
+            patch.setattr("simfrcnn.evaluation.reporting.report.draw_charts", draw_charts)
             words = ["train-net", "--config-file", SMOKE, "--engine", request.param]
             with counting_files() as counts:
                 assert main([*words, "OUTPUT_DIR", str(folder / "run")]) == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from simfrcnn.cli.main import main
-from support.commands import ENGINES, ROOT, SMOKE
+from support.commands import ENGINES, ROOT, SMOKE, on_one_engine
 
 
 @pytest.fixture
@@ -213,6 +213,7 @@ def test_folder_without_images(predict, tmp_path):
     assert "holds no image" in predict(tmp_path / "empty")
 
 
+@on_one_engine()
 def test_unreadable_files_are_listed_and_the_others_are_judged(trained, tmp_path, datasets, capsys):
     _, folder = trained
     source = tmp_path / "source"
@@ -223,7 +224,7 @@ def test_unreadable_files_are_listed_and_the_others_are_judged(trained, tmp_path
     cv2.imwrite(str(source / "colour.png"), colour)
     out = tmp_path / "out"
     words = ["predict", source, "--weights", folder / "model_last.pth", "--output", out]
-    words = [str(word) for word in (*words, "--keep-identifiers")]
+    words = [str(word) for word in (*words, "--keep-identifiers", "--workers", "0")]
     assert main(words) == 3
     assert "failures.csv" in capsys.readouterr().out
     assert main([*words, "--skip-unreadable"]) == 0
@@ -233,6 +234,7 @@ def test_unreadable_files_are_listed_and_the_others_are_judged(trained, tmp_path
     assert len(list((out / "pictures").rglob("*.png"))) == 3
 
 
+@on_one_engine()
 def test_a_disk_that_is_full_in_the_middle_of_a_prediction(
     trained, refused, datasets, tmp_path, monkeypatch
 ):
@@ -259,6 +261,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_prediction(
     assert len(list(out.rglob("exams/*/*.json"))) == 1
 
 
+@on_one_engine()
 def test_an_output_folder_in_use(predict, datasets, tmp_path, refused, trained):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("precious")

@@ -7,14 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+import threading
 import time
 
 import pytest
 import yaml
 
 from simfrcnn.cli.main import main
-from support.commands import ONE_ENGINE, ROOT, SMOKE
+from support.commands import SMOKE, on_one_engine
 
 TWO_RUNGS = {
     "CONFIG": SMOKE,
@@ -198,41 +198,31 @@ def test_an_output_that_is_a_file(ladder_file, tmp_path, refused):
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_resumed_and_the_others_are_left_alone(tmp_path, ladder_file):
+@on_one_engine()
+def test_a_killed_run_is_resumed_and_a_finished_one_left_alone(partial, ladder_file, capsys):
+    words, output = partial
     ladder_file.write_text(yaml.safe_dump({**TWO_RUNGS, "SEEDS": [0]}, sort_keys=False))
-    output = tmp_path / "out"
-    words = [sys.executable, "tools/ladder.py", "--config", str(ladder_file), "--workers", "2"]
-    words += ["--output", str(output), "--engine", ONE_ENGINE]
-    checkpoint = output / "sim" / "seed_0" / "model_last.pth"
-    with subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as first:
-        try:
-            deadline = time.monotonic() + 120
-            while not checkpoint.exists():
-                assert first.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            os.killpg(_child_of(first.pid, str(checkpoint.parent)), signal.SIGKILL)
-            told, _ = first.communicate(timeout=240)
-        finally:
-            first.terminate()  # and, by that, the runs
-    assert first.returncode == 1, told
-    assert "sim seed 0: failed (ended by signal 9" in told
-    assert read(output)["rungs"]["sim"]["seeds_done"] == []
-    assert read(output)["rungs"]["faster"]["seeds_done"] == [0]
-    assert "1 of 2 runs are missing, unfinished: sim (seed 0)." in told
-    finished = {path: path.stat().st_mtime_ns for path in output.glob("*/seed_*/*.pth")}
-    finished = {path: time for path, time in finished.items() if path.parent != checkpoint.parent}
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("sim/seed_0/*.pth")}
     assert len(finished) == 2  # the last and the best
+    checkpoint = output / "faster" / "seed_0" / "model_last.pth"
+    killer = threading.Thread(target=_kill_when_there, args=(checkpoint,))
+    killer.start()
+    code = main(words)
+    killer.join()
+    told = capsys.readouterr().out
+    assert code == 1, told
+    assert "faster seed 0: failed (ended by signal 9" in told
+    assert read(output)["rungs"]["faster"]["seeds_done"] == []
+    assert read(output)["rungs"]["sim"]["seeds_done"] == [0]
+    assert "1 of 2 runs are missing, unfinished: faster (seed 0)." in told
 
-    second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert second.stdout.count("done before, skipped") == 1
-    assert "[1/1] sim seed 0: done" in second.stdout
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert told.count("done before, skipped") == 1
+    assert "[1/1] faster seed 0: done" in told
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     content = read(output)
-    assert content["rungs"]["sim"]["seeds_missing"] == []
+    assert content["rungs"]["faster"]["seeds_missing"] == []
     pair = content["pairs"][0]
     assert (pair["first"], pair["second"], pair["seeds"]) == ("sim", "faster", [0])
     difference = pair["differences"]["case/auc"]
@@ -240,7 +230,17 @@ def test_a_killed_run_is_resumed_and_the_others_are_left_alone(tmp_path, ladder_
     assert len(pair["delong"]) == 1
     # The second part says what the first ran under: it went on from a checkpoint.
     assert len(list(checkpoint.parent.glob("config_to_step*.yaml"))) == 1
-    assert content["runs"][1]["facts"]["was_interrupted"]
+    runs = {run["rung"]: run["facts"] for run in content["runs"]}
+    assert runs["faster"]["was_interrupted"]
+    assert not runs["sim"]["was_interrupted"]
+
+
+def _kill_when_there(checkpoint):
+    """Kill the run that writes a checkpoint, and what it has started, once the file is there."""
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(_child_of(os.getpid(), str(checkpoint.parent)), signal.SIGKILL)
 
 
 def _child_of(parent, folder):

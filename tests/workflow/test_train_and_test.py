@@ -15,7 +15,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256
 from simfrcnn.files import sha256_of
 from support.canaries import canary_folder, leaks, write_canary
-from support.commands import ONE_ENGINE, ROOT, SMOKE
+from support.commands import ONE_ENGINE, ROOT, SMOKE, on_one_engine
 
 
 def test_a_run_folder_holds_everything_that_a_number_needs(trained):
@@ -145,6 +145,7 @@ def test_points_and_figures_travel_in_the_checkpoint(trained):
     assert last["operating_points"] == (kept if is_best else None)
 
 
+@on_one_engine()
 def test_a_model_is_exported_shown_and_tested_as_one_file(trained, tmp_path, capsys):
     engine, folder = trained
     words = ["export", str(folder / "model_best.pth"), "--output", str(tmp_path / "m.pth")]
@@ -174,6 +175,7 @@ def test_a_model_is_exported_shown_and_tested_as_one_file(trained, tmp_path, cap
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
 
 
+@on_one_engine()
 def test_without_a_validation_set_there_is_no_point_and_the_report_says_so(trained, tmp_path):
     engine, folder = trained
     again = tmp_path / "again"
@@ -187,6 +189,7 @@ def test_without_a_validation_set_there_is_no_point_and_the_report_says_so(train
     assert any("no validation set (DATASETS.VAL)" in note for note in tested["notes"])
 
 
+@on_one_engine()
 def test_a_patient_of_the_test_set_chooses_no_operating_point(trained, tmp_path):
     """Also where a script calls ``judge_model`` without the checks of the command."""
     from simfrcnn.config import load_config
@@ -247,6 +250,7 @@ def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_pat
             assert 0 <= top < bottom <= image["height"]
 
 
+@on_one_engine()
 def test_no_mark_of_the_folder_appears_in_a_prediction(trained, tmp_path, capsys):
     _, run = trained
     root = tmp_path / "clinic"
@@ -257,7 +261,7 @@ def test_no_mark_of_the_folder_appears_in_a_prediction(trained, tmp_path, capsys
     assert leaks(root)
     out, key, id_map = tmp_path / "out", tmp_path / "key", tmp_path / "map.json"
     words = ["predict", root, "--weights", run / "model_last.pth", "--output", out]
-    words += ["--key-file", key, "--id-map", id_map, "--skip-unreadable"]
+    words += ["--key-file", key, "--id-map", id_map, "--skip-unreadable", "--workers", "0"]
     assert main([str(word) for word in words]) == 0
     assert leaks(out) == []
     printed = capsys.readouterr().out
@@ -287,6 +291,7 @@ def test_the_script_in_tools_makes_missing_phantoms_and_trains(tmp_path):
     assert "report: " in done.stdout
 
 
+@on_one_engine()
 def test_a_second_run_into_a_folder_is_refused_and_resume_goes_on(trained, tmp_path, refused):
     engine, folder = trained
     words = ("train-net", "--config-file", SMOKE, "--engine", engine)

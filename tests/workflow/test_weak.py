@@ -17,7 +17,7 @@ from simfrcnn.engines import load_engine
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.files import sha256_of
 from simfrcnn.training import recipe
-from support.commands import ENGINES, ROOT, SMOKE, TEST_CONFIGS
+from support.commands import ENGINES, ROOT, SMOKE, TEST_CONFIGS, on_one_engine
 from support.once import made_once
 
 JOB, STAGE1, STAGE2, ORACLE = (
@@ -145,6 +145,7 @@ def test_a_changed_key_is_refused_by_the_first_step_that_depends_on_it(job, refu
 
 
 @pytest.mark.slow
+@on_one_engine("job")
 def test_a_killed_job_goes_on_and_comes_to_the_same_end(job, tmp_path):
     engine, whole = job
     folder = tmp_path / "job"
@@ -223,6 +224,7 @@ def test_a_weak_job_in_several_processes_is_refused(refused, tmp_path, monkeypat
     assert "one process" in refused(*words_of("torchvision", tmp_path / "job"))
 
 
+@on_one_engine("job")
 def test_a_ladder_counts_a_weak_run_only_while_its_job_is_finished(job, tmp_path, capsys):
     engine, folder = job
     file, own = tmp_path / "weak.yaml", tmp_path / "out" / "weak" / "seed_0"

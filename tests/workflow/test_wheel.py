@@ -78,7 +78,7 @@ def test_both_packages_hold_the_configs_and_the_pages(dist):
     assert not any("Windows" in each for each in classifiers)
     assert metadata["Requires-Python"] == ">=3.10"
     extras = set(metadata.get_all("Provides-Extra") or [])
-    assert {"detectron2", "jpeg", "gdcm", "libjpeg", "timm", "xlsx", "dev"} <= extras
+    assert {"detectron2", "jpeg", "gdcm", "libjpeg", "xlsx", "dev"} <= extras
 
 
 @pytest.fixture(scope="module")

@@ -267,6 +267,7 @@ torch.set_num_threads(1)
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import launch
 from detectron2.utils import comm
+from support.forking import fork_processes
 from test_evaluator import SCORES, evaluator_of, found
 
 def main(path, folder):
@@ -285,6 +286,7 @@ def main(path, folder):
     Path(f"{folder}/rank{comm.get_rank()}.json").write_text(json.dumps(answers))
 
 if __name__ == "__main__":
+    fork_processes()
     launch(main, 2, dist_url="auto", args=(sys.argv[1], sys.argv[2]))
 """
 

@@ -14,6 +14,7 @@ from simfrcnn.training import recipe
 
 pytestmark = pytest.mark.detectron2
 REPOSITORY = Path(__file__).parents[3]
+PLACES = (str(REPOSITORY), str(REPOSITORY / "tests"))
 NO_VAL = ("DATASETS.VAL", "[]")
 
 
@@ -212,6 +213,7 @@ PAIRS_OF_EACH_PROCESS = """
 import json, sys
 import torch
 torch.set_num_threads(1)
+from support.forking import fork_processes
 from pathlib import Path
 from detectron2.utils import comm
 from simfrcnn.config import load_config
@@ -230,6 +232,7 @@ def spied(self):
         stream.write(json.dumps([names, total.hex()]) + "\\n")
 trainer.Trainer.run_step = spied
 if __name__ == "__main__":
+    fork_processes()
     cfg = load_config(engine.default_cfg(), sys.argv[1])
     print(engine.launch_training(cfg, num_gpus=int(sys.argv[2])))
 """
@@ -242,7 +245,7 @@ def run_two_processes(cfg, tmp_path):
     script.write_text(PAIRS_OF_EACH_PROCESS)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(
-        [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
+        [*PLACES, *filter(None, [environment.get("PYTHONPATH")])]
     )
     done = subprocess.run(
         [sys.executable, str(script), str(config_file), "2"],
@@ -314,10 +317,12 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 import torch
 torch.set_num_threads(1)
+from support.forking import fork_processes
 from simfrcnn.config import load_config
 from simfrcnn.engines import detectron2 as engine
 from simfrcnn.engines.common.stopping import TrainingInterrupted
 if __name__ == "__main__":
+    fork_processes()
     cfg = load_config(engine.default_cfg(), sys.argv[1])
     def interrupt():
         while not os.path.exists(f"{cfg.OUTPUT_DIR}/model_last.pth"):
@@ -338,7 +343,7 @@ def test_a_signal_to_the_parent_stops_both_processes_after_a_step(make_cfg, tmp_
     config_file, script = tmp_path / "two.yaml", tmp_path / "two.py"
     config_file.write_text(cfg.dump())
     script.write_text(INTERRUPTED)
-    path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [*PLACES, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, str(script), str(config_file)],
         env={

@@ -21,6 +21,8 @@ from simfrcnn.workflows.compare import folders_of
 from support.evaluation_examples import CATEGORIES, random_set
 from support.tools import run_tool
 
+pytestmark = pytest.mark.usefixtures("quick_charts")
+
 NAMES = ("good", "other one", "twin")
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Callable
@@ -37,10 +38,10 @@ def breast(seed: int) -> NDArray[np.uint16]:
     return np.rint(4000 * depth * noise + 40).astype(np.uint16)
 
 
-@pytest.fixture
-def clinic(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def first_clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two views of ten patients, one a PNG, under telling names; every second has a cancer."""
-    root = tmp_path / "clinic of Dr Canary"
+    root = tmp_path_factory.mktemp("first") / "clinic"
     rows = []
     for number in range(2 * N_PATIENTS):
         patient = number // 2
@@ -58,6 +59,12 @@ def clinic(tmp_path: Path) -> Path:
         columns = ["file", "label", "x1", "y1", "x2", "y2", "patient", "lesion", "density"]
         csv.writer(stream).writerows([columns, *rows])
     return root
+
+
+@pytest.fixture
+def clinic(first_clinic: Path, tmp_path: Path) -> Path:
+    """A copy of it for one test: to write its files takes long."""
+    return Path(shutil.copytree(first_clinic, tmp_path / "clinic of Dr Canary"))
 
 
 @pytest.fixture

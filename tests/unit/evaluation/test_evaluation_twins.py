@@ -34,6 +34,7 @@ SCORE_LEVELS = (None, 10, 2)
 SEED = st.integers(0, 10**6)
 N_LEVELS = st.sampled_from([None, 10, 2])
 TWINS = hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+SLOW_TWINS = hypothesis_settings(TWINS, max_examples=8)
 
 
 def near(value: float):
@@ -126,7 +127,7 @@ def slow_sensitivity(
     return best
 
 
-@TWINS
+@SLOW_TWINS
 @given(
     seed=SEED,
     n_levels=N_LEVELS,

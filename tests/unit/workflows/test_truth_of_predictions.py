@@ -13,7 +13,7 @@ from simfrcnn.errors import ArtifactError
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from support.studies import write_study
 
-pytestmark = pytest.mark.torchvision
+pytestmark = [pytest.mark.torchvision, pytest.mark.usefixtures("quick_charts")]
 
 OPTIONS = PredictionOptions(workers=0, pictures="none")
 BOX = [20.0, 30.0, 24.0, 24.0]
