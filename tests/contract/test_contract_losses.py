@@ -82,8 +82,14 @@ def test_losses_are_given_in_the_order_of_the_contract():
         as_contracted({"b": two, "c": one}, ("a", "b"))
 
 
-@pytest.mark.parametrize("method", ["simfrcnn", "baseline", "no_rpn_normals"])
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(
+    ("batch", "method"),
+    [
+        *((batch, "simfrcnn") for batch in BATCHES),
+        ("pairs", "baseline"),
+        ("normals", "no_rpn_normals"),
+    ],
+)
 def test_every_trained_parameter_gets_a_gradient(engine, heads, batch, method):
     overrides = {
         "simfrcnn": (),

@@ -37,6 +37,8 @@ _WIDTHS = (2.6, 2.1, 1.7, 1.3)
 """Falling, so that curves that coincide are all seen."""
 _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^"}
 _PANEL_INCHES = 3.9
+_MARGINS_INCHES = {"left": 0.62, "right": 0.12, "top": 0.32}
+"""Around the square of a panel: room for its labels, which are all of one size."""
 _DPI = 130
 
 
@@ -51,15 +53,17 @@ def draw_charts(charts: Sequence[Chart]) -> Drawn:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
 
+    side = _PANEL_INCHES - _MARGINS_INCHES["left"] - _MARGINS_INCHES["right"]
     n_entries = max(len(chart.lines) for chart in charts)
-    drawing = Drawing(
-        figsize=(_PANEL_INCHES * len(charts), _PANEL_INCHES + 0.35 + 0.19 * n_entries),
-        layout="constrained",
-    )
+    width = _PANEL_INCHES * len(charts)
+    height = _MARGINS_INCHES["top"] + side + 0.62 + 0.19 * n_entries
+    drawing = Drawing(figsize=(width, height))
     FigureCanvasAgg(drawing)
-    panels = drawing.subplots(1, len(charts), squeeze=False)[0]
-    for panel, chart in zip(panels, charts, strict=True):
-        _draw_chart(panel, chart)
+    for number, chart in enumerate(charts):
+        left = number * _PANEL_INCHES + _MARGINS_INCHES["left"]
+        bottom = height - _MARGINS_INCHES["top"] - side
+        place = (left / width, bottom / height, side / width, side / height)
+        _draw_chart(drawing.add_axes(place), chart)
     return rendered(drawing)
 
 
@@ -128,8 +132,10 @@ def rendered(drawing: Any) -> Drawn:
     from matplotlib import rc_context
 
     drawing.set_dpi(_DPI)
-    drawing.get_layout_engine().execute(drawing)
-    drawing.set_layout_engine("none")
+    engine = drawing.get_layout_engine()
+    if engine is not None:
+        engine.execute(drawing)
+        drawing.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": "simfrcnn"}):
         drawing.savefig(png, format="png", dpi=_DPI)
