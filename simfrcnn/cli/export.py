@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from simfrcnn.engines.common.stored_weights import PRECISIONS
 from simfrcnn.workflows.export import export_model
 
 
@@ -23,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a new file, .pth or .safetensors",
     )
     parser.add_argument(
-        "--half", action="store_true", help="store half precision: half the size, slightly rounded"
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="how weights are stored: half is half the size, int8 a quarter, both slightly rounded",
     )
     parser.add_argument("--name", help="name of the model, for its card")
     parser.add_argument("--licence", help="licence of the model, for its card")
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = export_model(
         arguments.weights,
         arguments.output,
-        half=arguments.half,
+        precision=arguments.precision,
         name=arguments.name,
         licence=arguments.licence,
         config=arguments.config_file,

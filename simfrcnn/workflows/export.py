@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from simfrcnn.engines.common.cards import lines_of
 from simfrcnn.engines.common.checkpoints import (
     SAFETENSORS,
@@ -19,6 +16,7 @@ from simfrcnn.engines.common.checkpoints import (
     write_checkpoint,
 )
 from simfrcnn.engines.common.descriptions import read_described, without_places
+from simfrcnn.engines.common.stored_weights import Precision, restored, stored
 from simfrcnn.engines.contract import load_engine
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
@@ -27,10 +25,15 @@ from simfrcnn.zoo import find_model
 
 logger = logging.getLogger("simfrcnn")
 
-HALF = (
-    "The weights are rounded to half precision. Scores differ slightly from those on which the "
-    "operating points and figures were taken."
+_ROUNDED = (
+    "The weights are rounded to {}. Scores differ slightly from those on which the operating points "
+    "and figures were taken."
 )
+ROUNDED: Mapping[Precision, str] = {
+    "half": _ROUNDED.format("half precision"),
+    "int8": _ROUNDED.format("8 bits"),
+}
+"""What a card says of weights that are stored in fewer bits."""
 SUFFIXES = (".pth", SAFETENSORS)
 _SAID_OF_THE_FILE = ("engine", "classes", "target_classes")
 
@@ -39,7 +42,7 @@ def export_model(
     weights: str | Path,
     output: str | Path,
     *,
-    half: bool = False,
+    precision: Precision = "float32",
     name: str | None = None,
     licence: str | None = None,
     config: str | Path | None = None,
@@ -53,8 +56,8 @@ def export_model(
         weights: A checkpoint, or the name of a model that comes with simfrcnn. One of an earlier
             version is completed by the files beside it.
         output: A new file, ``.pth`` or ``.safetensors``.
-        half: Store weights in half precision, half the size; they are read as float32 again.
-            Statistics of norm layers and biases stay as they are.
+        precision: How weights are stored: ``half``, half the size, or ``int8``, a quarter. They are
+            read as float32 again. Statistics of norm layers and biases stay as they are.
         name: For the card; None keeps its name.
         licence: For the card; None keeps what it says.
         config: Of weights that do not know theirs.
@@ -94,14 +97,13 @@ def export_model(
     for note in notes:
         logger.info(note)
     state, card = content["model"], dict(content["card"] or {"name": weights.stem})
-    if half:
-        state = {name: _halved(tensor) for name, tensor in state.items()}
-        card["limits"] = [*card.get("limits", []), HALF]
+    if precision != "float32":
+        card["limits"] = [*card.get("limits", []), ROUNDED[precision]]
+    state = stored(state, precision)
     card |= {key: said for key, said in (("name", name), ("licence", licence)) if said is not None}
-    loaded = {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}
     points = content["operating_points"]
     if points is not None:  # they name the weights that they belong to
-        points = {**points, "checkpoint_sha256": state_sha256(loaded)}
+        points = {**points, "checkpoint_sha256": state_sha256(restored(state))}
     write_checkpoint(
         output,
         {
@@ -114,14 +116,6 @@ def export_model(
         },
     )
     return output
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    """In half precision if it is large; not statistics and biases, whose range can be too wide."""
-    if tensor.dtype != torch.float32 or tensor.ndim < 2:
-        return tensor
-    half = tensor.half()
-    return half if bool(half.isfinite().all()) else tensor
 
 
 @dataclass(frozen=True)

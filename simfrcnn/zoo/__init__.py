@@ -1,7 +1,7 @@
 """Which trained models come with simfrcnn, and which file does a name or a path mean?
 
-Each is one file beside this one, ``NAME.safetensors``, as `simfrcnn export --half` writes it:
-weights, config, operating points and card. ``SHA256SUMS`` holds their hashes.
+Each is one file beside this one, ``NAME.safetensors``, as `simfrcnn export` writes it: weights,
+config, operating points and card. ``SHA256SUMS`` holds their hashes.
 """
 
 from __future__ import annotations

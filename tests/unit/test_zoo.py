@@ -14,7 +14,7 @@ def folder(tmp_path, untrained):
     """A zoo of one model."""
     folder = tmp_path / "zoo"
     folder.mkdir()
-    model = export_model(untrained, folder / "tiny-mass.safetensors", half=True)
+    model = export_model(untrained, folder / "tiny-mass.safetensors", precision="half")
     (folder / zoo.SUMS).write_text(f"{sha256_of(model)}  {model.name}\n")
     return folder
 

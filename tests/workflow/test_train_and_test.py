@@ -149,7 +149,7 @@ def test_points_and_figures_travel_in_the_checkpoint(trained):
 def test_a_model_is_exported_shown_and_tested_as_one_file(trained, tmp_path, capsys):
     engine, folder = trained
     words = ["export", str(folder / "model_best.pth"), "--output", str(tmp_path / "m.pth")]
-    assert main([*words, "--half", "--name", "tiny", "--licence", "CC0"]) == 0
+    assert main([*words, "--precision", "half", "--name", "tiny", "--licence", "CC0"]) == 0
     capsys.readouterr()
     assert main(["show", "--json", str(tmp_path / "m.pth")]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simfrcnn.engines.common.stored_weights import restored
 from simfrcnn.engines.common.tensor_files import (
     read_safetensors,
     read_torch_file,
@@ -179,7 +180,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, Any]:
     """Read a checkpoint of simfrcnn, without running any code that it might hold.
 
-    Half-precision weights become float32.
+    Weights that were stored in half precision or as int8 become float32.
 
     Args:
         path: The file.
@@ -205,7 +206,10 @@ def read_checkpoint(path: Path, identity: Identity | None = None) -> dict[str, A
         )
     if identity is not None:
         _check_identity(path, content, identity)
-    state = {name: _at_full_precision(tensor) for name, tensor in content["model"].items()}
+    try:
+        state = restored(content["model"])
+    except KeyError as error:
+        raise CheckpointError(f"{path} is damaged: it lacks {error}") from error
     return {**dict.fromkeys(DESCRIPTION), **content, "model": state}
 
 
@@ -336,10 +340,6 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
     ]
     if differing:
         raise CheckpointError(f"{path} is of another architecture: {_first(differing)}")
-
-
-def _at_full_precision(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _first(problems: list[str], shown: int = 5) -> str:

@@ -22,7 +22,7 @@ from simfrcnn.engines.common.checkpoints import (
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.files import sha256_of
-from simfrcnn.workflows.export import HALF, describe_model, export_model
+from simfrcnn.workflows.export import ROUNDED, describe_model, export_model
 from simfrcnn.workflows.testing import keep_in_checkpoints
 from support.evaluation_examples import chosen_points as points
 
@@ -163,18 +163,56 @@ def test_half_precision_has_points_of_its_own_and_says_so(run, tmp_path, model):
     best, half = run / "model_best.pth", tmp_path / "half.pth"
     digest = weights_sha256(best)
     keep_in_checkpoints(run, digest, points(digest), {})
-    export_model(best, half, half=True)
+    export_model(best, half, precision="half")
     content = read_checkpoint(half)
     assert torch.equal(content["model"]["0.weight"], model[0].weight.half().float())
     assert torch.equal(content["model"]["1.running_var"], model[1].running_var)
     own = weights_sha256(half)
     assert own != digest
     assert content["operating_points"]["checkpoint_sha256"] == own
-    assert content["card"]["limits"] == ["phantoms only", HALF]
+    assert content["card"]["limits"] == ["phantoms only", ROUNDED["half"]]
     assert content["card"]["exported_from"] == digest
     stored = torch.load(half, weights_only=True)["model"]
     assert stored["0.weight"].dtype == torch.float16
     assert stored["1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_int8_is_a_quarter_of_the_size_and_half_a_step_away_at_most(run, tmp_path, model):
+    best, small = run / "model_best.pth", tmp_path / "small.safetensors"
+    with torch.no_grad():
+        model[0].weight[3] = 0
+        model[0].weight[4] *= 1e6  # a channel of its own range
+    save_checkpoint(
+        best,
+        model,
+        Identity.of("torchvision", resolved()),
+        description=Description.of(resolved(), {"name": "run", "limits": []}),
+    )
+    digest = weights_sha256(best)
+    keep_in_checkpoints(run, digest, points(digest), {})
+    export_model(best, small, precision="int8")
+    content = read_checkpoint(small)
+    assert content["model"].keys() == model.state_dict().keys()
+    weight = model[0].weight.detach()
+    off = (content["model"]["0.weight"] - weight).abs()
+    half_a_step = weight.abs().amax(1, keepdim=True) / 127 / 2
+    assert bool((off <= half_a_step * 1.001).all())
+    assert float(off.max()) > 0
+    assert not content["model"]["0.weight"][3].any()
+    assert torch.equal(content["model"]["1.running_var"], model[1].running_var)
+    assert content["card"]["limits"] == [ROUNDED["int8"]]
+    assert content["operating_points"]["checkpoint_sha256"] == weights_sha256(small) != digest
+    with safe_open(str(small), framework="pt") as stream:
+        assert stream.get_tensor("0.weight").dtype == torch.int8
+        tensors = {n: stream.get_tensor(n) for n in stream.keys() if n != "0.weight.int8_scale"}  # noqa: SIM118
+        texts = stream.metadata()
+    again = export_model(small, tmp_path / "again.safetensors", precision="int8")
+    assert weights_sha256(again) == weights_sha256(small)
+    save_file(tensors, small, texts)
+    with pytest.raises(
+        CheckpointError, match=r"small\.safetensors is damaged: it lacks '0\.weight\.int8"
+    ):
+        read_checkpoint(small)
 
 
 def test_a_model_of_an_earlier_version_is_completed_or_refused(tmp_path, model):
