@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the model, for its card")
     parser.add_argument("--licence", help="licence of the model, for its card")
     parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a further limit of use, for its card; may be given several times",
+    )
+    parser.add_argument(
         "--config-file",
         metavar="FILE",
         help="config of weights of an earlier version without config.yaml beside them",
@@ -46,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         name=arguments.name,
         licence=arguments.licence,
+        limits=arguments.limit,
         config=arguments.config_file,
     )
     print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def export_model(
     precision: Precision = "float32",
     name: str | None = None,
     licence: str | None = None,
+    limits: Sequence[str] = (),
     config: str | Path | None = None,
 ) -> Path:
     """Write a file for inference: weights, config, operating points and card, no optimiser.
@@ -60,6 +61,7 @@ def export_model(
             read as float32 again. Statistics of norm layers and biases stay as they are.
         name: For the card; None keeps its name.
         licence: For the card; None keeps what it says.
+        limits: Further limits of use, for the card.
         config: Of weights that do not know theirs.
 
     Raises:
@@ -97,8 +99,8 @@ def export_model(
     for note in notes:
         logger.info(note)
     state, card = content["model"], dict(content["card"] or {"name": weights.stem})
-    if precision != "float32":
-        card["limits"] = [*card.get("limits", []), ROUNDED[precision]]
+    rounded = [ROUNDED[precision]] if precision in ROUNDED else []
+    card["limits"] = [*card.get("limits", []), *limits, *rounded]
     state = stored(state, precision)
     card |= {key: said for key, said in (("name", name), ("licence", licence)) if said is not None}
     points = content["operating_points"]

@@ -69,17 +69,19 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     there: ``OUTPUT_DIR/operating_points.json``. Everything else goes to
     ``OUTPUT_DIR/inference/<data set>/``. Detections of an earlier call are not used again: they
     depend on more keys than their sidecar says. Points and figures are also written into those
-    checkpoints of ``OUTPUT_DIR`` that hold the weights judged here.
+    checkpoints of ``OUTPUT_DIR`` that hold the weights judged here. Without a ``DATASETS.TEST`` the
+    points are chosen all the same.
 
     Raises:
         CheckpointError: The weights are missing or do not fit the config.
         DataError: A patient of TEST is in VAL as well.
     """
     sets = dict(zip(cfg.DATASETS.TEST, load_sets(cfg, cfg.DATASETS.TEST), strict=True))
+    validation = dict(zip(cfg.DATASETS.VAL, load_sets(cfg, cfg.DATASETS.VAL), strict=True))
     if not sets:
         logger.info("DATASETS.TEST is empty: nothing is tested")
-        return {}
-    validation = dict(zip(cfg.DATASETS.VAL, load_sets(cfg, cfg.DATASETS.VAL), strict=True))
+        if not validation:
+            return {}
     require_apart(validation, sets)
     model = engine.build_model(cfg)
     engine.load_weights(model, weights)
@@ -122,7 +124,7 @@ def keep_in_checkpoints(
         folder: The run folder.
         judged: The weights, by :func:`~simfrcnn.engines.common.checkpoints.weights_sha256`.
         chosen: Their operating points; None, without a validation set, leaves those of the file.
-        reports: Of the test sets, by name.
+        reports: Of the test sets, by name; without any, the figures of the file stay.
     """
     figures = [
         {"data_set": name, "figure": key, **report.figures[key].to_json()}
@@ -137,7 +139,8 @@ def keep_in_checkpoints(
         if not path.is_file() or weights_sha256(path) != judged:
             continue
         content = read_checkpoint(path)
-        changed["card"] = {**(content["card"] or {}), "figures": figures}
+        if reports:
+            changed["card"] = {**(content["card"] or {}), "figures": figures}
         if content["schema"] > 1 and any(content[key] != value for key, value in changed.items()):
             write_checkpoint(path, {**content, **changed})
             logger.info(f"operating points and figures are in {path}")

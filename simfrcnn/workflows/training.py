@@ -219,6 +219,5 @@ def _judged(engine: Engine, cfg: Any, weights: Path, processes: Processes) -> Tr
 
     reports = judge_model(engine, cfg, weights)
     points = folder / operating.FILE_NAME
-    is_chosen = bool(reports) and bool(cfg.DATASETS.VAL)
-    chosen = operating.read_operating_points(points) if is_chosen else None
+    chosen = operating.read_operating_points(points) if cfg.DATASETS.VAL else None
     return TrainedRun(engine.NAME, folder, weights, reports, chosen)

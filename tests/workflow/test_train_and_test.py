@@ -190,6 +190,22 @@ def test_without_a_validation_set_there_is_no_point_and_the_report_says_so(train
 
 
 @on_one_engine()
+def test_without_a_test_set_points_are_chosen_and_figures_stay(trained, tmp_path):
+    engine, folder = trained
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    points = json.loads((copy / "operating_points.json").read_text())
+    (copy / "operating_points.json").unlink()
+    before = read_checkpoint(copy / "model_best.pth")
+    words = ["train-net", "--config-file", SMOKE, "--engine", engine, "--eval-only"]
+    assert main([*words, "DATASETS.TEST", "[]", "OUTPUT_DIR", str(copy)]) == 0
+    assert json.loads((copy / "operating_points.json").read_text()) == points
+    after = read_checkpoint(copy / "model_best.pth")
+    assert after["card"]["figures"] == before["card"]["figures"] != []
+    assert after["operating_points"] == before["operating_points"] is not None
+
+
+@on_one_engine()
 def test_a_patient_of_the_test_set_chooses_no_operating_point(trained, tmp_path):
     """Also where a script calls ``judge_model`` without the checks of the command."""
     from simfrcnn.config import load_config

@@ -98,13 +98,14 @@ def test_an_export_holds_the_model_and_no_place_of_this_disk(run, tmp_path, mode
     best, given = run / "model_best.pth", tmp_path / "given.pth"
     digest = weights_sha256(best)
     keep_in_checkpoints(run, digest, points(digest), {})
-    assert export_model(best, given, licence="CC BY 4.0") == given
+    assert export_model(best, given, licence="CC BY 4.0", limits=["film only"]) == given
     content = read_checkpoint(given, Identity.of("torchvision", resolved()))
     assert content["training"] is None
     assert weights_sha256(given) == digest
     assert operating.points_from(content["operating_points"], source=given) == points(digest)
     assert content["card"]["licence"] == "CC BY 4.0"
     assert content["card"]["name"] == "run"
+    assert content["card"]["limits"] == ["phantoms only", "film only"]
     assert SECRET.encode() not in given.read_bytes()
     assert "resnet18.pth" in content["config"]
     assert given.stat().st_size < 0.7 * best.stat().st_size
