@@ -32,7 +32,7 @@ $(VENV)/installed-$(EXTRAS): setup.py
 	echo "environment ready: downloads and installation took $$(( $$(date +%s) - start )) s"
 
 demo: install
-	$(BIN)/python tools/train_net.py --config-file configs/demo/sim.yaml --resume
+	$(BIN)/python tools/train_net.py --config-file configs/demo/second_look.yaml --resume
 
 test: install lint types
 	SIMFRCNN_REQUIRE_ENGINES=$(REQUIRED_ENGINES) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
