@@ -62,7 +62,10 @@ setup(
     packages=find_packages(include=["simfrcnn", "simfrcnn.*"]),
     package_data={
         # configs is a link to the folder at the top.
-        "simfrcnn": ["py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml", "zoo/*"],
+        "simfrcnn": [
+            *("py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"),
+            *("zoo/*.safetensors", "zoo/SHA256SUMS"),
+        ],
     },
     python_requires=">=3.10",
     install_requires=[

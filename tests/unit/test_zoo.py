@@ -1,11 +1,13 @@
 """Models that come with the package, by name."""
 
+import numpy as np
 import pytest
 
+import simfrcnn
 from simfrcnn import zoo
 from simfrcnn.errors import CheckpointError
 from simfrcnn.files import sha256_of
-from simfrcnn.workflows.export import export_model
+from simfrcnn.workflows.export import describe_model, export_model
 from simfrcnn.zoo import find_model, shipped_models
 
 
@@ -47,3 +49,33 @@ def test_a_file_that_is_not_what_was_shipped_is_refused(folder):
     (folder / zoo.SUMS).write_text("")
     with pytest.raises(CheckpointError, match="install simfrcnn again"):
         find_model("tiny-mass", folder=folder)
+
+
+@pytest.mark.torchvision
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_says_what_it_is_and_works(name, caplog):
+    assert find_model(name).stat().st_size <= 16_000_000
+    facts = describe_model(name)
+    assert facts.card["name"] == name
+    assert facts.card["licence"]
+    assert facts.card["trained_on"][0]["patients"] > 0
+    assert all(f["low"] < f["value"] < f["high"] for f in facts.card["figures"])
+    assert any("digital mammograms" in limit for limit in facts.card["limits"])
+    assert facts.operating_points is not None
+    assert facts.steps_to_resume_from is None
+    assert "Not a medical device" in "\n".join(facts.lines())
+    y, x = np.mgrid[:800, :500]
+    breast = np.clip(1 - (x / 400) ** 2 - ((y - 400) / 380) ** 2, 0, 1) ** 0.5
+    mass = np.exp(-((x - 150) ** 2 + (y - 380) ** 2) / 2 / 35**2)
+    film = np.rint(110 * breast + 120 * mass).astype(np.uint8)
+    detector = simfrcnn.load(name, device="cpu")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert detector.decision.point is not None
+    best = max(detector.detect(film).detections, key=lambda detection: detection.score)
+    x1, y1, x2, y2 = best.box
+    assert x1 < 150 < x2
+    assert y1 < 380 < y2
+
+
+def test_there_is_a_model():
+    assert "cbis-mass" in shipped_models()

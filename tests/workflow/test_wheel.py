@@ -19,6 +19,7 @@ import pytest
 
 from simfrcnn.config.shipped import shipped_configs
 from simfrcnn.version import __version__
+from simfrcnn.zoo import find_model
 from support.commands import ROOT
 
 SOURCES = (
@@ -66,6 +67,8 @@ def test_both_packages_hold_the_configs_and_the_pages(dist):
     pages = ROOT / "simfrcnn" / "evaluation" / "reporting" / "page_files"
     for path in (path for path in pages.rglob("*") if path.is_file()):
         assert path.relative_to(ROOT).as_posix() in files
+    for path in find_model("cbis-mass").parent.glob("*[!y]"):  # the models and their hashes
+        assert path.is_dir() or path.relative_to(ROOT).as_posix() in files
     assert {"simfrcnn/py.typed", "simfrcnn/__main__.py"} <= files
     assert not any(name.startswith(("tests/", "tools/", "docs/")) for name in files)
     with tarfile.open(the("*.tar.gz", dist)) as sdist:

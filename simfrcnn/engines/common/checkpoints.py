@@ -173,7 +173,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
                 f"{path}: a {SAFETENSORS} file cannot hold the state of a training"
             )
         said = {key: value for key, value in content.items() if key != "model"}
-        texts = {_IN_SAFETENSORS: json.dumps(said, sort_keys=True)}
+        texts = {_IN_SAFETENSORS: json.dumps(said)}
         write_safetensors(content["model"], texts, temporary)
 
 
