@@ -53,12 +53,12 @@ def shipped_models(folder: Path = FOLDER) -> tuple[str, ...]:
 
 
 def _unknown(named: str, names: tuple[str, ...]) -> str:
+    told = f"{named} does not exist; give a checkpoint of simfrcnn"
+    if not names:
+        return told
     near = difflib.get_close_matches(named, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    models = f"the models that come with simfrcnn are {', '.join(names)}" if names else ""
-    return f"{named} does not exist; give a checkpoint of simfrcnn" + (
-        f", or a name: {models}.{hint}" if names else ""
-    )
+    return f"{told}, or a name: the models that come with simfrcnn are {', '.join(names)}.{hint}"
 
 
 def _sums(folder: Path) -> dict[str, str]:
