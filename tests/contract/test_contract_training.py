@@ -6,9 +6,6 @@ import importlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +22,7 @@ from support.examples import (
     tiny_config,
     write_tiny_set,
 )
+from support.forking import kill_program_once
 
 
 def weights_of(path):
@@ -354,19 +352,9 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine
         "engine.train(load_config(engine.default_cfg(), sys.argv[2]))"
     )
     last = killed / "run" / LAST
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, engine.NAME, str(killed / "config.yaml")],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 240
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    _, complaints = process.communicate()
-    assert process.returncode == -signal.SIGKILL, complaints.decode()
+    (killed / "train.py").write_text(script)
+    words = [killed / "train.py", engine.NAME, killed / "config.yaml"]
+    kill_program_once(last.exists, words, cwd=ROOT, logs=killed)
     step = read_checkpoint(last)["training"]["step"]
     assert 2 <= step < 12
     assert_same_weights(weights_of(engine.train(cfg, resume=True)), uninterrupted)

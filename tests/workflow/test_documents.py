@@ -1,12 +1,11 @@
 """What the documents show runs as it stands there."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
 from support.commands import ROOT
+from support.forking import run_program
 
 
 @pytest.mark.detectron2
@@ -16,9 +15,7 @@ def test_the_script_of_the_training_page_runs(tmp_path):
     (script,) = (script for script in scripts if "DefaultTrainer" in script)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "script.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=500
-    )
+    done = run_program(["script.py"], cwd=tmp_path, logs=tmp_path)
     assert done.returncode == 0, done.stderr
     inference = tmp_path / "output" / "smoke" / "sim_r18_c4" / "inference"
     assert list(inference.rglob("report.json"))

@@ -1,12 +1,11 @@
 """The lines of Python in the README run as they stand."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
 from support.commands import ROOT
+from support.forking import run_program
 
 
 @pytest.mark.slow
@@ -17,14 +16,7 @@ def test_the_ten_lines_of_python_run(tmp_path, monkeypatch):
     assert len(statements) == 10
     monkeypatch.delenv("SIMFRCNN_DATASETS")  # they make their own phantoms
     (tmp_path / "ten_lines.py").write_text(lines)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "ten_lines.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    done = run_program(["ten_lines.py"], cwd=tmp_path, logs=tmp_path)
     assert done.returncode == 0, done.stderr
     exams = sorted((tmp_path / "found").glob("*/exam.json"))
     assert len(exams) == 14

@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256
 from simfrcnn.files import sha256_of
 from support.canaries import canary_folder, leaks, write_canary
 from support.commands import ONE_ENGINE, ROOT, SMOKE, on_one_engine
+from support.forking import run_program
 
 
 def test_a_run_folder_holds_everything_that_a_number_needs(trained):
@@ -298,10 +297,8 @@ def test_the_script_in_tools_makes_missing_phantoms_and_trains(tmp_path):
     """What the README promises: one command, nothing prepared, in under a minute."""
     environment = {**os.environ, "SIMFRCNN_DATASETS": str(tmp_path / "datasets")}
     words = ["tools/train_net.py", "--config-file", SMOKE, "--engine", ONE_ENGINE]
-    done = subprocess.run(
-        [sys.executable, *words, "OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "1"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
+    words += ["OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "1"]
+    done = run_program(words, cwd=ROOT, logs=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert f"engine: {ONE_ENGINE}" in done.stdout
     assert "report: " in done.stdout

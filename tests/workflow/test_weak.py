@@ -1,12 +1,7 @@
 """weakFaster R-CNN by its commands: the job, its steps alone, killed and resumed, and misused."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -18,6 +13,7 @@ from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.files import sha256_of
 from simfrcnn.training import recipe
 from support.commands import ENGINES, ROOT, SMOKE, TEST_CONFIGS, on_one_engine
+from support.forking import kill_program_once
 from support.once import made_once
 
 JOB, STAGE1, STAGE2, ORACLE = (
@@ -150,15 +146,9 @@ def test_a_killed_job_goes_on_and_comes_to_the_same_end(job, tmp_path):
     engine, whole = job
     folder = tmp_path / "job"
     step = {"detectron2": "stage2", "torchvision": "stage1"}[engine]
-    command = [sys.executable, "-m", "simfrcnn", *words_of(engine, folder)]
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.time() + 240
-        while not (folder / step / "model_last.pth").exists() and time.time() < deadline:
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    last = folder / step / "model_last.pth"
+    command = ["-m", "simfrcnn", *words_of(engine, folder)]
+    kill_program_once(last.exists, command, cwd=ROOT, logs=tmp_path)
     assert load(folder / "manifest.json")["steps"][step]["finished"] is False
     assert main(words_of(engine, folder)) == 0
     manifest = load(folder / "manifest.json")

@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 
 from simfrcnn.errors import ArtifactError, DataError
 from simfrcnn.settings import EvaluationSettings
+from support.forking import run_program
 
 pytestmark = pytest.mark.detectron2
 REPOSITORY = Path(__file__).parents[3]
@@ -294,18 +293,11 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_two_processes_say_what_one_says(registered, data_files, tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    places = [str(REPOSITORY), str(REPOSITORY / "tests"), str(Path(__file__).parent)]
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [*places, *filter(None, [environment.get("PYTHONPATH")])]
-    )
-    done = subprocess.run(
-        [sys.executable, str(script), data_files[1].partition("=")[2], str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    place = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
+    script.write_text(place + TWO_PROCESSES)
+    words = [script, data_files[1].partition("=")[2], tmp_path]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = run_program(words, cwd=tmp_path, logs=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0][0] == judged(registered, SCORES)

@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,10 @@ import torch
 
 from simfrcnn.errors import ConfigError, DataError, OutputError, TrainingError
 from simfrcnn.training import recipe
+from support.forking import run_program
 
 pytestmark = pytest.mark.detectron2
 REPOSITORY = Path(__file__).parents[3]
-PLACES = (str(REPOSITORY), str(REPOSITORY / "tests"))
 NO_VAL = ("DATASETS.VAL", "[]")
 
 
@@ -243,16 +242,9 @@ def run_two_processes(cfg, tmp_path):
     config_file, script = tmp_path / "two.yaml", tmp_path / "two.py"
     config_file.write_text(cfg.dump())
     script.write_text(PAIRS_OF_EACH_PROCESS)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [*PLACES, *filter(None, [environment.get("PYTHONPATH")])]
-    )
-    done = subprocess.run(
-        [sys.executable, str(script), str(config_file), "2"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    words = [script, config_file, "2"]
+    done = run_program(words, cwd=REPOSITORY, logs=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     return [
         [json.loads(line) for line in (tmp_path / f"run/rank{rank}.txt").read_text().splitlines()]
@@ -294,9 +286,12 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_stay_equal(make_cf
     assert json.loads((tmp_path / "run/manifest.json").read_text())["world_size"] == 2
 
 
-def test_an_error_in_a_process_reaches_the_user_as_it_is(make_cfg):
+def test_an_error_in_a_process_reaches_the_user_as_it_is(make_cfg, monkeypatch):
     from simfrcnn.engines.detectron2 import launch_training
 
+    # Forked: two processes that import torch take half a minute to come to their error.
+    forked = partial(torch.multiprocessing.start_processes, start_method="fork")
+    monkeypatch.setattr(torch.multiprocessing, "start_processes", forked)
     with pytest.raises(ConfigError, match=r"IMS_PER_BATCH is 2, .* 2 processes"):
         launch_training(make_cfg("fpn"), num_gpus=2)
 
@@ -343,18 +338,8 @@ def test_a_signal_to_the_parent_stops_both_processes_after_a_step(make_cfg, tmp_
     config_file, script = tmp_path / "two.yaml", tmp_path / "two.py"
     config_file.write_text(cfg.dump())
     script.write_text(INTERRUPTED)
-    path = [*PLACES, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, str(script), str(config_file)],
-        env={
-            **os.environ,
-            **{"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            "PYTHONPATH": os.pathsep.join(path),
-        },
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = run_program([script, config_file], cwd=REPOSITORY, logs=tmp_path, env=environment)
     step = torch.load(tmp_path / "run/model_last.pth", weights_only=True)["training"]["step"]
     assert 2 <= step < 500
     assert f"interrupted at step {step}; go on with --resume" in done.stderr

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +20,7 @@ from simfrcnn.engines.torchvision.processes import Processes
 from simfrcnn.errors import ConfigError, OutputError, TrainingError
 from simfrcnn.training import recipe
 from support.examples import engine_named, tiny_config, write_tiny_set
+from support.forking import run_program
 
 pytestmark = pytest.mark.torchvision
 
@@ -51,17 +49,12 @@ def run_recorded(engine, folder, n_processes, *words):
         *words,
     )
     (folder / "config.yaml").write_text(cfg.dump())
-    launcher = [sys.executable]
+    launcher = []
     if n_processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone"]
+        launcher = ["-m", "torch.distributed.run", "--standalone"]
         launcher += ["--nproc-per-node", str(n_processes)]
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(folder / "config.yaml"), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    words = [*launcher, SCRIPT, folder / "config.yaml", folder]
+    done = run_program(words, cwd=folder, logs=folder)
     assert done.returncode == 0, done.stderr
     ranks = range(n_processes)
     facts = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in ranks]
@@ -222,13 +215,8 @@ def test_what_stops_one_process_stops_the_other_and_is_named(engine, tmp_path):
     words = ("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_ITER", "4")
     cfg = tiny_config(engine, "fpn", tmp_path, *words)
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    done = subprocess.run(
-        [sys.executable, support.stopped_training.__file__, tmp_path / "config.yaml", tmp_path],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    words = [support.stopped_training.__file__, tmp_path / "config.yaml", tmp_path]
+    done = run_program(words, cwd=tmp_path, logs=tmp_path)
     assert done.returncode == 0, done.stderr
     told = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*_[01].json")}
     assert {name: entry["error"] for name, entry in told.items()} == {
