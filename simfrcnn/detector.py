@@ -326,7 +326,8 @@ def _config_of(
                 "not exist; give its config (--config-file; in Python, config_file=...)"
             )
         tree = yaml.safe_load(content["config"])
-        own = [config.FileKey(weights, key, value) for key, value in _leaves(tree)]
+        keys = {**config.MEANT_BEFORE, **dict(_leaves(tree))}
+        own = [config.FileKey(weights, key, value) for key, value in keys.items()]
 
     def loaded(*further: str) -> Any:
         file = None if config_file is None else Path(config_file)

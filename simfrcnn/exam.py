@@ -29,7 +29,7 @@ class Detection:
     """One suspicious region; ``score`` in [0, 1], ``category`` one of the model's classes.
 
     Of a model with a second look ``first_score`` is the detector's own and ``second_score`` that of
-    the second look, None where it did not look; ``score`` is their product.
+    the second look, None where it did not look; ``score`` is made of both.
     """
 
     box: Box

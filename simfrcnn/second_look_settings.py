@@ -63,6 +63,13 @@ class SecondLookSettings(Described):
         key="MODEL.SECOND_LOOK.DETECTIONS_PER_IMAGE",
         legal="[1, inf)",
     )
+    first_exponent: float = described(
+        0.5,
+        "exponent of the detector's score, by which the second look's probability is multiplied: "
+        "0.5 is the square root, 1 the plain product",
+        key="MODEL.SECOND_LOOK.FIRST_EXPONENT",
+        legal="(0, 1]",
+    )
     backbone: str = described(
         "",
         "name of a timm model; '' is a small network with GroupNorm",

@@ -7,7 +7,14 @@ key).
 
 from simfrcnn.config.checks import check_config
 from simfrcnn.config.extension import add_simfrcnn_config
-from simfrcnn.config.loading import FileKey, changed_keys, load_config, read_keys, set_keys
+from simfrcnn.config.loading import (
+    MEANT_BEFORE,
+    FileKey,
+    changed_keys,
+    load_config,
+    read_keys,
+    set_keys,
+)
 from simfrcnn.config.mapping import (
     augmentation_settings,
     data_settings,
@@ -25,6 +32,7 @@ from simfrcnn.config.portable import portable_defaults
 from simfrcnn.config.shipped import find_config
 
 __all__ = [
+    "MEANT_BEFORE",
     "FileKey",
     "add_simfrcnn_config",
     "augmentation_settings",

@@ -31,6 +31,11 @@ _LISTS_OF_NAMES = frozenset(
 """They may be empty, which does not show what they hold."""
 
 
+MEANT_BEFORE = {"MODEL.SECOND_LOOK.FIRST_EXPONENT": 1.0}
+"""Keys that the config of an earlier version's model lacks, where it meant another value than
+today's default."""
+
+
 def load_config(
     cfg: Any,
     config_file: str | Path | None,

@@ -113,8 +113,9 @@ class SecondLook(nn.Module):
         ]
         chances = self.probabilities(torch.cat(squares))
         of_images = torch.split(chances, [len(each) for each in squares])
+        exponent = self.settings.first_exponent
         return [
-            combined(one.scores, one.labels, of_image)
+            combined(one.scores, one.labels, of_image, first_exponent=exponent)
             for one, of_image in zip(found, of_images, strict=True)
         ]
 

@@ -38,23 +38,27 @@ class Rescored:
     second_scores: Tensor
 
 
-def combined(first_scores: Tensor, labels: Tensor, probabilities: Tensor) -> Rescored:
-    """The product of both scores for the M detections that were looked at, a bound for the others.
+def combined(
+    first_scores: Tensor, labels: Tensor, probabilities: Tensor, *, first_exponent: float
+) -> Rescored:
+    """Both scores in one for the M detections that were looked at, a bound for the others.
 
-    With p the first score of a detection and q the second look's probability of its class: p q
-    where it looked, and p min(q) elsewhere, the minimum being over the M of this image. Since those
-    have the highest p, no other can come before one of them; among the others the order stays.
+    With p the first score of a detection, q the second look's probability of its class and a the
+    exponent: p^a q where it looked, and p^a min(q) elsewhere, the minimum being over the M of this
+    image. Since those have the highest p, no other can come before one of them; among the others
+    the order stays.
 
     Args:
         first_scores: (D,) by falling score.
         labels: (D,) in 1..K.
         probabilities: (M, C) of the first M detections.
+        first_exponent: a, in (0, 1]: the less, the more the second look decides.
     """
     n_looked = len(probabilities)
     second = torch.full_like(first_scores, math.nan)
     looked = probabilities.gather(1, labels[:n_looked, None])[:, 0].to(first_scores)
     second[:n_looked] = looked
     lowest = looked.min() if n_looked else first_scores.new_ones(())
-    scores = first_scores * torch.where(second.isnan(), lowest, second)
+    scores = first_scores**first_exponent * torch.where(second.isnan(), lowest, second)
     order = torch.argsort(scores, descending=True, stable=True)
     return Rescored(order, scores[order], first_scores[order], second[order])

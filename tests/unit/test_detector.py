@@ -83,6 +83,22 @@ def test_a_file_of_an_earlier_version_takes_what_lies_beside_it(untrained, tmp_p
     assert decision.point.score_threshold == 0.3
 
 
+def test_a_second_look_of_an_earlier_version_keeps_the_plain_product(tmp_path):
+    import torch
+
+    weights = write_untrained(tmp_path / "now.pth", "MODEL.SECOND_LOOK.ENABLED", True)
+    content = torch.load(weights, weights_only=True)
+    assert "FIRST_EXPONENT: 0.5\n" in content["config"]
+    content["config"] = content["config"].replace("    FIRST_EXPONENT: 0.5\n", "")
+    torch.save(content, tmp_path / "before.pth")
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 70), np.uint8)
+    for name, exponent in (("now", 0.5), ("before", 1)):
+        found = simfrcnn.load(tmp_path / f"{name}.pth").detect(pixels).detections
+        assert found
+        for one in found:
+            assert one.score == pytest.approx(one.first_score**exponent * one.second_score)
+
+
 def test_an_array_is_what_its_file_is(detector, tmp_path):
     pixels = (np.indices((90, 70)).sum(0) % 200).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels)

@@ -218,7 +218,7 @@
     }
     for (const mark of targets(view)) add(mark.box, isFound(mark) ? "truth" : "truth open");
   }
-  const scoreOf = (found) => digits(found[4]) + (found.length > 6 ? ` = ${digits(found[6])} × ${digits(found[7])}` : ""); // first and second look
+  const scoreOf = (found) => digits(found[4]) + (found.length > 6 ? ` (detector ${digits(found[6])}, second look ${digits(found[7])})` : "");
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
   function facts(view) {
     const more = view.left_out ? `, ${view.left_out} lower detections not drawn` : "";
