@@ -45,7 +45,7 @@ class SecondLookSettings(Described):
         legal="[1, inf)",
     )
     batch_size: int = described(
-        16,
+        32,
         "squares of a training step, half of positive images: the new ones, filled up with "
         "remembered ones",
         key="MODEL.SECOND_LOOK.BATCH_SIZE",
