@@ -154,7 +154,7 @@ def test_the_installed_command_makes_phantoms_trains_and_predicts(simfrcnn):
     simfrcnn(
         *("train-net", "--config-file", "my.yaml", "--engine", "torchvision", *sets),
         *("SOLVER.MAX_ITER", "2", "DATALOADER.NUM_WORKERS", "0", "EVAL.BOOTSTRAP_REPLICATES", "20"),
-        *("INPUT.MAMMO.SIZE", "(64,64)", "OUTPUT_DIR", "0123"),
+        *("INPUT.MAMMO.SIZE", "(64,64)", "DATASETS.VAL", "[]", "OUTPUT_DIR", "0123"),
     )
     run = simfrcnn.place / "0123"  # a word for a text stays as it is
     report = json.loads((run / "inference" / "phantom_demo" / "test" / "report.json").read_text())
