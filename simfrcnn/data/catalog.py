@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -43,6 +43,12 @@ def parse_files(entries: Iterable[str]) -> dict[str, str]:
         if files.setdefault(name, path) != path:
             raise ConfigError(f"data set {name!r} is given two paths: {files[name]} and {path}")
     return files
+
+
+def missing(names: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Those data sets by name that are not in the folder of data sets, and not given as files."""
+    given, root = parse_files(files), datasets_root()
+    return [name for name in names if name not in given and not (root / f"{name}.json").is_file()]
 
 
 def resolve(name: str, files: Mapping[str, str]) -> Path:

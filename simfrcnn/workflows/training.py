@@ -157,7 +157,7 @@ def judge(
         SimFrcnnError: Config, data or weights are not fit.
     """
     processes = Processes()
-    chosen, cfg = _start(config, datasets, overrides, engine, processes)
+    chosen, cfg = _start(config, datasets, overrides, engine, processes, trains=False)
     path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else find_model(weights)
     return _judged(chosen, cfg, path, processes)
 
@@ -192,7 +192,13 @@ def weights_of(folder: Path) -> Path:
 
 
 def _start(
-    config: str | Path, datasets: Datasets, overrides: Overrides, name: str, processes: Processes
+    config: str | Path,
+    datasets: Datasets,
+    overrides: Overrides,
+    name: str,
+    processes: Processes,
+    *,
+    trains: bool = True,
 ) -> tuple[Engine, Any]:
     """Load engine and config, and refuse what would fail after hours of training."""
     engine = load_engine(name)
@@ -205,10 +211,28 @@ def _start(
         from simfrcnn.workflows.testing import check_rules
 
         make_missing_phantoms(cfg)
+        if not trains:
+            cfg = _without_missing_train(cfg)
         recipe.check_patients_stay_apart(cfg)
         recipe.check_native_pixels(cfg)
         check_rules(cfg)
     return engine, cfg
+
+
+def _without_missing_train(cfg: Any) -> Any:
+    """The config without those training sets that are not here: a model is judged elsewhere too."""
+    missing = catalog.missing(cfg.DATASETS.TRAIN, cfg.DATASETS.FILES)
+    if not missing:
+        return cfg
+    logger.warning(
+        f"DATASETS.TRAIN {', '.join(missing)} is not here: nobody can tell whether the model has "
+        "seen patients of the sets that it is judged on"
+    )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TRAIN if name not in missing)
+    cfg.freeze()
+    return cfg
 
 
 def _judged(engine: Engine, cfg: Any, weights: Path, processes: Processes) -> TrainedRun:

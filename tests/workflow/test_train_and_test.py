@@ -243,6 +243,18 @@ def test_eval_only_repeats_the_detections_and_evaluate_the_report(trained, tmp_p
         assert ours[part] == theirs[part]
 
 
+@on_one_engine()
+def test_a_model_is_judged_where_its_training_set_is_not(trained, tmp_path, caplog, refused):
+    engine, folder = trained
+    words = ["train-net", "--config-file", SMOKE, "--engine", engine]
+    options = ["MODEL.WEIGHTS", str(folder / "model_last.pth"), "DATASETS.TRAIN", "[clinic/train]"]
+    options += ["DATASETS.VAL", "[]", "OUTPUT_DIR", str(tmp_path / "run")]
+    assert main([*words, "--eval-only", *options]) == 0
+    assert "DATASETS.TRAIN clinic/train is not here: nobody can tell" in caplog.text
+    assert list((tmp_path / "run").rglob("report.json"))
+    assert "data set 'clinic/train' not found" in refused(*words, *options)
+
+
 def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_path, datasets):
     _, folder = trained
     patient = sorted((datasets / "phantom_tiny" / "dicom").iterdir())[0]
