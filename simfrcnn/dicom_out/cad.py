@@ -72,12 +72,11 @@ def _tree(study: Study) -> Dataset:
 
 def _film(source: Source) -> Dataset:
     """TID 4020."""
-    side, *size = [*facts_of_film(source)] or [None]
-    facts = [fact for fact in (side,) if fact is not None]
+    facts = [*facts_of_film(source, codes.BREASTS)]
     view = view_of(source)
     if view is not None:
         facts.append(coded(HAS_ACQUISITION, codes.IMAGE_VIEW, codes.VIEWS[view]))
-    return image(CONTAINS, source.reference, [*facts, *size])
+    return image(CONTAINS, source.reference, facts)
 
 
 def _summary(study: Study, places: Mapping[str, Position]) -> Dataset:

@@ -40,7 +40,7 @@ def _sct(value: str, meaning: str) -> Code:
 LANGUAGE = _dcm("121049", "Language of Content Item and Descendants")
 ENGLISH = Code("en", "RFC5646", "English")
 PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
-MAMMOGRAPHY = _sct("71651007", "Mammography")
+IMAGING = _sct("363679005", "Imaging procedure")
 
 OBSERVER_TYPE = _dcm("121005", "Observer Type")
 DEVICE = _dcm("121007", "Device")

@@ -64,7 +64,7 @@ def _tree(study: Study, highdicom: Any) -> Dataset:
     children = [
         language(),
         *_observer(study),
-        coded(HAS_MODIFIER, codes.PROCEDURE_REPORTED, codes.MAMMOGRAPHY),
+        coded(HAS_MODIFIER, codes.PROCEDURE_REPORTED, codes.IMAGING),
         _library(study.films),
     ]
     groups = [*_groups(study, highdicom)]
@@ -92,7 +92,7 @@ def _library(sources: Sequence[Source]) -> Dataset:
         image(
             CONTAINS,
             source.reference,
-            [coded(HAS_ACQUISITION, codes.MODALITY, codes.MG), *facts_of_film(source)],
+            [coded(HAS_ACQUISITION, codes.MODALITY, codes.MG), *facts_of_film(source, codes.SIDES)],
         )
         for source in sources
     ]

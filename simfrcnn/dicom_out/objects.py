@@ -89,6 +89,8 @@ def encoded(dataset: Dataset, study: Study, series: Series, number: int) -> byte
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "TimezoneOffsetFromUTC"):
         if keyword in own:
             delattr(own, keyword)
+    for equipment in own.get("ContributingEquipmentSequence") or ():
+        equipment.pop("ContributionDateTime", None)
     _add_common(own, study, series)
     own.InstanceNumber = number
     own.SOPInstanceUID = _NO_UID

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom.dataset import Dataset
 
@@ -49,15 +49,16 @@ def remarks(study: Study) -> str:
     return " ".join([*said, "Research use only, not a medical device."])
 
 
-def facts_of_film(source: Source) -> Iterator[Dataset]:
+def facts_of_film(source: Source, sides: Mapping[Laterality, Code]) -> Iterator[Dataset]:
     """Side and size of a film, as the templates of both image libraries have them.
 
-    No pixel spacing: it would invite lengths in mm, and is that at the detector.
+    The codes of the sides differ: CID 6022 in TID 4020, CID 244 in TID 1602. No pixel
+    spacing: it would invite lengths in mm, and is that at the detector.
     """
     elements = source.elements
     side = side_of(source)
     if side is not None:
-        yield coded(HAS_ACQUISITION, codes.IMAGE_LATERALITY, codes.BREASTS[side])
+        yield coded(HAS_ACQUISITION, codes.IMAGE_LATERALITY, sides[side])
     for name, keyword in (
         (codes.PIXEL_DATA_ROWS, "Rows"),
         (codes.PIXEL_DATA_COLUMNS, "Columns"),

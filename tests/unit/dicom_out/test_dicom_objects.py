@@ -229,7 +229,7 @@ def test_patients_who_share_a_study_are_refused(films, tmp_path):
 def test_an_unknown_kind_is_refused_with_the_nearest():
     assert kinds_of("cad-sr, sr,sr") == ("sr", "cad-sr")
     assert set(kinds_of(ALL)) == set(KINDS)
-    with pytest.raises(ConfigError, match="legal is sr | gsps | cad-sr | sc. Did you mean gsps"):
+    with pytest.raises(ConfigError, match=r"sr \| gsps \| cad-sr \| sc\. Did you mean gsps"):
         kinds_of("gspss")
 
 
