@@ -62,6 +62,10 @@ PIXEL_DATA_ROWS = _dcm("110910", "Pixel Data Rows")
 PIXEL_DATA_COLUMNS = _dcm("110911", "Pixel Data Columns")
 PIXELS = Code("{pixels}", "UCUM", "Pixels")
 
+SOURCE = _sct("260753009", "Source")
+PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
+"""These two are written by highdicom: for the film of a region, and for itself."""
+
 IMAGING_REPORT = _dcm("126000", "Imaging Measurement Report")
 IMAGING_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
 MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")

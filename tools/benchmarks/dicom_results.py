@@ -104,7 +104,7 @@ def _written(n_exams: int, seed: int, folder: Path) -> Iterator[tuple[int, str, 
         rng = np.random.default_rng([seed, number])
         for side, view in VIEWS_OF_EXAM:
             path = folder / f"film-{side.value}{view.value}.dcm"
-            picture = rng.uniform(0.1, 0.9, (96, 80))
+            picture = rng.uniform(0.1, 0.9, (96, 80)).astype(np.float32)
             path.write_bytes(dicom_bytes(picture, exam, side, view, preset, seed + number))
             films.append(path)
         result = _result(films, sort, rng)
