@@ -8,16 +8,16 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
-EXTRAS := dev,jpeg,picai,detectron2
+EXTRAS := dev,jpeg,picai,dicom-out,detectron2
 REQUIRED_ENGINES := detectron2,torchvision
 else
-EXTRAS := dev,jpeg,picai
+EXTRAS := dev,jpeg,picai,dicom-out
 REQUIRED_ENGINES := torchvision
 endif
 # Small models on CPUs are fastest with one thread a process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test quick coverage lint types clean
+.PHONY: install install-services demo test quick coverage lint types clean
 
 install: $(VENV)/installed-$(EXTRAS)
 
@@ -30,6 +30,13 @@ $(VENV)/installed-$(EXTRAS): setup.py
 	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]' && \
 	touch $@ && \
 	echo "environment ready: downloads and installation took $$(( $$(date +%s) - start )) s"
+
+# Validators of DICOM results, Debian's packages. Their tests are skipped where they are missing.
+SERVICES := dcmtk dicom3tools pixelmed-apps
+
+install-services:
+	@root=$$([ "$$(id -u)" -eq 0 ] || echo "sudo -n"); \
+	$$root apt-get update -qq && $$root apt-get install -y -qq $(SERVICES)
 
 demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/demo/second_look.yaml --resume

@@ -96,6 +96,8 @@ setup(
         "jpeg": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.0"],
         "gdcm": ["python-gdcm>=3.0.10"],
         "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
+        # Results as DICOM: structured reports and presentation states.
+        "dicom-out": ["highdicom>=0.26"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.

@@ -236,13 +236,16 @@ class Detector:
             naming: The names that patient, exam and files get.
         """
         plan = exam.plan
-        left_out = [_left_out(file, naming) for file in exam.left_out]
+        left_out = [_left_out(file, plan.root, naming) for file in exam.left_out]
         try:
             images = tuple(self._judged(exam.images, plan.root, naming))
         except Exception as error:  # whatever it is, the other exams can be judged
             why = f"the model failed: {reason_of_fault(error)}"
             logger.warning("an exam failed: %s", why, exc_info=error)
-            left_out += [LeftOut(naming.file(image.place), FAILED, why) for image in exam.images]
+            left_out += [
+                LeftOut(naming.file(image.place), FAILED, why, plan.root / image.place)
+                for image in exam.images
+            ]
             images = ()
         scores = [image.score for image in images]
         return ExamResult(
@@ -402,6 +405,6 @@ def _record_of_array(shape: tuple[int, int]) -> ImageRecord:
     )
 
 
-def _left_out(file: FileFacts, naming: Naming) -> LeftOut:
+def _left_out(file: FileFacts, root: Path, naming: Naming) -> LeftOut:
     assert file.what is not None
-    return LeftOut(naming.file(file.place), file.what, file.why or "")
+    return LeftOut(naming.file(file.place), file.what, file.why or "", root / file.place)

@@ -6,8 +6,9 @@ Boxes are XYXY in pixels of the stored file, half open, origin top left.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.dicom.view import AS_STORED, Flips
+from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm, Region, model_of
 from simfrcnn.errors import DataError
-from simfrcnn.files import write_bytes, write_json
+from simfrcnn.files import write_bytes, write_files, write_json
 from simfrcnn.images.drawing import as_marked_png, draw_boxes, hung_side_by_side
 from simfrcnn.records import Box, Laterality, ViewPosition
 
 SCHEMA = 3
 """Of the JSON of an exam."""
+_CONTRADICTING = "contradicting copy"
+_FAILURES = ("unreadable", _CONTRADICTING, "failed")
+_PATIENTS = "another patient"
+_REFUSED = "several patients share the Study Instance UID, and a viewer would mix them up"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class LeftOut:
     file: str
     what: str
     why: str
+    path: Path | None = field(default=None, compare=False, repr=False)
+    """Where it lies, None where that is not known; no result shows it."""
 
     def to_dict(self) -> dict[str, str]:
         """In JSON types."""
@@ -260,6 +268,77 @@ class ExamResult:
             entry["picture"] = path.name
         write_json(folder / "exam.json", entries)
         return folder / "exam.json"
+
+    def save_dicom(
+        self,
+        folder: Path | str,
+        kinds: str | Sequence[str] = ("sr",),
+        score_threshold: float = 0.5,
+    ) -> tuple[Path, ...]:
+        """Write the result as DICOM objects of the same study and patient, for a PACS.
+
+        Args:
+            folder: Made if missing; files of these names are replaced.
+            kinds: ``sr`` (Comprehensive SR), ``gsps`` (frames and scores on each film), ``cad-sr``
+                (Mammography CAD SR), ``sc`` (the drawn pictures).
+            score_threshold: Smallest score of a region that is written.
+
+        Returns:
+            The files.
+
+        Raises:
+            ConfigError: A kind does not exist, or needs the extra ``dicom-out``.
+            DataError: A film is not a DICOM file or lacks what a result needs, patients share the
+                study, or the pixels were not kept (``sc``).
+            OutputError: The operating system refused to write.
+
+        Example:
+            >>> import simfrcnn
+            >>> (exam,) = simfrcnn.load(weights, device="cpu").predict(study)
+            >>> [path.name for path in exam.save_dicom("dicom", ["cad-sr"])]
+            ['cad-sr.dcm']
+        """
+        from simfrcnn.dicom_out.saving import files_of, kinds_of
+
+        contents = dict(files_of(self.dicom_findings(score_threshold), kinds_of(kinds)))
+        write_files(Path(folder), contents)
+        return tuple(Path(folder) / name for name in contents)
+
+    def dicom_findings(self, score_threshold: float = 0.5) -> ExamFindings:
+        """What the DICOM objects say: the suspicious regions from a score on."""
+        return ExamFindings(
+            films=tuple(_as_film(image, score_threshold) for image in self.images),
+            failed=tuple(
+                None if one.what == _CONTRADICTING else one.path  # a judged film has its UID
+                for one in self.left_out
+                if one.what in _FAILURES
+            ),
+            model=model_of(self.provenance),
+            score_threshold=score_threshold,
+            remarks=tuple(self._remarks()),
+            refused=_REFUSED if any(one.what == _PATIENTS for one in self.left_out) else None,
+        )
+
+    def _remarks(self) -> Iterator[str]:
+        if self.score is not None:
+            yield f"Score of the exam {self.score:.3f}."
+        if self.call is not None:
+            call = "positive" if self.call.is_positive else "negative"
+            yield (
+                f"Call {call}: {self.call.score:.3f} at the score threshold "
+                f"{self.call.score_threshold:.3f} ({self.call.level}/{self.call.rule})."
+            )
+
+
+def _as_film(image: ImageResult, score_threshold: float) -> JudgedFilm:
+    regions = [one for one in image.suspicious if one.score >= score_threshold]
+    return JudgedFilm(
+        path=image.path or Path(image.file),
+        regions=tuple(Region(one.box, one.score, one.category) for one in regions),
+        picture=partial(image.draw, score_threshold),
+        laterality=image.laterality,
+        view_position=image.view_position,
+    )
 
 
 def _hung(picture: NDArray[np.uint8], flips: Flips) -> NDArray[np.uint8]:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.dicom_validators import PROGRAMS, is_installed
+
 torch.set_num_threads(1)
 
 ENGINES = ("detectron2", "torchvision")
@@ -37,6 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 and not _is_required(engine)
             ):
                 item.add_marker(pytest.mark.skip(reason=f"{engine} is not installed"))
+        for service in _services_of(item):
+            if not is_installed(service) and not _is_required_service(service):
+                reason = f"{service} ({PROGRAMS[service]}) is not installed: make install-services"
+                item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
@@ -46,16 +52,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for engine in ENGINES:
         if item.get_closest_marker(engine) and _is_required(engine) and not _is_installed(engine):
             pytest.fail(f"SIMFRCNN_REQUIRE_ENGINES names {engine}, but it is not installed")
+    for service in _services_of(item):
+        if _is_required_service(service) and not is_installed(service):
+            pytest.fail(f"SIMFRCNN_REQUIRE_SERVICES names {service}, but it is not installed")
 
 
-def pytest_report_header() -> str:
-    """Which engines are tested, with their versions."""
-    return _engines_tested()
+def pytest_report_header() -> list[str]:
+    """Which engines are tested, with their versions, and by which validators."""
+    return [_engines_tested(), _services_tested()]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The same at the end, where it is read."""
     terminalreporter.write_line(_engines_tested())
+    terminalreporter.write_line(_services_tested())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,6 +112,19 @@ def _is_installed(engine: str) -> bool:
 
 def _is_required(engine: str) -> bool:
     return engine in os.environ.get("SIMFRCNN_REQUIRE_ENGINES", "").replace(",", " ").split()
+
+
+def _services_of(item: pytest.Item) -> list[str]:
+    """The services that a test needs, by its markers ``service``."""
+    return [str(name) for marker in item.iter_markers("service") for name in marker.args]
+
+
+def _is_required_service(service: str) -> bool:
+    return service in os.environ.get("SIMFRCNN_REQUIRE_SERVICES", "").replace(",", " ").split()
+
+
+def _services_tested() -> str:
+    return f"services tested: {', '.join(filter(is_installed, PROGRAMS)) or 'none'}"
 
 
 def _engines_tested() -> str:

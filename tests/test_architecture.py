@@ -44,7 +44,8 @@ ALLOWED = {
         {"data", "dicom", "images", "training"},
         {"numpy", "cv2", "torch", "sklearn", "matplotlib"},
     ),
-    "exam": ({"dicom", "images"}, {"numpy"}),
+    "dicom_out": ({"dicom"}, {"numpy", "pydicom"}),
+    "exam": ({"dicom", "dicom_out", "images"}, {"numpy"}),
     "decision": ({"evaluation", "exam"}, set()),
     "detector": (
         {
@@ -73,7 +74,8 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("decision", "detector", "exam", "phantom", "pseudo", "structures", "training", "zoo"),
+            *("decision", "detector", "dicom_out", "exam", "phantom", "pseudo", "structures"),
+            *("training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),
@@ -162,7 +164,7 @@ def test_importing_the_core_loads_no_detection_library_and_an_engine_no_timm():
     }
     code = (
         "import sys, importlib\n"
-        "unwanted = {'detectron2', 'torchvision', 'timm', 'matplotlib'}\n"
+        "unwanted = {'detectron2', 'torchvision', 'timm', 'matplotlib', 'highdicom'}\n"
         f"for package, modules in {modules!r}.items():\n"
         "    [importlib.import_module(m) for m in modules]\n"
         "    for name in unwanted & set(sys.modules):\n"

@@ -23,6 +23,7 @@ from simfrcnn.cli import identifiers
 from simfrcnn.data.exams import Selection
 from simfrcnn.detector import Detector, load
 from simfrcnn.dicom.mammogram import DicomOptions
+from simfrcnn.dicom_out.saving import kinds_of, require_identifiers
 from simfrcnn.errors import ConfigError
 from simfrcnn.wording import counted
 from simfrcnn.workflows.predict import PredictionOptions, Summary, merge, predict
@@ -68,10 +69,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw no image, those with a box to draw, or all (default)",
     )
     parser.add_argument(
+        "--dicom",
+        default="",
+        metavar="KINDS",
+        help="write DICOM results too: sr, gsps, cad-sr, sc, joined by commas (docs/"
+        "dicom_conformance.md); asks for --keep-identifiers",
+    )
+    parser.add_argument(
         "--score-threshold",
         type=float,
         default=None,
-        help="smallest score of a box that is drawn (default: EVAL.SCORE_THRESHOLD)",
+        help="smallest score of a box that is drawn or written as DICOM (default: "
+        "EVAL.SCORE_THRESHOLD)",
     )
     parser.add_argument(
         "--all-views",
@@ -136,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> Summary:
+    require_identifiers(kinds_of(arguments.dicom), are_kept=bool(arguments.keep_identifiers))
     names = identifiers.identities(arguments, "predict", arguments.output)
     detector = load(
         arguments.weights,
@@ -169,6 +179,7 @@ def _options(arguments: argparse.Namespace, detector: Detector) -> PredictionOpt
         score_threshold=detector.cfg.EVAL.SCORE_THRESHOLD if threshold is None else threshold,
         shard=_shard(arguments.shard),
         workers=arguments.workers,
+        dicom=kinds_of(arguments.dicom),
     )
 
 

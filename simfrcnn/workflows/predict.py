@@ -25,11 +25,13 @@ from simfrcnn.data.naming import AsTheyAre, Naming, UnderPseudonyms
 from simfrcnn.data.pseudonyms import Pseudonyms, require_outside, write_id_map
 from simfrcnn.detector import Detector
 from simfrcnn.dicom.mammogram import STRICT
+from simfrcnn.dicom_out.saving import PICTURES_OF, kinds_of, require_identifiers
 from simfrcnn.engines.common.decoding import killed_exam
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import as_json, write_json, writing_folder
 from simfrcnn.parallel import n_processes_of
 from simfrcnn.workflows.prediction_folder import (
+    DICOM,
     EXAMS,
     PICTURES,
     RUN,
@@ -53,7 +55,8 @@ class PredictionOptions:
     ``pictures``: of all images, of those with a box to draw (``findings``), or none.
     ``score_threshold`` is the smallest score of a box that is drawn. ``shard`` (i, n) judges the
     studies of shard i of n, from 1. ``workers`` decode files; None takes one for each core, at most
-    8.
+    8. ``dicom`` are the kinds of DICOM results (:data:`~simfrcnn.dicom_out.saving.KINDS`); they
+    have the boxes that are drawn.
     """
 
     selection: Selection = _SCREENING_VIEWS
@@ -61,6 +64,12 @@ class PredictionOptions:
     score_threshold: float = 0.5
     shard: tuple[int, int] | None = None
     workers: int | None = None
+    dicom: tuple[str, ...] = ()
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether anything that is written shows them."""
+        return self.pictures != "none" or PICTURES_OF in self.dicom
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -111,8 +120,10 @@ def predict(
         DataError: There is nothing to read.
         OutputError: The output is in use or inside the input, or cannot be written. What is done
             stays.
-        ConfigError: The id map would lie in the output.
+        ConfigError: The id map would lie in the output; DICOM results are asked for with
+            pseudonyms, or need a library that is not installed.
     """
+    require_identifiers(kinds_of(options.dicom), are_kept=pseudonyms is None)
     sources = Sources.of(study)
     _require_apart(output, sources)
     if id_map is not None:
@@ -143,7 +154,7 @@ def merge(parts: Sequence[Path], output: Path) -> Summary:
     facts = require_shards(parts)
     with writing_folder(output) as unfinished:
         for part in parts:
-            for kind in (EXAMS, PICTURES):
+            for kind in (EXAMS, PICTURES, DICOM):
                 if (part / kind).is_dir():
                     shutil.copytree(part / kind, unfinished / kind, dirs_exist_ok=True)
         write_json(unfinished / RUN, facts)
@@ -169,6 +180,7 @@ def facts_of(
         "any_modality": selection.options.any_modality,
         "identifiers": "kept" if pseudonyms is None else f"pseudonyms, key {pseudonyms.key_id}",
         "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
+        **({"dicom": list(options.dicom)} if options.dicom else {}),
     }
 
 
@@ -182,7 +194,7 @@ def _judge_all(
     pseudonyms: Pseudonyms | None,
 ) -> None:
     """Judge what is left to do; every exam is in the manifest as soon as it is whole."""
-    decoding = detector.decoding(options.selection.options, keeps_pixels=options.pictures != "none")
+    decoding = detector.decoding(options.selection.options, keeps_pixels=options.keeps_pixels)
     with (
         folder.done() as done,
         folder.manifest() as manifest,
@@ -204,6 +216,7 @@ def _judge_all(
                         naming.digest(exam.plan.fingerprint),
                         options.pictures,
                         options.score_threshold,
+                        options.dicom,
                     )
                 )
                 if pseudonyms is not None:

@@ -24,12 +24,13 @@ from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import LOCK, as_json, locked, write_bytes, write_json, writing
+from simfrcnn.workflows.prediction_dicom import NO_DICOM, write_dicom
 
 Pictures = Literal["none", "findings", "all"]
 
 RUN, MANIFEST, INDEX, FAILURES = "run.json", "manifest.jsonl", "index.csv", "failures.csv"
 DETECTIONS, IMAGES = "detections.json", "images.json"
-EXAMS, PICTURES = "exams", "pictures"
+EXAMS, PICTURES, DICOM = "exams", "pictures", "dicom"
 
 _INDEX = ("exam", "patient", "score", "call", "images", "left_out", "result")
 _FAILURES = ("exam", "file", "what", "why", "result")
@@ -116,14 +117,18 @@ class PredictionFolder:
         fingerprint: str,
         pictures: Pictures,
         score_threshold: float,
+        dicom: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Write the pictures of an exam, then its result; return its line in the manifest."""
+        """Write the pictures and DICOM files of an exam, then its result; return its line."""
         place = f"{EXAMS}/{stem[-2:]}/{stem}.json"
         content = result.to_dict()
         for image, entry in zip(result.images, content["images"], strict=True):
             entry["picture"] = self._write_picture(image, pictures, score_threshold)
         content["fingerprint"] = fingerprint
-        self._remove_pictures_of_before(place, content)
+        if dicom:
+            folder = f"{DICOM}/{stem[-2:]}/{stem}"
+            content["dicom"] = write_dicom(self.path, folder, result, dicom, score_threshold)
+        self._remove_files_of_before(place, content)
         write_json(self.path / place, content)
         return _manifest_line(place, content)
 
@@ -138,12 +143,11 @@ class PredictionFolder:
         write_bytes(self.path / place, image.to_png(score_threshold))
         return place
 
-    def _remove_pictures_of_before(self, place: str, content: Mapping[str, Any]) -> None:
+    def _remove_files_of_before(self, place: str, content: Mapping[str, Any]) -> None:
         """An exam that has changed since may have lost an image."""
         if (self.path / place).exists():
-            before, now = _pictures_of(_read(self.path / place)), _pictures_of(content)
-            for picture in before - now:
-                (self.path / picture).unlink(missing_ok=True)
+            for file in _files_of(_read(self.path / place)) - _files_of(content):
+                (self.path / file).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def manifest(self) -> Iterator[IO[str]]:
@@ -346,6 +350,8 @@ def _failures_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if not content["images"]:
         kinds = Counter(one["what"] for one in content["left_out"])
         yield "", _NO_IMAGE, ", ".join(f"{n} {what}" for what, n in sorted(kinds.items()))
+    if why := content.get("dicom", {}).get("why_none"):
+        yield "", NO_DICOM, why
 
 
 def _count(tally: Tally, content: Mapping[str, Any]) -> None:
@@ -361,8 +367,9 @@ def _count(tally: Tally, content: Mapping[str, Any]) -> None:
         tally.failures[what, "other reasons" if is_one_too_many else why] += 1
 
 
-def _pictures_of(content: Mapping[str, Any]) -> set[str]:
-    return {image["picture"] for image in content["images"] if image.get("picture")}
+def _files_of(content: Mapping[str, Any]) -> set[str]:
+    pictures = {image["picture"] for image in content["images"] if image.get("picture")}
+    return pictures | set(content.get("dicom", {}).get("files", ()))
 
 
 def _cut_torn_line(manifest: Path) -> None:

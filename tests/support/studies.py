@@ -28,6 +28,7 @@ def write_view(path: Path, *, height: int = 96, width: int = 72, **tags: Any) ->
 def write_study(folder: Path, number: int, *, n_views: int = 4, **tags: Any) -> list[Path]:
     """The views of one exam: study ``1.2.3.<number>`` of patient ``P<number>``."""
     facts = {"StudyInstanceUID": f"1.2.3.{number}", "PatientID": f"P{number}", **tags}
+    facts.setdefault("SeriesInstanceUID", f"1.2.4.{number}")
     return [
         write_view(
             folder / f"study{number}" / f"{side}{view}.dcm",

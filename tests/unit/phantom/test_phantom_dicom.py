@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -110,9 +109,7 @@ def test_mandatory_attributes_are_there(
     assert (dataset.PhotometricInterpretation == "MONOCHROME1") is inverse is (vendor == "A")
 
 
-@pytest.mark.skipif(
-    shutil.which("dciodvfy") is None, reason="dciodvfy (Debian: dicom3tools) is not installed"
-)
+@pytest.mark.service("dicom3tools")
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_dciodvfy_finds_no_error(vendor: Vendor, tmp_path: Path) -> None:
     for laterality, view in VIEWS_OF_EXAM:

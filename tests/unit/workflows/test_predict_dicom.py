@@ -1,0 +1,122 @@
+"""DICOM results in the folder of a prediction: resumed, sharded, refused, and nothing hidden."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+
+import simfrcnn
+from simfrcnn.cli.main import main
+from simfrcnn.data.pseudonyms import Pseudonyms
+from simfrcnn.dicom_out.checking import check_report
+from simfrcnn.errors import ConfigError
+from simfrcnn.images.png import encode_png
+from simfrcnn.workflows.predict import PredictionOptions, merge, predict
+from support.studies import files_below, write_study
+
+pytest.importorskip("highdicom")
+pytestmark = pytest.mark.torchvision
+ALL = PredictionOptions(
+    workers=0, dicom=("sr", "gsps", "cad-sr", "sc"), pictures="none", score_threshold=0.1
+)
+
+
+@pytest.fixture(scope="module")
+def detector(untrained):
+    return simfrcnn.load(untrained)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Three exams: whole, with a film that is cut off, and a PNG file."""
+    folder = tmp_path_factory.mktemp("studies")
+    for number in range(2):
+        paths = write_study(folder, number, n_views=2, SeriesInstanceUID=f"1.2.4.{number}")
+    paths[0].write_bytes(paths[0].read_bytes()[:-2000])
+    (folder / "view.png").write_bytes(encode_png(np.full((90, 70), 80, np.uint8), {}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(detector, studies, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "out"
+    predict(detector, studies, out, ALL)
+    return out, files_below(out)
+
+
+def results(out):
+    contents = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
+    return {content["exam_id"]: content for content in contents}
+
+
+def test_every_exam_of_dicom_files_gets_its_files_and_a_png_says_why_not(whole):
+    out, files = whole
+    exams = results(out)
+    wanted = {"1.2.3.0": 2, "1.2.3.1": 1}
+    for exam, n_films in wanted.items():
+        names = [name.rpartition("/")[2] for name in exams[exam]["dicom"]["files"]]
+        assert len(names) == 2 + 2 * n_films
+        assert "why_none" not in exams[exam]["dicom"]
+        for name in exams[exam]["dicom"]["files"]:
+            found = pydicom.dcmread(out / name)
+            assert found.StudyInstanceUID == exam
+            if found.Modality == "SR":
+                assert check_report(found) == []
+                assert found.CompletionFlag == ("COMPLETE" if n_films == 2 else "PARTIAL")
+    assert sum(name.endswith(".dcm") for name in files) == 10
+    assert exams["view.png"]["dicom"]["files"] == []
+    assert "exams of DICOM files alone" in exams["view.png"]["dicom"]["why_none"]
+    with open(out / "failures.csv", newline="") as stream:
+        rows = {(row["exam"], row["what"]) for row in csv.DictReader(stream)}
+    assert rows == {("view.png", "no DICOM result"), ("1.2.3.1", "unreadable")}
+
+
+def test_going_on_and_shards_give_the_same_bytes(detector, studies, whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (out / "manifest.jsonl").write_text(lines[0])  # of a run that was killed after one exam
+    undone = json.loads(lines[1])["exam"]
+    shutil.rmtree(out / "dicom" / undone[-2:], ignore_errors=True)
+    predict(detector, studies, out, ALL)
+    assert files_below(out) == whole[1]
+    parts = [tmp_path / f"part{n}" for n in (1, 2)]
+    for n, part in enumerate(parts, start=1):
+        predict(detector, studies, part, dataclasses.replace(ALL, shard=(n, 2)))
+    merge(parts, tmp_path / "merged")
+    assert files_below(tmp_path / "merged") == whole[1]
+
+
+def test_a_film_that_is_gone_takes_its_files_along(detector, studies, tmp_path):
+    copy, out = tmp_path / "studies", tmp_path / "out"
+    shutil.copytree(studies / "study0", copy)
+    predict(detector, copy, out, ALL)
+    before = {path.name for path in out.rglob("*.dcm")}
+    (copy / "LCC.dcm").unlink()
+    predict(detector, copy, out, ALL)
+    after = {path.name for path in out.rglob("*.dcm")}
+    assert before - after == {"gsps-2.dcm", "sc-2.dcm"}
+
+
+def test_pseudonyms_and_dicom_results_exclude_each_other(detector, studies, tmp_path, capsys):
+    with pytest.raises(ConfigError, match="pseudonyms exclude each other"):
+        predict(detector, studies, tmp_path / "out", ALL, pseudonyms=Pseudonyms(b"k" * 32))
+    words = ["predict", str(studies), "--weights", "absent.pth", "--output", str(tmp_path / "o")]
+    assert main([*words, "--dicom", "sr"]) == 2
+    assert "Add --keep-identifiers" in capsys.readouterr().err
+    assert main([*words, "--keep-identifiers", "--dicom", "srr"]) == 2
+    assert "Did you mean sr?" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_writes_what_is_asked_for(untrained, studies, tmp_path):
+    out = tmp_path / "out"
+    words = ["predict", str(studies / "study0"), "--weights", str(untrained), "--output", str(out)]
+    words += ["--keep-identifiers", "--dicom", "sr,cad-sr", "--workers", "0", "--device", "cpu"]
+    assert main(words) == 0
+    assert {path.name for path in out.rglob("*.dcm")} == {"sr.dcm", "cad-sr.dcm"}
+    assert json.loads((out / "run.json").read_text())["dicom"] == ["sr", "cad-sr"]
