@@ -37,15 +37,19 @@ _SYNONYMS = (
 
 def is_malignant(record: ImageRecord) -> bool:
     """Whether the record says that its breast holds a cancer, as a whole or in a finding."""
-    return record.pathology is Pathology.MALIGNANT or any(
-        finding.pathology is Pathology.MALIGNANT or finding.category == "malignant"
-        for finding in record.findings
+    return (
+        record.pathology is Pathology.MALIGNANT
+        or bool(record.labels.get("malignant"))
+        or any(
+            finding.pathology is Pathology.MALIGNANT or finding.category == "malignant"
+            for finding in record.findings
+        )
     )
 
 
 def has_target(record: ImageRecord, target_classes: tuple[str, ...]) -> bool:
     """Whether the record says, by a box or otherwise, that its breast holds a target finding."""
-    return is_malignant(record) or record.is_positive(target_classes)
+    return is_malignant(record) or record.shows_target(target_classes)
 
 
 def patients_with_target(
