@@ -1,16 +1,18 @@
-"""What do the labels of images without boxes say, and do they agree with the rest?
+"""What do the labels of images without boxes say, do they agree with the rest, and which train?
 
 A label (:attr:`ImageRecord.labels`) says that a finding of a category is visible in an image, or
-that none is; where it lies nobody need have said.
+that none is; where it lies nobody need have said. A *bag* is what a label is known of: one image,
+or all views of a breast that nobody has boxed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from simfrcnn.errors import DataError
 from simfrcnn.labels import misspelt
 from simfrcnn.records import ImageRecord, Supervision
+from simfrcnn.settings import DataSettings
 
 
 def contradiction_of(record: ImageRecord, target_classes: tuple[str, ...]) -> str | None:
@@ -64,3 +66,56 @@ def require_agreeing_labels(
                 f"{where}: image {record.image_id}: 'labels' speaks of {other!r}, which would not "
                 f"count as {name!r}: give both one name"
             )
+
+
+def bag_of(record: ImageRecord, settings: DataSettings) -> Hashable:
+    """What tells the bags of a data set apart: equal for the images of one bag."""
+    if settings.label_bags == "breast" and record.laterality is not None:
+        return record.patient_id, record.breast_id
+    return record.patient_id, str(record.path)
+
+
+def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[str | None]:
+    """By which class a label trains each image: that of its bag.
+
+    It is the first target class that is known to be visible in the bag, else the first of the
+    trained classes. An image is in a bag if its supervision is ``image_label``, it has no box of a
+    trained class, and it is not known to be normal.
+
+    A breast is a bag only if none of its views is boxed: where the finding was seen in one view,
+    the others may not show it. Its label is that of any of its views, or its pathology.
+
+    Args:
+        records: N images, of all training sets.
+        settings: Trained and target classes, and what is a bag.
+
+    Returns:
+        (N,) a class, or None where no label trains the image.
+    """
+    if not settings.labels_per_item:
+        return [None] * len(records)
+    by_breast = settings.label_bags == "breast"
+    stated: dict[Hashable, set[str]] = {}
+    boxed: set[Hashable] = set()
+    for record in records:
+        bag = bag_of(record, settings)
+        if record.findings_of(settings.classes):
+            boxed.add(bag)
+        names = stated.setdefault(bag, set())
+        names.update(name for name, is_visible in record.labels.items() if is_visible)
+        if by_breast and record.pathology is not None:
+            names.add(record.pathology.value)
+    classes = {
+        bag: next((c for c in (*settings.target_classes, *settings.classes) if c in names), None)
+        for bag, names in stated.items()
+        if bag not in boxed
+    }
+    return [
+        classes.get(bag_of(record, settings)) if _may_be_in_a_bag(record, settings) else None
+        for record in records
+    ]
+
+
+def _may_be_in_a_bag(record: ImageRecord, settings: DataSettings) -> bool:
+    is_labelled = record.supervision is Supervision.IMAGE_LABEL
+    return is_labelled and not record.is_known_normal(settings.target_classes)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simfrcnn.described import Described, described
+from simfrcnn.label_settings import LabelBags
+from simfrcnn.label_settings import LabelSettings as LabelSettings
 from simfrcnn.registry import illegal
 from simfrcnn.second_look_settings import SecondLookSettings as SecondLookSettings
 
@@ -86,6 +88,18 @@ class DataSettings(Described):
         "exclude",
         "views without boxes of patients who have cancer: left out, or normal as in the thesis",
         key="DATASETS.UNBOXED_VIEWS",
+    )
+    labels_per_item: int = described(
+        0,
+        "labelled images, or bags, that are added to each item of a batch; 0 leaves images with a "
+        "label and no box out",
+        key="DATASETS.LABELS_PER_ITEM",
+        legal="[0, inf)",
+    )
+    label_bags: LabelBags = described(
+        "image",
+        "what a label is known of: one image, or a breast, whose views are then one bag",
+        key="DATASETS.LABEL_BAGS",
     )
 
     def __post_init__(self) -> None:
@@ -399,6 +413,7 @@ CONFIGURED: tuple[type, ...] = (
     TopLikelihoodSettings,
     SimilaritySettings,
     SecondLookSettings,
+    LabelSettings,
     InputSettings,
     AugmentationSettings,
     DataSettings,

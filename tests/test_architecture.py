@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_labels"),
-    *("image_names", "labels", "parallel", "registry", "second_look_settings"),
+    *("image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
     *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -26,6 +26,7 @@ ALLOWED = {
     "files": (set(), set()),
     "image_labels": (set(), set()),
     "image_names": (set(), set()),
+    "label_settings": (set(), set()),
     "labels": (set(), set()),
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
