@@ -204,9 +204,7 @@ def write_extended(
     path = Path(path).absolute()
     if path.resolve() == source.path.resolve():
         raise OutputError(f"{path} is the file that is extended; give the new one another name")
-    content, document = _read_json(source.path)
-    if hashlib.sha256(content).hexdigest() != source.sha256:
-        raise AnnotationError(f"{source.path} has changed since it was read; run again")
+    document = document_of(source)
     categories = dict(source.categories)
     if new_category not in categories.values():
         number = max(categories, default=0) + 1
@@ -232,6 +230,18 @@ def write_extended(
     ]
     _require_unique(path, "annotation id", [entry["id"] for entry in document["annotations"]])
     write_json(path, document)
+
+
+def document_of(annotated: AnnotatedSet) -> dict[str, Any]:
+    """What the file of a set holds, with every key and digit.
+
+    Raises:
+        AnnotationError: It has changed since it was read.
+    """
+    content, document = _read_json(annotated.path)
+    if hashlib.sha256(content).hexdigest() != annotated.sha256:
+        raise AnnotationError(f"{annotated.path} has changed since it was read; run again")
+    return document
 
 
 # Reading
