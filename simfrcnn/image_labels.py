@@ -11,7 +11,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from simfrcnn.errors import DataError
 from simfrcnn.labels import misspelt
-from simfrcnn.records import ImageRecord, Supervision
+from simfrcnn.records import FindingSource, ImageRecord, Supervision
 from simfrcnn.settings import DataSettings
 
 
@@ -66,6 +66,24 @@ def require_agreeing_labels(
                 f"{where}: image {record.image_id}: 'labels' speaks of {other!r}, which would not "
                 f"count as {name!r}: give both one name"
             )
+
+
+def require_drawn_truth(
+    where: str, records: Iterable[ImageRecord], target_classes: tuple[str, ...]
+) -> None:
+    """Refuse a set to judge a model on whose target boxes a model has proposed.
+
+    Raises:
+        DataError: Names the first box.
+    """
+    for record in records:
+        for finding in record.findings_of(target_classes):
+            if finding.source is FindingSource.PSEUDO:
+                raise DataError(
+                    f"{where}: annotation {finding.finding_id} of image {record.image_id} is a "
+                    f"pseudo-box of the target class {finding.category!r}: a model has proposed "
+                    "it, so it is no truth to judge a model by; use the file that it was made from"
+                )
 
 
 def bag_of(record: ImageRecord, settings: DataSettings) -> Hashable:

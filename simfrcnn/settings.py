@@ -24,6 +24,7 @@ Partners = Literal["suspected", "hardest", "random", "all"]
 RoiNormalSampling = Literal["top", "random"]
 BatchKind = Literal["pairs", "positives"]
 UnboxedViews = Literal["exclude", "normal"]
+PseudoOf = Literal["suspected", "labels"]
 UnknownImages = Literal["exclude", "normal"]
 Pooling = Literal["max", "mean", "noisy_or"]
 CaseBy = Literal["exam", "patient"]
@@ -217,7 +218,7 @@ class MethodSettings(Described):
 
 @dataclass(frozen=True)
 class PseudoSettings(Described):
-    """Which detections of normal images become pseudo-boxes (weakFaster R-CNN)."""
+    """Which detections become pseudo-boxes (weakFaster R-CNN, or self-training)."""
 
     score_threshold: float = described(
         0.8,
@@ -242,6 +243,24 @@ class PseudoSettings(Described):
         "keep the images that have neither a target box nor a pseudo-box in the new file",
         key="PSEUDO.KEEP_UNLABELLED",
         option="--keep-unlabelled",
+        steps=("pseudo",),
+    )
+    of: PseudoOf = described(
+        "suspected",
+        "what becomes a pseudo-box: what is wrongly found on normal images, or the best detection "
+        "of images with a label and no box (self-training)",
+        key="PSEUDO.OF",
+        option="--of",
+        steps=("pseudo",),
+    )
+    fraction: float = described(
+        0.5,
+        "of labels: which share of the images of each class whose best detection is of that class "
+        "get it as a box, by falling score",
+        key="PSEUDO.FRACTION",
+        option="--fraction",
+        legal="[0, 1]",
+        metavar="F",
         steps=("pseudo",),
     )
     include_unknown: bool = described(

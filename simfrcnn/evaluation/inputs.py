@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
-from simfrcnn.image_labels import require_agreeing_labels
+from simfrcnn.image_labels import require_agreeing_labels, require_drawn_truth
 from simfrcnn.labels import near, require_one_spelling
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
@@ -54,6 +54,7 @@ def check_inputs(
                 f"image id {record.image_id} stands for {other.file_name} and {record.file_name}; "
                 "each image needs its own"
             )
+    require_drawn_truth("the annotation file", records, settings.target_classes)
     for record in records:
         if record.image_id not in detections.images:
             raise ArtifactError(

@@ -23,6 +23,7 @@ from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.image_labels import require_drawn_truth
 from simfrcnn.registry import look_up
 from simfrcnn.sampling.pairs import ItemNumbers
 from simfrcnn.sampling.replay import NormalReplay
@@ -247,6 +248,17 @@ def check_patients_stay_apart(cfg: Any) -> None:
             for part, names in parts.items()
         }
     )
+
+
+def check_truth(cfg: Any) -> None:
+    """Refuse validation and test sets whose target boxes a model has proposed.
+
+    Raises:
+        DataError: Names the file and the box.
+    """
+    for annotated in load_sets(cfg, (*cfg.DATASETS.VAL, *cfg.DATASETS.TEST)):
+        targets = tuple(cfg.DATASETS.TARGET_CLASSES)
+        require_drawn_truth(str(annotated.path), annotated.records, targets)
 
 
 def training_items(cfg: Any) -> TrainingItems:

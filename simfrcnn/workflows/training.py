@@ -207,6 +207,7 @@ def _start(
         make_missing_phantoms(cfg)
         recipe.check_patients_stay_apart(cfg)
         recipe.check_native_pixels(cfg)
+        recipe.check_truth(cfg)
         check_rules(cfg)
     return engine, cfg
 

@@ -59,7 +59,8 @@ def test_keys_and_defaults_are_those_of_before(tree):
         "BOOTSTRAP_SEED": 0,
     }  # fmt: skip
     assert tree.PSEUDO == {
-        "SCORE_THRESHOLD": 0.8, "NMS_THRESHOLD": 0.3, "KEEP_UNLABELLED": False,
+        "SCORE_THRESHOLD": 0.8, "NMS_THRESHOLD": 0.3, "KEEP_UNLABELLED": False, "OF": "suspected",
+        "FRACTION": 0.5,
     }  # fmt: skip
     assert tree.INPUT.MAMMO == {
         "SIZE": (512, 512), "CROP_TO_BREAST": True, "KEEP_ASPECT": True, "HORIZONTAL_FLIP": 0.5,

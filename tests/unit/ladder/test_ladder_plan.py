@@ -9,7 +9,7 @@ import pytest
 from simfrcnn.config import load_config
 from simfrcnn.data import catalog
 from simfrcnn.errors import ConfigError
-from simfrcnn.ladder.plan import choose, permute_labels, plan_runs, read_ladder
+from simfrcnn.ladder.plan import choose, make_sets, plan_runs, read_ladder
 from support.examples import CONFIGS, ENGINE_PARAMETERS, engine_named, write_tiny_set
 
 SMOKE = CONFIGS / "smoke" / "sim_r18_fpn.yaml"
@@ -109,7 +109,7 @@ def test_the_negative_control_reads_permuted_copies_of_all_its_sets(engine, ladd
     files = [f"phantom_tiny/{name}={data}" for name in ("train", "val", "test")]
     ladder = read_ladder(ladder_file(HEAD + RUNGS))
     runs = plan_runs(ladder, engine, tmp_path / "out", datasets=files)
-    permute_labels(runs)
+    make_sets(runs)
     run = next(run for run in runs if run.rung.permute_labels)
     named = catalog.parse_files(run.cfg.DATASETS.FILES)
     for name in ("phantom_tiny/train", "phantom_tiny/val", "phantom_tiny/test"):
