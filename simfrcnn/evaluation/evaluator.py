@@ -185,6 +185,6 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     yield ap_statistic(
         evidence.matches, n_patients, n_images, settings.iou_threshold, with_band=has_bands
     )
-    yield corloc_statistic(evidence.located, n_patients)
+    yield corloc_statistic(evidence.located, n_patients, settings.score_threshold)
     for event in evidence.events:
         yield froc_statistic(event, with_bands=has_bands)

@@ -360,7 +360,7 @@ def _summary(job: StepRunner, weak: _Weak) -> str:
     ]
     return "\n".join(
         [
-            "# weakFaster R-CNN",
+            "# weakFaster R-CNN" if weak.settings.of == "suspected" else "# Self-training",
             "",
             f"Engine {weak.engine.NAME}, seed {weak.first.SEED}.",
             *labelled,
