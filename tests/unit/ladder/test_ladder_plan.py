@@ -187,3 +187,33 @@ def test_a_choice_keeps_the_order_of_the_file():
     assert choose(None, ["a", "b"], "--rungs") == ["a", "b"]
     with pytest.raises(ConfigError, match=r"--rungs 'sin' is unknown.*Did you mean sim\?"):
         choose("sin", ["sim", "faster"], "--rungs")
+
+
+def test_a_rung_with_few_boxes_trains_on_other_patients_for_each_seed(
+    engine, ladder_file, tmp_path
+):
+    data = write_tiny_set(tmp_path / "data")
+    files = [f"phantom_tiny/{name}={data}" for name in ("train", "val", "test")]
+    rungs = "RUNGS:\n  faster:\n    WEAKEN: {PATIENTS: 1}\n"
+    text = (HEAD + rungs).replace("[0, 3]", "[0, 1, 2, 3]")
+    runs = plan_runs(read_ladder(ladder_file(text)), engine, tmp_path / "out", datasets=files)
+    make_sets(runs)
+    kept = {}
+    for run in runs:
+        named = catalog.parse_files(run.cfg.DATASETS.FILES)
+        assert str(data) == named["phantom_tiny/val"] == named["phantom_tiny/test"]
+        annotated = catalog.load("phantom_tiny/train", named)
+        assert f"weakened/seed_{run.seed}" in str(annotated.path)
+        (boxed,) = [record.patient_id for record in annotated.records if record.findings]
+        kept[run.seed] = boxed
+        assert json.loads(run.words[-1]) == list(run.cfg.DATASETS.FILES)
+    assert len(set(kept.values())) > 1
+
+
+@pytest.mark.parametrize(
+    "value", ["10", "{PATIENTS: 0}", "{PATIENTS: 2, LABELS: some}", "{PATIENT: 2}"]
+)
+def test_a_weakening_that_is_not_understood_is_refused(ladder_file, value):
+    rungs = f"RUNGS:\n  faster:\n    WEAKEN: {value}\n"
+    with pytest.raises(ConfigError, match=r"rung faster: WEAKEN is .*PATIENTS: N, LABELS: true \|"):
+        read_ladder(ladder_file(HEAD + rungs))
