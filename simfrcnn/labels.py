@@ -24,8 +24,13 @@ from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
 from simfrcnn.settings import UnboxedViews
 from simfrcnn.wording import agreeing, counted
 
-POSITIVE, NORMAL = "positive", "normal"
+POSITIVE, NORMAL, LABELLED = "positive", "normal", "labelled"
+_TRAINED = (POSITIVE, NORMAL, LABELLED)
 ALL_CROWD = "boxes: all target boxes are crowd regions (iscrowd 1), which do not train"
+LABEL_ALONE = (
+    "a finding without a box; only image_label images whose label is one of DATASETS.CLASSES "
+    "train, with DATASETS.LABELS_PER_ITEM"
+)
 _NOTE = "  note: "
 _SYNONYMS = (
     *("malignant", "malign", "malignancy", "cancer", "cancerous", "carcinoma"),
@@ -37,15 +42,19 @@ _SYNONYMS = (
 
 def is_malignant(record: ImageRecord) -> bool:
     """Whether the record says that its breast holds a cancer, as a whole or in a finding."""
-    return record.pathology is Pathology.MALIGNANT or any(
-        finding.pathology is Pathology.MALIGNANT or finding.category == "malignant"
-        for finding in record.findings
+    return (
+        record.pathology is Pathology.MALIGNANT
+        or bool(record.labels.get("malignant"))
+        or any(
+            finding.pathology is Pathology.MALIGNANT or finding.category == "malignant"
+            for finding in record.findings
+        )
     )
 
 
 def has_target(record: ImageRecord, target_classes: tuple[str, ...]) -> bool:
     """Whether the record says, by a box or otherwise, that its breast holds a target finding."""
-    return is_malignant(record) or record.is_positive(target_classes)
+    return is_malignant(record) or record.shows_target(target_classes)
 
 
 def patients_with_target(
@@ -61,13 +70,30 @@ def trained_findings(record: ImageRecord, classes: tuple[str, ...]) -> tuple[Fin
 
 
 def training_roles(
-    records: Sequence[ImageRecord], target_classes: tuple[str, ...], unboxed_views: UnboxedViews
+    records: Sequence[ImageRecord],
+    target_classes: tuple[str, ...],
+    unboxed_views: UnboxedViews,
+    bag_classes: Sequence[str | None] | None = None,
 ) -> list[str]:
-    """What each image is in training: :data:`POSITIVE`, :data:`NORMAL`, or why it is left out."""
+    """What each image is in training, or why it is left out.
+
+    Args:
+        records: N images.
+        target_classes: What makes an image positive.
+        unboxed_views: What unboxed views of patients with a target are.
+        bag_classes: (N,) the class by which a label trains an image, None where none does (see
+            :func:`simfrcnn.image_labels.bag_classes`); None where labels do not train.
+
+    Returns:
+        (N,) :data:`POSITIVE`, :data:`NORMAL`, :data:`LABELLED`, or the reason.
+    """
     patients = patients_with_target(records, target_classes)
+    known = bag_classes or [None] * len(records)
     return [
-        _training_role(record, target_classes, unboxed_views, record.patient_id in patients)
-        for record in records
+        LABELLED
+        if of_bag is not None
+        else _training_role(record, target_classes, unboxed_views, record.patient_id in patients)
+        for record, of_bag in zip(records, known, strict=True)
     ]
 
 
@@ -86,6 +112,8 @@ def _training_role(
         return POSITIVE if trained_findings(record, target_classes) else ALL_CROWD
     if record.is_known_normal(target_classes):
         return NORMAL
+    if any(record.labels.values()):
+        return f"{supervision.value}: {LABEL_ALONE}"
     if not has_patient_target:
         return f"{supervision.value}: not known to be normal"
     if unboxed_views == "normal":
@@ -205,6 +233,7 @@ class Tally:
     n_patients: int
     positives: int
     normals: int
+    labelled: int
     left_out: Mapping[str, int]
     classes: Mapping[str, ClassTally]
     n_other: int
@@ -214,7 +243,7 @@ class Tally:
     @property
     def n_images(self) -> int:
         """All images."""
-        return self.positives + self.normals + sum(self.left_out.values())
+        return self.positives + self.normals + self.labelled + sum(self.left_out.values())
 
     @property
     def others(self) -> dict[str, int]:
@@ -228,9 +257,10 @@ class Tally:
     def lines(self) -> tuple[str, ...]:
         """For people: images, reasons, classes, and what a reader must know."""
         patients = counted(self.n_patients, "[patient|patients]")
+        labelled = f"{self.labelled} by their label alone, " if self.labelled else ""
         head = (
             f"{counted(self.n_images, '[image|images]')} of {patients}: {self.positives} positive, "
-            f"{self.normals} normal, {sum(self.left_out.values())} left out"
+            f"{self.normals} normal, {labelled}{sum(self.left_out.values())} left out"
         )
         reasons = (f"  left out: {count} {reason}" for reason, count in self.left_out.items())
         classes = (self._line_of(name) for name in self.classes)
@@ -254,6 +284,7 @@ class Tally:
             "patients": self.n_patients,
             "positives": self.positives,
             "normals": self.normals,
+            "labelled": self.labelled,
             "left_out": dict(self.left_out),
             "classes": {
                 name: {**vars(each), "is_named": name in self.named_classes}
@@ -316,13 +347,13 @@ def tally_of(
 
     Args:
         records: N images.
-        roles: (N,) :data:`POSITIVE`, :data:`NORMAL`, or why an image is left out.
+        roles: (N,) :data:`POSITIVE`, :data:`NORMAL`, :data:`LABELLED`, or why an image is left out.
         target_classes: What makes an image positive.
         named_classes: Further classes that are trained, or judged.
     """
     named = tuple(dict.fromkeys((*target_classes, *named_classes)))
     counts = Counter(roles)
-    left_out = {role: counts[role] for role in sorted(counts) if role not in (POSITIVE, NORMAL)}
+    left_out = {role: counts[role] for role in sorted(counts) if role not in _TRAINED}
     classes: dict[str, Counter[str]] = {}
     n_other = n_contradictory = 0
     for record, role in zip(records, roles, strict=True):
@@ -344,6 +375,7 @@ def tally_of(
         n_patients=len({record.patient_id for record in records}),
         positives=counts[POSITIVE],
         normals=counts[NORMAL],
+        labelled=counts[LABELLED],
         left_out=left_out,
         classes={name: ClassTally(**counter) for name, counter in sorted(classes.items())},
         n_other=n_other,

@@ -144,10 +144,11 @@ class ImageRecord:
 
     ``path`` is absolute; ``file_name`` is as written in the COCO file, relative to that file's
     folder. ``pixel_spacing_mm`` is (row, column) spacing, at the detector. ``pathology`` is that of
-    the breast as far as it is known for this view. ``attributes`` are further facts for subgroups
-    (density, vendor ...). ``prepared`` is set where the file is not the source's own: sizes, boxes
-    and spacing are those of the stored picture. ``instance`` is set where the record was read from
-    a DICOM file, not from an annotation file.
+    the breast as far as it is known for this view. ``labels`` says by category whether a finding of
+    it is visible in this image; what is not in it is not stated. ``attributes`` are further facts
+    for subgroups (density, vendor ...). ``prepared`` is set where the file is not the source's own:
+    sizes, boxes and spacing are those of the stored picture. ``instance`` is set where the record
+    was read from a DICOM file, not from an annotation file.
     """
 
     image_id: int
@@ -164,6 +165,7 @@ class ImageRecord:
     pathology: Pathology | None = None
     split: str | None = None
     findings: tuple[Finding, ...] = ()
+    labels: Mapping[str, bool] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
     prepared: Prepared | None = None
     instance: Instance | None = None
@@ -181,8 +183,25 @@ class ImageRecord:
         """Whether the image has at least one box of a target class."""
         return any(finding.category in target_classes for finding in self.findings)
 
+    def label_of(self, category: str, target_classes: tuple[str, ...]) -> bool | None:
+        """Whether a finding of a category is visible in the image; None if that is not known.
+
+        ``normal`` and ``boxes`` speak of target classes alone: a normal image may show an unmarked
+        benign mass.
+        """
+        if category in self.labels:
+            return self.labels[category]
+        if any(finding.category == category for finding in self.findings):
+            return True
+        is_complete = self.supervision in (Supervision.NORMAL, Supervision.BOXES)
+        return False if is_complete and category in target_classes else None
+
+    def shows_target(self, target_classes: tuple[str, ...]) -> bool:
+        """Whether a finding of a target class is known to be visible, by a box or by a label."""
+        return any(self.label_of(name, target_classes) for name in target_classes)
+
     def is_known_normal(self, target_classes: tuple[str, ...]) -> bool:
-        """Whether the image is stated normal, or its boxes are complete and none is a target's."""
-        stated = self.supervision is Supervision.NORMAL
-        complete = self.supervision is Supervision.BOXES
-        return (stated or complete) and not self.is_positive(target_classes)
+        """Whether no target is visible: the image is stated normal, its boxes are complete and none
+        is a target's, or its labels say so of every target.
+        """
+        return all(self.label_of(name, target_classes) is False for name in target_classes)

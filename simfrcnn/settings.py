@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simfrcnn.described import Described, described
+from simfrcnn.label_settings import LabelBags
+from simfrcnn.label_settings import LabelSettings as LabelSettings
 from simfrcnn.registry import illegal
 from simfrcnn.second_look_settings import SecondLookSettings as SecondLookSettings
 
@@ -22,6 +24,7 @@ Partners = Literal["suspected", "hardest", "random", "all"]
 RoiNormalSampling = Literal["top", "random"]
 BatchKind = Literal["pairs", "positives"]
 UnboxedViews = Literal["exclude", "normal"]
+PseudoOf = Literal["suspected", "labels"]
 UnknownImages = Literal["exclude", "normal"]
 Pooling = Literal["max", "mean", "noisy_or"]
 CaseBy = Literal["exam", "patient"]
@@ -86,6 +89,18 @@ class DataSettings(Described):
         "exclude",
         "views without boxes of patients who have cancer: left out, or normal as in the thesis",
         key="DATASETS.UNBOXED_VIEWS",
+    )
+    labels_per_item: int = described(
+        0,
+        "labelled images, or bags, that are added to each item of a batch; 0 leaves images with a "
+        "label and no box out",
+        key="DATASETS.LABELS_PER_ITEM",
+        legal="[0, inf)",
+    )
+    label_bags: LabelBags = described(
+        "image",
+        "what a label is known of: one image, or a breast, whose views are then one bag",
+        key="DATASETS.LABEL_BAGS",
     )
 
     def __post_init__(self) -> None:
@@ -203,7 +218,7 @@ class MethodSettings(Described):
 
 @dataclass(frozen=True)
 class PseudoSettings(Described):
-    """Which detections of normal images become pseudo-boxes (weakFaster R-CNN)."""
+    """Which detections become pseudo-boxes (weakFaster R-CNN, or self-training)."""
 
     score_threshold: float = described(
         0.8,
@@ -228,6 +243,24 @@ class PseudoSettings(Described):
         "keep the images that have neither a target box nor a pseudo-box in the new file",
         key="PSEUDO.KEEP_UNLABELLED",
         option="--keep-unlabelled",
+        steps=("pseudo",),
+    )
+    of: PseudoOf = described(
+        "suspected",
+        "what becomes a pseudo-box: what is wrongly found on normal images, or the best detection "
+        "of images with a label and no box (self-training)",
+        key="PSEUDO.OF",
+        option="--of",
+        steps=("pseudo",),
+    )
+    fraction: float = described(
+        0.5,
+        "of labels: which share of the images of each class whose best detection is of that class "
+        "get it as a box, by falling score",
+        key="PSEUDO.FRACTION",
+        option="--fraction",
+        legal="[0, 1]",
+        metavar="F",
         steps=("pseudo",),
     )
     include_unknown: bool = described(
@@ -399,6 +432,7 @@ CONFIGURED: tuple[type, ...] = (
     TopLikelihoodSettings,
     SimilaritySettings,
     SecondLookSettings,
+    LabelSettings,
     InputSettings,
     AugmentationSettings,
     DataSettings,

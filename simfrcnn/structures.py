@@ -73,16 +73,26 @@ class ImageTargets:
     ``boxes`` (B, 4) in input pixels, ``labels`` (B,) int64 in 1..K. ``is_normal`` says that the
     image is known to hold no target *and* carries no training box: such an image gets the losses of
     a normal image. A normal image with pseudo or oracle boxes is trained as an ordinary boxed one
-    (``is_normal`` False).
+    (``is_normal`` False). ``image_label`` in 1..K says that the image, or one of its bag, shows a
+    finding of that class, nobody knows where; ``label_weight`` is the weight of its loss. Images
+    with the same ``bag`` share one label; None is a bag of one.
     """
 
     boxes: Tensor
     labels: Tensor
     is_normal: bool
+    image_label: int | None = None
+    label_weight: float = 0.0
+    bag: int | None = None
 
     def __post_init__(self) -> None:
         if self.is_normal and len(self.boxes):
             raise ValueError("a normal image carries no training boxes; is_normal must be False")
+        if self.image_label is not None and (self.is_normal or len(self.boxes)):
+            raise ValueError(
+                "a labelled image carries no training boxes and is not normal; image_label must be "
+                "None"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
-    *("errors", "records", "described", "settings", "fields", "files", "image_names", "labels"),
-    *("parallel", "registry", "second_look_settings", "version", "wording"),
+    *("errors", "records", "described", "settings", "fields", "files", "image_labels"),
+    *("image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
+    *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -23,7 +24,9 @@ ALLOWED = {
     "second_look_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
+    "image_labels": (set(), set()),
     "image_names": (set(), set()),
+    "label_settings": (set(), set()),
     "labels": (set(), set()),
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.config import load_config, read_keys
+from simfrcnn.config import items_per_step, load_config, read_keys
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.ladder.plan import plan_runs, read_ladder
-from simfrcnn.structures import Native
+from simfrcnn.structures import ImageTargets, Native
 from simfrcnn.training import recipe
 from simfrcnn.workflows.weak import require_two_stages
 from support.commands import ONE_ENGINE
@@ -107,6 +107,10 @@ def first_steps(engine, cfg, n_steps):
     before = [parameter.clone() for parameter in trained]
     is_pair = cfg.DATASETS.BATCHES == "pairs"
     samples = [*positives(1), *normals(1)] if is_pair else positives(2)
+    if cfg.DATASETS.LABELS_PER_ITEM:
+        nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
+        labelled = ImageTargets(*nothing, image_label=1, label_weight=0.5)
+        samples += [dataclasses.replace(positives(3)[2], targets=labelled)]
     samples = [dataclasses.replace(s, image=s.image.repeat(1, 1, 2)[:, :, :160]) for s in samples]
     if cfg.MODEL.SECOND_LOOK.ENABLED:
         stored = [Native(s.image[0].to(torch.uint8), s.frame) for s in samples]
@@ -155,7 +159,7 @@ def test_every_job_has_two_stages_that_fit_each_other(engine, name):
         job.folder / "stage1",
         job.folder / "stage2",
     ]
-    assert first.DATASETS.BATCHES == "positives"
+    assert first.PSEUDO.OF == "labels" or first.DATASETS.BATCHES == "positives"
     assert second.DATASETS.TARGET_CLASSES == ("malignant",)
 
 
@@ -177,8 +181,9 @@ def test_stages_of_weak_faster_rcnn_are_those_of_the_thesis(engine):
 
 @pytest.mark.parametrize("name", SMOKE)
 def test_smoke_configs_take_two_steps(engine, name):
-    for losses in two_steps(engine, load(engine, name, *REDUCED)):
-        assert tuple(losses) == LOSS_KEYS
+    cfg = load(engine, name, *REDUCED)
+    for losses in two_steps(engine, cfg):
+        assert tuple(losses) == loss_keys(cfg)
         assert all(0 <= loss < 10 for loss in losses.values())
 
 
@@ -189,6 +194,35 @@ def test_every_rung_of_a_ladder_is_another_training(engine, name, tmp_path):
     assert len(runs) == len(ladder.rungs) * len(ladder.seeds)
     dumps = {cfg.dump() for run in runs for cfg in run.configs}
     assert len(dumps) == sum(len(run.configs) for run in runs)
+
+
+def test_rungs_of_few_boxes_draw_equal_boxed_images_and_differ_as_they_are_named(engine, tmp_path):
+    ladder = read_ladder(CONFIGS / "ladder" / "few_boxes.yaml")
+    assert ladder.comparisons[0] == ("few_labels_10", "few_10")
+    assert (ladder.baseline, ladder.seeds) == ("few_10", (0, 1, 2))
+    runs = {run.rung.name: run for run in plan_runs(ladder, engine, tmp_path) if not run.seed}
+    for name, run in runs.items():
+        for cfg in run.configs:
+            assert items_per_step(cfg) == 2, name
+            has_labels = "labels" in name or "bags" in name or name.startswith("label_")
+            assert int(has_labels) == cfg.DATASETS.LABELS_PER_ITEM, name
+            assert (cfg.SOLVER.MAX_ITER, cfg.MODEL.SIMFRCNN.LABELS.PERIOD) == (2000, 67)
+            assert cfg.MODEL.SIMFRCNN.RPN_NORMALS == "ordinary"
+        assert str(run.rung.weakening.n_patients) == name.rpartition("_")[2]
+    controls = [run.rung for name, run in runs.items() if not name.startswith("few")]
+    assert {rung.name: rung.weakening.labels for rung in controls} == {
+        "false_bags_10": "false",
+        "label_permuted_10": "shuffled",
+        "noisy_bags_50": "breast",
+    }
+    stages = [run for run in runs.values() if run.rung.kind == "weak"]
+    assert len(stages) == 6
+    for run in stages:
+        first, second = run.configs
+        require_two_stages(first, second, run.rung.config)
+        assert (first.PSEUDO.OF, first.PSEUDO.FRACTION) == ("labels", 0.5)
+        weakened = str(tmp_path / run.rung.name / "weakened" / "seed_0")
+        assert all(weakened in entry for entry in first.DATASETS.FILES)
 
 
 def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine, tmp_path):

@@ -46,6 +46,9 @@ VERBS = {
     "prepare-data": (
         "Prepare a data set: its own files -> COCO annotation files, split by patient."
     ),
+    "weaken": (
+        "Take the boxes of all but a few patients out of a data set; labels stay in their place."
+    ),
     "data": "Check a data set before it trains or tests, or show what is in it.",
     "whois": "Say which patient, study or file a pseudonym stands for (from the private id map).",
     "configs": "List the configs that come with simfrcnn, which --config-file takes by name.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from simfrcnn.config.mapping import settings_from, value_of
+from simfrcnn.config.mapping import images_per_item, items_per_step, settings_from, value_of
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
 from simfrcnn.settings import CONFIGURED
@@ -48,6 +48,7 @@ _FRACTIONS = (
 )
 _TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
 _STAGES = ("res2", "res3", "res4", "res5")
+_SUSPECTED = "suspected"  # the class of pseudo-boxes on normal images
 
 
 def check_config(cfg: Any) -> None:
@@ -62,6 +63,7 @@ def check_config(cfg: Any) -> None:
     _check_similarity(cfg)
     _check_replay(cfg)
     _check_second_look(cfg)
+    _check_labels(cfg)
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
@@ -71,12 +73,7 @@ def check_config(cfg: Any) -> None:
         cfg.SEED,
         "an integer >= 0: pairs, augmentation and resuming are functions of it",
     )
-    _require(
-        cfg.SOLVER.IMS_PER_BATCH >= 2 and cfg.SOLVER.IMS_PER_BATCH % 2 == 0,
-        "SOLVER.IMS_PER_BATCH",
-        cfg.SOLVER.IMS_PER_BATCH,
-        "an even number >= 2 (twice the number of pairs)",
-    )
+    _check_batch(cfg)
     _check_numbers(cfg)
     _require(
         len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
@@ -98,6 +95,52 @@ def _check_size(cfg: Any) -> None:
     size = tuple(cfg.INPUT.MAMMO.SIZE)
     legal = len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
     _require(legal, "INPUT.MAMMO.SIZE", size, "(height, width) in pixels, each at least 32")
+
+
+def _check_batch(cfg: Any) -> None:
+    n_images, of_item = cfg.SOLVER.IMS_PER_BATCH, images_per_item(cfg)
+    legal = "an even number >= 2 (twice the number of pairs)"
+    if of_item > 2:
+        legal = (
+            f"a multiple of {of_item}: an item is two images and DATASETS.LABELS_PER_ITEM "
+            f"{of_item - 2} labelled"
+        )
+    is_whole = n_images >= of_item and n_images % of_item == 0
+    _require(is_whole, "SOLVER.IMS_PER_BATCH", n_images, legal)
+
+
+def _check_labels(cfg: Any) -> None:
+    """Refuse what would look like a choice and be none, and what an off switch ignores."""
+    node, prefix = cfg.MODEL.SIMFRCNN.LABELS, "MODEL.SIMFRCNN.LABELS"
+    if not cfg.DATASETS.LABELS_PER_ITEM:
+        return
+    if node.DECAY == 1 and node.START < 1:
+        raise ConfigError(
+            f"{prefix}.DECAY is 1 and .START {node.START}: the weight would never rise; lower "
+            "DECAY, or set START to 1 and WEIGHT to what is meant"
+        )
+    classes = tuple(cfg.DATASETS.CLASSES)
+    for key, plain in (("REGION", "target"), ("CLASS_WEIGHTS", "none")):
+        if node[key] != plain and len(classes) == 1:
+            raise ConfigError(
+                f"{prefix}.{key} is {node[key]} but DATASETS.CLASSES has {classes[0]} alone, with "
+                f"which it changes nothing; legal here is {plain}"
+            )
+    if node.REGION != "target" and _SUSPECTED in classes:
+        raise ConfigError(
+            f"{prefix}.REGION is {node.REGION} and DATASETS.CLASSES has {_SUSPECTED!r}: regions "
+            "that are known to be harmless could be chosen; legal here is target"
+        )
+    if node.CHOOSER == "second_look" and not cfg.MODEL.SECOND_LOOK.ENABLED:
+        raise ConfigError(
+            f"{prefix}.CHOOSER is second_look but MODEL.SECOND_LOOK.ENABLED is False; enable it, "
+            "or set the chooser to detector"
+        )
+    if node.CHOOSER == "second_look" and node.REGION != "target":
+        raise ConfigError(
+            f"{prefix}.REGION is {node.REGION} but .CHOOSER is second_look, which looks for "
+            "targets alone; legal here is target"
+        )
 
 
 def _check_replay(cfg: Any) -> None:
@@ -146,10 +189,11 @@ def _check_similarity(cfg: Any) -> None:
             )
     if node.SAME_KIND_PAIRS:
         key = f"{prefix}.SAME_KIND_PAIRS"
-        if cfg.SOLVER.IMS_PER_BATCH < 4:
+        if items_per_step(cfg) < 2:
             raise ConfigError(
                 f"{key} is True but SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: with one "
-                "pair a step there is no second image of a kind; legal is 4 or more"
+                "pair a step there is no second image of a kind; legal is "
+                f"{2 * images_per_item(cfg)} or more"
             )
 
 

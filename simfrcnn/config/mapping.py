@@ -66,6 +66,21 @@ def second_look_settings(cfg: Any) -> settings.SecondLookSettings:
     return settings_from(cfg, settings.SecondLookSettings)
 
 
+def label_settings(cfg: Any) -> settings.LabelSettings:
+    """How images with a label and no box teach (``MODEL.SIMFRCNN.LABELS``)."""
+    return settings_from(cfg, settings.LabelSettings)
+
+
+def images_per_item(cfg: Any) -> int:
+    """The images of one item of a batch: two, and the labelled ones; a bag counts as one image."""
+    return 2 + int(cfg.DATASETS.LABELS_PER_ITEM)
+
+
+def items_per_step(cfg: Any) -> int:
+    """The items of a step, all processes together."""
+    return int(cfg.SOLVER.IMS_PER_BATCH) // images_per_item(cfg)
+
+
 def needs_native_pixels(cfg: Any) -> bool:
     """Whether the model of a config cuts regions from the stored image, not from its input."""
     look = second_look_settings(cfg)

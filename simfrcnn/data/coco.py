@@ -180,8 +180,9 @@ def write_extended(
     added: Mapping[int, Sequence[Finding]],
     *,
     kept_image_ids: Collection[int],
-    new_category: str,
+    new_category: str | None,
     info: Mapping[str, Any],
+    changes: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write some images of an annotation file again, with further findings, atomically.
 
@@ -194,8 +195,9 @@ def write_extended(
         added: New findings by image id, of any of the new file's categories; appended after those
             of the source.
         kept_image_ids: The images that the new file has; findings of others are left out.
-        new_category: A category that the new file has, also if no finding is of it.
+        new_category: A category that the new file has, also if no finding is of it; None for none.
         info: Keys to add to ``info``.
+        changes: Keys of image entries that the new findings change, by image id.
 
     Raises:
         AnnotationError: The source has changed, or an id would be used twice.
@@ -204,11 +206,9 @@ def write_extended(
     path = Path(path).absolute()
     if path.resolve() == source.path.resolve():
         raise OutputError(f"{path} is the file that is extended; give the new one another name")
-    content, document = _read_json(source.path)
-    if hashlib.sha256(content).hexdigest() != source.sha256:
-        raise AnnotationError(f"{source.path} has changed since it was read; run again")
+    document = document_of(source)
     categories = dict(source.categories)
-    if new_category not in categories.values():
+    if new_category is not None and new_category not in categories.values():
         number = max(categories, default=0) + 1
         categories[number] = new_category
         document["categories"].append({"id": number, "name": new_category})
@@ -216,9 +216,10 @@ def write_extended(
     wanted = set(kept_image_ids)
     kept = [record for record in source.records if record.image_id in wanted]
     places = {r.image_id: relative_to(path.parent, r) for r in kept}
+    changed = changes or {}
     document["info"] = {**source.info, **info}
     document["images"] = [
-        {**entry, "file_name": places[entry["id"]]}
+        {**entry, "file_name": places[entry["id"]], **changed.get(entry["id"], {})}
         for entry in document["images"]
         if entry["id"] in places
     ]
@@ -232,6 +233,18 @@ def write_extended(
     ]
     _require_unique(path, "annotation id", [entry["id"] for entry in document["annotations"]])
     write_json(path, document)
+
+
+def document_of(annotated: AnnotatedSet) -> dict[str, Any]:
+    """What the file of a set holds, with every key and digit.
+
+    Raises:
+        AnnotationError: It has changed since it was read.
+    """
+    content, document = _read_json(annotated.path)
+    if hashlib.sha256(content).hexdigest() != annotated.sha256:
+        raise AnnotationError(f"{annotated.path} has changed since it was read; run again")
+    return document
 
 
 # Reading

@@ -17,6 +17,7 @@ from typing import Any
 
 from simfrcnn import fields
 from simfrcnn.errors import AnnotationError
+from simfrcnn.image_labels import contradiction_of
 from simfrcnn.images.names import Finder
 from simfrcnn.records import (
     Box,
@@ -41,6 +42,8 @@ KINDS = {"images": "image", "annotations": "annotation", "categories": "category
 _TOLERANCE_PX = 1e-2
 """Boxes that leave the image by less are rounding, and are clipped; by more, an error."""
 _NO_ATTRIBUTES: Mapping[str, str] = {}
+_NO_LABELS: Mapping[str, bool] = {}
+_MALIGNANT = "malignant"
 
 
 class BoxOutsideError(AnnotationError):
@@ -151,7 +154,7 @@ def read_record(
     )
     if supervision is Supervision.NORMAL:
         _require_normal(where, own)
-    return ImageRecord(
+    record = ImageRecord(
         image_id=image_id,
         file_name=file_name,
         path=files.resolve(file_name),
@@ -166,9 +169,13 @@ def read_record(
         pathology=fields.enum_member(where, entry, "pathology", Pathology),
         split=fields.optional(where, entry, "split", fields.text),
         findings=own,
+        labels=_labels(where, entry),
         attributes=_attributes(where, entry),
         prepared=fields.optional(where, entry, "prepared", fields.read_prepared),
     )
+    if contradiction := contradiction_of(record, (_MALIGNANT,)):
+        raise AnnotationError(f"{where}: {contradiction}")
+    return record
 
 
 def supervision_help() -> str:
@@ -229,7 +236,7 @@ def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int
 
 def _require_normal(where: str, findings: Sequence[Finding]) -> None:
     for finding in findings:
-        if finding.category == "malignant" or finding.pathology is Pathology.MALIGNANT:
+        if finding.category == _MALIGNANT or finding.pathology is Pathology.MALIGNANT:
             raise AnnotationError(
                 f"{where}: supervision is 'normal', but annotation {finding.finding_id} is "
                 "malignant: use 'boxes', or remove the annotation"
@@ -249,6 +256,24 @@ def _spacing(where: str, entry: Mapping[str, Any]) -> tuple[float, float] | None
     return float(spacing[0]), float(spacing[1])
 
 
+def _labels(where: str, entry: Mapping[str, Any]) -> Mapping[str, bool]:
+    labels = entry.get("labels")
+    if labels is None:
+        return _NO_LABELS
+    if not isinstance(labels, dict):
+        raise AnnotationError(
+            f"{where}: 'labels' must be an object such as {{\"malignant\": true}}, not "
+            f"{fields.shown(labels)}"
+        )
+    for name, value in labels.items():
+        if not isinstance(value, bool):
+            raise AnnotationError(
+                f"{where}: 'labels' says {fields.shown(value)} of {name!r}; legal are true and "
+                "false, and a name that is left out is not known"
+            )
+    return labels
+
+
 def _attributes(where: str, entry: Mapping[str, Any]) -> Mapping[str, str]:
     attributes = entry.get("attributes")
     if not attributes:
@@ -266,7 +291,8 @@ def _attributes(where: str, entry: Mapping[str, Any]) -> Mapping[str, str]:
 def image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
     """What is written of an image, in a file that lies in ``folder``."""
     spacing = record.pixel_spacing_mm
-    # Absent, not null, where the picture is the source's own: such files stay as they always were.
+    # Absent, not null, where there is nothing to say: such files stay as they always were.
+    labels = {"labels": dict(record.labels)} if record.labels else {}
     prepared = {} if record.prepared is None else {"prepared": asdict(record.prepared)}
     return {
         "id": record.image_id,
@@ -281,6 +307,7 @@ def image_entry(folder: Path, record: ImageRecord) -> dict[str, Any]:
         "pathology": _value(record.pathology),
         "supervision": record.supervision.value,
         "split": record.split,
+        **labels,
         "attributes": dict(record.attributes),
         **prepared,
     }

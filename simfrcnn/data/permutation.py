@@ -82,6 +82,7 @@ def permute_labels(records: Sequence[ImageRecord], seed: int) -> tuple[ImageReco
             record,
             supervision=donor.supervision,
             pathology=donor.pathology,
+            labels=donor.labels,
             findings=tuple(
                 dataclasses.replace(finding, finding_id=next(numbers)) for finding in donor.findings
             ),

@@ -1,13 +1,15 @@
-"""Which images train, and in which of the two lists?"""
+"""Which images train, and in which of the three lists?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from simfrcnn.errors import DataError
+from simfrcnn.image_labels import bag_classes, bag_of, require_agreeing_labels
 from simfrcnn.labels import (
     ALL_CROWD,
+    LABELLED,
     NORMAL,
     POSITIVE,
     Tally,
@@ -20,12 +22,26 @@ from simfrcnn.settings import DataSettings
 
 
 @dataclass(frozen=True)
+class Bag:
+    """Images of which it is known that one of them shows a finding of a class, but not where.
+
+    ``label`` is in 1..K. Most bags are of one image.
+    """
+
+    records: tuple[ImageRecord, ...]
+    label: int
+
+
+@dataclass(frozen=True)
 class TrainingLists:
-    """Positive and normal images in their given order, and what all labels come to."""
+    """Positive and normal images and labelled bags in their given order, and what all labels come
+    to.
+    """
 
     positives: tuple[ImageRecord, ...]
     normals: tuple[ImageRecord, ...]
     tally: Tally
+    labelled: tuple[Bag, ...] = ()
 
     @property
     def excluded(self) -> Mapping[str, int]:
@@ -36,12 +52,13 @@ class TrainingLists:
 def training_lists(
     records: Sequence[ImageRecord], settings: DataSettings, *, names: Sequence[str] = ()
 ) -> TrainingLists:
-    """Divide the training images into positives and normals; what is not known does not train.
+    """Divide training images into positives, normals and bags; what is not known does not train.
 
     A positive has complete boxes and at least one of a target class that is no crowd region. A
     normal is stated normal, or its boxes are complete and none is a target's. An image without
     boxes from a malignant patient is *not* known to be normal: it joins the normals only with
-    ``unboxed_views: normal``, as in the thesis.
+    ``unboxed_views: normal``, as in the thesis. With ``labels_per_item`` an image with a label and
+    no box trains in a bag (see :func:`simfrcnn.image_labels.bag_classes`).
 
     Args:
         records: All records of the training sets.
@@ -49,13 +66,16 @@ def training_lists(
         names: The data sets' names, for messages.
 
     Raises:
-        DataError: There is no positive, pairs are asked for and there is no normal, or boxes are of
-            a class that is a trained one in another spelling.
+        DataError: There is no positive, pairs are asked for and there is no normal, labelled images
+            are and there is none, labels contradict boxes, or boxes or labels are of a class that
+            is a trained one in another spelling.
     """
     where = ", ".join(names) or "the training set"
     named = (*settings.target_classes, *settings.classes)
     require_one_spelling(where, records, named)
-    roles = training_roles(records, settings.target_classes, settings.unboxed_views)
+    require_agreeing_labels(where, records, named, settings.target_classes)
+    known = bag_classes(records, settings)
+    roles = training_roles(records, settings.target_classes, settings.unboxed_views, known)
     of_role = {
         role: tuple(r for r, own in zip(records, roles, strict=True) if own == role)
         for role in (POSITIVE, NORMAL)
@@ -63,9 +83,26 @@ def training_lists(
     tally = tally_of(
         records, roles, target_classes=settings.target_classes, named_classes=settings.classes
     )
-    lists = TrainingLists(of_role[POSITIVE], of_role[NORMAL], tally)
+    bags = _bags(records, roles, known, settings)
+    lists = TrainingLists(of_role[POSITIVE], of_role[NORMAL], tally, bags)
     _require_trainable(lists, settings, where)
     return lists
+
+
+def _bags(
+    records: Sequence[ImageRecord],
+    roles: Sequence[str],
+    known: Sequence[str | None],
+    settings: DataSettings,
+) -> tuple[Bag, ...]:
+    images: dict[Hashable, list[ImageRecord]] = {}
+    labels: dict[Hashable, int] = {}
+    for record, role, name in zip(records, roles, known, strict=True):
+        if role == LABELLED and name is not None:
+            bag = bag_of(record, settings)
+            images.setdefault(bag, []).append(record)
+            labels[bag] = settings.classes.index(name) + 1
+    return tuple(Bag(tuple(of_bag), labels[bag]) for bag, of_bag in images.items())
 
 
 def _require_trainable(lists: TrainingLists, settings: DataSettings, where: str) -> None:
@@ -90,4 +127,11 @@ def _require_trainable(lists: TrainingLists, settings: DataSettings, where: str)
         raise DataError(
             f"{found}: a batch of pairs needs normal images; add a data set that holds some to "
             "DATASETS.TRAIN, or train on positives only"
+        )
+    if settings.labels_per_item and not lists.labelled:
+        raise DataError(
+            f"{found}: DATASETS.LABELS_PER_ITEM is {settings.labels_per_item}, but no image trains "
+            "by its label: that needs supervision 'image_label', no box, and 'labels' that say "
+            f"true of one of {', '.join(settings.classes)} (or, with DATASETS.LABEL_BAGS breast, "
+            "such a pathology); set it to 0, or give such images (simfrcnn weaken makes some)"
         )

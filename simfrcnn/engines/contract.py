@@ -30,11 +30,18 @@ LOSS_KEYS = (
 """The losses of every step, whatever the batch holds: already weighted, to be summed."""
 SECOND_LOOK_KEY = "loss_second_look"
 """One more with ``MODEL.SECOND_LOOK.ENABLED``."""
+LABEL_KEY = "loss_label"
+"""One more with ``DATASETS.LABELS_PER_ITEM``."""
 
 
 def loss_keys(cfg: Any) -> tuple[str, ...]:
-    """The losses of every step of a run, in the order in which they are logged."""
-    return (*LOSS_KEYS, SECOND_LOOK_KEY) if cfg.MODEL.SECOND_LOOK.ENABLED else LOSS_KEYS
+    """The losses of every step of a run, in the order in which they are logged.
+
+    They follow from the config, never from what a batch holds.
+    """
+    of_labels = (LABEL_KEY,) if cfg.DATASETS.LABELS_PER_ITEM else ()
+    of_second_look = (SECOND_LOOK_KEY,) if cfg.MODEL.SECOND_LOOK.ENABLED else ()
+    return (*LOSS_KEYS, *of_labels, *of_second_look)
 
 
 def as_contracted(losses: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:

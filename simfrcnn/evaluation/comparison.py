@@ -38,7 +38,7 @@ from simfrcnn.evaluation.metrics import METRICS, Judged
 from simfrcnn.evaluation.results import NAN, Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
 from simfrcnn.evaluation.trainings import over_trainings
-from simfrcnn.evaluation.truth import Truth, patient_strata, views_of
+from simfrcnn.evaluation.truth import Truth, located, patient_strata, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -145,15 +145,15 @@ def resample(
     check_settings(settings, categories)
     check_inputs(records, detections, settings)
     views, patient_ids = views_of(records, detections.images, settings)
-    evaluated = [view for view in views if view.truth is not Truth.UNKNOWN]
+    placed = located(views)
     strata = patient_strata(views, len(patient_ids), settings)
     weights = all_weights(strata, settings.bootstrap_replicates, settings.bootstrap_seed)
     cases = units_of(views, "case", settings)
-    events = events_of(evaluated, hit_criterion("centre"), len(patient_ids), settings)
+    events = events_of(placed, hit_criterion("centre"), len(patient_ids), settings)
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    judged = Judged(views, evaluated, cases, events, settings)
+    judged = Judged(views, placed, cases, events, settings)
     for make in dict.fromkeys(metric.statistic for metric in METRICS.values()):
         statistic = make(judged)  # dropped, with its arrays, before the next is made
         by_row = values_of(statistic, weights)

@@ -35,7 +35,13 @@ from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.roc import roc_curve, roc_statistic
 from simfrcnn.evaluation.subgroups import subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
-from simfrcnn.evaluation.truth import Truth, View, patient_strata, tally_of_truth, views_of
+from simfrcnn.evaluation.truth import (
+    View,
+    located,
+    patient_strata,
+    tally_of_truth,
+    views_of,
+)
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -90,7 +96,7 @@ def evaluate(
     return Report(
         settings=settings,
         counts=counts_of(
-            evidence.views, evidence.evaluated, detections, evidence.strata, units, evidence.events
+            evidence.views, evidence.located, detections, evidence.strata, units, evidence.events
         ),
         figures=figures,
         roc={level: roc_curve(each) for level, each in units.items()},
@@ -114,9 +120,7 @@ def evaluate(
             *notes,
             *notes_on_files(detections, provenance or {}),
             *(f"{note}." for note in tally.notes()),
-            *notes_on_figures(
-                evidence.views, evidence.evaluated, figures, evidence.events, settings
-            ),
+            *notes_on_figures(evidence.views, evidence.located, figures, evidence.events, settings),
         ),
         provenance={
             **(provenance or {}),
@@ -130,12 +134,13 @@ def evaluate(
 class Evidence:
     """What the figures are computed from: everything that is pooled and matched once.
 
-    ``evaluated`` are the views of known truth; ``strata`` (P,) the truths of the patients;
+    ``located`` are the views that figures of boxes are about, see
+    :func:`~simfrcnn.evaluation.truth.located`; ``strata`` (P,) the truths of the patients;
     ``units`` are by level; there is one of ``events`` for each hit criterion.
     """
 
     views: Sequence[View]
-    evaluated: Sequence[View]
+    located: Sequence[View]
     patient_ids: Sequence[str]
     strata: NDArray[np.intp]
     units: Mapping[str, Units]
@@ -152,24 +157,24 @@ def gather(
 ) -> Evidence:
     """Join, pool and match; the arguments are those of :func:`evaluate`, checked."""
     views, patient_ids = views_of(records, detections.images, settings)
-    evaluated = [view for view in views if view.truth is not Truth.UNKNOWN]
+    placed = located(views)
     units = {level: units_of(views, level, settings) for level in levels_of(settings)}
     return Evidence(
         views=views,
-        evaluated=evaluated,
+        located=placed,
         patient_ids=patient_ids,
         strata=patient_strata(views, len(patient_ids), settings),
         units=units,
         points=all_points(tuple(units), settings, operating_points),
-        matches=coco_matches(evaluated, iou_thresholds_with(settings.iou_threshold)),
-        events=[events_of(evaluated, c, len(patient_ids), settings) for c in HIT_CRITERIA],
+        matches=coco_matches(placed, iou_thresholds_with(settings.iou_threshold)),
+        events=[events_of(placed, c, len(patient_ids), settings) for c in HIT_CRITERIA],
     )
 
 
 def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[Statistic]:
     """One at a time: each is dropped, with its arrays, before the next is made."""
     has_bands = settings.bootstrap_replicates > 0
-    n_patients, n_images = len(evidence.patient_ids), len(evidence.evaluated)
+    n_patients, n_images = len(evidence.patient_ids), len(evidence.located)
     for level, units in evidence.units.items():
         yield roc_statistic(units, with_band=has_bands)
         prevalence = settings.prevalence if level == "case" else None
@@ -180,6 +185,6 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     yield ap_statistic(
         evidence.matches, n_patients, n_images, settings.iou_threshold, with_band=has_bands
     )
-    yield corloc_statistic(evidence.evaluated, n_patients)
+    yield corloc_statistic(evidence.located, n_patients, settings.score_threshold)
     for event in evidence.events:
         yield froc_statistic(event, with_bands=has_bands)

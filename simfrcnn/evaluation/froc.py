@@ -78,7 +78,7 @@ class Events:
 def events_of(
     views: Sequence[View], criterion: HitCriterion, n_patients: int, settings: EvaluationSettings
 ) -> Events:
-    """Match every evaluated image (``views`` holds no unknown ones) once.
+    """Match every image once; ``views`` are those of :func:`~simfrcnn.evaluation.truth.located`.
 
     A lesion is found at the highest score at which it is found in any view of its exam.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
+from simfrcnn.image_labels import require_agreeing_labels, require_drawn_truth
 from simfrcnn.labels import near, require_one_spelling
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
@@ -31,9 +32,12 @@ def check_labels(
     """Refuse labels that would count as something else than they say.
 
     Raises:
-        DataError: Boxes are of a target or ignored class in another spelling.
+        DataError: Boxes or labels are of a target or ignored class in another spelling, or labels
+            contradict the boxes.
     """
-    require_one_spelling(where, records, (*settings.target_classes, *settings.ignored_classes))
+    named = (*settings.target_classes, *settings.ignored_classes)
+    require_one_spelling(where, records, named)
+    require_agreeing_labels(where, records, named, settings.target_classes)
 
 
 def check_inputs(
@@ -50,6 +54,7 @@ def check_inputs(
                 f"image id {record.image_id} stands for {other.file_name} and {record.file_name}; "
                 "each image needs its own"
             )
+    require_drawn_truth("the annotation file", records, settings.target_classes)
     for record in records:
         if record.image_id not in detections.images:
             raise ArtifactError(

@@ -35,11 +35,12 @@ _AP_IOU = 0.5
 class Judged:
     """One model's detections on the test set, pooled and matched once for all metrics.
 
-    ``evaluated`` are the views of known truth; ``events`` those of centre in box.
+    ``located`` are the views in which it is known where findings lie; ``events`` those of centre
+    in box.
     """
 
     views: Sequence[View]
-    evaluated: Sequence[View]
+    located: Sequence[View]
     cases: Units
     events: Events
     settings: EvaluationSettings
@@ -108,8 +109,8 @@ def _at_threshold(judged: Judged) -> Statistic:
 
 
 def _average_precision(judged: Judged) -> Statistic:
-    matches = coco_matches(judged.evaluated, np.array([_AP_IOU]))
-    return ap_statistic(matches, judged.events.n_patients, len(judged.evaluated), _AP_IOU)
+    matches = coco_matches(judged.located, np.array([_AP_IOU]))
+    return ap_statistic(matches, judged.events.n_patients, len(judged.located), _AP_IOU)
 
 
 def _froc(judged: Judged) -> Statistic:

@@ -26,7 +26,7 @@ from simfrcnn.evaluation.froc import Events, Targets, events_of, froc_statistic
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import Subgroup
 from simfrcnn.evaluation.roc import roc_statistic
-from simfrcnn.evaluation.truth import Truth, View, patient_strata
+from simfrcnn.evaluation.truth import Truth, View, located, patient_strata
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -331,7 +331,7 @@ def _record_statistics(
     for units in (cases, images):
         yield roc_statistic(units)
         yield threshold_statistic(units, n_patients, fixed_point(units.level, settings))
-    events = events_of(_evaluated(views), hit_criterion("centre"), n_patients, settings)
+    events = events_of(located(views), hit_criterion("centre"), n_patients, settings)
     yield froc_statistic(events, populations=("all",))
 
 
@@ -342,7 +342,7 @@ def _finding_groups(
     settings: EvaluationSettings,
 ) -> Iterator[Subgroup]:
     fact = _FINDING_FACTS[division.key]
-    found = [(view, finding) for view in _evaluated(views) for finding in view.findings]
+    found = [(view, finding) for view in located(views) for finding in view.findings]
     values = [fact(view.record, finding) for view, finding in found]
     named = _grouped(division, values, lambda place: _name_of(found[place][0].record))
     strata = patient_strata(views, _n_patients(views), settings)
@@ -372,8 +372,10 @@ def _finding_groups(
 def _events(views: Sequence[View], settings: EvaluationSettings) -> dict[str, Events]:
     n_patients = _n_patients(views)
     names = dict.fromkeys(key.split("/")[1] for key in FINDING_FIGURES)
-    evaluated = _evaluated(views)
-    return {name: events_of(evaluated, hit_criterion(name), n_patients, settings) for name in names}
+    of_known_place = located(views)
+    return {
+        name: events_of(of_known_place, hit_criterion(name), n_patients, settings) for name in names
+    }
 
 
 def _of_findings(events: Events, places: Sequence[int]) -> Events:
@@ -384,10 +386,6 @@ def _of_findings(events: Events, places: Sequence[int]) -> Events:
         findings=Targets(scores[places], patients[places]),
         lesions=Targets(np.zeros(0), np.zeros(0, dtype=np.intp)),
     )
-
-
-def _evaluated(views: Sequence[View]) -> list[View]:
-    return [view for view in views if view.truth is not Truth.UNKNOWN]
 
 
 def _renumbered(views: Sequence[View]) -> list[View]:

@@ -25,7 +25,7 @@ FEWEST_REPLICATES = 1000
 
 def counts_of(
     views: Sequence[View],
-    evaluated: Sequence[View],
+    located: Sequence[View],
     detections: DetectionFile,
     strata: NDArray[np.intp],
     units: Mapping[str, Units],
@@ -38,7 +38,7 @@ def counts_of(
     return {
         "patients": _by_truth(strata),
         **{f"{level}s": _by_truth(each.truths) for level, each in units.items()},
-        "images_evaluated_for_boxes": len(evaluated),
+        "images_evaluated_for_boxes": len(located),
         "findings": n_findings(events[0]),
         "findings_without_lesion_id": lesionless,
         "crowd_regions": sum(len(view.crowd_boxes) for view in views),
@@ -88,29 +88,36 @@ def note_on_few_cases(n_cases: Mapping[str, int]) -> str | None:
 
 def notes_on_figures(
     views: Sequence[View],
-    evaluated: Sequence[View],
+    located: Sequence[View],
     figures: Mapping[str, Figure],
     events: Sequence[Events],
     settings: EvaluationSettings,
 ) -> Iterator[str]:
     """What the figures leave out, and where they say less than they seem to."""
-    n_left_out = len(views) - len(evaluated)
+    n_left_out = sum(view.truth is Truth.UNKNOWN for view in views)
     if n_left_out:
         yield (
             f"{counted(n_left_out, '[image|images] of unknown truth [is|are]')} left out of the "
             "image level, FROC and AP; their detections still count in the score of their breast "
             "and case."
         )
+    n_unplaced = len(views) - len(located) - n_left_out
+    if n_unplaced:
+        yield (
+            f"{counted(n_unplaced, '[image is|images are]')} positive by 'labels' alone: in the "
+            "image level, but left out of FROC, AP and CorLoc, as nobody has said where the "
+            "findings lie."
+        )
     if settings.unknown_images == "normal":
         n_unknown = sum(
-            not (v.record.is_positive(settings.target_classes))
+            not (v.record.shows_target(settings.target_classes))
             and not v.record.is_known_normal(settings.target_classes)
             for v in views
         )
         if n_unknown:
             unknown = counted(n_unknown, "[image|images] of unknown truth [counts|count]")
             yield f"{unknown} as normal, by EVAL.UNKNOWN_IMAGES."
-    n_crowded = sum(len(view.scores) > MAX_DETECTIONS for view in evaluated)
+    n_crowded = sum(len(view.scores) > MAX_DETECTIONS for view in located)
     if n_crowded:
         yield (
             f"{counted(n_crowded, '[image has|images have]')} more than {MAX_DETECTIONS} "

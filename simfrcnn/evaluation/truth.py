@@ -48,6 +48,8 @@ class View:
     (G, 4), ``crowd_boxes`` (C, 4), ``ignored_boxes`` (I, 4), in original pixels. ``findings`` are
     without crowd regions, in the order of ``finding_boxes``. ``looks`` (D, 2) are the two scores
     of a model with a second look, see :class:`~simfrcnn.artifacts.ImageDetections`.
+    ``is_located`` is whether it is known where its findings lie, or that there are none; not so
+    where a label alone says that the image is positive.
     """
 
     record: ImageRecord
@@ -59,6 +61,7 @@ class View:
     finding_boxes: FloatArray
     crowd_boxes: FloatArray
     ignored_boxes: FloatArray
+    is_located: bool
     looks: FloatArray | None = None
 
     @property
@@ -101,15 +104,23 @@ def views_of(
 
 
 def image_truth(record: ImageRecord, settings: EvaluationSettings) -> Truth:
-    """Positive if it has a target box, be it a crowd region, normal if known normal, else unknown.
+    """Positive if it has a target box, be it a crowd region, or its labels say that a target is
+    visible; normal if known normal, else unknown.
 
     With ``unknown_images = "normal"`` an unknown image counts as normal (as in the thesis).
     """
-    if record.is_positive(settings.target_classes):
+    if record.shows_target(settings.target_classes):
         return Truth.POSITIVE
     if record.is_known_normal(settings.target_classes) or settings.unknown_images == "normal":
         return Truth.NORMAL
     return Truth.UNKNOWN
+
+
+def located(views: Sequence[View]) -> list[View]:
+    """The views that FROC, average precision and CorLoc are about: it is known where the findings
+    lie, or that there are none.
+    """
+    return [view for view in views if view.is_located]
 
 
 _ROLES = {
@@ -168,10 +179,11 @@ def _view(
     )
     findings = tuple(finding for finding in targets if not finding.iscrowd)
     ignored = record.findings_of(settings.ignored_classes)
+    truth = image_truth(record, settings)
     return View(
         record=record,
         patient=patient,
-        truth=image_truth(record, settings),
+        truth=truth,
         boxes=boxes[order],
         scores=scores[order],
         findings=findings,
@@ -179,6 +191,7 @@ def _view(
         crowd_boxes=_boxes([finding for finding in (*targets, *ignored) if finding.iscrowd]),
         ignored_boxes=_boxes([finding for finding in ignored if not finding.iscrowd]),
         looks=None if looks is None else looks[order],
+        is_located=truth is Truth.NORMAL or record.is_positive(settings.target_classes),
     )
 
 

@@ -16,7 +16,8 @@ A ladder file is YAML::
 Further keys of a rung: ``CONFIG`` in place of the shared one; ``KIND: weak`` (weakFaster R-CNN's
 two trainings; its ``CONFIG`` is a job file, see ``tools/weak.py``, and ``OPTIONS`` go over both
 stages); ``PERMUTE_LABELS: True`` (a negative control, see :mod:`simfrcnn.data.permutation`; it is
-compared with nothing, for its test cases have another truth).
+compared with nothing, for its test cases have another truth); ``WEAKEN: {PATIENTS: 10}`` (boxes of
+few patients, other ones for each seed; see :mod:`simfrcnn.ladder.weakened`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from simfrcnn.data import catalog
 from simfrcnn.data.permutation import write_permuted
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
+from simfrcnn.ladder.weakened import Weakening, read_weakening, weakened_files, write_weakened
 
 Kind = Literal["train", "weak"]
 Role = Literal["planned", "below", "baseline"]
@@ -44,7 +46,7 @@ Role = Literal["planned", "below", "baseline"]
 PERMUTATION_SEED = 0
 """Of the negative control; one permutation for all seeds, so that their mean is over one truth."""
 _LADDER_KEYS = ("CONFIG", "SEEDS", "BASELINE", "RUNGS", "COMPARISONS", "EQUIVALENCE_MARGIN")
-_RUNG_KEYS = ("OPTIONS", "BELOW", "KIND", "CONFIG", "PERMUTE_LABELS")
+_RUNG_KEYS = ("OPTIONS", "BELOW", "KIND", "CONFIG", "PERMUTE_LABELS", "WEAKEN")
 _FIXED = ("SEED", "OUTPUT_DIR")
 
 
@@ -61,6 +63,13 @@ class Rung:
     below: str | None
     kind: Kind = "train"
     permute_labels: bool = False
+    weakening: Weakening | None = None
+
+    @property
+    def labels(self) -> str:
+        """What became of the labels of its data."""
+        permuted = "permuted by patient" if self.permute_labels else "as annotated"
+        return permuted if self.weakening is None else str(self.weakening)
 
 
 @dataclass(frozen=True)
@@ -207,8 +216,8 @@ def plan_runs(
     return runs
 
 
-def permute_labels(runs: Iterable[Run]) -> None:
-    """Write the annotation files of the negative controls among the runs."""
+def make_sets(runs: Iterable[Run]) -> None:
+    """Write the annotation files of the negative controls and of rungs with few boxes."""
     written: set[Path] = set()
     for run in runs:
         permuted = _permuted_files(run.folder.parent, run.cfg) if run.rung.permute_labels else {}
@@ -216,6 +225,15 @@ def permute_labels(runs: Iterable[Run]) -> None:
             if path not in written:
                 write_permuted(catalog.load(name, run.sources), path, PERMUTATION_SEED)
                 written.add(path)
+        if run.rung.weakening is not None:
+            data = run.configs[0].DATASETS
+            write_weakened(
+                weakened_files(run.folder.parent, run.seed, data.TRAIN),
+                run.sources,
+                run.rung.weakening,
+                seed=run.seed,
+                target_classes=tuple(data.TARGET_CLASSES),
+            )
 
 
 def choose(wanted: str | None, legal: Sequence[str], what: str) -> list[str]:
@@ -241,18 +259,19 @@ def _run(
     try:
         if rung.kind == "weak":
             job = read_stages(rung.config, options)
+            sources = catalog.parse_files(datasets)
+            first = job.config_of(STAGES[0], _defaults(engine, datasets))
+            datasets = _entries(sources | _made_files(rung, folder, seed, first))
             configs = [job.config_of(stage, _defaults(engine, datasets)) for stage in STAGES]
             given += [word for entry in datasets for word in ("--dataset", entry)]
-            sources = catalog.parse_files(datasets)
             return Run(rung, seed, folder, tuple(configs), ("weak", *given, *options), sources)
         cfg = config.load_config(_defaults(engine, datasets), rung.config, options)
     except ConfigError as error:
         raise ConfigError(f"{ladder.path}, rung {rung.name}: {error}") from error
     sources = catalog.parse_files(tuple(cfg.DATASETS.FILES))
-    if rung.permute_labels:
-        files = sources | {n: str(p) for n, p in _permuted_files(folder.parent, cfg).items()}
+    if made := _made_files(rung, folder, seed, cfg):
         cfg.defrost()
-        cfg.DATASETS.FILES = tuple(f"{name}={path}" for name, path in files.items())
+        cfg.DATASETS.FILES = _entries(sources | made)
         cfg.freeze()
     options += ["DATASETS.FILES", json.dumps(list(cfg.DATASETS.FILES), ensure_ascii=False)]
     return Run(rung, seed, folder, (cfg,), ("train-net", *given, "--resume", *options), sources)
@@ -262,6 +281,18 @@ def _defaults(engine: Engine, datasets: Sequence[str]) -> Any:
     cfg = engine.default_cfg()
     cfg.DATASETS.FILES = tuple(datasets)
     return cfg
+
+
+def _entries(files: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}={path}" for name, path in files.items())
+
+
+def _made_files(rung: Rung, folder: Path, seed: int, cfg: Any) -> dict[str, str]:
+    """The annotation files that the ladder makes for a run, by name."""
+    files = _permuted_files(folder.parent, cfg) if rung.permute_labels else {}
+    if rung.weakening is not None:
+        files = weakened_files(folder.parent, seed, cfg.DATASETS.TRAIN)
+    return {name: str(path) for name, path in files.items()}
 
 
 def _permuted_files(folder: Path, cfg: Any) -> dict[str, Path]:
@@ -312,7 +343,10 @@ def _rung(
     if below is not None and permute:
         raise ConfigError(f"{where}: a rung with PERMUTE_LABELS has another truth: no BELOW")
     own = _config_file(tree["CONFIG"], path, f"rung {name}: CONFIG") if "CONFIG" in tree else shared
-    return Rung(name, own, options, below, kind, permute)
+    weakening = read_weakening(tree.get("WEAKEN"), where)
+    if permute and weakening is not None:
+        raise ConfigError(f"{where}: PERMUTE_LABELS and WEAKEN make the same sets; take one")
+    return Rung(name, own, options, below, kind, permute, weakening)
 
 
 def _comparisons(entries: Any, names: Sequence[str], path: Path) -> tuple[tuple[str, str], ...]:

@@ -267,7 +267,7 @@ def _definition_table(result: LadderResult) -> Table:
             each.rung.kind,
             each.rung.config.name,
             "; ".join(_flat(each.rung.options)) or "as in the config",
-            "permuted by patient" if each.rung.permute_labels else "as annotated",
+            each.rung.labels,
         )
         for each in result.rungs
     ]
@@ -328,6 +328,7 @@ def _rung_json(each: RungResult) -> dict[str, Any]:
         "options": dict(rung.options),
         "below": rung.below,
         "permute_labels": rung.permute_labels,
+        "labels": rung.labels,
         "seeds_done": list(each.models),
         "seeds_missing": list(each.missing),
         "figures": {key: figure.to_json() for key, figure in each.figures.items()},

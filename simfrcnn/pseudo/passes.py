@@ -16,7 +16,8 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from simfrcnn.errors import ArtifactError, DataError
 from simfrcnn.labels import patients_with_target, require_one_spelling
 from simfrcnn.pseudo.select import SUSPECTED, suspects_of
 from simfrcnn.records import Finding, FindingSource, ImageRecord
-from simfrcnn.settings import PseudoSettings
+from simfrcnn.settings import PseudoOf, PseudoSettings
 from simfrcnn.wording import agreeing, counted
 
 N_BINS = 20
@@ -39,7 +40,9 @@ class PseudoLabels:
 
     ``added`` are the new findings by image id; ``kept_image_ids`` are the images that stay in the
     file, in its order; ``score_counts`` (N_BINS,) counts, by score, all detections that
-    non-maximum suppression left, also those below the threshold.
+    non-maximum suppression left, also those below the threshold. ``changes`` are the keys of image
+    entries that the new boxes change, by image id. Of labels, ``n_candidates`` are the labelled
+    images, and the best detection of each alone is counted.
     """
 
     added: Mapping[int, tuple[Finding, ...]]
@@ -50,6 +53,8 @@ class PseudoLabels:
     n_positives: int
     n_candidates: int
     n_target_boxes: int
+    of: PseudoOf = "suspected"
+    changes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def n_boxes(self) -> int:
@@ -176,7 +181,7 @@ def pseudo_labels(
             nms_threshold=settings.nms_threshold,
         )
         for suspect in suspects:
-            counts[_bin_of(suspect.score)] += 1
+            counts[bin_of(suspect.score)] += 1
             highest = max(suspect.score, highest or 0.0)
         sure = [suspect for suspect in suspects if suspect.score >= settings.score_threshold]
         if sure:
@@ -218,7 +223,7 @@ def _kept(
     )
 
 
-def _bin_of(score: float) -> int:
+def bin_of(score: float) -> int:
     """The bin [i / N, (i + 1) / N) of a score; 1 belongs to the last one."""
     return min(int(score * N_BINS), N_BINS - 1)
 
@@ -234,6 +239,11 @@ def _require_fitting(
             f"detections of {', '.join(missing)}: take a model that was trained to find them, or "
             "name its classes as the targets"
         )
+    require_run(detections, chosen)
+
+
+def require_run(detections: DetectionFile, chosen: Sequence[ImageRecord]) -> None:
+    """Refuse detections that do not cover every image to label (``ArtifactError``)."""
     not_run = [record.image_id for record in chosen if record.image_id not in detections.images]
     if not_run:
         shown = ", ".join(map(str, not_run[:5]))

@@ -25,6 +25,20 @@ INFO_KEY = "pseudo"
 """The key of ``info`` in the annotation file."""
 
 _BAR_WIDTH = 40
+_KIND = {"suspected": "normal", "labels": "labelled"}
+_WHAT = {
+    "suspected": "detections of normal images after non-maximum suppression, also those below the "
+    "score threshold",
+    "labels": "the best detection of each labelled image, also where it is of another class",
+}
+_SHOWN = {
+    "suspected": "what was found in normal images",
+    "labels": "the best detection of each labelled image",
+}
+_NO_BOX_OF_LABELS = (
+    "no pseudo-box: in no labelled image the best detection is of the labelled class, or "
+    "PSEUDO.FRACTION is 0; the second training would be the first one. Train for longer"
+)
 
 
 def provenance_of(
@@ -51,7 +65,7 @@ def provenance_of(
     """
     made_by = dict(detections.provenance)
     return {
-        "class": SUSPECTED,
+        **({"class": SUSPECTED} if labels.of == "suspected" else {}),
         **asdict(settings),
         "target_classes": list(target_classes),
         "n_boxes": labels.n_boxes,
@@ -74,16 +88,15 @@ def summary_of(labels: PseudoLabels, provenance: Mapping[str, Any]) -> dict[str,
         "counts": {
             "images": labels.n_images,
             "positive_images": labels.n_positives,
-            "normal_images": labels.n_candidates,
-            "normal_images_with_pseudo_boxes": len(labels.added),
+            f"{_KIND[labels.of]}_images": labels.n_candidates,
+            f"{_KIND[labels.of]}_images_with_pseudo_boxes": len(labels.added),
             "pseudo_boxes": labels.n_boxes,
             "target_boxes": labels.n_target_boxes,
             "images_dropped": labels.n_dropped,
             "images_in_the_new_file": len(labels.kept_image_ids),
         },
         "scores": {
-            "what": "detections of normal images after non-maximum suppression, also those below "
-            "the score threshold, by score; each bin holds its lower edge, the last both",
+            "what": f"{_WHAT[labels.of]}, by score; each bin holds its lower edge, the last both",
             "bin_edges": edges,
             "counts": labels.score_counts.tolist(),
         },
@@ -94,6 +107,8 @@ def summary_of(labels: PseudoLabels, provenance: Mapping[str, Any]) -> dict[str,
 
 def warnings_of(labels: PseudoLabels, score_threshold: float) -> list[str]:
     """What a user should look at before the second stage is trained."""
+    if labels.of == "labels":
+        return [] if labels.n_boxes else [_NO_BOX_OF_LABELS]
     if not labels.n_boxes:
         highest = (
             "nothing was found at all"
@@ -117,7 +132,7 @@ def summary_lines(labels: PseudoLabels, score_threshold: float) -> list[str]:
     """The summary as text: what was added, and the histogram."""
     return [
         f"{counted(labels.n_boxes, '[pseudo-box|pseudo-boxes]')} on {len(labels.added)} of "
-        f"{counted(labels.n_candidates, 'normal [image|images]')}, beside "
+        f"{counted(labels.n_candidates, f'{_KIND[labels.of]} [image|images]')}, beside "
         f"{counted(labels.n_target_boxes, 'target [box|boxes]')} on "
         f"{counted(labels.n_positives, 'positive [image|images]')}",
         f"{labels.n_dropped} of {counted(labels.n_images, '[image is|images are]')} left out of "
@@ -133,11 +148,12 @@ def _histogram(labels: PseudoLabels, score_threshold: float) -> list[str]:
     if not most:
         return []
     top = int(np.flatnonzero(labels.score_counts)[-1])
-    lines = ["scores of what was found in normal images (bars are logarithmic):"]
+    lines = [f"scores of {_SHOWN[labels.of]} (bars are logarithmic):"]
     for number in range(top, -1, -1):
         count = int(labels.score_counts[number])
         bar = "#" * round(_BAR_WIDTH * math.log1p(count) / math.log1p(most))
         low, high = number / N_BINS, (number + 1) / N_BINS
-        mark = "<- threshold" if low <= score_threshold < high else ""
+        is_threshold = labels.of == "suspected" and low <= score_threshold < high
+        mark = "<- threshold" if is_threshold else ""
         lines.append(f"  {low:.2f}-{high:.2f} {count:8d} {bar} {mark}".rstrip())
     return lines

@@ -33,7 +33,7 @@ class ShuffledStream:
         return _permutation(self.n_items, f"{self._seed}/{self._name}/{epoch}")[place]
 
 
-@lru_cache(maxsize=4)  # two passes of two streams; not of a method, which no process could be sent
+@lru_cache(maxsize=6)  # two passes of three streams; not of a method, which cannot be sent
 def _permutation(n_items: int, seed: str) -> list[int]:
     order = list(range(n_items))
     # Text seeds are hashed with SHA-512: the same order on every platform and Python version.
@@ -69,6 +69,37 @@ class TwinStream:
         return self._positives[2 * number], self._positives[2 * number + 1]
 
 
+class ItemStream:
+    """Item n = two images (of a pair, or twins) and L labelled bags, as their places in the lists.
+
+    The labelled place j of item n is element L n + j of a stream of its own: the other two are what
+    they are without labelled ones.
+    """
+
+    def __init__(self, two: PairStream | TwinStream, *, n_bags: int, per_item: int, seed: int):
+        """Add labelled bags to the items of a stream.
+
+        Args:
+            two: The first two images of each item.
+            n_bags: How many bags there are.
+            per_item: L; with 0 none are drawn.
+            seed: Of the draw.
+        """
+        self._two = two
+        self._per_item = per_item
+        self._labelled = ShuffledStream(n_bags, seed, "labelled") if per_item else None
+
+    def __getitem__(self, number: int) -> tuple[int, int, tuple[int, ...]]:
+        first, second = self._two[number]
+        if self._labelled is None:
+            return first, second, ()
+        return first, second, tuple(self._labelled[n] for n in self.draws_of(number))
+
+    def draws_of(self, number: int) -> range:
+        """Which draws from the bags item ``number`` takes; no two items share one."""
+        return range(number * self._per_item, (number + 1) * self._per_item)
+
+
 class ItemNumbers(Sampler[list[int]]):
     """The item numbers of each step on one rank.
 
@@ -77,13 +108,21 @@ class ItemNumbers(Sampler[list[int]]):
     """
 
     def __init__(
-        self, *, start_step: int, end_step: int, items_per_step: int, rank: int, world_size: int
+        self,
+        *,
+        start_step: int,
+        end_step: int,
+        items_per_step: int,
+        rank: int,
+        world_size: int,
+        images_per_item: int = 2,
     ) -> None:
         if items_per_step % world_size:
+            what = "pairs" if images_per_item == 2 else f"items of {images_per_item} images"
             raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH is {2 * items_per_step}, that is {items_per_step} pairs a "
-                f"step, which {world_size} processes cannot share equally; take a multiple of "
-                f"{2 * world_size}"
+                f"SOLVER.IMS_PER_BATCH is {images_per_item * items_per_step}, that is "
+                f"{items_per_step} {what} a step, which {world_size} processes cannot share "
+                f"equally; take a multiple of {images_per_item * world_size}"
             )
         self._steps = range(start_step, end_step)
         self._items_per_step = items_per_step

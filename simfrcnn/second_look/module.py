@@ -71,11 +71,41 @@ class SecondLook(nn.Module):
         Cross entropy over the classes; the mean over the squares of positive images and the mean
         over those of the others count one half each, so that neither side outweighs the other.
 
+        Of each labelled image the region that was chosen for its label gets one more square. They
+        are a part of their own, weighted like their label, and are not remembered.
+
         Args:
             pictures: Of the N images.
             targets: Of the N images.
-            regions: Of the N images, from the box head.
+            regions: Of the N images, from the box head; of a labelled one the chosen one, or none.
         """
+        everything = list(zip(pictures, targets, regions, strict=True))
+        others = [each for each in everything if each[1].image_label is None]
+        labelled = [each for each in everything if each[1].image_label is not None]
+        loss = self._loss_of(*map(list, zip(*others, strict=True))) if others else self._nothing()
+        of_labels = [self._loss_of_label(*each) for each in labelled if len(each[2].boxes)]
+        if of_labels:
+            loss = loss + torch.stack(of_labels).sum() / n_bags_of([each[1] for each in labelled])
+        return loss * self.settings.weight
+
+    def _nothing(self) -> Tensor:
+        """A zero that is connected to every parameter."""
+        return torch.stack([each.flatten()[:0].sum() for each in self.judge.parameters()]).sum()
+
+    def _loss_of_label(self, picture: Picture, targets: ImageTargets, region: Regions) -> Tensor:
+        """The weighted cross entropy of the region that was chosen for a label."""
+        square = self._cut(picture, jittered(region.cpu().boxes))
+        _, logits = self._judged(turned(square, torch.randint(N_TURNS, (1,))))
+        label = torch.tensor([targets.image_label], device=logits.device)
+        return targets.label_weight * functional.cross_entropy(logits, label)
+
+    def _loss_of(
+        self,
+        pictures: Sequence[Picture],
+        targets: Sequence[ImageTargets],
+        regions: Sequence[Regions],
+    ) -> Tensor:
+        """The loss of boxed and normal images."""
         squares, labels, suspicion, image_index = self._drawn(pictures, targets, regions)
         n_new, device = len(squares), self.judge.classifier.weight.device
         sides = torch.tensor([is_positive(each, self.target_labels) for each in targets])
@@ -93,7 +123,28 @@ class SecondLook(nn.Module):
             target_labels=self.target_labels,
             settings=self.similarity,
         )
-        return (loss + self.similarity.weight * similarity) * self.settings.weight
+        return loss + self.similarity.weight * similarity
+
+    @torch.no_grad()
+    def judged_again(self, picture: Picture, boxes: Tensor, values: Tensor) -> Tensor:
+        """What regions of an image are worth with a second look at the best of them.
+
+        Args:
+            picture: The image.
+            boxes: (n, 4) in input pixels.
+            values: (n,) in [0, 1], by the detector.
+
+        Returns:
+            (n,) the combined value of the best ``detections_per_image``, as at test time, with the
+            highest probability of a target class; -1 of the others.
+        """
+        best = torch.argsort(values, descending=True, stable=True)
+        best = best[: self.settings.detections_per_image]
+        chances = self.probabilities(self._cut(picture, boxes[best].cpu().float()))
+        again = torch.full_like(values, -1.0)
+        of_targets = chances[:, list(self.target_labels)].amax(dim=1).to(values)
+        again[best] = values[best] ** self.settings.first_exponent * of_targets
+        return again
 
     @torch.no_grad()
     def rescored(self, pictures: Sequence[Picture], found: Sequence[Found]) -> list[Rescored]:
@@ -191,6 +242,11 @@ class SecondLook(nn.Module):
                 "honoured there, and squares have a side of at least MODEL.SECOND_LOOK.SIZE "
                 f"{self.settings.size} pixels"
             )
+
+
+def n_bags_of(targets: Sequence[ImageTargets]) -> int:
+    """How many bags labelled images form."""
+    return len({("image", i) if t.bag is None else ("bag", t.bag) for i, t in enumerate(targets)})
 
 
 def balanced_cross_entropy(logits: Tensor, labels: Tensor, is_of_positive: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Shapes: H x W the network's input, B boxes of an image.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,18 @@ from simfrcnn.structures import Frame, ImageTargets, Native, Sample
 from simfrcnn.training.augment import draw_flips
 
 
+@dataclass(frozen=True)
+class KnownLabel:
+    """By which label an image without boxes trains: see :class:`~simfrcnn.structures.ImageTargets`.
+
+    ``label`` is in 1..K; images of one batch with the same ``bag`` share it.
+    """
+
+    label: int
+    weight: float
+    bag: int
+
+
 def load_sample(
     record: ImageRecord,
     *,
@@ -32,6 +45,7 @@ def load_sample(
     rng: np.random.Generator | None = None,
     augmentation: AugmentationSettings | None = None,
     native: bool = False,
+    known: KnownLabel | None = None,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -48,6 +62,8 @@ def load_sample(
         rng: Draws the flips; needed with ``augmentation``. Seed one per sample.
         augmentation: Probabilities of the flips; None for none.
         native: Keep the stored pixels too, for the second look.
+        known: In training, the label of an image that is in neither list; such an image is not
+            normal.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -62,7 +78,7 @@ def load_sample(
             raise ValueError("augmentation needs an rng, seeded for this sample")
         horizontal, vertical = draw_flips(augmentation, rng)
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
-    targets = _targets(record, classes, frame, input_settings.size_px) if training else None
+    targets = _targets(record, classes, frame, input_settings.size_px, known) if training else None
     shown = as_native(record, greys, frame, input_settings) if native else None
     return Sample(three_channels(image), frame, record, targets, shown)
 
@@ -148,7 +164,11 @@ class RecordDataset(Dataset[Sample]):
 
 
 def _targets(
-    record: ImageRecord, classes: tuple[str, ...], frame: Frame, size_px: tuple[int, int]
+    record: ImageRecord,
+    classes: tuple[str, ...],
+    frame: Frame,
+    size_px: tuple[int, int],
+    known: KnownLabel | None,
 ) -> ImageTargets:
     """Boxes (B, 4) in input pixels, clipped, and labels (B,) in 1..K."""
     trained = trained_findings(record, classes)
@@ -157,4 +177,6 @@ def _targets(
     height, width = size_px
     limits = torch.tensor([width, height, width, height], dtype=torch.float64)
     boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
+    if known is not None:
+        return ImageTargets(boxes.float(), labels, False, known.label, known.weight, known.bag)
     return ImageTargets(boxes.float(), labels, is_normal=not record.findings_of(classes))

@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset
 
 from simfrcnn import config
 from simfrcnn.data import catalog
@@ -24,13 +23,14 @@ from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.records import ImageRecord
+from simfrcnn.image_labels import require_drawn_truth
 from simfrcnn.registry import look_up
-from simfrcnn.sampling.pairs import ItemNumbers, PairStream, TwinStream
+from simfrcnn.sampling.pairs import ItemNumbers
 from simfrcnn.sampling.replay import NormalReplay
-from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Sample
-from simfrcnn.training.loading import load_sample, require_native_pixels
+from simfrcnn.training.items import TrainingItems, by_place
+from simfrcnn.training.labelled import LabelWeights
+from simfrcnn.training.loading import require_native_pixels
 from simfrcnn.training.workers import PREFETCHED_PER_WORKER, BatchLoader
 
 LOW_STAGES = ("stem", "res2", "res3")
@@ -250,69 +250,15 @@ def check_patients_stay_apart(cfg: Any) -> None:
     )
 
 
-class TrainingItems(Dataset[list[Sample]]):
-    """Item n: the samples of one pair (or of two positives), loaded and augmented.
+def check_truth(cfg: Any) -> None:
+    """Refuse validation and test sets whose target boxes a model has proposed.
 
-    A pure function of (seed, n) and, with a replay, of its published rankings. Items are what a
-    loader fetches: a pair is never split.
+    Raises:
+        DataError: Names the file and the box.
     """
-
-    def __init__(
-        self,
-        lists: TrainingLists,
-        *,
-        seed: int,
-        pairs: bool,
-        classes: tuple[str, ...],
-        input_settings: InputSettings,
-        augmentation: AugmentationSettings,
-        replay: NormalReplay | None = None,
-        native: bool = False,
-    ) -> None:
-        self._positives, self._normals = lists.positives, lists.normals
-        self._seed = seed
-        self._pairs = pairs
-        self._classes = classes
-        self._input_settings = input_settings
-        self._augmentation = augmentation
-        self._native = native
-        self.tally = lists.tally
-        """What the labels of the training sets come to."""
-        self.replay = replay
-        """Which items take a hard normal image; the trainer tells it how hard the model fired."""
-        n_positives, n_normals = len(lists.positives), len(lists.normals)
-        self._stream = (
-            PairStream(n_positives, n_normals, seed) if pairs else TwinStream(n_positives, seed)
-        )
-
-    def records_of(self, number: int) -> tuple[ImageRecord, ImageRecord]:
-        """The two images of item ``number``, without loading them."""
-        first, second = self._stream[number]
-        hard = self.replay.replacement(number) if self.replay else None
-        second = second if hard is None else hard
-        return self._positives[first], (self._normals if self._pairs else self._positives)[second]
-
-    def __getitem__(self, number: int) -> list[Sample]:
-        return [
-            load_sample(
-                record,
-                input_settings=self._input_settings,
-                classes=self._classes,
-                training=True,
-                augmentation=self._augmentation,
-                rng=np.random.default_rng([self._seed, number, place]),
-                native=self._native,
-            )
-            for place, record in enumerate(self.records_of(number))
-        ]
-
-
-def positives_first(items: list[list[Sample]]) -> list[Sample]:
-    """Flatten items to one batch: the first image of every item, then the second of every item.
-
-    In a batch of pairs the i-th positive is then the partner of the i-th normal image.
-    """
-    return [item[place] for place in range(2) for item in items]
+    for annotated in load_sets(cfg, (*cfg.DATASETS.VAL, *cfg.DATASETS.TEST)):
+        targets = tuple(cfg.DATASETS.TARGET_CLASSES)
+        require_drawn_truth(str(annotated.path), annotated.records, targets)
 
 
 def training_items(cfg: Any) -> TrainingItems:
@@ -323,8 +269,8 @@ def training_items(cfg: Any) -> TrainingItems:
     return TrainingItems(
         lists,
         seed=cfg.SEED,
-        pairs=data.batch_kind == "pairs",
-        classes=data.classes,
+        data=data,
+        weights=LabelWeights.of(cfg, lists.labelled) if lists.labelled else None,
         input_settings=config.input_settings(cfg),
         augmentation=config.augmentation_settings(cfg),
         replay=_replay(cfg, lists),
@@ -349,7 +295,7 @@ def _replay(cfg: Any, lists: TrainingLists) -> NormalReplay | None:
         normals=lists.normals,
         classes=tuple(cfg.DATASETS.CLASSES),
         seed=cfg.SEED,
-        items_per_step=cfg.SOLVER.IMS_PER_BATCH // 2,
+        items_per_step=config.items_per_step(cfg),
     )
 
 
@@ -369,26 +315,27 @@ def training_loader(
         start_step: First step, for resuming.
         rank: This process, 0-based.
         world_size: Number of processes; ``SOLVER.IMS_PER_BATCH`` is shared among them.
-        convert: What the engine makes of a batch (list of samples, positives first).
+        convert: What the engine makes of a batch (list of samples: positives, normals, labelled).
         items: The items, if they have been built already.
 
     Raises:
         ConfigError: The processes cannot share a step, or each would have one pair alone where
             pairs are compared with each other.
     """
-    n_images = cfg.SOLVER.IMS_PER_BATCH
-    if cfg.MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS and n_images < 4 * world_size:
+    n_items, of_item = config.items_per_step(cfg), config.images_per_item(cfg)
+    if cfg.MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS and n_items < 2 * world_size:
         raise ConfigError(
             "MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS is True, but with SOLVER.IMS_PER_BATCH "
-            f"{n_images} each of {world_size} processes has one pair a step, and no second image "
-            f"of a kind; legal is {4 * world_size} or more"
+            f"{cfg.SOLVER.IMS_PER_BATCH} each of {world_size} processes has one pair a step, and "
+            f"no second image of a kind; legal is {2 * of_item * world_size} or more"
         )
     return BatchLoader(
         items if items is not None else training_items(cfg),
         ItemNumbers(
             start_step=start_step,
             end_step=cfg.SOLVER.MAX_ITER,
-            items_per_step=cfg.SOLVER.IMS_PER_BATCH // 2,
+            items_per_step=n_items,
+            images_per_item=of_item,
             rank=rank,
             world_size=world_size,
         ),
@@ -404,5 +351,5 @@ class _Collate:
     convert: Callable[[list[Sample]], Any] | None
 
     def __call__(self, items: list[list[Sample]]) -> Any:
-        batch = positives_first(items)
+        batch = by_place(items)
         return self.convert(batch) if self.convert else batch

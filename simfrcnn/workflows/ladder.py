@@ -18,7 +18,7 @@ from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.ladder.folders import State, facts_of, state_of
-from simfrcnn.ladder.plan import Run, choose, permute_labels, plan_runs, read_ladder
+from simfrcnn.ladder.plan import Run, choose, make_sets, plan_runs, read_ladder
 from simfrcnn.ladder.processes import Command, run_commands
 from simfrcnn.parallel import available_cores
 from simfrcnn.workflows.phantoms import make_missing_phantoms
@@ -104,7 +104,7 @@ def _prepare(runs: Sequence[Run], output: Path) -> None:
             continue  # they use data sets of the other rungs
         check_device(run.cfg)
         make_missing_phantoms(run.cfg)
-    permute_labels(runs)
+    make_sets(runs)
 
 
 def _states(runs: Sequence[Run], engine: str, defaults: object) -> dict[str, State]:

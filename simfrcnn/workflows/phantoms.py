@@ -1,4 +1,8 @@
-"""Are the embedded phantom data sets there? If a config names one that is not, it is made."""
+"""Are the embedded phantom data sets there? If a config names one that is not, it is made.
+
+``train_labels`` is made of a preset's ``train``: one patient in two keeps the boxes, the images of
+the others their label alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from simfrcnn.data import catalog
+from simfrcnn.data.weaken import weaken
 from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import MANIFEST, generate
 from simfrcnn.phantom.presets import PRESETS
@@ -17,6 +22,8 @@ from simfrcnn.phantom.presets import PRESETS
 logger = logging.getLogger("simfrcnn")
 
 _PREFIX = "phantom_"
+_LABELS, _SOURCE = "train_labels.json", "train.json"
+_TARGETS = ("malignant",)
 _FOLDERS = frozenset(f"{_PREFIX}{preset}" for preset in PRESETS)
 
 
@@ -34,6 +41,13 @@ def make_missing_phantoms(cfg: Any) -> None:
                 bar.update(done - bar.n)
 
             generate(preset, folder, seed=0, n_workers=available_cores(), progress=show)
+    for name in names:
+        path = catalog.datasets_root() / f"{name}.json"
+        of_phantom = name not in files and name.partition("/")[0] in _FOLDERS
+        if of_phantom and path.name == _LABELS and not path.exists():
+            annotated = catalog.read(path.with_name(_SOURCE))
+            patients = {r.patient_id for r in annotated.records if r.is_positive(_TARGETS)}
+            weaken(annotated, path, n_patients=(len(patients) + 1) // 2, seed=0)
 
 
 def _missing_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]:

@@ -1,8 +1,9 @@
-"""How are the false detections on normal images labelled (weakFaster R-CNN, between the stages)?
+"""How do detections become boxes of a new annotation file, between two trainings?
 
-What ``pseudo-label``, the weak job and Python call. The detections come from a model or from a
-saved file; beside the new annotation file lie a summary with the histogram of scores and, from a
-model, its detections.
+Those that are wrong, on normal images (weakFaster R-CNN), or the best of images with a label and no
+box (self-training). What ``pseudo-label``, the weak job and Python call. The detections come from a
+model or from a saved file; beside the new annotation file lie a summary with the histogram of
+scores and, from a model, its detections.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.files import sha256_of, write_json
+from simfrcnn.pseudo import labels as labels_of
 from simfrcnn.pseudo import passes, provenance
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.records import ImageRecord
@@ -68,9 +70,15 @@ def label_from_file(
     annotated = _annotated(dataset, check_files=False)
     require_free(output, annotated, overwrite=overwrite)
     targets = tuple(target_classes)
-    require(annotated, targets, settings, force=force)
+    require(annotated, targets, targets, settings, force=force)
     return label(
-        annotated, detections, output, target_classes=targets, settings=settings, force=force
+        annotated,
+        detections,
+        output,
+        classes=targets,
+        target_classes=targets,
+        settings=settings,
+        force=force,
     )
 
 
@@ -85,7 +93,7 @@ def label_from_model(
     overwrite: bool = False,
     force: bool = False,
 ) -> passes.PseudoLabels:
-    """Run a model over the normal images of a data set, and label what it finds there.
+    """Run a model over the images of a data set that may be labelled, and label what it finds.
 
     Args:
         dataset: A name, or ``NAME=FILE``.
@@ -105,11 +113,17 @@ def label_from_model(
     annotated = _annotated(dataset, check_files=True)
     require_free(output, annotated, overwrite=overwrite)
     weights = find_model(weights)
-    targets = data_settings(cfg).target_classes
-    chosen = require(annotated, targets, settings, force=force)
+    data = data_settings(cfg)
+    chosen = require(annotated, data.classes, data.target_classes, settings, force=force)
     detections = detect(engine, cfg, weights, annotated, chosen, detections_beside(output))
     return label(
-        annotated, detections, output, target_classes=targets, settings=settings, force=force
+        annotated,
+        detections,
+        output,
+        classes=data.classes,
+        target_classes=data.target_classes,
+        settings=settings,
+        force=force,
     )
 
 
@@ -129,12 +143,17 @@ def require_free(output: Path, annotated: AnnotatedSet, *, overwrite: bool) -> N
 
 def require(
     annotated: AnnotatedSet,
+    classes: tuple[str, ...],
     target_classes: tuple[str, ...],
     settings: PseudoSettings,
     *,
     force: bool,
 ) -> tuple[ImageRecord, ...]:
     """The images that may be labelled, or the reason why this set should not be (``DataError``)."""
+    if settings.of == "labels":
+        return labels_of.require_labelled(
+            str(annotated.path), annotated.records, classes, target_classes, force=force
+        )
     return passes.require_candidates(
         str(annotated.path),
         annotated.records,
@@ -196,6 +215,7 @@ def label(
     detections_file: Path,
     output: Path,
     *,
+    classes: tuple[str, ...],
     target_classes: tuple[str, ...],
     settings: PseudoSettings,
     force: bool = False,
@@ -213,7 +233,12 @@ def label(
             f"{detections_file} was made on another version of {annotated.path} (the hash "
             "differs); detect again, or --force if the images are the same"
         )
-    labels = passes.pseudo_labels(annotated.records, detections, target_classes, settings)
+    if settings.of == "labels":
+        labels = labels_of.boxes_of_labels(
+            annotated.records, detections, classes, target_classes, settings
+        )
+    else:
+        labels = passes.pseudo_labels(annotated.records, detections, target_classes, settings)
     origin = provenance.provenance_of(
         labels,
         settings,
@@ -231,8 +256,9 @@ def label(
         annotated,
         labels.added,
         kept_image_ids=labels.kept_image_ids,
-        new_category=SUSPECTED,
+        new_category=SUSPECTED if settings.of == "suspected" else None,
         info={provenance.INFO_KEY: origin},
+        changes=labels.changes,
     )
     for line in provenance.summary_lines(labels, settings.score_threshold):
         logger.info(line)

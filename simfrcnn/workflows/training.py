@@ -215,6 +215,7 @@ def _start(
             cfg = _without_missing_train(cfg)
         recipe.check_patients_stay_apart(cfg)
         recipe.check_native_pixels(cfg)
+        recipe.check_truth(cfg)
         check_rules(cfg)
     return engine, cfg
 

@@ -149,13 +149,15 @@ class _Weak:
     def labelling(self) -> Step:
         """Detections of stage 1 on the normal training images, and the files made from them."""
         weights = weights_of(Path(self.first.OUTPUT_DIR))
-        targets = data_settings(self.first).target_classes
+        data = data_settings(self.first)
         outputs = pseudo_files(self.first.DATASETS.TRAIN, self.folder)
 
         def work(may_resume: bool) -> list[Path]:
             sets = recipe.load_sets(self.first, self.first.DATASETS.TRAIN)
             for annotated, output in zip(sets, outputs.values(), strict=True):
-                chosen = pseudo_label.require(annotated, targets, self.settings, force=self.force)
+                chosen = pseudo_label.require(
+                    annotated, data.classes, data.target_classes, self.settings, force=self.force
+                )
                 beside = pseudo_label.detections_beside(output)
                 detections = pseudo_label.detect(
                     self.engine, self.first, weights, annotated, chosen, beside
@@ -164,7 +166,8 @@ class _Weak:
                     annotated,
                     detections,
                     output,
-                    target_classes=targets,
+                    classes=data.classes,
+                    target_classes=data.target_classes,
                     settings=self.settings,
                     force=self.force,
                 )
@@ -178,7 +181,7 @@ class _Weak:
                 "config": self._keys(
                     "pseudo", self.first, _PLACES, _OF_TESTS, _OF_TRAINING, _LOADING, _STATED
                 ),
-                "pseudo": asdict(self.settings),
+                "pseudo": _stated(self.settings),
                 "data": _hashes(self.first, self.first.DATASETS.TRAIN),
                 "checkpoint": checkpoints.weights_sha256(weights),
             },
@@ -307,11 +310,26 @@ def require_two_stages(first: Any, second: Any, config_file: Path) -> None:
             f"{config_file}: PSEUDO is {pseudo_settings(first)} in stage 1 and "
             f"{pseudo_settings(second)} in stage 2, which has no say in it: set it for both"
         )
-    if SUSPECTED not in second.DATASETS.CLASSES:
+    if pseudo_settings(first).of == "labels":
+        if tuple(first.DATASETS.CLASSES) != tuple(second.DATASETS.CLASSES):
+            raise ConfigError(
+                f"{config_file}: PSEUDO.OF is labels, and DATASETS.CLASSES is "
+                f"{list(first.DATASETS.CLASSES)} in stage 1 and {list(second.DATASETS.CLASSES)} in "
+                "stage 2; both must be the same"
+            )
+    elif SUSPECTED not in second.DATASETS.CLASSES:
         raise ConfigError(
             f"{config_file}: stage 2 must know the class {SUSPECTED}: add it to its "
             f"DATASETS.CLASSES {list(second.DATASETS.CLASSES)}"
         )
+
+
+def _stated(settings: PseudoSettings) -> dict[str, Any]:
+    """The settings as inputs of a step; what a later version added counts where it is used."""
+    stated = asdict(settings)
+    if settings.of == "suspected":
+        del stated["of"], stated["fraction"]
+    return stated
 
 
 def _hashes(cfg: Any, names: Sequence[str]) -> dict[str, str]:
@@ -342,7 +360,7 @@ def _summary(job: StepRunner, weak: _Weak) -> str:
     ]
     return "\n".join(
         [
-            "# weakFaster R-CNN",
+            "# weakFaster R-CNN" if weak.settings.of == "suspected" else "# Self-training",
             "",
             f"Engine {weak.engine.NAME}, seed {weak.first.SEED}.",
             *labelled,
@@ -358,8 +376,9 @@ def _summary(job: StepRunner, weak: _Weak) -> str:
 
 def _counts(name: str, output: Path) -> str:
     counts = json.loads(pseudo_label.summary_beside(output).read_text(encoding="utf-8"))["counts"]
+    kind = "normal" if "normal_images" in counts else "labelled"
+    on, of = counts[f"{kind}_images_with_pseudo_boxes"], counts[f"{kind}_images"]
     return (
-        f"{name}: {counts['pseudo_boxes']} pseudo-boxes on "
-        f"{counts['normal_images_with_pseudo_boxes']} of {counts['normal_images']} normal images, "
+        f"{name}: {counts['pseudo_boxes']} pseudo-boxes on {on} of {of} {kind} images, "
         f"beside {counts['target_boxes']} target boxes."
     )

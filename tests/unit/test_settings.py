@@ -59,7 +59,8 @@ def test_keys_and_defaults_are_those_of_before(tree):
         "BOOTSTRAP_SEED": 0,
     }  # fmt: skip
     assert tree.PSEUDO == {
-        "SCORE_THRESHOLD": 0.8, "NMS_THRESHOLD": 0.3, "KEEP_UNLABELLED": False,
+        "SCORE_THRESHOLD": 0.8, "NMS_THRESHOLD": 0.3, "KEEP_UNLABELLED": False, "OF": "suspected",
+        "FRACTION": 0.5,
     }  # fmt: skip
     assert tree.INPUT.MAMMO == {
         "SIZE": (512, 512), "CROP_TO_BREAST": True, "KEEP_ASPECT": True, "HORIZONTAL_FLIP": 0.5,
@@ -68,7 +69,8 @@ def test_keys_and_defaults_are_those_of_before(tree):
     assert tree.DATASETS == {
         "TRAIN": (), "TEST": (), "VAL": (), "FILES": (), "CLASSES": ("malignant",),
         "TARGET_CLASSES": ("malignant",), "BATCHES": "pairs", "UNBOXED_VIEWS": "exclude",
-        "REPLAY": {"FRACTION": 0.0, "HARD_SHARE": 0.25, "PERIOD": 50},
+        "REPLAY": {"FRACTION": 0.0, "HARD_SHARE": 0.25, "PERIOD": 50}, "LABELS_PER_ITEM": 0,
+        "LABEL_BAGS": "image",
     }  # fmt: skip
     assert tree.MODEL.SIMFRCNN == {
         "RPN_NORMALS": "top_likelihood", "TOP_LIKELIHOOD": {"WEIGHT": 1.0, "TOP_K": 256},
@@ -76,6 +78,10 @@ def test_keys_and_defaults_are_those_of_before(tree):
         "SIMILARITY": {
             "LOSS": "cosine", "WEIGHT": 1.0, "MARGIN": 0.0, "PARTNERS": "suspected",
             "DISTANCE_MARGIN": 1.0, "NORMALISE_VECTORS": True, "SAME_KIND_PAIRS": False,
+        },
+        "LABELS": {
+            "WEIGHT": 1.0, "START": 0.01, "DECAY": 0.9, "PERIOD": 2000, "REGION": "target",
+            "PROPOSALS": 256, "CLASS_WEIGHTS": "none", "CHOOSER": "detector",
         },
     }  # fmt: skip
 

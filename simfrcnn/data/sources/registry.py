@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from simfrcnn.data.sources import inbreast, mias, vindr_mammo
+from simfrcnn.data.sources import cmmd, inbreast, mias, rsna, vindr_mammo
 from simfrcnn.data.sources.cbis_ddsm import source as cbis_ddsm
 from simfrcnn.data.sources.coco import source as coco
 from simfrcnn.data.sources.ddsm import reader as ddsm
@@ -20,6 +20,8 @@ SOURCES: Mapping[str, Source] = {
         ddsm.SOURCE,
         inbreast.SOURCE,
         vindr_mammo.SOURCE,
+        rsna.SOURCE,
+        cmmd.SOURCE,
         coco.SOURCE,
         folder.SOURCE,
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import Identity
+from simfrcnn.engines.common.labelled import judge_of, require_separate_regions
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages
 from simfrcnn.engines.contract import SECOND_LOOK_KEY, as_contracted, loss_keys
@@ -24,8 +25,9 @@ from simfrcnn.engines.detectron2.mixed_precision import keep_boxes_exact
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
 from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.sampling.regions import Bags
 from simfrcnn.second_look import Found, Picture, SecondLook, identity_of, picture_of
-from simfrcnn.structures import Frame
+from simfrcnn.structures import Frame, ImageTargets
 
 NAME = "detectron2"
 
@@ -94,6 +96,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         _require(cfg, "ROI_HEADS", parts["roi_heads"], SimROIHeads)
         stages = stages_of(parts["backbone"], parts["roi_heads"])
         adapt_stages(cfg, stages, statistics_freezer(cfg))
+        require_separate_regions(cfg, parts["roi_heads"])
         keep_boxes_exact(parts["roi_heads"])
         return {
             **parts,
@@ -127,16 +130,27 @@ class SimFasterRCNN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         targets = [entry["instances"].to(self.device) for entry in batched_inputs]
         features = self.backbone(images.tensor)
+        bags = Bags.of([_targets_of(entry) for entry in batched_inputs])
+        look = self.second_look
+        pictures = [] if look is None else [self._picture(entry) for entry in batched_inputs]
         proposals, rpn_losses = self.proposal_generator(
-            images, features, targets, is_normal=is_normal
+            images, features, targets, is_normal=is_normal, labelled=bags.images
         )
-        _, roi_losses = self.roi_heads(images, features, proposals, targets, is_normal=is_normal)
+        _, roi_losses = self.roi_heads(
+            images,
+            features,
+            proposals,
+            targets,
+            is_normal=is_normal,
+            bags=bags,
+            judge=judge_of(look, self.roi_heads.labels, pictures),
+        )
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
         losses = {**rpn_losses, **roi_losses}
-        if self.second_look is not None:
-            losses[SECOND_LOOK_KEY] = self.second_look.training_loss(
-                [self._picture(entry) for entry in batched_inputs],
+        if look is not None:
+            losses[SECOND_LOOK_KEY] = look.training_loss(
+                pictures,
                 [entry["sample"].targets for entry in batched_inputs],
                 self.roi_heads.box_predictor.regions,
             )
@@ -234,6 +248,12 @@ def _is_normal(entry: dict[str, Any]) -> bool:
     if entry["is_normal"] and len(entry["instances"]):
         raise ValueError(f"{image}: a normal image carries training boxes; is_normal must be False")
     return bool(entry["is_normal"])
+
+
+def _targets_of(entry: dict[str, Any]) -> ImageTargets | None:
+    """What our loader says of an image; None of an image that it did not make."""
+    targets: ImageTargets | None = entry["sample"].targets if "sample" in entry else None
+    return targets
 
 
 def _require(cfg: Any, group: str, part: Any, kind: type) -> None:

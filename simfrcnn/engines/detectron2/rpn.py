@@ -35,6 +35,7 @@ class TopLikelihoodRPN(RPN):
         self.rpn_head.register_forward_hook(_in_float32)
         self.method = method
         self._is_normal: tuple[bool, ...] = ()
+        self._labelled: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
@@ -47,6 +48,7 @@ class TopLikelihoodRPN(RPN):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None = None,
         is_normal: Sequence[bool] | None = None,
+        labelled: Sequence[int] = (),
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """Propose regions and, in training, return the losses.
 
@@ -55,17 +57,19 @@ class TopLikelihoodRPN(RPN):
             features: By level.
             gt_instances: In training, one per image.
             is_normal: In training, for each image whether it is trained as a normal one.
+            labelled: In training, the places of images with a label and no box. They have no loss
+                here: nothing is known of their anchors.
 
         Raises:
             ValueError: In training without ``is_normal``.
         """
         if self.training and is_normal is None:
             raise ValueError("TopLikelihoodRPN needs is_normal in training; SimFasterRCNN gives it")
-        self._is_normal = tuple(is_normal or ())
+        self._is_normal, self._labelled = tuple(is_normal or ()), tuple(labelled)
         try:
             return super().forward(images, features, gt_instances)
         finally:
-            self._is_normal = ()
+            self._is_normal = self._labelled = ()
 
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
@@ -121,7 +125,11 @@ class TopLikelihoodRPN(RPN):
     def _ordinary(self) -> list[int]:
         """The images that get the library's own losses."""
         everywhere = self.method.rpn_normals == "ordinary"
-        return [i for i, normal in enumerate(self._is_normal) if everywhere or not normal]
+        return [
+            i
+            for i, normal in enumerate(self._is_normal)
+            if i not in self._labelled and (everywhere or not normal)
+        ]
 
 
 def _in_float32(

@@ -22,6 +22,11 @@ from simfrcnn.engines.common.checkpoints import (
     read_checkpoint,
 )
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.labelled import (
+    judge_of,
+    label_settings_of,
+    require_separate_regions,
+)
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
 from simfrcnn.engines.contract import SECOND_LOOK_KEY, Deviation, as_contracted, loss_keys
@@ -137,10 +142,17 @@ class SimFasterRCNN(GeneralizedRCNN):
         images = [sample.image.to(self.device) for sample in samples]
         if not self.training:
             return self._looked_at_again(samples, super().forward(images))
-        losses = super().forward(images, [self._target(sample) for sample in samples])
-        if self.second_look is not None:
-            losses[SECOND_LOOK_KEY] = self.second_look.training_loss(
-                [picture_of(sample, self.second_look.settings.source) for sample in samples],
+        look, pictures = self.second_look, []
+        if look is not None:
+            pictures = [picture_of(sample, look.settings.source) for sample in samples]
+        self.roi_heads.judge = judge_of(look, self.roi_heads.labels, pictures)
+        try:
+            losses = super().forward(images, [self._target(sample) for sample in samples])
+        finally:
+            self.roi_heads.judge = None
+        if look is not None:
+            losses[SECOND_LOOK_KEY] = look.training_loss(
+                pictures,
                 [sample.targets for sample in samples if sample.targets is not None],
                 self.roi_heads.regions,
             )
@@ -173,6 +185,7 @@ class SimFasterRCNN(GeneralizedRCNN):
             "boxes": targets.boxes.to(self.device),
             "labels": targets.labels.to(self.device),
             "is_normal": targets.is_normal,
+            "of_image": targets,
         }
 
 
@@ -212,6 +225,7 @@ def build_model(cfg: Any) -> SimFasterRCNN:
         ),
     )
     adapt_stages(cfg, model.stages, backbones.statistics_freezer(cfg))
+    require_separate_regions(cfg, model.roi_heads)
     model.second_look = build_second_look(cfg)  # last: the other weights are those without it
     return model.to(device).train()
 
@@ -333,6 +347,7 @@ def _roi_heads(cfg: Any, n_channels: int, res5: Res5BoxHead | None) -> SimRoIHea
     return SimRoIHeads(
         roi_normal_sampling=method.roi_normal_sampling,
         similarity=method.similarity,
+        labels=label_settings_of(cfg),
         target_labels=[data.classes.index(name) + 1 for name in data.target_classes],
         box_loss_weight=box.BBOX_REG_LOSS_WEIGHT,
         box_roi_pool=AlignedPooler(

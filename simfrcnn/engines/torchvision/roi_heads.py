@@ -15,9 +15,13 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops.poolers import LevelMapper
 
+from simfrcnn.engines.common.labelled import Choice, Judge, are_of, loss_of_bags
 from simfrcnn.engines.common.region_align import align_regions
+from simfrcnn.engines.contract import LABEL_KEY
+from simfrcnn.label_settings import LabelSettings
 from simfrcnn.losses import similarity_loss
 from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
+from simfrcnn.sampling.regions import NO_BAGS, Bags
 from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
@@ -35,6 +39,7 @@ class SimRoIHeads(RoIHeads):
         *,
         roi_normal_sampling: RoiNormalSampling,
         similarity: SimilaritySettings,
+        labels: LabelSettings | None,
         target_labels: Sequence[int],
         box_loss_weight: float,
         **of_the_library: Any,
@@ -42,10 +47,15 @@ class SimRoIHeads(RoIHeads):
         super().__init__(**of_the_library)
         self.roi_normal_sampling = roi_normal_sampling
         self.similarity = similarity
+        self.labels = labels
+        """How labelled images teach; None where none train."""
         self.target_labels = tuple(target_labels)
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: subsample is not given the targets.
         self._is_normal: list[bool] = []
+        self._bags = NO_BAGS
+        self.judge: Judge | None = None
+        """The second look, where it has a say in the choice of a step's regions."""
         self.firing_scores = torch.zeros(0)
         """(N,) how hard the last training step fired on each image."""
         self.regions: list[Regions] = []
@@ -58,17 +68,21 @@ class SimRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Any]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detections or, in training, the three losses, weighted.
+        """Detections or, in training, the losses, weighted.
 
         Args:
             features: Feature maps by level.
             proposals: Per image, by falling objectness, as the RPN gives them.
             image_shapes: (height, width) without padding.
-            targets: Per image ``boxes``, ``labels`` and ``is_normal``; in training.
+            targets: Per image ``boxes``, ``labels``, ``is_normal`` and ``of_image``, the
+                :class:`~simfrcnn.structures.ImageTargets`; in training.
         """
         if not self.training or targets is None:
             return super().forward(features, proposals, image_shapes, targets)
         self._is_normal = [bool(target["is_normal"]) for target in targets]
+        self._bags = Bags.of([target["of_image"] for target in targets])
+        if self._bags.images:
+            proposals = self._with_chosen(features, proposals, image_shapes)
         try:
             regions, _, labels, box_targets = self.select_training_samples(proposals, targets)
             vectors = self.box_head(self.box_roi_pool(features, regions, image_shapes))
@@ -76,13 +90,50 @@ class SimRoIHeads(RoIHeads):
             self.regions = self._regions(regions, labels, class_logits, box_deltas)
             return [], self._losses(vectors, class_logits, box_deltas, labels, box_targets)
         finally:
-            self._is_normal = []
+            self._is_normal, self._bags = [], NO_BAGS
+
+    @torch.no_grad()
+    def _with_chosen(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[Tensor]:
+        """The proposals, of labelled images only the chosen one, or none.
+
+        They are scored in parts of the size of an ROI batch, so that memory stays that of an image.
+        """
+        assert self.labels is not None, "labelled images train with DATASETS.LABELS_PER_ITEM alone"
+        candidates, logits, boxes = [], [], []
+        for place in self._bags.images:
+            of_image = proposals[place][: self.labels.proposals or None]
+            own = {name: level[place : place + 1] for name, level in features.items()}
+            of_parts = [of_image[:0]]
+            for part in of_image.split(self.fg_bg_sampler.batch_size_per_image):
+                if len(part):
+                    regions = self.box_roi_pool(own, [part], image_shapes[place : place + 1])
+                    class_logits, box_deltas = self.box_predictor(self.box_head(regions))
+                    logits.append(class_logits)
+                    of_parts.append(self._refined([part], class_logits, box_deltas))
+            candidates.append(of_image)
+            boxes.append(torch.cat(of_parts))
+        nothing = boxes[0].new_zeros(0, self.box_predictor.cls_score.out_features)
+        choice = Choice(self.labels, self.target_labels, self.judge)
+        chosen = choice.of(self._bags, torch.cat([nothing, *logits]), boxes)
+        kept = list(proposals)
+        for place, of_image, own_choice in zip(self._bags.images, candidates, chosen, strict=True):
+            kept[place] = of_image[own_choice]
+        return kept
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
-        """Regions per image: the library's draw, or the top proposals of a normal image."""
+        """Regions per image: the library's draw, the top proposals of a normal image, or the one
+        of a labelled image.
+        """
         sampled = []
-        for of_image, is_normal in zip(labels, self._is_normal, strict=True):
-            if is_normal and self.roi_normal_sampling == "top":
+        for index, (of_image, is_normal) in enumerate(zip(labels, self._is_normal, strict=True)):
+            if index in self._bags.images:
+                sampled.append(torch.arange(len(of_image), device=of_image.device))
+            elif is_normal and self.roi_normal_sampling == "top":
                 n_regions = self.fg_bg_sampler.batch_size_per_image
                 sampled.append(top_proposals(_rank(of_image), n_regions))
             else:
@@ -98,13 +149,18 @@ class SimRoIHeads(RoIHeads):
         box_deltas: Tensor,
     ) -> list[Regions]:
         """The sampled regions of each image, refined for the likeliest target class."""
-        likeliest = likeliest_targets(class_logits, self.target_labels)
-        refined = self.box_coder.decode(box_deltas, sampled)
-        boxes = refined[torch.arange(len(refined), device=refined.device), likeliest]
+        boxes = self._refined(sampled, class_logits, box_deltas)
         suspicion = target_scores(class_logits, self.target_labels)
         counts = [len(of_image) for of_image in labels]
         of_images = zip(boxes.split(counts), labels, suspicion.split(counts), strict=True)
         return [Regions(*of_image) for of_image in of_images]
+
+    def _refined(self, sampled: list[Tensor], class_logits: Tensor, box_deltas: Tensor) -> Tensor:
+        """The boxes of regions (R, 4), refined for the likeliest target class."""
+        likeliest = likeliest_targets(class_logits, self.target_labels)
+        refined = self.box_coder.decode(box_deltas, sampled)
+        boxes: Tensor = refined[torch.arange(len(refined), device=refined.device), likeliest]
+        return boxes
 
     def _losses(
         self,
@@ -114,22 +170,60 @@ class SimRoIHeads(RoIHeads):
         labels: list[Tensor],
         box_targets: Sequence[Tensor],
     ) -> dict[str, Tensor]:
-        if len(class_logits):
-            loss_cls, loss_box_reg = fastrcnn_loss(class_logits, box_deltas, labels, box_targets)
-        else:  # a mean over no region is NaN in the library
-            loss_cls, loss_box_reg = class_logits.sum(), box_deltas.sum()
+        """The losses of a batch; labelled images have that of their labels alone, and are left out
+        of the others.
+        """
         image_index = torch.cat([torch.full_like(each, i) for i, each in enumerate(labels)])
         self.firing_scores = firing_scores(
             class_logits, image_index, n_images=len(labels), target_labels=self.target_labels
         )
+        if not self._bags.images:
+            losses = self._losses_of_boxes(
+                vectors, class_logits, box_deltas, labels, box_targets, self._is_normal
+            )
+        else:
+            others = self._bags.others(len(labels))
+            rows = are_of(others, image_index)
+            losses = self._losses_of_boxes(
+                vectors[rows],
+                class_logits[rows],
+                box_deltas[rows],
+                [labels[place] for place in others],
+                [box_targets[place] for place in others],
+                [self._is_normal[place] for place in others],
+            )
+        if self.labels is not None:
+            losses[LABEL_KEY] = loss_of_bags(class_logits, image_index, self._bags)
+        return losses
+
+    def _losses_of_boxes(
+        self,
+        vectors: Tensor,
+        class_logits: Tensor,
+        box_deltas: Tensor,
+        labels: list[Tensor],
+        box_targets: Sequence[Tensor],
+        is_normal: Sequence[bool],
+    ) -> dict[str, Tensor]:
+        """The library's losses and the similarity loss of boxed and normal images."""
+        if not labels:  # labelled images alone
+            return {
+                "loss_cls": class_logits.sum(),
+                "loss_box_reg": box_deltas.sum(),
+                "loss_similarity": vectors.sum(),
+            }
+        if len(class_logits):
+            loss_cls, loss_box_reg = fastrcnn_loss(class_logits, box_deltas, labels, box_targets)
+        else:  # a mean over no region is NaN in the library
+            loss_cls, loss_box_reg = class_logits.sum(), box_deltas.sum()
         loss_similarity = similarity_loss(
             features=vectors,
             labels=torch.cat(labels),
-            image_index=image_index,
+            image_index=torch.cat([torch.full_like(each, i) for i, each in enumerate(labels)]),
             # Regions of a normal image keep the order of its proposals, by falling objectness.
             objectness=torch.cat([_rank(of_image) for of_image in labels]),
             class_logits=class_logits,
-            is_normal=self._is_normal,
+            is_normal=is_normal,
             target_labels=self.target_labels,
             settings=self.similarity,
         )

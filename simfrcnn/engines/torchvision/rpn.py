@@ -14,6 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 
 from simfrcnn.losses import top_likelihood_loss
+from simfrcnn.sampling.regions import Bags
 from simfrcnn.settings import RpnNormals, TopLikelihoodSettings
 
 
@@ -38,6 +39,7 @@ class TopLikelihoodRPN(RegionProposalNetwork):
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: compute_loss is not given the targets and returns two losses only.
         self._is_normal: list[bool] = []
+        self._labelled: tuple[int, ...] = ()
         self._top_likelihood_loss: Tensor | None = None
 
     def forward(
@@ -50,6 +52,7 @@ class TopLikelihoodRPN(RegionProposalNetwork):
         if not self.training or targets is None:
             return super().forward(images, features, targets)
         self._is_normal = [bool(target["is_normal"]) for target in targets]
+        self._labelled = Bags.of([target["of_image"] for target in targets]).images
         try:
             proposals, losses = super().forward(images, features, targets)
             return proposals, {
@@ -58,7 +61,7 @@ class TopLikelihoodRPN(RegionProposalNetwork):
                 "loss_rpn_top_likelihood": self._top_likelihood_loss,
             }
         finally:
-            self._is_normal, self._top_likelihood_loss = [], None
+            self._is_normal, self._labelled, self._top_likelihood_loss = [], (), None
 
     def compute_loss(
         self,
@@ -67,14 +70,17 @@ class TopLikelihoodRPN(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """The library's two losses over the images that have them; ours over the normal ones."""
+        """The library's two losses over the images that have them; ours over the normal ones.
+
+        Images with a label and no box have neither: nothing is known of their anchors.
+        """
         n_images = len(labels)
         logits = objectness.reshape(n_images, -1)
         deltas = pred_bbox_deltas.reshape(n_images, -1, 4)
         normals = [index for index, normal in enumerate(self._is_normal) if normal]
         self._top_likelihood_loss = self._loss_of_normals(logits, normals)
 
-        taken = list(range(n_images))
+        taken = [index for index in range(n_images) if index not in self._labelled]
         if self.rpn_normals != "ordinary":
             taken = [index for index in taken if index not in normals]
         if not taken:

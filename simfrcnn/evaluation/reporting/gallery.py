@@ -206,8 +206,8 @@ def _seen(view: View) -> Seen:
 
 
 def _is_false(seen: Seen, settings: EvaluationSettings) -> NDArray[np.bool_]:
-    """(D,) which detections are false positives; nobody knows in an image of unknown truth."""
-    if seen.view.truth is Truth.UNKNOWN:
+    """(D,) which detections are false positives; nobody knows where findings are not located."""
+    if not seen.view.is_located:
         return np.zeros(len(seen.outcomes), dtype=bool)
     kinds = [FALSE_POSITIVE]
     if settings.count_repeats_as_false_positives:

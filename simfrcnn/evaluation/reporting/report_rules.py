@@ -46,7 +46,8 @@ def rules_of_report(report: Report) -> list[str]:
         f"most {MAX_DETECTIONS} detections an image; a second box on a finding is a false positive "
         "there.",
         "CorLoc: the part of positive images whose highest detection has IoU of at least 0.5 with "
-        "a finding.",
+        "a finding. By the second rule, which others use, any detection from the score threshold "
+        "on will do.",
         *_methods(report),
     ]
 

@@ -47,6 +47,8 @@ def label_of(key: str) -> str:
             return "COCO AP (mean over IoU .50:.05:.95)"
         if last == "corloc":
             return "CorLoc (IoU .5)"
+        if last == "corloc_any":
+            return "CorLoc of any box from the score threshold on (IoU .5)"
         return f"AP at IoU {iou_of_key(key):g}"
     if start == "froc":
         _, criterion, population, _ = key.split("/")

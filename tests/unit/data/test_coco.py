@@ -123,6 +123,7 @@ def test_written_records_are_read_back_from_another_folder(tmp_path: Path) -> No
             view_position=ViewPosition.OTHER,
             pixel_spacing_mm=(0.05, 0.05),
             split="val",
+            labels={"malignant": True, "calcification": False},
             attributes={"vendor": "A"},
         ),
         make_record(
@@ -198,6 +199,21 @@ REFUSALS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "pathology": (image(pathology=["x"]), "'pathology' is .*legal are malignant, benign"),
     "spacing": (image(pixel_spacing_mm=[0.1, 0]), r"pixel_spacing_mm must be \[row, column\]"),
     "attributes": (image(attributes={"a": 1}), "image 1: 'attributes' must be"),
+    "labels list": (image(labels=["malignant"]), "image 1: 'labels' must be an object such as"),
+    "label 1": (image(labels={"malignant": 1}), "image 1: 'labels' says 1 of 'malignant'; legal"),
+    "label null": (image(labels={"benign": None}), "image 1: 'labels' says None of 'benign'"),
+    "label against box": (
+        image(labels={"malignant": False}),
+        "image 1: 'labels' says false of 'malignant', but annotation 7 is a box of it",
+    ),
+    "label against normal": (
+        lambda d: d["images"][1].update(labels={"malignant": True}),
+        "image 2: supervision is 'normal', but 'labels' says true of 'malignant'",
+    ),
+    "label without box": (
+        lambda d: d["images"][1].update(supervision="boxes", labels={"malignant": True}),
+        "image 2: supervision is 'boxes', by which every finding of 'malignant' is boxed",
+    ),
     "image twice": (repeat("images"), "image id used more than once: 1"),
     "annotation twice": (repeat("annotations"), "annotation id used more than once: 7"),
     "category twice": (repeat("categories"), "category id used more than once: 1"),

@@ -146,6 +146,7 @@ def test_the_tally_counts_what_trains() -> None:
         "patients": 9,
         "positives": 1,
         "normals": 4,
+        "labelled": 0,
         "left_out": dict(lists.excluded),
         "classes": {
             "benign": {

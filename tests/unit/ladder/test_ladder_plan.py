@@ -9,7 +9,7 @@ import pytest
 from simfrcnn.config import load_config
 from simfrcnn.data import catalog
 from simfrcnn.errors import ConfigError
-from simfrcnn.ladder.plan import choose, permute_labels, plan_runs, read_ladder
+from simfrcnn.ladder.plan import choose, make_sets, plan_runs, read_ladder
 from support.examples import CONFIGS, ENGINE_PARAMETERS, engine_named, write_tiny_set
 
 SMOKE = CONFIGS / "smoke" / "sim_r18_fpn.yaml"
@@ -109,7 +109,7 @@ def test_the_negative_control_reads_permuted_copies_of_all_its_sets(engine, ladd
     files = [f"phantom_tiny/{name}={data}" for name in ("train", "val", "test")]
     ladder = read_ladder(ladder_file(HEAD + RUNGS))
     runs = plan_runs(ladder, engine, tmp_path / "out", datasets=files)
-    permute_labels(runs)
+    make_sets(runs)
     run = next(run for run in runs if run.rung.permute_labels)
     named = catalog.parse_files(run.cfg.DATASETS.FILES)
     for name in ("phantom_tiny/train", "phantom_tiny/val", "phantom_tiny/test"):
@@ -187,3 +187,33 @@ def test_a_choice_keeps_the_order_of_the_file():
     assert choose(None, ["a", "b"], "--rungs") == ["a", "b"]
     with pytest.raises(ConfigError, match=r"--rungs 'sin' is unknown.*Did you mean sim\?"):
         choose("sin", ["sim", "faster"], "--rungs")
+
+
+def test_a_rung_with_few_boxes_trains_on_other_patients_for_each_seed(
+    engine, ladder_file, tmp_path
+):
+    data = write_tiny_set(tmp_path / "data")
+    files = [f"phantom_tiny/{name}={data}" for name in ("train", "val", "test")]
+    rungs = "RUNGS:\n  faster:\n    WEAKEN: {PATIENTS: 1}\n"
+    text = (HEAD + rungs).replace("[0, 3]", "[0, 1, 2, 3]")
+    runs = plan_runs(read_ladder(ladder_file(text)), engine, tmp_path / "out", datasets=files)
+    make_sets(runs)
+    kept = {}
+    for run in runs:
+        named = catalog.parse_files(run.cfg.DATASETS.FILES)
+        assert str(data) == named["phantom_tiny/val"] == named["phantom_tiny/test"]
+        annotated = catalog.load("phantom_tiny/train", named)
+        assert f"weakened/seed_{run.seed}" in str(annotated.path)
+        (boxed,) = [record.patient_id for record in annotated.records if record.findings]
+        kept[run.seed] = boxed
+        assert json.loads(run.words[-1]) == list(run.cfg.DATASETS.FILES)
+    assert len(set(kept.values())) > 1
+
+
+@pytest.mark.parametrize(
+    "value", ["10", "{PATIENTS: 0}", "{PATIENTS: 2, LABELS: some}", "{PATIENT: 2}"]
+)
+def test_a_weakening_that_is_not_understood_is_refused(ladder_file, value):
+    rungs = f"RUNGS:\n  faster:\n    WEAKEN: {value}\n"
+    with pytest.raises(ConfigError, match=r"rung faster: WEAKEN is .*PATIENTS: N, LABELS: true \|"):
+        read_ladder(ladder_file(HEAD + rungs))

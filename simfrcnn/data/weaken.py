@@ -1,0 +1,165 @@
+"""How are few boxes made out of many, to measure what labels alone are worth?
+
+The boxes of some patients stay. Every other image with a target box loses *all* its boxes and keeps
+a label for each category that it had, as an archive has it that knows reports and no boxes. All
+else is copied as it stands.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from simfrcnn.data.coco import AnnotatedSet, document_of
+from simfrcnn.data.coco_entries import relative_to
+from simfrcnn.errors import DataError, OutputError
+from simfrcnn.files import write_json
+from simfrcnn.records import ImageRecord, Pathology, Supervision
+
+Labels = Literal["true", "false", "shuffled", "breast"]
+"""Which images are labelled: those that lost their boxes; as many *normal* ones in their place; as
+many drawn from both; or those, and the views without boxes of a breast whose pathology is a target.
+All but the first are controls."""
+
+INFO_KEY = "weaken"
+"""The key of ``info`` that says how a file was made."""
+
+
+@dataclass(frozen=True)
+class Weakened:
+    """What became of a set: whose boxes stay, and which images lost theirs."""
+
+    kept_patients: tuple[str, ...]
+    image_ids: tuple[int, ...]
+
+
+def weaken(
+    annotated: AnnotatedSet,
+    output: Path,
+    *,
+    n_patients: int,
+    seed: int,
+    target_classes: tuple[str, ...] = ("malignant",),
+    labels: Labels = "true",
+) -> Weakened:
+    """Write a copy of an annotation file in which few patients have boxes.
+
+    Patients are drawn from the sorted ids of those with a target box, whatever the order of the
+    file; the first N of one seed are among the first N + 1.
+
+    Args:
+        annotated: What :func:`simfrcnn.data.coco.read_coco` gave.
+        output: The new file.
+        n_patients: Whose boxes stay.
+        seed: Another seed keeps others.
+        target_classes: Whose boxes count.
+        labels: Which images are labelled.
+
+    Raises:
+        DataError: Fewer patients have a target box than are asked for, or a control needs more
+            normal images than there are.
+        OutputError: The file cannot be written, or is the source itself.
+    """
+    output = Path(output).absolute()
+    if output.resolve() == annotated.path.resolve():
+        raise OutputError(f"{output} is the file to be weakened itself; give the new one a name")
+    records = annotated.records
+    kept = _drawn_patients(annotated, n_patients, seed, target_classes)
+    lost = [r for r in records if r.is_positive(target_classes) and r.patient_id not in kept]
+    changes = {record.image_id: _without_boxes(record) for record in lost}
+    if labels == "breast":
+        changes |= _of_breasts(records, target_classes)
+    elif labels != "true":
+        changes |= _control(annotated, lost, labels, seed, target_classes)
+    document = document_of(annotated)
+    places = {record.image_id: relative_to(output.parent, record) for record in records}
+    document["images"] = [
+        {**entry, "file_name": places[entry["id"]], **changes.get(entry["id"], {})}
+        for entry in document["images"]
+    ]
+    unboxed = {record.image_id for record in lost}
+    document["annotations"] = [
+        entry for entry in document["annotations"] if entry["image_id"] not in unboxed
+    ]
+    document["info"] = {
+        **annotated.info,
+        INFO_KEY: {
+            "patients": n_patients,
+            "seed": seed,
+            "labels": labels,
+            "kept_patients": list(kept),
+            "images_without_their_boxes": len(lost),
+            "source": annotated.path.name,
+            "source_sha256": annotated.sha256,
+        },
+    }
+    write_json(output, document)
+    return Weakened(kept, tuple(record.image_id for record in lost))
+
+
+def _drawn_patients(
+    annotated: AnnotatedSet, n_patients: int, seed: int, target_classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    patients = sorted({r.patient_id for r in annotated.records if r.is_positive(target_classes)})
+    if not 1 <= n_patients <= len(patients):
+        raise DataError(
+            f"{annotated.path}: the boxes of {n_patients} patients are to stay, and "
+            f"{len(patients)} have a box of {', '.join(target_classes)}; legal is 1 to "
+            f"{len(patients)}"
+        )
+    # Text seeds are hashed with SHA-512: the same draw on every platform and Python version.
+    random.Random(f"{seed}/weaken").shuffle(patients)
+    return tuple(patients[:n_patients])
+
+
+def _without_boxes(record: ImageRecord) -> dict[str, Any]:
+    had = dict.fromkeys((finding.category for finding in record.findings), True)
+    return _labelled({**record.labels, **had})
+
+
+def _labelled(labels: Mapping[str, bool]) -> dict[str, Any]:
+    return {"supervision": Supervision.IMAGE_LABEL.value, "labels": dict(labels)}
+
+
+def _of_breasts(
+    records: Sequence[ImageRecord], target_classes: tuple[str, ...]
+) -> dict[int, dict[str, Any]]:
+    """The label of a breast as that of each of its views without a box: some show nothing."""
+    return {
+        record.image_id: _labelled({record.pathology.value: True})
+        for record in records
+        if record.supervision is Supervision.IMAGE_LABEL
+        and not record.findings
+        and isinstance(record.pathology, Pathology)
+        and record.pathology.value in target_classes
+    }
+
+
+def _control(
+    annotated: AnnotatedSet,
+    lost: Sequence[ImageRecord],
+    labels: Labels,
+    seed: int,
+    target_classes: tuple[str, ...],
+) -> dict[int, dict[str, Any]]:
+    """As many labels on other images: on normal ones, or on some of both."""
+    normals = [r for r in annotated.records if r.is_known_normal(target_classes)]
+    if len(normals) <= len(lost):
+        raise DataError(
+            f"{annotated.path}: {len(lost)} normal images are to be called {target_classes[0]}, "
+            f"and there are {len(normals)} normal ones; keep the boxes of more patients"
+        )
+    pool = [*normals, *lost] if labels == "shuffled" else list(normals)
+    pool.sort(key=lambda record: record.image_id)
+    random.Random(f"{seed}/weaken/{labels}").shuffle(pool)
+    called = {record.image_id for record in pool[: len(lost)]}
+    # Those that lost their boxes and are not called positive are normal images where labels are
+    # shuffled; else nothing is known of them.
+    other = Supervision.NORMAL if labels == "shuffled" else Supervision.IMAGE_LABEL
+    changes: dict[int, dict[str, Any]] = {
+        record.image_id: {"supervision": other.value, "labels": {}} for record in lost
+    }
+    return changes | {number: _labelled({target_classes[0]: True}) for number in called}

@@ -1,0 +1,139 @@
+"""What do the labels of images without boxes say, do they agree with the rest, and which train?
+
+A label (:attr:`ImageRecord.labels`) says that a finding of a category is visible in an image, or
+that none is; where it lies nobody need have said. A *bag* is what a label is known of: one image,
+or all views of a breast that nobody has boxed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Sequence
+
+from simfrcnn.errors import DataError
+from simfrcnn.labels import misspelt
+from simfrcnn.records import FindingSource, ImageRecord, Supervision
+from simfrcnn.settings import DataSettings
+
+
+def contradiction_of(record: ImageRecord, target_classes: tuple[str, ...]) -> str | None:
+    """How the labels of an image contradict its boxes or its supervision; None if they do not."""
+    for name, is_visible in record.labels.items():
+        boxes = record.findings_of((name,))
+        if boxes and not is_visible:
+            return (
+                f"'labels' says false of {name!r}, but annotation {boxes[0].finding_id} is a box "
+                "of it: correct one of them"
+            )
+        if not is_visible or boxes or name not in target_classes:
+            continue
+        if record.supervision is Supervision.NORMAL:
+            return f"supervision is 'normal', but 'labels' says true of {name!r}: correct one"
+        if record.supervision is Supervision.BOXES:
+            return (
+                f"supervision is 'boxes', by which every finding of {name!r} is boxed, but "
+                "'labels' says true of it and there is no box: use 'image_label', or add the box"
+            )
+    return None
+
+
+def require_agreeing_labels(
+    where: str,
+    records: Iterable[ImageRecord],
+    named_classes: Collection[str],
+    target_classes: tuple[str, ...],
+) -> None:
+    """Refuse labels that contradict the boxes, or name a class in another spelling.
+
+    A reader of files knows ``malignant`` alone; here the targets are known.
+
+    Args:
+        where: The annotation file or data set, for the message.
+        records: Its images.
+        named_classes: Target, trained and ignored classes.
+        target_classes: Of them the targets.
+
+    Raises:
+        DataError: Names the first image.
+    """
+    for record in records:
+        if not record.labels:
+            continue
+        if contradiction := contradiction_of(record, target_classes):
+            raise DataError(f"{where}: image {record.image_id}: {contradiction}")
+        unnamed = [name for name in record.labels if name not in named_classes]
+        for other, name in misspelt(unnamed, named_classes):
+            raise DataError(
+                f"{where}: image {record.image_id}: 'labels' speaks of {other!r}, which would not "
+                f"count as {name!r}: give both one name"
+            )
+
+
+def require_drawn_truth(
+    where: str, records: Iterable[ImageRecord], target_classes: tuple[str, ...]
+) -> None:
+    """Refuse a set to judge a model on whose target boxes a model has proposed.
+
+    Raises:
+        DataError: Names the first box.
+    """
+    for record in records:
+        for finding in record.findings_of(target_classes):
+            if finding.source is FindingSource.PSEUDO:
+                raise DataError(
+                    f"{where}: annotation {finding.finding_id} of image {record.image_id} is a "
+                    f"pseudo-box of the target class {finding.category!r}: a model has proposed "
+                    "it, so it is no truth to judge a model by; use the file that it was made from"
+                )
+
+
+def bag_of(record: ImageRecord, settings: DataSettings) -> Hashable:
+    """What tells the bags of a data set apart: equal for the images of one bag."""
+    if settings.label_bags == "breast" and record.laterality is not None:
+        return record.patient_id, record.breast_id
+    return record.patient_id, str(record.path)
+
+
+def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[str | None]:
+    """By which class a label trains each image: that of its bag.
+
+    It is the first target class that is known to be visible in the bag, else the first of the
+    trained classes. An image is in a bag if its supervision is ``image_label``, it has no box of a
+    trained class, and it is not known to be normal.
+
+    A breast is a bag only if none of its views is boxed: where the finding was seen in one view,
+    the others may not show it. Its label is that of any of its views, or its pathology.
+
+    Args:
+        records: N images, of all training sets.
+        settings: Trained and target classes, and what is a bag.
+
+    Returns:
+        (N,) a class, or None where no label trains the image.
+    """
+    if not settings.labels_per_item:
+        return [None] * len(records)
+    by_breast = settings.label_bags == "breast"
+    stated: dict[Hashable, set[str]] = {}
+    boxed: set[Hashable] = set()
+    for record in records:
+        bag = bag_of(record, settings)
+        if record.findings_of(settings.classes):
+            boxed.add(bag)
+        names = stated.setdefault(bag, set())
+        names.update(name for name, is_visible in record.labels.items() if is_visible)
+        if by_breast and record.pathology is not None:
+            names.add(record.pathology.value)
+    classes = {
+        bag: next((c for c in (*settings.target_classes, *settings.classes) if c in names), None)
+        for bag, names in stated.items()
+        if bag not in boxed
+    }
+    return [
+        classes.get(bag_of(record, settings)) if _may_be_in_a_bag(record, settings) else None
+        for record in records
+    ]
+
+
+def _may_be_in_a_bag(record: ImageRecord, settings: DataSettings) -> bool:
+    is_labelled = record.supervision is Supervision.IMAGE_LABEL
+    return is_labelled and not record.is_known_normal(settings.target_classes)

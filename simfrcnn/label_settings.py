@@ -1,0 +1,68 @@
+"""Settings of images with a label and no box, described as those of :mod:`simfrcnn.settings`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from simfrcnn.described import Described, described
+
+LabelBags = Literal["image", "breast"]
+RegionRule = Literal["target", "own", "discriminative", "abnormal"]
+ClassWeights = Literal["none", "balanced"]
+Chooser = Literal["detector", "second_look"]
+
+
+@dataclass(frozen=True)
+class LabelSettings(Described):
+    """How a labelled image teaches: by its most suspicious region (``MODEL.SIMFRCNN.LABELS``)."""
+
+    weight: float = described(
+        1.0,
+        "weight of the loss of labelled images, before it rises",
+        key="MODEL.SIMFRCNN.LABELS.WEIGHT",
+        legal="(0, inf)",
+    )
+    start: float = described(
+        0.01,
+        "factor on the weight at the first step; 1 keeps the weight constant",
+        key="MODEL.SIMFRCNN.LABELS.START",
+        legal="(0, 1]",
+    )
+    decay: float = described(
+        0.9,
+        "what is left of the distance of that factor to 1 after each period",
+        key="MODEL.SIMFRCNN.LABELS.DECAY",
+        legal="(0, 1]",
+    )
+    period: int = described(
+        2000,
+        "steps after which the factor rises",
+        key="MODEL.SIMFRCNN.LABELS.PERIOD",
+        legal="[1, inf)",
+    )
+    region: RegionRule = described(
+        "target",
+        "which region of a labelled image is chosen: by the highest probability of a target class, "
+        "of its own class, of any class, or by the lowest one of background; a label that is a "
+        "target always takes the first",
+        key="MODEL.SIMFRCNN.LABELS.REGION",
+    )
+    proposals: int = described(
+        256,
+        "proposals of a labelled image among which the region is chosen, by falling objectness; 0 "
+        "for all",
+        key="MODEL.SIMFRCNN.LABELS.PROPOSALS",
+        legal="[0, inf)",
+    )
+    class_weights: ClassWeights = described(
+        "none",
+        "whether rare classes of the labelled images weigh more",
+        key="MODEL.SIMFRCNN.LABELS.CLASS_WEIGHTS",
+    )
+    chooser: Chooser = described(
+        "detector",
+        "by whose score the region is chosen: the detector's, or that with the second look at its "
+        "best regions",
+        key="MODEL.SIMFRCNN.LABELS.CHOOSER",
+    )

@@ -1,0 +1,62 @@
+"""How does a data set lose most of its boxes, and which sets must not?"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from simfrcnn.config import read_keys
+from simfrcnn.config.shipped import find_config
+from simfrcnn.data import catalog
+from simfrcnn.data.weaken import Weakened, weaken
+from simfrcnn.errors import DataError, OutputError
+from simfrcnn.wording import counted
+
+logger = logging.getLogger("simfrcnn")
+
+
+def weaken_data_set(
+    dataset: str,
+    output: Path,
+    *,
+    n_patients: int,
+    seed: int,
+    config_file: str | None = None,
+    overwrite: bool = False,
+) -> Weakened:
+    """Write a copy of a data set in which few patients have boxes, and say what became of it.
+
+    Args:
+        dataset: A name, or ``NAME=FILE``.
+        output: The new COCO file.
+        n_patients: Whose boxes stay.
+        seed: Another seed keeps others.
+        config_file: Its target classes count, and its validation and test sets are refused.
+        overwrite: Replace an earlier output.
+
+    Raises:
+        DataError: It is a set that a model is judged on, or too few patients have a box.
+        OutputError: The output is there already, or cannot be written.
+    """
+    name, equals, _ = dataset.partition("=")
+    annotated = catalog.load(name.strip(), catalog.parse_files([dataset] if equals else []))
+    keys = {}
+    if config_file is not None:
+        keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
+    files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
+    for part in ("VAL", "TEST"):
+        for judged in keys.get(f"DATASETS.{part}", ()):
+            if judged == name or Path(files.get(judged, "")).absolute() == annotated.path:
+                raise DataError(
+                    f"{annotated.path} is {judged}, which {config_file} has in DATASETS.{part}: a "
+                    "set that models are judged on keeps its boxes"
+                )
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists; --overwrite replaces it, or give another --output")
+    targets = tuple(keys.get("DATASETS.TARGET_CLASSES", ("malignant",)))
+    done = weaken(annotated, output, n_patients=n_patients, seed=seed, target_classes=targets)
+    logger.info(
+        f"{output}: the boxes of {counted(n_patients, '[patient|patients]')} stay; "
+        f"{counted(len(done.image_ids), '[image has|images have]')} a label and no box"
+    )
+    return done

@@ -1,0 +1,266 @@
+"""Images with a label and no box, on every engine: they choose one region and learn from it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from simfrcnn.config import load_config
+from simfrcnn.data.coco import read_coco, write_coco
+from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines.common import labelled as common
+from simfrcnn.engines.common.checkpoints import read_checkpoint
+from simfrcnn.engines.contract import loss_keys
+from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.records import Supervision
+from simfrcnn.structures import ImageTargets, Native
+from support.examples import (
+    BATCHES,
+    CONFIGS,
+    normals,
+    positives,
+    seeded_model,
+    smoke_config,
+    tiny_config,
+)
+
+ON = ("DATASETS.LABELS_PER_ITEM", 1, "SOLVER.IMS_PER_BATCH", 3, "MODEL.SIMFRCNN.LABELS.START", 1)
+KEY = "loss_label"
+
+
+def labelled(n=1, *, weight=1.0, bag=None):
+    """Images with a bright square, of which the label alone is known."""
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
+    return [
+        dataclasses.replace(sample, targets=ImageTargets(*nothing, 1, weight, bag))
+        for sample in positives(n + 2)[2:]
+    ]
+
+
+WITH_LABELLED = {
+    **{name: batch + labelled(2) for name, batch in BATCHES.items()},
+    "first": labelled(1) + BATCHES["pairs"],
+    "alone": labelled(2),
+    "none": BATCHES["pairs"],
+}
+
+
+def losses_of(engine, model, samples):
+    torch.manual_seed(1)
+    return engine.training_losses(model, samples)
+
+
+def value_of(engine, model, samples, key=KEY):
+    return float(losses_of(engine, model, samples)[key].detach())
+
+
+@pytest.mark.parametrize("batch", WITH_LABELLED)
+def test_keys_are_constant_all_is_finite_and_every_parameter_has_a_gradient(engine, heads, batch):
+    cfg = smoke_config(engine, heads, *ON)
+    model = seeded_model(engine, cfg)
+    losses = losses_of(engine, model, WITH_LABELLED[batch])
+    assert tuple(losses) == loss_keys(cfg) == (*LOSS_KEYS, KEY)
+    assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+    assert (float(losses[KEY].detach()) > 0) is (batch != "none")
+    torch.stack(list(losses.values())).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert not parameter.requires_grad or parameter.grad is not None, name
+        assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all()), name
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("rpn_normals", ["top_likelihood", "ordinary"])
+def test_labelled_images_leave_the_other_losses_and_draws_as_they_are(
+    engine, heads, batch, rpn_normals
+):
+    words = (*ON, "MODEL.SIMFRCNN.RPN_NORMALS", rpn_normals)
+    model = seeded_model(engine, smoke_config(engine, heads, *words))
+    without = losses_of(engine, model, BATCHES[batch])
+    state = torch.get_rng_state()
+    for samples in (BATCHES[batch] + labelled(2), labelled(1) + BATCHES[batch]):
+        losses = losses_of(engine, model, samples)
+        for key in LOSS_KEYS:
+            torch.testing.assert_close(losses[key], without[key], rtol=1e-5, atol=1e-6)
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_without_labelled_images_the_others_are_the_same_to_the_last_bit(engine, heads, batch):
+    off = losses_of(engine, seeded_model(engine, smoke_config(engine, heads)), BATCHES[batch])
+    on = seeded_model(engine, smoke_config(engine, heads, *ON))
+    with_key = losses_of(engine, on, BATCHES[batch])
+    assert tuple(off) == LOSS_KEYS
+    for key in LOSS_KEYS:
+        assert torch.equal(off[key], with_key[key]), key
+    assert float(with_key[KEY].detach()) == 0
+
+
+def test_choosing_and_then_learning_equals_learning_from_the_best_of_all(
+    engine, heads, monkeypatch
+):
+    cfg = smoke_config(engine, heads, *ON, "MODEL.SIMFRCNN.LABELS.PROPOSALS", 8)
+    samples, model = labelled(2, weight=0.7), seeded_model(engine, cfg)
+    loss = losses_of(engine, model, samples)[KEY]
+    loss.backward()
+
+    # All regions keep their graph: the loss is that of the likeliest of each image.
+    def everything(_choice, _bags, _logits, boxes):
+        return [torch.arange(len(own)) for own in boxes]
+
+    def of_the_likeliest(class_logits, image_index, bags):
+        costs = []
+        for image in bags.images:
+            own = class_logits[image_index == image].log_softmax(dim=1)[:, 1]
+            costs.append(-own.max())
+        return 0.7 * torch.stack(costs).mean()
+
+    monkeypatch.setattr(common.Choice, "of", everything)
+    module = f"simfrcnn.engines.{engine.NAME}.roi_heads"
+    monkeypatch.setattr(f"{module}.loss_of_bags", of_the_likeliest)
+    other = seeded_model(engine, cfg)
+    expected = losses_of(engine, other, samples)[KEY]
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    compared = 0
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        if two.grad is not None and float(two.grad.abs().max()):
+            torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
+            compared += 1
+    assert compared > 5
+
+
+def test_the_rpn_head_learns_nothing_from_a_label_and_the_backbone_does(engine, heads):
+    model = seeded_model(engine, smoke_config(engine, heads, *ON))
+    losses_of(engine, model, WITH_LABELLED["pairs"])[KEY].backward()
+    of_rpn, of_backbone = [], []
+    for name, parameter in model.named_parameters():
+        total = 0.0 if parameter.grad is None else float(parameter.grad.abs().sum())
+        if name.startswith(("proposal_generator", "rpn")):
+            of_rpn.append(total)
+        elif name.startswith("backbone") and parameter.requires_grad:
+            of_backbone.append(total)
+    assert of_rpn
+    assert set(of_rpn) == {0.0}
+    assert max(of_backbone) > 0
+
+
+def test_the_loss_is_a_weighted_mean_over_bags(engine, heads):
+    model = seeded_model(engine, smoke_config(engine, heads, *ON))
+    one, other = labelled(2)
+    of_one, of_other = (value_of(engine, model, [each]) for each in (one, other))
+    both = value_of(engine, model, [one, other])
+    assert both == pytest.approx((of_one + of_other) / 2, rel=1e-5)
+    light = dataclasses.replace(one, targets=dataclasses.replace(one.targets, label_weight=0.25))
+    mixed = value_of(engine, model, [light, other])
+    assert mixed == pytest.approx((0.25 * of_one + of_other) / 2, rel=1e-5)
+    # Of a bag of two images the better region alone is learnt from.
+    together = value_of(engine, model, labelled(2, bag=7))
+    assert together == pytest.approx(min(of_one, of_other), rel=1e-5)
+
+
+def with_native(samples):
+    return [
+        dataclasses.replace(sample, native=Native(sample.image[0].to(torch.uint8), sample.frame))
+        for sample in samples
+    ]
+
+
+@pytest.mark.parametrize("chooser", ["detector", "second_look"])
+def test_the_chosen_region_gets_a_second_look(engine, heads, chooser):
+    words = ("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SIMFRCNN.LABELS.CHOOSER", chooser)
+    cfg = smoke_config(engine, heads, *ON, *words)
+    model = seeded_model(engine, cfg)
+    losses = losses_of(engine, model, with_native(WITH_LABELLED["pairs"]))
+    assert tuple(losses) == (*LOSS_KEYS, KEY, "loss_second_look")
+    without = losses_of(engine, seeded_model(engine, cfg), with_native(BATCHES["pairs"]))
+    for key in LOSS_KEYS:
+        torch.testing.assert_close(losses[key], without[key], rtol=1e-5, atol=1e-6)
+    # A new network gives both classes a chance of one half: log 2 more.
+    more = float((losses["loss_second_look"] - without["loss_second_look"]).detach())
+    assert more == pytest.approx(0.69, abs=0.1)
+    losses["loss_second_look"].backward()
+    assert all(parameter.grad is None for parameter in model.roi_heads.parameters())
+    alone = value_of(engine, model, with_native(labelled(1)), "loss_second_look")
+    assert alone == pytest.approx(0.69, abs=0.1)
+
+
+def label_two_images(path):
+    """Two positive images of the tiny set lose their boxes and keep a label."""
+    annotated = read_coco(path)
+    records = [
+        dataclasses.replace(
+            record, supervision=Supervision.IMAGE_LABEL, findings=(), labels={"malignant": True}
+        )
+        if record.image_id in (2, 3)
+        else record
+        for record in annotated.records
+    ]
+    write_coco(path, records, annotated.categories, {})
+
+
+def test_a_training_goes_on_exactly_and_its_log_has_the_loss(engine, tmp_path):
+    def trained(folder, steps, resume=False):
+        place = tmp_path / folder
+        rising = ("MODEL.SIMFRCNN.LABELS.START", 0.5, "MODEL.SIMFRCNN.LABELS.PERIOD", 1)
+        cfg = tiny_config(engine, "fpn", place, *ON, *rising, "SOLVER.MAX_ITER", steps)
+        label_two_images(place / "data" / "tiny.json")
+        return read_checkpoint(engine.train(cfg, resume=resume))["model"]
+
+    whole, half = trained("one", 2), trained("two", 1)
+    resumed = trained("two", 2, resume=True)
+    assert any(not torch.equal(half[name], whole[name]) for name in whole)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert KEY in (tmp_path / "one" / "run" / "metrics.json").read_text()
+
+
+def test_without_labelled_images_a_training_is_refused(engine, tmp_path):
+    cfg = tiny_config(engine, "fpn", tmp_path, *ON)
+    with pytest.raises(DataError, match=r"3 positive and 3 normal.*LABELS_PER_ITEM is 1, but no"):
+        engine.train(cfg)
+
+
+LABELS = "MODEL.SIMFRCNN.LABELS."
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("SOLVER.IMS_PER_BATCH", 4), "IMS_PER_BATCH is 4; legal is a multiple of 3: an item is"),
+        ((f"{LABELS}WEIGHT", 0), "WEIGHT is 0.0; legal is above 0"),
+        ((f"{LABELS}REGION", "own"), "REGION is own but DATASETS.CLASSES has malignant alone"),
+        ((f"{LABELS}REGION", "best"), "REGION is 'best'; legal is target"),
+        ((f"{LABELS}CLASS_WEIGHTS", "balanced"), "CLASS_WEIGHTS is balanced but DATASETS.CLASSES"),
+        ((f"{LABELS}DECAY", 1, f"{LABELS}START", 0.5), "DECAY is 1 and .START 0.5: the weight"),
+        ((f"{LABELS}CHOOSER", "second_look"), "CHOOSER is second_look but MODEL.SECOND_LOOK"),
+        (
+            (
+                *("DATASETS.CLASSES", "[malignant,suspected]", "MODEL.ROI_HEADS.NUM_CLASSES", 2),
+                *(f"{LABELS}REGION", "abnormal"),
+            ),
+            "REGION is abnormal and DATASETS.CLASSES has 'suspected'",
+        ),
+        (("DATASETS.LABELS_PER_ITEM", -1), "LABELS_PER_ITEM is -1; legal is at least 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(engine, words, message):
+    path = CONFIGS / "smoke" / "sim_r18_fpn.yaml"
+    with pytest.raises(ConfigError, match=message):
+        load_config(engine.default_cfg(), path, list(map(str, (*ON, *words))))
+
+
+def test_a_head_with_batch_statistics_is_refused(engine):
+    cfg = smoke_config(engine, "c4", *ON, "MODEL.RESNETS.NORM", "BN")
+    with pytest.raises(ConfigError, match=r"the box head has a .*BatchNorm.* \(.*NORM FrozenBN"):
+        engine.build_model(cfg)
+    engine.build_model(smoke_config(engine, "c4", "MODEL.RESNETS.NORM", "BN"))
+
+
+def test_a_labelled_image_has_no_boxes_and_is_not_normal():
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="a labelled image carries no training boxes"):
+        ImageTargets(*nothing, True, 1)
+    with pytest.raises(ValueError, match="a labelled image carries no training boxes"):
+        ImageTargets(torch.ones(1, 4), torch.ones(1), False, 1)
+    assert normals(1)[0].targets.image_label is None

@@ -1,0 +1,139 @@
+"""Items with labelled images: the old draws stay, weights rise by step, bags stay whole."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from simfrcnn.data.selection import training_lists
+from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.label_settings import LabelSettings
+from simfrcnn.records import Laterality, Pathology, Supervision
+from simfrcnn.sampling.pairs import ItemStream, PairStream, ShuffledStream, TwinStream
+from simfrcnn.settings import DataSettings
+from simfrcnn.training.items import by_place
+from simfrcnn.training.labelled import LabelWeights, _require_effect
+from simfrcnn.training.schedules import rising
+from support.data_examples import make_finding, make_record
+
+BOTH = ("malignant", "benign")
+ON = DataSettings(labels_per_item=1)
+
+
+@pytest.mark.parametrize(
+    ("step", "alpha"),
+    [(0, 0.010), (10_000, 0.415), (20_000, 0.655), (30_000, 0.796), (40_000, 0.880),
+     (60_000, 0.958)],
+)  # fmt: skip
+def test_the_weight_rises_as_in_the_source(step, alpha):
+    assert rising(step, start=0.01, decay=0.9, period=2000) == pytest.approx(alpha, abs=5e-4)
+    assert rising(step + 1999 - step % 2000, start=0.01, decay=0.9, period=2000) == rising(
+        step, start=0.01, decay=0.9, period=2000
+    )
+    assert rising(step, start=1, decay=0.9, period=2000) == 1
+
+
+def test_the_first_two_places_are_drawn_as_without_labels():
+    for two in (PairStream(5, 7, 3), TwinStream(5, 3)):
+        stream = ItemStream(two, n_bags=4, per_item=2, seed=3)
+        off = ItemStream(two, n_bags=0, per_item=0, seed=3)
+        labelled = ShuffledStream(4, 3, "labelled")
+        for number in range(20):
+            assert stream[number][:2] == off[number][:2] == two[number]
+            assert stream[number][2] == (labelled[2 * number], labelled[2 * number + 1])
+            assert off[number][2] == ()
+        drawn = [place for number in range(2) for place in stream[number][2]]
+        assert sorted(drawn) == [0, 1, 2, 3]
+
+
+def test_a_batch_is_ordered_by_place_also_where_bags_differ():
+    assert by_place([["a", "b", "c"], ["d", "e"], ["f", "g", "h", "i"]]) == [
+        *("a", "d", "f", "b", "e", "g"),
+        *("c", "h", "i"),
+    ]
+
+
+def image(image_id, supervision=Supervision.IMAGE_LABEL, *findings, **facts):
+    return make_record(
+        image_id, *findings, supervision=supervision, path=Path(f"/nowhere/{image_id}.png"),
+        **{"patient": f"p{image_id}", **facts},
+    )  # fmt: skip
+
+
+BOXED = image(1, Supervision.BOXES, make_finding())
+NORMAL = image(2, Supervision.NORMAL)
+
+
+def test_which_images_train_by_their_label():
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"malignant": True}),
+        image(4, labels={"calcification": True}),
+        image(5, labels={"malignant": False}),
+        image(6, Supervision.UNLABELLED, labels={"malignant": True}),
+        image(7, pathology=Pathology.MALIGNANT),
+        image(8),
+    ]  # fmt: skip
+    lists = training_lists(records, ON)
+    assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[3]]
+    assert [bag.label for bag in lists.labelled] == [1]
+    assert [r.image_id for r in lists.normals] == [2, 5]
+    assert lists.tally.labelled == 1
+    assert lists.tally.n_images == len(records)
+    alone = next(reason for reason in lists.excluded if reason.startswith("image_label: a find"))
+    assert "LABELS_PER_ITEM" in alone
+    assert lists.excluded[alone] == 1
+    off = training_lists(records, DataSettings(unboxed_views="normal"))
+    assert (off.labelled, off.excluded[alone]) == ((), 2)
+    assert 3 not in [r.image_id for r in off.normals]
+
+
+def test_the_class_of_an_image_is_a_target_before_another():
+    both = DataSettings(classes=("benign", "malignant"), labels_per_item=1)
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"benign": True, "malignant": True}),
+        image(4, labels={"benign": True}),
+    ]  # fmt: skip
+    assert [bag.label for bag in training_lists(records, both).labelled] == [2, 1]
+
+
+def test_without_a_labelled_image_the_counts_and_reasons_are_named():
+    with pytest.raises(DataError, match=r"1 positive and 1 normal images .*1 image_label: not"):
+        training_lists([BOXED, NORMAL, image(3)], ON)
+
+
+def test_the_views_of_a_breast_are_one_bag_unless_one_is_boxed():
+    breasts = dataclasses.replace(ON, label_bags="breast")
+    left, right = {"laterality": Laterality.LEFT}, {"laterality": Laterality.RIGHT}
+    malignant = {"pathology": Pathology.MALIGNANT}
+    records = [
+        BOXED, NORMAL,
+        image(3, patient="a", **left, **malignant),
+        image(4, patient="a", **left, **malignant),
+        image(5, patient="a", **right),
+        image(6, Supervision.BOXES, make_finding(finding_id=2), patient="b", **left, **malignant),
+        image(7, patient="b", **left, **malignant),
+        image(8, patient="c", **left, labels={"malignant": True}),
+        image(9, patient="c", **left),
+        image(10, patient="c", **left, labels={"malignant": False}),
+    ]  # fmt: skip
+    lists = training_lists(records, breasts)
+    assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[3, 4], [8, 9]]
+    assert [r.image_id for r in lists.normals] == [2, 10]
+
+
+def test_weights_are_a_function_of_the_item_and_rare_classes_weigh_more():
+    settings = LabelSettings(weight=0.5, start=0.5, decay=0.5, period=10)
+    weights = LabelWeights(settings, {1: 2.0, 2: 1.0}, items_per_step=4)
+    assert [weights.weight(number, 1) for number in (0, 39, 40, 80)] == [0.5, 0.5, 0.75, 0.875]
+    assert weights.weight(80, 2) == 0.4375
+
+
+def test_choices_without_effect_are_refused():
+    data = DataSettings(classes=BOTH)
+    with pytest.raises(ConfigError, match="balanced, but all labelled images are malignant"):
+        _require_effect(LabelSettings(class_weights="balanced"), {1: 5}, data)
+    with pytest.raises(ConfigError, match="REGION is own, but all labelled images are of target"):
+        _require_effect(LabelSettings(region="own"), {1: 5}, data)
+    _require_effect(LabelSettings(region="own", class_weights="balanced"), {1: 5, 2: 3}, data)
