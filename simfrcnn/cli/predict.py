@@ -15,7 +15,6 @@ Not a medical device: the output is for research and must not guide the care of 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.dicom_out.saving import kinds_of, require_identifiers
 from simfrcnn.errors import ConfigError
 from simfrcnn.wording import counted
-from simfrcnn.workflows.predict import PredictionOptions, Summary, merge, predict
+from simfrcnn.workflows.predict import PredictionOptions, Summary, merge, predict, shard_of
 from simfrcnn.workflows.prediction_folder import FAILURES
 
 DONE_WITH_FAILURES = 3
@@ -177,19 +176,10 @@ def _options(arguments: argparse.Namespace, detector: Detector) -> PredictionOpt
         ),
         pictures=arguments.pictures,
         score_threshold=detector.cfg.EVAL.SCORE_THRESHOLD if threshold is None else threshold,
-        shard=_shard(arguments.shard),
+        shard=shard_of(arguments.shard),
         workers=arguments.workers,
         dicom=kinds_of(arguments.dicom),
     )
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found:
-        raise ConfigError(f"--shard is {text!r}; legal is I/N, such as 1/4")
-    return int(found[1]), int(found[2])
 
 
 def _is_incomplete(summary: Summary, skips_unreadable: bool) -> bool:

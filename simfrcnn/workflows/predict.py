@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,20 @@ class Summary:
     tally: Tally
     n_done_before: int = 0
     n_own_pictures: int = 0
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """A shard as it is written, ``I/N``.
+
+    Raises:
+        ConfigError: It is written in another way.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found:
+        raise ConfigError(f"--shard is {text!r}; legal is I/N, such as 1/4")
+    return int(found[1]), int(found[2])
 
 
 def predict(
