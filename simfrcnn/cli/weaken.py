@@ -23,6 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
     from simfrcnn.workflows.weaken import weaken_data_set
 
     names = ("dataset", "output", "seed", "config_file", "overwrite")
-    given = {name: getattr(arguments, name) for name in names}
-    weaken_data_set(n_patients=arguments.patients, **given)
+    weaken_data_set(n_patients=arguments.patients, **{n: getattr(arguments, n) for n in names})
     return 0
