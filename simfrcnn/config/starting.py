@@ -35,7 +35,7 @@ _COMMON: Mapping[str, str] = {
     "MODEL.DEVICE": "cuda or cpu",
     "MODEL.WEIGHTS": "weights to begin with; '' trains from scratch",
     **{f"INPUT.MAMMO.{key}": "" for key in ("SIZE", "CROP_TO_BREAST", "KEEP_ASPECT")},
-    "SOLVER.IMS_PER_BATCH": "images a step: twice the pairs",
+    "SOLVER.IMS_PER_BATCH": "images a step: two a pair, and those of LABELS_PER_ITEM",
     "SOLVER.BASE_LR": "learning rate",
     "SOLVER.MAX_ITER": "steps",
     "SOLVER.STEPS": "after which the learning rate falls",

@@ -191,7 +191,15 @@ def _view(
         crowd_boxes=_boxes([finding for finding in (*targets, *ignored) if finding.iscrowd]),
         ignored_boxes=_boxes([finding for finding in ignored if not finding.iscrowd]),
         looks=None if looks is None else looks[order],
-        is_located=truth is Truth.NORMAL or record.is_positive(settings.target_classes),
+        is_located=truth is Truth.NORMAL or _has_all_boxes(record, settings.target_classes),
+    )
+
+
+def _has_all_boxes(record: ImageRecord, target_classes: Sequence[str]) -> bool:
+    """Whether there is a box of a target, and of every target that a label says is visible."""
+    stated = [name for name in target_classes if record.labels.get(name)]
+    return record.is_positive(tuple(target_classes)) and all(
+        record.is_positive((one,)) for one in stated
     )
 
 

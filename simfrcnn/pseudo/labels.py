@@ -75,7 +75,9 @@ def boxes_of_labels(
 ) -> PseudoLabels:
     """Choose the boxes of labelled images, and which images stay in the file.
 
-    Those that get none keep their label; unless ``settings.keep_unlabelled`` they are left out.
+    An image labelled with another class gets none while a target may hide in it: a boxed image is
+    one whose targets are all boxed. Those that get none keep their label; unless
+    ``settings.keep_unlabelled`` they are left out.
 
     Args:
         records: All records of the file.
@@ -106,12 +108,12 @@ def boxes_of_labels(
         found, score, box = best
         counts[bin_of(score)] += 1
         highest = max(score, highest or 0.0)
-        if found == name:
+        if found == name and _is_complete_with(record, name, target_classes):
             coincident[name].append((-score, record.image_id, box))
     added: dict[int, tuple[Finding, ...]] = {}
     next_id = 1 + max((f.finding_id for r in records for f in r.findings), default=0)
     for name, images in coincident.items():
-        n_taken = math.ceil(settings.fraction * len(images))
+        n_taken = math.ceil(round(settings.fraction * len(images), 9))  # .55 of 100 is 55
         for negative, image_id, box in sorted(images)[:n_taken]:
             finding = Finding(box, name, next_id, source=FindingSource.PSEUDO, score=-negative)
             added[image_id] = (finding,)
@@ -133,6 +135,11 @@ def boxes_of_labels(
             image_id: {"supervision": Supervision.BOXES.value, "labels": {}} for image_id in added
         },
     )
+
+
+def _is_complete_with(record: ImageRecord, name: str, target_classes: tuple[str, ...]) -> bool:
+    """Whether one box of a class says all about the targets: the others are known to be absent."""
+    return all(record.labels.get(other) is False for other in target_classes if other != name)
 
 
 def _best(

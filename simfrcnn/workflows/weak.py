@@ -311,6 +311,12 @@ def require_two_stages(first: Any, second: Any, config_file: Path) -> None:
             f"{pseudo_settings(second)} in stage 2, which has no say in it: set it for both"
         )
     if pseudo_settings(first).of == "labels":
+        if "breast" in (first.DATASETS.LABEL_BAGS, second.DATASETS.LABEL_BAGS):
+            raise ConfigError(
+                f"{config_file}: PSEUDO.OF is labels and DATASETS.LABEL_BAGS is breast, but which "
+                "view of a breast shows the finding is not known, so none can be given a box: set "
+                "DATASETS.LABEL_BAGS to image, with labels of images"
+            )
         if tuple(first.DATASETS.CLASSES) != tuple(second.DATASETS.CLASSES):
             raise ConfigError(
                 f"{config_file}: PSEUDO.OF is labels, and DATASETS.CLASSES is "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from simfrcnn.config import read_keys
@@ -44,12 +45,13 @@ def weaken_data_set(
     if config_file is not None:
         keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
     files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
+    changed = (annotated.path.resolve(), output.resolve())
     for part in ("VAL", "TEST"):
         for judged in keys.get(f"DATASETS.{part}", ()):
-            if judged == name or Path(files.get(judged, "")).absolute() == annotated.path:
+            if judged == name or _path_of(judged, files) in changed:
                 raise DataError(
-                    f"{annotated.path} is {judged}, which {config_file} has in DATASETS.{part}: a "
-                    "set that models are judged on keeps its boxes"
+                    f"{annotated.path} or {output} is {judged}, which {config_file} has in "
+                    f"DATASETS.{part}: a set that models are judged on keeps its boxes"
                 )
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; --overwrite replaces it, or give another --output")
@@ -60,3 +62,11 @@ def weaken_data_set(
         f"{counted(len(done.image_ids), '[image has|images have]')} a label and no box"
     )
     return done
+
+
+def _path_of(name: str, files: Mapping[str, str]) -> Path | None:
+    """The file of a data set; None where there is none."""
+    try:
+        return catalog.resolve(name, files).resolve()
+    except DataError:
+        return None

@@ -158,11 +158,11 @@ def _record(row: Row, path: Path, facts: Facts) -> ImageRecord:
     patient = row.get("patient_id")
     benign = Pathology.BENIGN if row.get("biopsy") == "1" else Pathology.NORMAL
     attributes = {
-        "age": row.get("age"),
-        "birads": row.get("birads"),
+        "age": _whole_text(row.get("age")),
+        "birads": _whole_text(row.get("birads")),
         "density": row.get("density"),
         "implant": "yes" if row.get("implant") == "1" else "no",
-        "invasive": "yes" if row.get("invasive") == "1" else "no",
+        "invasive": ("yes" if row.get("invasive") == "1" else "no") if has_cancer else "",
         "machine": row.get("machine_id"),
         "site": row.get("site_id"),
         "difficult_negative": row.get("difficult_negative_case").lower(),
@@ -183,6 +183,11 @@ def _record(row: Row, path: Path, facts: Facts) -> ImageRecord:
         pathology=Pathology.MALIGNANT if has_cancer else benign,
         attributes={key: value for key, value in attributes.items() if value},
     )
+
+
+def _whole_text(text: str) -> str:
+    """``61`` for ``61.0``, as the published table writes whole numbers."""
+    return text.removesuffix(".0")
 
 
 def _missing(paths: Sequence[tuple[Row, Path]]) -> list[str]:

@@ -29,8 +29,10 @@ def label_settings_of(cfg: Any) -> LabelSettings | None:
     return config.label_settings(cfg) if cfg.DATASETS.LABELS_PER_ITEM else None
 
 
-def require_separate_regions(cfg: Any, head: nn.Module) -> None:
-    """Refuse, where labelled images train, a box head that does not judge each region by itself.
+def require_separate_regions(cfg: Any, head: nn.Module, look: SecondLook | None) -> None:
+    """Refuse, where labelled images train, what does not judge each region by itself.
+
+    That may be the box head, or the network of the second look.
 
     The region of a labelled image is chosen in one pass and learnt from in another: it must mean
     the same in both.
@@ -40,16 +42,29 @@ def require_separate_regions(cfg: Any, head: nn.Module) -> None:
     """
     if not cfg.DATASETS.LABELS_PER_ITEM:
         return
-    for name, module in head.named_modules():
+    said = f"DATASETS.LABELS_PER_ITEM is {cfg.DATASETS.LABELS_PER_ITEM}, but"
+    if found := _not_separate(head):
+        raise ConfigError(
+            f"{said} the box head has a {found}: a region would be chosen by other values than it "
+            "is learnt from. Take MODEL.RESNETS.NORM FrozenBN or GN (of a C4 detector res5 is the "
+            "box head), MODEL.ROI_BOX_HEAD.NORM GN or '', and no dropout"
+        )
+    if look is not None and (found := _not_separate(look.judge)):
+        raise ConfigError(
+            f"{said} the network of the second look has a {found}, and the one region of a label "
+            "is judged alone. Give MODEL.SECOND_LOOK.BACKBONE_WEIGHTS, with which its batch "
+            "statistics are frozen, or leave MODEL.SECOND_LOOK.BACKBONE empty"
+        )
+
+
+def _not_separate(network: nn.Module) -> str | None:
+    """A layer by which regions see one another, or chance has a say; None without one."""
+    for name, module in network.named_modules():
         has_statistics = isinstance(module, nn.modules.batchnorm._BatchNorm)
         is_random = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-        if has_statistics or is_random:
-            raise ConfigError(
-                f"DATASETS.LABELS_PER_ITEM is {cfg.DATASETS.LABELS_PER_ITEM}, but the box head has "
-                f"a {type(module).__name__} ({name}): a region would be chosen by other values "
-                "than it is learnt from. Take MODEL.RESNETS.NORM FrozenBN or GN (of a C4 detector "
-                "res5 is the box head), MODEL.ROI_BOX_HEAD.NORM GN or '', and no dropout"
-            )
+        if has_statistics or is_random or getattr(module, "drop_prob", False):
+            return f"{type(module).__name__} ({name})"
+    return None
 
 
 def judge_of(

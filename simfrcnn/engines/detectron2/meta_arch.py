@@ -96,14 +96,15 @@ class SimFasterRCNN(GeneralizedRCNN):
         _require(cfg, "ROI_HEADS", parts["roi_heads"], SimROIHeads)
         stages = stages_of(parts["backbone"], parts["roi_heads"])
         adapt_stages(cfg, stages, statistics_freezer(cfg))
-        require_separate_regions(cfg, parts["roi_heads"])
         keep_boxes_exact(parts["roi_heads"])
+        look = build_second_look(cfg)  # last: the other weights are those without it
+        require_separate_regions(cfg, parts["roi_heads"], look)
         return {
             **parts,
             "identity": Identity.of(NAME, cfg),
             "loss_names": loss_keys(cfg),
             "input_size": config.input_settings(cfg).size_px,
-            "second_look": build_second_look(cfg),  # last: the other weights are those without it
+            "second_look": look,
         }
 
     @property

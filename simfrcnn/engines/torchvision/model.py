@@ -225,8 +225,8 @@ def build_model(cfg: Any) -> SimFasterRCNN:
         ),
     )
     adapt_stages(cfg, model.stages, backbones.statistics_freezer(cfg))
-    require_separate_regions(cfg, model.roi_heads)
     model.second_look = build_second_look(cfg)  # last: the other weights are those without it
+    require_separate_regions(cfg, model.roi_heads, model.second_look)
     return model.to(device).train()
 
 

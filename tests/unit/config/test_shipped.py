@@ -144,7 +144,7 @@ def test_a_new_ladder_is_the_old_one(name, tmp_path):
 @pytest.mark.parametrize("name", list(shipped_configs()))
 def test_every_config_has_its_verb(name):
     expected = "ladder" if name.startswith("ladder/") else "train-net"
-    if name in ("weak_r101", "mias/weak_r18", "smoke/weak"):
+    if name in ("weak_r101", "mias/weak_r18", "smoke/weak", "smoke/self"):
         expected = "weak"
     assert verb_of(find_config(name)) == expected
 

@@ -139,6 +139,8 @@ def test_a_set_that_models_are_judged_on_keeps_its_boxes(tmp_path: Path) -> None
     for name in ("clinic/val", "other"):
         with pytest.raises(DataError, match=r"is clinic/val, which .*DATASETS\.VAL: a set that"):
             weaken_data_set(f"{name}={source.path}", tmp_path / "few.json", **given)
+    with pytest.raises(DataError, match="is clinic/val, which"):
+        weaken_data_set("t=" + str(source.path), source.path, overwrite=True, **given)
     path = tmp_path / "few.json"
     weaken_data_set(f"t={source.path}", path, n_patients=2, seed=0)
     with pytest.raises(OutputError, match="exists; --overwrite replaces it"):
