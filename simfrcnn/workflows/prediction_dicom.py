@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ def write_dicom(
 ) -> dict[str, Any]:
     """Write the DICOM files of an exam; all kinds, or none where one cannot be made.
 
+    The folder is the exam's alone: whatever else lies in it is deleted.
+
     Args:
         output: The folder of the prediction.
         folder: That of the exam's files, below it.
@@ -35,11 +37,30 @@ def write_dicom(
     Raises:
         OutputError: The operating system refused to write.
     """
+    contents: dict[str, bytes] = {}
+    why_none = None
     try:
         contents = dict(files_of(result.dicom_findings(score_threshold), kinds))
     except DataError as error:
-        return {"files": [], "why_none": str(error).removeprefix(f"{NO_DICOM}: ")}
+        why_none = str(error).removeprefix(f"{NO_DICOM}: ")
     except Exception as error:  # whatever it is, the other exams can be written
-        return {"files": [], "why_none": reason_of_fault(error)}
+        why_none = reason_of_fault(error)
+    _remove_others(output / folder, contents)
+    if why_none is not None:
+        return {"files": [], "why_none": why_none}
     write_files(output / folder, contents)
     return {"files": [f"{folder}/{name}" for name in contents]}
+
+
+def files_written(content: Mapping[str, Any]) -> set[str]:
+    """Pictures and DICOM files of an exam, by its result."""
+    pictures = {image["picture"] for image in content["images"] if image.get("picture")}
+    return pictures | set(content.get("dicom", {}).get("files", ()))
+
+
+def _remove_others(folder: Path, names: Container[str]) -> None:
+    """Delete what a run that was killed, or the exam as it was before, left in a folder."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name not in names:
+                path.unlink()
