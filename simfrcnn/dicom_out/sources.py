@@ -39,6 +39,10 @@ NO_DATE = ("19000101", "000000")
 """Content date and time where the study states none."""
 
 
+class UnopenedError(DataError):
+    """A film could not be opened: no fault of its content, and another try may succeed."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A film's own elements that results use; ``film`` is None where it could not be judged."""
@@ -134,11 +138,14 @@ def _elements_of(path: Path) -> Dataset:
     """Those elements of a film's header that results use, decoded.
 
     Raises:
-        DataError: It is no DICOM file, or lacks what a reference needs.
+        DataError: It is no DICOM file, or lacks what a reference needs; :class:`UnopenedError`
+            where it could not be opened.
     """
     try:
         header = read_header(path)
     except DicomError as error:
+        if isinstance(error.__cause__, OSError):
+            raise UnopenedError(f"no DICOM result: {error}") from error
         raise DataError(
             f"no DICOM result: {error}. Results refer to DICOM images, so they are written for "
             "exams of DICOM files alone"
@@ -170,9 +177,15 @@ def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
 
 
 def _elements_if_readable(path: Path | None) -> Dataset | None:
-    """Of a film that failed; None where its header says too little."""
+    """Of a film that failed; None where its header is damaged or says too little.
+
+    Raises:
+        UnopenedError: It could not be opened.
+    """
     try:
-        return None if path is None else _elements_of(path)
+        return None if path is None or path.is_dir() else _elements_of(path)
+    except UnopenedError:
+        raise
     except DataError:
         return None
 

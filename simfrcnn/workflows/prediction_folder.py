@@ -24,7 +24,7 @@ from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import LOCK, as_json, locked, write_bytes, write_json, writing
-from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, write_dicom
+from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
 
 Pictures = Literal["none", "findings", "all"]
 
@@ -318,7 +318,7 @@ def _manifest_line(place: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "call": None if decision is None else decision["call"],
         "images": len(content["images"]),
         "left_out": len(content["left_out"]),
-        "has_failed": any(one["what"] == FAILED for one in content["left_out"]),
+        "has_failed": has_failed(content),
         "fingerprint": content["fingerprint"],
     }
 

@@ -17,6 +17,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.images.png import encode_png
 from simfrcnn.workflows.predict import PredictionOptions, merge, predict
 from simfrcnn.workflows.prediction_dicom import write_dicom
+from simfrcnn.workflows.prediction_folder import PredictionFolder
 from support.results import exam_of, phantom_films
 from support.studies import files_below, write_study
 
@@ -135,6 +136,35 @@ def test_where_none_can_be_written_none_is_left(tmp_path):
     written = write_dicom(tmp_path, "dicom/x", exam_of(films), ("sr",), 0.5)
     assert written["files"] == []
     assert not any(folder.iterdir())
+
+
+def line_of(result, out):
+    """The line of the manifest, of an exam whose DICOM files are asked for."""
+    return PredictionFolder(out, {}).write_exam(result, "abcd", "f", "none", 0.5, ("sr",))
+
+
+def test_writing_that_failed_is_tried_again_but_films_that_cannot_be_used_are_not(
+    tmp_path, monkeypatch
+):
+    films = phantom_films(tmp_path / "films")
+    result = exam_of(films)
+    assert not line_of(result, tmp_path / "out")["has_failed"]
+    unusable = phantom_films(tmp_path / "unusable", StudyInstanceUID=None)
+    assert not line_of(exam_of(unusable), tmp_path / "out")["has_failed"]
+    for film in (films[0], films[3]):  # judged, and failed
+        result = exam_of(films, n_failed=1)
+        film.rename(tmp_path / "away")
+        assert line_of(result, tmp_path / "out")["has_failed"]
+        (tmp_path / "away").rename(film)
+    monkeypatch.setattr("simfrcnn.workflows.prediction_dicom.files_of", lambda *_: 1 / 0)
+    assert line_of(result, tmp_path / "out")["has_failed"]
+
+
+def test_a_reason_names_a_film_by_its_place(tmp_path):
+    films = phantom_films(tmp_path / "Jane Doe", StudyInstanceUID=None)
+    written = write_dicom(tmp_path, "dicom/x", exam_of(films), ("sr",), 0.5)
+    missing = "Study Instance UID (0020,000D) is missing, so that no result can refer to the film"
+    assert written["why_none"] == f"LCC.dcm: {missing}"
 
 
 def test_pseudonyms_and_dicom_results_exclude_each_other(detector, studies, tmp_path, capsys):
