@@ -5,7 +5,9 @@ Only headers are read. A result belongs to one study of one patient, whose modul
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,9 +39,12 @@ _IMAGE = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PresentationLUTShape", "PatientOrientation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+)
+VOI = (
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     "WindowCenterWidthExplanation",
 )
+"""The window or table of a film: a damaged one is left out, and viewers take their default."""
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 NO_DATE = ("19000101", "000000")
 """Content date and time where the study states none."""
@@ -186,6 +191,8 @@ def _elements_of(header: Header) -> Dataset:
                 setattr(kept, keyword, "")
         for keyword in ("ContentDate", "ContentTime"):
             _copy(header.dataset, kept, keyword)
+        for keyword in VOI:
+            _copy_if_whole(header.dataset, kept, keyword)
         kept.decode()
     for keyword in _NEEDED:
         if not kept.get(keyword):
@@ -199,6 +206,14 @@ def _elements_of(header: Header) -> Dataset:
 def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
     if keyword in source and source[keyword].value not in (None, "", []):
         target[keyword] = source[keyword]
+
+
+def _copy_if_whole(source: Dataset, target: Dataset, keyword: str) -> None:
+    own = Dataset()
+    with contextlib.suppress(Exception):  # damaged bytes can break any element in any way
+        _copy(source, own, keyword)
+        deque(own.iterall(), maxlen=0)  # the elements of items are decoded when looked at
+        target.update(own)
 
 
 def _failed_if_readable(path: Path | None) -> Source | None:

@@ -70,7 +70,8 @@ def has_failed(content: Mapping[str, Any]) -> bool:
 
 def _by_place(why: str, result: ExamResult) -> str:
     """What went wrong, with films named by their places: a path may name a person."""
-    places = {str(one.path): one.file for one in (*result.images, *result.left_out) if one.path}
+    places = {str(one.path): one.file for one in result.images if one.path}
+    places |= {str(one.path): one.file for one in result.left_out if one.path}
     for path in sorted(places, key=len, reverse=True):
         why = why.replace(path, places[path])
     return why.removeprefix(f"{NO_DICOM}: ")

@@ -278,6 +278,35 @@ def test_times_are_made_whole_and_no_impossible_date_is_taken(tmp_path, date, ti
     assert (found.ContentDate, found.ContentTime) == told
 
 
+def test_an_unusable_window_costs_that_film_its_window_alone(tmp_path):
+    films = phantom_films(tmp_path / "films")
+    changed(films[1], films[1], WindowWidth=None)
+    damaged = pydicom.dcmread(films[2])
+    damaged[0x00281050] = pydicom.dataelem.RawDataElement(
+        pydicom.tag.Tag(0x00281050), "DS", 4, b"abc ", 0, False, True
+    )
+    damaged.save_as(films[2])
+    states = [pydicom.dcmread(p) for p in exam_of(films).save_dicom(tmp_path / "out", "gsps")]
+    assert ["SoftcopyVOILUTSequence" in one for one in states] == [True, False, False, True]
+
+
+def test_another_unusable_element_is_named_with_its_film(tmp_path):
+    films = phantom_films(tmp_path / "films")
+    changed(films[1], films[1], RescaleSlope="1")
+    dataset = pydicom.dcmread(films[1])
+    dataset.pop("RescaleIntercept", None)
+    dataset.save_as(films[1])
+    with pytest.raises(DataError, match=r"LMLO\.dcm: an element such as Rescale Slope"):
+        exam_of(films).save_dicom(tmp_path / "out", "gsps")
+
+
+def test_what_the_first_film_does_not_state_is_in_no_result(tmp_path):
+    films = phantom_films(tmp_path / "films", StudyDescription=None)
+    changed(films[1], films[1], StudyDescription="Screening")
+    for path in exam_of(films).save_dicom(tmp_path / "out", ALL):
+        assert "StudyDescription" not in pydicom.dcmread(path)
+
+
 def test_a_secondary_capture_is_the_picture(saved, films):
     exam = exam_of(films)
     capture = saved["findings"]["sc-1.dcm"]
