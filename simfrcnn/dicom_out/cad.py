@@ -16,7 +16,6 @@ from pydicom.uid import MammographyCADSRStorage
 from simfrcnn.dicom_out import codes
 from simfrcnn.dicom_out.content import (
     CONTAINS,
-    HAS_ACQUISITION,
     HAS_MODIFIER,
     HAS_PROPERTIES,
     INFERRED_FROM,
@@ -41,7 +40,6 @@ from simfrcnn.dicom_out.structured import (
     outline,
     percent,
     summary_code,
-    view_of,
 )
 
 _PLACE_OF_LIBRARY: Position = (1, 2)
@@ -72,11 +70,7 @@ def _tree(study: Study) -> Dataset:
 
 def _film(source: Source) -> Dataset:
     """TID 4020."""
-    facts = [*facts_of_film(source, codes.BREASTS)]
-    view = view_of(source)
-    if view is not None:
-        facts.append(coded(HAS_ACQUISITION, codes.IMAGE_VIEW, codes.VIEWS[view]))
-    return image(CONTAINS, source.reference, facts)
+    return image(CONTAINS, source.reference, [*facts_of_film(source, codes.BREASTS)])
 
 
 def _summary(study: Study, places: Mapping[str, Position]) -> Dataset:

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from simfrcnn.dicom_out.objects import CAPTURE, encoded, new_object
-from simfrcnn.dicom_out.sources import Source, Study
+from simfrcnn.dicom_out.sources import LOSSY, Source, Study
 
 
 def captures(study: Study) -> Iterator[bytes]:
@@ -35,6 +35,9 @@ def _capture(study: Study, source: Source) -> Dataset:
     dataset.PatientOrientation = source.elements.get("PatientOrientation", "")
     dataset.BurnedInAnnotation = "YES"
     dataset.DerivationDescription = "8-bit picture with frames and scores; research use only"
+    for keyword in LOSSY:  # the picture shows what the compression of the film has left
+        if keyword in source.elements:
+            dataset[keyword] = source.elements[keyword]
     dataset.SourceImageSequence = [source.reference]
     rgb = np.ascontiguousarray(source.film.picture()[..., ::-1])
     dataset.Rows, dataset.Columns = rgb.shape[:2]

@@ -55,7 +55,11 @@ ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
 IMAGE_LIBRARY = _dcm("111028", "Image Library")
 IMAGE_LIBRARY_GROUP = _dcm("126200", "Image Library Group")
 MODALITY = _dcm("121139", "Modality")
-MG = _dcm("MG", "Mammography")
+MODALITIES = {
+    "MG": _dcm("MG", "Mammography"),
+    "CR": _dcm("CR", "Computed Radiography"),
+    "DX": _dcm("DX", "Digital Radiography"),
+}
 IMAGE_LATERALITY = _dcm("111027", "Image Laterality")
 IMAGE_VIEW = _dcm("111031", "Image View")
 PIXEL_DATA_ROWS = _dcm("110910", "Pixel Data Rows")

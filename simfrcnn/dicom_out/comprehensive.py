@@ -41,7 +41,6 @@ from simfrcnn.dicom_out.structured import (
     outline,
     percent,
     remarks,
-    side_of,
     summary_code,
     tracking_identifier,
     tracking_uid,
@@ -92,12 +91,19 @@ def _library(sources: Sequence[Source]) -> Dataset:
         image(
             CONTAINS,
             source.reference,
-            [coded(HAS_ACQUISITION, codes.MODALITY, codes.MG), *facts_of_film(source, codes.SIDES)],
+            [*_modality(source), *facts_of_film(source, codes.SIDES)],
         )
         for source in sources
     ]
     group = container(CONTAINS, codes.IMAGE_LIBRARY_GROUP, films)
     return container(CONTAINS, codes.IMAGE_LIBRARY, [group])
+
+
+def _modality(source: Source) -> Iterator[Dataset]:
+    """That of the film; one without is taken for a mammogram by its class, others have no code."""
+    modality = source.elements.get("Modality", "MG")
+    if modality in codes.MODALITIES:
+        yield coded(HAS_ACQUISITION, codes.MODALITY, codes.MODALITIES[modality])
 
 
 def _groups(study: Study, highdicom: Any) -> Iterator[Dataset]:
@@ -115,7 +121,7 @@ def _group(study: Study, source: Source, region: Region, name: str, highdicom: A
     def concept(code: codes.Code) -> Any:
         return sr.CodedConcept(code.value, code.scheme, code.meaning)
 
-    side = side_of(source)
+    side = source.laterality
     model = study.findings.model
     (item,) = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(tracking_uid(study, source, region), name),

@@ -8,20 +8,25 @@ Reference: DICOM PS3.3 A.33.1, C.10.5 (graphic annotation), C.11.6 (presentation
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from simfrcnn.dicom.header import tag_name
 from simfrcnn.dicom_out.content import ascii_text
 from simfrcnn.dicom_out.extra import import_highdicom
 from simfrcnn.dicom_out.findings import JudgedFilm
 from simfrcnn.dicom_out.objects import GSPS, MANUFACTURER, encoded, series_uid
-from simfrcnn.dicom_out.sources import Source, Study
+from simfrcnn.dicom_out.sources import VOI, Source, Study
 from simfrcnn.dicom_out.structured import outline, tracking_identifier, tracking_uid
+from simfrcnn.errors import DataError
 from simfrcnn.wording import counted
 
+UNUSABLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What a library raises about an element that it cannot take."""
 _LAYER = "SIMFRCNN"
 _LINE_HEIGHT = 0.025
 """Of a line of text, as a part of the film's height."""
@@ -36,8 +41,28 @@ def presentation_states(study: Study) -> Iterator[bytes]:
     highdicom = import_highdicom()
     for number, source in enumerate(study.judged, start=1):
         assert source.film is not None
-        state = _state(study, source, source.film, highdicom)
+        state = _state_of_usable(study, source, source.film, highdicom)
         yield encoded(state, study, GSPS, number)
+
+
+def _state_of_usable(study: Study, source: Source, film: JudgedFilm, highdicom: Any) -> Dataset:
+    """Without the film's window or table where it cannot be used: viewers take their default.
+
+    Raises:
+        DataError: Something else in its header cannot be used.
+    """
+    try:
+        return _state(study, source, film, highdicom)
+    except UNUSABLE:
+        elements = Dataset()
+        elements.update({e.tag: e for e in source.elements if e.keyword not in VOI})
+    try:
+        return _state(study, dataclasses.replace(source, elements=elements), film, highdicom)
+    except UNUSABLE as error:
+        raise DataError(
+            f"no DICOM result gsps: {film.path}: an element such as {tag_name('RescaleSlope')} "
+            f"cannot be used ({type(error).__name__}: {error}): repair the file or leave it out"
+        ) from error
 
 
 def _state(study: Study, source: Source, film: JudgedFilm, highdicom: Any) -> Dataset:

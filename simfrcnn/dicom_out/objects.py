@@ -106,6 +106,8 @@ def _add_common(dataset: Dataset, study: Study, series: Series) -> None:
     for keyword in IF_THERE:
         if keyword in common:
             setattr(dataset, keyword, common.get(keyword))
+        elif keyword in dataset:  # another library took it from another film
+            delattr(dataset, keyword)
     if "SpecificCharacterSet" in common:
         dataset.SpecificCharacterSet = common.SpecificCharacterSet
     elif "SpecificCharacterSet" in dataset:

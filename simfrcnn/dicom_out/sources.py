@@ -5,16 +5,22 @@ Only headers are read. A result belongs to one study of one patient, whose modul
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
-from simfrcnn.dicom.header import naming_damage, read_header, tag_name
+from simfrcnn.dicom.header import Header, naming_damage, read_header, tag_name
+from simfrcnn.dicom.view import laterality_of, view_position_of
 from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm
 from simfrcnn.errors import DataError, DicomError
+from simfrcnn.records import Laterality, ViewPosition
 
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY = (
@@ -24,27 +30,44 @@ STUDY = (
 """Type 1 and 2 of the modules Patient and General Study: copied, empty where the source is."""
 IF_THERE = (
     *("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod"),
-    *("StudyDescription", "PatientAge"),
+    *("DeidentificationMethodCodeSequence", "StudyDescription", "PatientAge"),
 )
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _IMAGE = (
+    *LOSSY,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PresentationLUTShape", "PatientOrientation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+)
+VOI = (
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     "WindowCenterWidthExplanation",
 )
+"""The window or table of a film: a damaged one is left out, and viewers take their default."""
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 NO_DATE = ("19000101", "000000")
 """Content date and time where the study states none."""
+_TIME = r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?"
+"""HH, HHMM or HHMMSS, with a fraction."""
+
+
+class UnopenedError(DataError):
+    """A film could not be opened: no fault of its content, and another try may succeed."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A film's own elements that results use; ``film`` is None where it could not be judged."""
+    """A film's own elements that results use; ``film`` is None where it could not be judged.
+
+    ``laterality`` and ``view_position`` are those of the result, or of the header of a film that
+    could not be judged.
+    """
 
     elements: Dataset
     film: JudgedFilm | None = None
+    laterality: Laterality | None = None
+    view_position: ViewPosition | None = None
 
     @property
     def reference(self) -> Dataset:
@@ -111,17 +134,15 @@ def study_of(findings: ExamFindings) -> Study:
     """
     if findings.refused is not None:
         raise DataError(f"no DICOM result: {findings.refused}")
-    judged = tuple(Source(_elements_of(film.path), film) for film in findings.films)
-    instances = {source.elements.SOPInstanceUID for source in judged}
+    judged = tuple(_judged(film) for film in findings.films)
     failed: list[Source] = []
     n_unnamed = 0
     for path in findings.failed:
-        elements = _elements_if_readable(path)
-        if elements is None or not _is_of_study(elements, [*judged, *failed]):
+        source = _failed_if_readable(path)
+        if source is None or not _can_be_named(source.elements, [*judged, *failed]):
             n_unnamed += 1
-        elif elements.SOPInstanceUID not in instances:
-            instances.add(elements.SOPInstanceUID)
-            failed.append(Source(elements))
+        else:
+            failed.append(source)
     if not judged and not failed:
         raise DataError(
             "no DICOM result: no film of the exam was judged, and no header tells its study"
@@ -130,19 +151,35 @@ def study_of(findings: ExamFindings) -> Study:
     return Study(findings, judged, tuple(failed), n_unnamed)
 
 
-def _elements_of(path: Path) -> Dataset:
-    """Those elements of a film's header that results use, decoded.
+def _judged(film: JudgedFilm) -> Source:
+    elements = _elements_of(_header_of(film.path))
+    return Source(elements, film, film.laterality, film.view_position)
+
+
+def _header_of(path: Path) -> Header:
+    """The header of a film.
 
     Raises:
-        DataError: It is no DICOM file, or lacks what a reference needs.
+        DataError: It is no DICOM file; :class:`UnopenedError` where it could not be opened.
     """
     try:
-        header = read_header(path)
+        return read_header(path)
     except DicomError as error:
+        if isinstance(error.__cause__, OSError):
+            raise UnopenedError(f"no DICOM result: {error}") from error
         raise DataError(
             f"no DICOM result: {error}. Results refer to DICOM images, so they are written for "
             "exams of DICOM files alone"
         ) from error
+
+
+def _elements_of(header: Header) -> Dataset:
+    """Those elements of a film's header that results use, decoded.
+
+    Raises:
+        DataError: One is malformed, or lacks what a reference needs.
+    """
+    path = header.path
     with naming_damage(path):
         kept = Dataset()
         for keyword in IF_THERE + _IMAGE:
@@ -154,6 +191,8 @@ def _elements_of(path: Path) -> Dataset:
                 setattr(kept, keyword, "")
         for keyword in ("ContentDate", "ContentTime"):
             _copy(header.dataset, kept, keyword)
+        for keyword in VOI:
+            _copy_if_whole(header.dataset, kept, keyword)
         kept.decode()
     for keyword in _NEEDED:
         if not kept.get(keyword):
@@ -169,21 +208,52 @@ def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
         target[keyword] = source[keyword]
 
 
-def _elements_if_readable(path: Path | None) -> Dataset | None:
-    """Of a film that failed; None where its header says too little."""
+def _copy_if_whole(source: Dataset, target: Dataset, keyword: str) -> None:
+    own = Dataset()
+    with contextlib.suppress(Exception):  # damaged bytes can break any element in any way
+        _copy(source, own, keyword)
+        deque(own.iterall(), maxlen=0)  # the elements of items are decoded when looked at
+        target.update(own)
+
+
+def _failed_if_readable(path: Path | None) -> Source | None:
+    """A film that failed; None where its header is damaged or says too little.
+
+    Raises:
+        UnopenedError: It could not be opened.
+    """
+    if path is None or path.is_dir():
+        return None
     try:
-        return None if path is None else _elements_of(path)
+        header = _header_of(path)
+        elements = _elements_of(header)
+        with naming_damage(path):
+            side, view = laterality_of(header, []), view_position_of(header, [])
+    except UnopenedError:
+        raise
     except DataError:
         return None
+    return Source(elements, None, side, view)
 
 
-def _is_of_study(elements: Dataset, others: Sequence[Source]) -> bool:
-    """Whether a film is of the study and patient of the others; of a first one there is no doubt"""
-    return all(_exam_of(elements) == _exam_of(other.elements) for other in others[:1])
+def _can_be_named(elements: Dataset, others: Sequence[Source]) -> bool:
+    """Whether a film is an image of its own, of the study and patient of the others."""
+    is_another = all(elements.SOPInstanceUID != one.elements.SOPInstanceUID for one in others)
+    is_of_exam = all(_exam_of(elements) == _exam_of(other.elements) for other in others[:1])
+    return is_another and is_of_exam and _is_image(elements)
 
 
-def _exam_of(elements: Dataset) -> tuple[str, str]:
-    return str(elements.StudyInstanceUID), str(elements.PatientID)
+def _is_image(elements: Dataset) -> bool:
+    """By its class, or by its rows where the class is private."""
+    uid = UID(str(elements.SOPClassUID))
+    return "Image" in uid.name if uid.name != uid else "Rows" in elements
+
+
+def _exam_of(elements: Dataset) -> tuple[str, ...]:
+    """Study, patient, and who gave the Patient ID; without one, name and date of birth."""
+    identity = ("PatientID",) if elements.PatientID else ("PatientName", "PatientBirthDate")
+    keywords = ("StudyInstanceUID", "IssuerOfPatientID", *identity)
+    return tuple(str(elements.get(keyword) or "") for keyword in keywords)
 
 
 def _require_one_exam(sources: Sequence[Source]) -> None:
@@ -197,6 +267,13 @@ def _require_one_exam(sources: Sequence[Source]) -> None:
 def _date_and_time(elements: Dataset, of_what: str) -> tuple[str, str] | None:
     date = str(elements.get(f"{of_what}Date") or "")
     time = str(elements.get(f"{of_what}Time") or "")
-    if not re.fullmatch(r"\d{8}", date):
+    if not re.fullmatch("[0-9]{8}", date) or not _is_in_calendar(date):
         return None
-    return date, time if re.fullmatch(r"\d{6}(\.\d{1,6})?", time) else NO_DATE[1]
+    return date, time.ljust(6, "0") if re.fullmatch(_TIME, time) else NO_DATE[1]
+
+
+def _is_in_calendar(date: str) -> bool:
+    try:
+        return bool(datetime.strptime(date, "%Y%m%d"))
+    except ValueError:
+        return False

@@ -13,7 +13,7 @@ from simfrcnn.dicom_out.content import HAS_ACQUISITION, HAS_MODIFIER, coded, num
 from simfrcnn.dicom_out.findings import JudgedFilm, Region
 from simfrcnn.dicom_out.objects import SR, series_uid, uid_of
 from simfrcnn.dicom_out.sources import Source, Study
-from simfrcnn.records import Laterality, ViewPosition
+from simfrcnn.records import Laterality
 from simfrcnn.wording import counted
 
 ALGORITHM = "simfrcnn"
@@ -50,32 +50,22 @@ def remarks(study: Study) -> str:
 
 
 def facts_of_film(source: Source, sides: Mapping[Laterality, Code]) -> Iterator[Dataset]:
-    """Side and size of a film, as the templates of both image libraries have them.
+    """Side, view and size of a film, as the templates of both image libraries have them.
 
     The codes of the sides differ: CID 6022 in TID 4020, CID 244 in TID 1602. No pixel
     spacing: it would invite lengths in mm, and is that at the detector.
     """
     elements = source.elements
-    side = side_of(source)
-    if side is not None:
-        yield coded(HAS_ACQUISITION, codes.IMAGE_LATERALITY, sides[side])
+    if source.laterality is not None:
+        yield coded(HAS_ACQUISITION, codes.IMAGE_LATERALITY, sides[source.laterality])
+    if source.view_position in codes.VIEWS:  # others have no code here
+        yield coded(HAS_ACQUISITION, codes.IMAGE_VIEW, codes.VIEWS[source.view_position])
     for name, keyword in (
         (codes.PIXEL_DATA_ROWS, "Rows"),
         (codes.PIXEL_DATA_COLUMNS, "Columns"),
     ):
         if keyword in elements:
             yield number(HAS_ACQUISITION, name, str(elements.get(keyword)), codes.PIXELS)
-
-
-def side_of(source: Source) -> Laterality | None:
-    """Left or right, as the result says it."""
-    return None if source.film is None else source.film.laterality
-
-
-def view_of(source: Source) -> ViewPosition | None:
-    """CC or MLO, as the result says it; None for others, which have no code here."""
-    view = None if source.film is None else source.film.view_position
-    return view if view in codes.VIEWS else None
 
 
 def outline(region: Region, source: Source) -> list[tuple[float, float]]:

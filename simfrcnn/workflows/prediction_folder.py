@@ -24,7 +24,7 @@ from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import LOCK, as_json, locked, write_bytes, write_json, writing
-from simfrcnn.workflows.prediction_dicom import NO_DICOM, write_dicom
+from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
 
 Pictures = Literal["none", "findings", "all"]
 
@@ -121,6 +121,7 @@ class PredictionFolder:
     ) -> dict[str, Any]:
         """Write the pictures and DICOM files of an exam, then its result; return its line."""
         place = f"{EXAMS}/{stem[-2:]}/{stem}.json"
+        self._remove_result_of_before(place)
         content = result.to_dict()
         for image, entry in zip(result.images, content["images"], strict=True):
             entry["picture"] = self._write_picture(image, pictures, score_threshold)
@@ -128,7 +129,6 @@ class PredictionFolder:
         if dicom:
             folder = f"{DICOM}/{stem[-2:]}/{stem}"
             content["dicom"] = write_dicom(self.path, folder, result, dicom, score_threshold)
-        self._remove_files_of_before(place, content)
         write_json(self.path / place, content)
         return _manifest_line(place, content)
 
@@ -143,10 +143,15 @@ class PredictionFolder:
         write_bytes(self.path / place, image.to_png(score_threshold))
         return place
 
-    def _remove_files_of_before(self, place: str, content: Mapping[str, Any]) -> None:
-        """An exam that has changed since may have lost an image."""
+    def _remove_result_of_before(self, place: str) -> None:
+        """An exam that is judged again is not done, and has no file, until its new result is whole.
+
+        The result goes first: without it the exam counts as not done, whenever the run is killed.
+        """
         if (self.path / place).exists():
-            for file in _files_of(_read(self.path / place)) - _files_of(content):
+            before = _read(self.path / place)
+            (self.path / place).unlink()
+            for file in files_written(before):
                 (self.path / file).unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -157,11 +162,12 @@ class PredictionFolder:
 
     @contextlib.contextmanager
     def done(self) -> Iterator[Done]:
-        """Which exams have been done."""
+        """Which exams have been done: those in the manifest whose result is there."""
         with contextlib.closing(Done()) as done:
             if (self.path / MANIFEST).exists():
                 with open(self.path / MANIFEST, encoding="utf-8") as stream:
-                    done.add(json.loads(line) for line in stream)
+                    lines = map(json.loads, stream)
+                    done.add(line for line in lines if (self.path / line["result"]).exists())
             yield done
 
     def finish(self) -> Tally:
@@ -312,7 +318,7 @@ def _manifest_line(place: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "call": None if decision is None else decision["call"],
         "images": len(content["images"]),
         "left_out": len(content["left_out"]),
-        "has_failed": any(one["what"] == FAILED for one in content["left_out"]),
+        "has_failed": has_failed(content),
         "fingerprint": content["fingerprint"],
     }
 
@@ -365,11 +371,6 @@ def _count(tally: Tally, content: Mapping[str, Any]) -> None:
     for _, what, why in _failures_of(content):
         is_one_too_many = len(tally.failures) > _MOST_REASONS and (what, why) not in tally.failures
         tally.failures[what, "other reasons" if is_one_too_many else why] += 1
-
-
-def _files_of(content: Mapping[str, Any]) -> set[str]:
-    pictures = {image["picture"] for image in content["images"] if image.get("picture")}
-    return pictures | set(content.get("dicom", {}).get("files", ()))
 
 
 def _cut_torn_line(manifest: Path) -> None:

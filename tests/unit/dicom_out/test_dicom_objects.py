@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_a_result_belongs_to_the_study_and_patient_of_its_films(saved, films):
             assert "RESEARCH USE ONLY" in found.SeriesDescription
             assert found.SeriesInstanceUID != source.SeriesInstanceUID
             series.setdefault(found.SeriesInstanceUID, set()).add(found.Modality)
-        assert len(series) == len({file.rstrip("-1234.dcm") for file in objects})
+        assert len(series) == len({re.sub(r"(-[0-9]+)?\.dcm$", "", file) for file in objects})
         assert all(len(modalities) == 1 for modalities in series.values())
     uids = [found.SOPInstanceUID for objects in saved.values() for found in objects.values()]
     # A picture of a film without a region is the same in all exams: so is its UID.
@@ -167,6 +168,143 @@ def test_a_film_whose_header_is_lost_is_counted(films, tmp_path):
     assert "1 film could not be judged, 1 of which cannot be referred to." in comment[1].TextValue
     assert value_of(items_of(cad, codes.CAD_SUMMARY)[0][1])[0] == "111244"
     assert check_report(cad) == []
+
+
+def changed(path, target, **tags):
+    """A copy of a film with other elements."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(target)
+    return target
+
+
+def library_of(report):
+    """Of each film in the image library, the codes of its facts by their names."""
+    library = items_of(report, codes.IMAGE_LIBRARY)[0][1]
+    films = [item for _, item in walk(library) if item.ValueType == "IMAGE"]
+    return [
+        {concept_of(fact)[0]: value_of(fact)[0] for fact in film.ContentSequence} for film in films
+    ]
+
+
+def test_every_film_has_side_and_view_in_the_library_failed_ones_by_their_header(saved):
+    for exam in ("findings", "failed film", "all failed"):
+        for name, sides in (
+            ("sr.dcm", ["7771000", "24028007"]),
+            ("cad-sr.dcm", ["80248007", "73056007"]),
+        ):
+            facts = library_of(saved[exam][name])
+            assert [fact["111027"] for fact in facts] == [side for side in sides for _ in range(2)]
+            assert [fact["111031"] for fact in facts] == ["399162004", "399368009"] * 2
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"SOPInstanceUID": None},
+        {"SOPInstanceUID": "1.2.3.99", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33"},
+    ],
+    ids=["the UID of another film", "a report"],
+)
+def test_a_failed_file_that_is_no_film_of_its_own_is_counted(films, tmp_path, tags):
+    tags = {k: v or pydicom.dcmread(films[0]).SOPInstanceUID for k, v in tags.items()}
+    path = changed(films[1], tmp_path / "x.dcm", **tags)
+    result = exam_of(films, left_out=(LeftOut("x.dcm", "unreadable", "damaged", path),))
+    sr = pydicom.dcmread(result.save_dicom(tmp_path, "sr")[0])
+    assert sr.CompletionFlag == "PARTIAL"
+    assert len(library_of(sr)) == 4
+    (comment,) = items_of(sr, codes.COMMENT)
+    assert "1 film could not be judged, 1 of which cannot be referred to." in comment[1].TextValue
+
+
+def test_how_names_were_removed_is_told(tmp_path):
+    method = codes.Code("113100", "DCM", "Basic Application Confidentiality Profile").item()
+    tags = {"PatientIdentityRemoved": "YES", "DeidentificationMethodCodeSequence": [method]}
+    films = phantom_films(tmp_path / "films", **tags)
+    for path in exam_of(films).save_dicom(tmp_path / "out", ALL):
+        (copied,) = pydicom.dcmread(path).DeidentificationMethodCodeSequence
+        assert copied.CodeValue == "113100"
+
+
+def test_a_capture_of_a_compressed_film_says_so(tmp_path):
+    tags = {
+        "LossyImageCompression": "01",
+        "LossyImageCompressionRatio": "12.5",
+        "LossyImageCompressionMethod": "ISO_10918_1",
+    }
+    films = phantom_films(tmp_path / "films", **tags)
+    capture = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "sc")[0])
+    assert {keyword: str(capture[keyword].value) for keyword in tags} == tags
+
+
+@pytest.mark.parametrize(("stated", "told"), [("CR", "CR"), ("DX", "DX"), (None, "MG")])
+def test_the_library_tells_the_modality_of_the_film(tmp_path, stated, told):
+    films = phantom_films(tmp_path / "films", Modality=stated)
+    report = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "sr")[0])
+    assert {film["121139"] for film in library_of(report)} == {told}
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_one"),
+    [
+        ({"PatientID": ""}, {"PatientName": "Another^Name"}),
+        ({"PatientID": ""}, {"PatientBirthDate": "19010101"}),
+        ({}, {"IssuerOfPatientID": "another hospital"}),
+    ],
+)
+def test_patients_are_told_apart_by_all_that_identifies_them(tmp_path, of_all, of_one):
+    films = phantom_films(tmp_path / "films", **of_all)
+    exam_of(films).save_dicom(tmp_path / "one", "cad-sr")
+    changed(films[1], films[1], **of_one)
+    with pytest.raises(DataError, match="more than one study or patient"):
+        exam_of(films).save_dicom(tmp_path / "out", "cad-sr")
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "told"),
+    [
+        ("20200131", "10", ("20200131", "100000")),
+        ("20200131", "1015", ("20200131", "101500")),
+        ("20200131", "101559.5", ("20200131", "101559.5")),
+        ("20200131", "2515", ("20200131", "000000")),
+        ("20200230", "10", ("19000101", "000000")),
+    ],
+)
+def test_times_are_made_whole_and_no_impossible_date_is_taken(tmp_path, date, time, told):
+    facts = {"StudyDate": date, "StudyTime": time, "ContentDate": None}
+    films = phantom_films(tmp_path / "films", **facts)
+    found = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "cad-sr")[0])
+    assert (found.ContentDate, found.ContentTime) == told
+
+
+def test_an_unusable_window_costs_that_film_its_window_alone(tmp_path):
+    films = phantom_films(tmp_path / "films")
+    changed(films[1], films[1], WindowWidth=None)
+    damaged = pydicom.dcmread(films[2])
+    damaged[0x00281050] = pydicom.dataelem.RawDataElement(
+        pydicom.tag.Tag(0x00281050), "DS", 4, b"abc ", 0, False, True
+    )
+    damaged.save_as(films[2])
+    states = [pydicom.dcmread(p) for p in exam_of(films).save_dicom(tmp_path / "out", "gsps")]
+    assert ["SoftcopyVOILUTSequence" in one for one in states] == [True, False, False, True]
+
+
+def test_another_unusable_element_is_named_with_its_film(tmp_path):
+    films = phantom_films(tmp_path / "films")
+    changed(films[1], films[1], RescaleSlope="1")
+    dataset = pydicom.dcmread(films[1])
+    dataset.pop("RescaleIntercept", None)
+    dataset.save_as(films[1])
+    with pytest.raises(DataError, match=r"LMLO\.dcm: an element such as Rescale Slope"):
+        exam_of(films).save_dicom(tmp_path / "out", "gsps")
+
+
+def test_what_the_first_film_does_not_state_is_in_no_result(tmp_path):
+    films = phantom_films(tmp_path / "films", StudyDescription=None)
+    changed(films[1], films[1], StudyDescription="Screening")
+    for path in exam_of(films).save_dicom(tmp_path / "out", ALL):
+        assert "StudyDescription" not in pydicom.dcmread(path)
 
 
 def test_a_secondary_capture_is_the_picture(saved, films):

@@ -16,6 +16,9 @@ from simfrcnn.dicom_out.checking import check_report
 from simfrcnn.errors import ConfigError
 from simfrcnn.images.png import encode_png
 from simfrcnn.workflows.predict import PredictionOptions, merge, predict
+from simfrcnn.workflows.prediction_dicom import write_dicom
+from simfrcnn.workflows.prediction_folder import PredictionFolder
+from support.results import exam_of, phantom_films
 from support.studies import files_below, write_study
 
 pytest.importorskip("highdicom")
@@ -100,6 +103,68 @@ def test_a_film_that_is_gone_takes_its_files_along(detector, studies, tmp_path):
     predict(detector, copy, out, ALL)
     after = {path.name for path in out.rglob("*.dcm")}
     assert before - after == {"gsps-2.dcm", "sc-2.dcm"}
+
+
+def test_what_a_killed_run_left_in_the_folder_of_an_exam_is_deleted(detector, studies, tmp_path):
+    copy, out = tmp_path / "studies", tmp_path / "out"
+    shutil.copytree(studies / "study0", copy)
+    predict(detector, copy, out, ALL)
+    (folder,) = {path.parent for path in out.rglob("*.dcm")}
+    (folder / "gsps-4.dcm").write_bytes(b"an orphan")
+    (copy / "LCC.dcm").unlink()
+    predict(detector, copy, out, ALL)
+    (content,) = results(out).values()
+    left = {path.relative_to(out).as_posix() for path in folder.iterdir()}
+    assert left == set(content["dicom"]["files"])
+
+
+def test_an_exam_whose_result_is_gone_is_not_done(detector, studies, tmp_path):
+    out = tmp_path / "out"
+    predict(detector, studies / "study0", out, ALL)
+    before = files_below(out)
+    (place,) = out.glob("exams/*/*.json")
+    place.unlink()  # as a run does that judges the exam again, and is killed
+    predict(detector, studies / "study0", out, ALL)
+    assert files_below(out) == before
+
+
+def test_where_none_can_be_written_none_is_left(tmp_path):
+    films = phantom_films(tmp_path / "films", StudyInstanceUID=None)
+    folder = tmp_path / "dicom" / "x"
+    folder.mkdir(parents=True)
+    (folder / "sr.dcm").write_bytes(b"an orphan")
+    written = write_dicom(tmp_path, "dicom/x", exam_of(films), ("sr",), 0.5)
+    assert written["files"] == []
+    assert not any(folder.iterdir())
+
+
+def line_of(result, out):
+    """The line of the manifest, of an exam whose DICOM files are asked for."""
+    return PredictionFolder(out, {}).write_exam(result, "abcd", "f", "none", 0.5, ("sr",))
+
+
+def test_writing_that_failed_is_tried_again_but_films_that_cannot_be_used_are_not(
+    tmp_path, monkeypatch
+):
+    films = phantom_films(tmp_path / "films")
+    result = exam_of(films)
+    assert not line_of(result, tmp_path / "out")["has_failed"]
+    unusable = phantom_films(tmp_path / "unusable", StudyInstanceUID=None)
+    assert not line_of(exam_of(unusable), tmp_path / "out")["has_failed"]
+    for film in (films[0], films[3]):  # judged, and failed
+        result = exam_of(films, n_failed=1)
+        film.rename(tmp_path / "away")
+        assert line_of(result, tmp_path / "out")["has_failed"]
+        (tmp_path / "away").rename(film)
+    monkeypatch.setattr("simfrcnn.workflows.prediction_dicom.files_of", lambda *_: 1 / 0)
+    assert line_of(result, tmp_path / "out")["has_failed"]
+
+
+def test_a_reason_names_a_film_by_its_place(tmp_path):
+    films = phantom_films(tmp_path / "Jane Doe", StudyInstanceUID=None)
+    written = write_dicom(tmp_path, "dicom/x", exam_of(films), ("sr",), 0.5)
+    missing = "Study Instance UID (0020,000D) is missing, so that no result can refer to the film"
+    assert written["why_none"] == f"LCC.dcm: {missing}"
 
 
 def test_pseudonyms_and_dicom_results_exclude_each_other(detector, studies, tmp_path, capsys):
