@@ -257,6 +257,13 @@ def test_a_head_with_batch_statistics_is_refused(engine):
     engine.build_model(smoke_config(engine, "c4", "MODEL.RESNETS.NORM", "BN"))
 
 
+def test_a_second_look_with_batch_statistics_is_refused(engine):
+    look = ("MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.BACKBONE", "test_resnet")
+    with pytest.raises(ConfigError, match=r"the second look has a BatchNorm.*BACKBONE_WEIGHTS"):
+        engine.build_model(smoke_config(engine, "fpn", *ON, *look))
+    engine.build_model(smoke_config(engine, "fpn", *look))
+
+
 def test_a_labelled_image_has_no_boxes_and_is_not_normal():
     nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     with pytest.raises(ValueError, match="a labelled image carries no training boxes"):

@@ -182,6 +182,14 @@ def test_no_pseudo_box_is_a_valid_file_and_stage_2_refuses_with_advice(tmp_path,
     assert part["ended"] == "finished"
 
 
+@pytest.mark.torchvision
+def test_no_view_of_a_breast_is_given_a_box_for_the_label_of_the_breast(refused, tmp_path):
+    words = ("weak", "--config-file", "smoke/self", "--engine", "torchvision")
+    error = refused(*words, "OUTPUT_DIR", tmp_path / "job", "DATASETS.LABEL_BAGS", "breast")
+    assert "PSEUDO.OF is labels and DATASETS.LABEL_BAGS is breast" in error
+    assert not (tmp_path / "job").exists()
+
+
 def test_stages_that_do_not_fit_are_refused(refused, tmp_path):
     words = words_of("torchvision", tmp_path / "job")
     assert "set it for both" in refused(*words, "STAGE2.PSEUDO.SCORE_THRESHOLD", "0.5")
