@@ -19,6 +19,8 @@ from simfrcnn.config.shipped import find_config, named_in
 from simfrcnn.errors import ConfigError
 
 BASE_KEY = "_BASE_"
+# libyaml's loader reads the same language ten times as fast, where PyYAML was built with it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LISTS_OF_NAMES = frozenset(
     [
         *(f"DATASETS.{name}" for name in ("TRAIN", "VAL", "TEST", "FILES")),
@@ -147,7 +149,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"config file {path} does not exist")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} is not plain YAML: {error}") from error
     if tree is None:

@@ -411,7 +411,7 @@ def _one_of(name: Any, legal: Sequence[str], where: str) -> None:
     raise ConfigError(f"{where} {name!r} is unknown; there are {', '.join(legal)}.{hint}")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Plain YAML in which a key that stands twice is an error: the second would win silently."""
 
 

@@ -161,7 +161,7 @@ def test_the_installed_command_makes_phantoms_trains_and_predicts(simfrcnn):
     assert report["counts"]["images"]["total"] == len(images_of(simfrcnn.place, "test"))
     simfrcnn(
         *("predict", "phantoms/dicom", "--weights", run / "model_last.pth"),
-        *("--output", "found", "--pictures", "none"),
+        *("--output", "found", "--pictures", "none", "--workers", "0"),
     )
     exams = {
         image["exam_id"]
