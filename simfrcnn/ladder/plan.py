@@ -423,7 +423,8 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, A
         if key.value in seen:
             raise ConfigError(f"{key.value!r} is there twice (line {key.start_mark.line + 1})")
         seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
+    mapping: dict[Hashable, Any] = loader.construct_mapping(node, deep=True)
+    return mapping
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

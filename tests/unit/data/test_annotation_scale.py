@@ -31,9 +31,9 @@ from simfrcnn.settings import DataSettings
 
 path, seconds = Path(sys.argv[1]), {}
 def timed(name, function, *arguments, **options):
-    start = time.perf_counter()
+    start = time.process_time()
     value = function(*arguments, **options)
-    seconds[name] = time.perf_counter() - start
+    seconds[name] = time.process_time() - start
     return value
 
 data = timed("load and check", read_coco, path)
