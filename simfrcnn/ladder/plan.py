@@ -17,19 +17,19 @@ Further keys of a rung: ``CONFIG`` in place of the shared one; ``KIND: weak`` (w
 two trainings; its ``CONFIG`` is a job file, see ``tools/weak.py``, and ``OPTIONS`` go over both
 stages); ``PERMUTE_LABELS: True`` (a negative control, see :mod:`simfrcnn.data.permutation`; it is
 compared with nothing, for its test cases have another truth); ``WEAKEN: {PATIENTS: 10}`` (boxes of
-few patients, other ones for each seed; see :mod:`simfrcnn.ladder.weakened`).
+few patients, other ones for each seed; see :mod:`simfrcnn.ladder.weakened`); ``DETECTOR_OF: RUNG``
+(nothing is trained: the detector of that rung's trainings, see :mod:`simfrcnn.ladder.derived`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import yaml
 
 from simfrcnn import config
 from simfrcnn.config.shipped import find_config, named_in
@@ -38,6 +38,8 @@ from simfrcnn.data import catalog
 from simfrcnn.data.permutation import write_permuted
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
+from simfrcnn.ladder.derived import read_detector_of, require_a_second_look, source_of
+from simfrcnn.ladder.unique_keys import read_yaml
 from simfrcnn.ladder.weakened import Weakening, read_weakening, weakened_files, write_weakened
 
 Kind = Literal["train", "weak"]
@@ -46,7 +48,7 @@ Role = Literal["planned", "below", "baseline"]
 PERMUTATION_SEED = 0
 """Of the negative control; one permutation for all seeds, so that their mean is over one truth."""
 _LADDER_KEYS = ("CONFIG", "SEEDS", "BASELINE", "RUNGS", "COMPARISONS", "EQUIVALENCE_MARGIN")
-_RUNG_KEYS = ("OPTIONS", "BELOW", "KIND", "CONFIG", "PERMUTE_LABELS", "WEAKEN")
+_RUNG_KEYS = ("OPTIONS", "BELOW", "KIND", "CONFIG", "PERMUTE_LABELS", "WEAKEN", "DETECTOR_OF")
 _FIXED = ("SEED", "OUTPUT_DIR")
 
 
@@ -54,7 +56,8 @@ _FIXED = ("SEED", "OUTPUT_DIR")
 class Rung:
     """One variant. ``options`` are config keys, nested; ``below`` is the rung it is compared with.
 
-    ``below`` is None for the first rung and for a negative control.
+    ``below`` is None for the first rung and for a negative control. ``detector_of`` names the rung
+    whose trainings hold this one as their detector.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Rung:
     kind: Kind = "train"
     permute_labels: bool = False
     weakening: Weakening | None = None
+    detector_of: str | None = None
 
     @property
     def labels(self) -> str:
@@ -150,7 +154,7 @@ def read_ladder(path: str | Path) -> Ladder:
         ConfigError: Names the file, the rung and the key, what is legal, and the nearest name.
     """
     path = find_config(path, what="ladder file")
-    tree = _read_yaml(path)
+    tree = _mapping(read_yaml(path), f"ladder file {path}")
     _known(tree, _LADDER_KEYS, f"{path}")
     for key in ("CONFIG", "SEEDS", "BASELINE", "RUNGS"):
         if key not in tree:
@@ -168,6 +172,7 @@ def read_ladder(path: str | Path) -> Ladder:
         if rung.below is not None:
             others = [name for name in compared if name != rung.name]
             _one_of(rung.below, others, f"{path}: rung {rung.name}: BELOW")
+        source_of(rung, rungs, path)
     return Ladder(
         path=path,
         config=shared,
@@ -195,7 +200,7 @@ def plan_runs(
             one set of EVAL rules.
     """
     runs = [
-        _run(ladder, rung, seed, engine, output, datasets)
+        _run_of(ladder, rung, seed, engine, output, datasets)
         for seed in ladder.seeds
         for rung in ladder.rungs
     ]
@@ -248,6 +253,16 @@ def choose(wanted: str | None, legal: Sequence[str], what: str) -> list[str]:
     for name in names:
         _one_of(name, legal, what)
     return [name for name in legal if name in names]
+
+
+def _run_of(
+    ladder: Ladder, rung: Rung, seed: int, engine: Engine, output: Path, datasets: Sequence[str]
+) -> Run:
+    """The run of a rung: of another one, where that one's detector is meant."""
+    run = _run(ladder, source_of(rung, ladder.rungs, ladder.path), seed, engine, output, datasets)
+    if rung.detector_of is not None:
+        require_a_second_look(run.cfg, f"{ladder.path}: rung {rung.name}")
+    return dataclasses.replace(run, rung=rung)
 
 
 def _run(
@@ -325,6 +340,7 @@ def _rung(
         raise ConfigError(f"{where}: it names a folder; letters, digits, _ and - are legal")
     tree = _mapping(entry or {}, where)
     _known(tree, _RUNG_KEYS, where)
+    detector_of = read_detector_of(tree, where)
     kind, permute = tree.get("KIND", "train"), tree.get("PERMUTE_LABELS", False)
     _one_of(kind, get_args(Kind), f"{where}: KIND")
     if not isinstance(permute, bool):
@@ -346,7 +362,7 @@ def _rung(
     weakening = read_weakening(tree.get("WEAKEN"), where)
     if permute and weakening is not None:
         raise ConfigError(f"{where}: PERMUTE_LABELS and WEAKEN make the same sets; take one")
-    return Rung(name, own, options, below, kind, permute, weakening)
+    return Rung(name, own, options, below, kind, permute, weakening, detector_of)
 
 
 def _comparisons(entries: Any, names: Sequence[str], path: Path) -> tuple[tuple[str, str], ...]:
@@ -409,34 +425,3 @@ def _one_of(name: Any, legal: Sequence[str], where: str) -> None:
     near = difflib.get_close_matches(str(name), legal, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ConfigError(f"{where} {name!r} is unknown; there are {', '.join(legal)}.{hint}")
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain YAML in which a key that stands twice is an error: the second would win silently."""
-
-
-def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):  # refused by construct_mapping
-            continue
-        if key.value in seen:
-            raise ConfigError(f"{key.value!r} is there twice (line {key.start_mark.line + 1})")
-        seen.add(key.value)
-    mapping: dict[Hashable, Any] = loader.construct_mapping(node, deep=True)
-    return mapping
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"ladder file {path} does not exist")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"ladder file {path} is not plain YAML: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"ladder file {path}: {error}") from error
-    return _mapping(tree, f"ladder file {path}")

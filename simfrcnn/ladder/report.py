@@ -38,7 +38,7 @@ from simfrcnn.ladder.figures import (
     draw_ladder_frocs,
     draw_ladder_rocs,
 )
-from simfrcnn.ladder.plan import Ladder
+from simfrcnn.ladder.plan import Ladder, Rung
 from simfrcnn.ladder.processes import clock
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult, RunResult
 from simfrcnn.ladder.scores import case_scores
@@ -243,7 +243,9 @@ def _cost_table(result: LadderResult) -> Table:
     rows = []
     for each in result.runs:
         facts = each.facts
-        if facts is None:
+        if each.run.rung.detector_of is not None:
+            cells = (f"in {each.run.rung.detector_of}", _DASH, _DASH, _DASH, _DASH)
+        elif facts is None:
             cells = (each.state.value, _DASH, _DASH, _DASH, _DASH)
         else:
             gpu = facts.peak_gpu_memory_mb
@@ -266,7 +268,7 @@ def _definition_table(result: LadderResult) -> Table:
             each.rung.name,
             each.rung.kind,
             each.rung.config.name,
-            "; ".join(_flat(each.rung.options)) or "as in the config",
+            _settings(each.rung),
             each.rung.labels,
         )
         for each in result.rungs
@@ -382,6 +384,12 @@ def _difference_words(pair: Pair, ladder: Ladder) -> str:
 
 def _name(pair: Pair) -> str:
     return f"{pair.first} - {pair.second}"
+
+
+def _settings(rung: Rung) -> str:
+    if rung.detector_of is not None:
+        return f"the detector of {rung.detector_of}, by its own score"
+    return "; ".join(_flat(rung.options)) or "as in the config"
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

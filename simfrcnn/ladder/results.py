@@ -23,6 +23,7 @@ from simfrcnn.evaluation.comparison import (
 )
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.trainings import over_trainings, wider
+from simfrcnn.ladder.derived import by_first_score
 from simfrcnn.ladder.folders import Facts, State, common_facts, detections_of, facts_of
 from simfrcnn.ladder.plan import Ladder, Role, Run, Rung
 from simfrcnn.settings import EvaluationSettings
@@ -120,9 +121,10 @@ def judge_ladder(
 
 def _judged(run: Run, tests: dict[str, AnnotatedSet]) -> Resampled:
     annotated = _test_of(run, tests)
+    detections = artifacts.read_detections(detections_of(run))
     return resample(
         annotated.records,
-        artifacts.read_detections(detections_of(run)),
+        detections if run.rung.detector_of is None else by_first_score(detections),
         config.evaluation_settings(run.cfg),
         categories=annotated.categories,
     )

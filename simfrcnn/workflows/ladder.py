@@ -80,9 +80,11 @@ def run_ladder(
     failures: dict[str, str] = {}
     if not report_only:
         _prepare(runs, output)
-        chosen = [
+        wanted = [
             run for run in runs if run.rung.name in chosen_rungs and str(run.seed) in chosen_seeds
         ]
+        folders = {run.folder for run in wanted}  # a rung can be the detector of another one
+        chosen = [run for run in runs if run.folder in folders and run.rung.detector_of is None]
         slots = slots_for(chosen, n_workers)
         states = _states(runs, engine.NAME, engine.default_cfg())
         failures = _run_missing(chosen, states, slots)

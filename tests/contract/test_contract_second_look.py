@@ -174,6 +174,19 @@ def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
     assert (tmp_path / "two" / "run" / LAST).exists()
 
 
+def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path):
+    """What the key DETECTOR_OF of a ladder stands on: all steps, to the last bit."""
+
+    def trained(folder, *words):
+        cfg = tiny_config(engine, "fpn", tmp_path / folder, *words, "SOLVER.MAX_ITER", 3)
+        return read_checkpoint(engine.train(cfg))["model"]
+
+    plain, looking = trained("without"), trained("with", *ON)
+    assert plain
+    assert {name for name in looking if not name.startswith(PREFIX)} == set(plain)
+    assert all(torch.equal(value, looking[name]) for name, value in plain.items())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
