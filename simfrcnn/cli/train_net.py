@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 from simfrcnn.cli import common
+from simfrcnn.cli.options import add_options, given_settings
 from simfrcnn.workflows import training
 
 
@@ -25,16 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR, if any"
     )
-    parser.add_argument(
-        "--num-gpus",
-        type=int,
-        default=1,
-        help="processes on this machine (Detectron2; with MODEL.DEVICE cpu, CPU processes). The "
-        "torchvision engine is started by torchrun instead",
-    )
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0)
-    parser.add_argument("--dist-url", default="auto", help="as in Detectron2's launch")
+    add_options(parser, training.Processes)
     common.add_config_arguments(parser)
 
 
@@ -52,12 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     training.train(
         arguments.config_file,
         resume=arguments.resume,
-        processes=training.Processes(
-            num_gpus=arguments.num_gpus,
-            num_machines=arguments.num_machines,
-            machine_rank=arguments.machine_rank,
-            dist_url=arguments.dist_url,
-        ),
+        processes=given_settings(arguments, training.Processes()),
         command=arguments.words,
         **options,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from simfrcnn.config import FileKey, load_config
 from simfrcnn.data import catalog
+from simfrcnn.described import Options, described
 from simfrcnn.engines.common.checkpoints import BEST, LAST
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine, load_engine
@@ -52,13 +53,17 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
-class Processes:
+class Processes(Options):
     """In how many processes a training runs (Detectron2's launcher; torchrun says it itself)."""
 
-    num_gpus: int = 1
-    num_machines: int = 1
-    machine_rank: int = 0
-    dist_url: str = "auto"
+    num_gpus: int = described(
+        1,
+        "processes on this machine (Detectron2; with MODEL.DEVICE cpu, CPU processes). The "
+        "torchvision engine is started by torchrun instead",
+    )
+    num_machines: int = described(1, "of one training, as in Detectron2's launch")
+    machine_rank: int = described(0, "which of them this is, as in Detectron2's launch")
+    dist_url: str = described("auto", "as in Detectron2's launch")
 
     @property
     def is_main(self) -> bool:
