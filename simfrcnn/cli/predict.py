@@ -17,10 +17,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.cli.options import add_options, given_options
-from simfrcnn.described import made
+from simfrcnn.cli.options import add_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.workflows.identities import PrivacyOptions
+from simfrcnn.workflows.launched import ShardOptions, predict_as_jobs
 from simfrcnn.workflows.predict import merge
 from simfrcnn.workflows.predict_job import JobOptions, predict_folder
 
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put the outputs of all shards together into --output; nothing is judged",
     )
     add_options(parser, PrivacyOptions)
+    add_options(parser, ShardOptions)
     parser.add_argument(
         "--set",
         nargs=2,
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge a folder, or merge shards, and print what came of it."""
-    options = made(JobOptions, given_options(arguments, JobOptions))
+    options = given_settings(arguments, JobOptions())
     if arguments.merge:
         if arguments.folder is not None:
             raise ConfigError("--merge judges nothing: leave out the folder of images")
@@ -73,13 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         if arguments.folder is None or arguments.weights is None:
             raise ConfigError("give a folder of images and --weights, or --merge and folders")
-        summary = predict_folder(
-            arguments.folder,
-            arguments.weights,
-            arguments.output,
-            options,
-            made(PrivacyOptions, given_options(arguments, PrivacyOptions)),
-            overrides=[word for pair in arguments.set for word in pair],
-        )
+        what = (arguments.folder, arguments.weights, arguments.output, options)
+        privacy = given_settings(arguments, PrivacyOptions())
+        launcher = options_if_given(arguments, ShardOptions)
+        overrides = [word for pair in arguments.set for word in pair]
+        if launcher is None:
+            summary = predict_folder(*what, privacy, overrides=overrides)
+        else:
+            summary = predict_as_jobs(*what, privacy, launcher, overrides=overrides)
     print("\n".join(summary.lines()))
     return 0 if summary.is_complete(options.skip_unreadable) else DONE_WITH_FAILURES

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 
 from simfrcnn.cli import common
-from simfrcnn.cli.options import add_options, given_settings
-from simfrcnn.workflows import training
+from simfrcnn.cli.options import add_options, given_settings, options_if_given
+from simfrcnn.cluster.settings import LauncherOptions
+from simfrcnn.workflows import launched, training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR, if any"
     )
     add_options(parser, training.Processes)
+    add_options(parser, LauncherOptions)
     common.add_config_arguments(parser)
 
 
@@ -41,11 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
         words = dict(zip(arguments.opts[::2], arguments.opts[1::2], strict=False))
         training.judge(arguments.config_file, weights=words.get("MODEL.WEIGHTS"), **options)
         return 0
-    training.train(
-        arguments.config_file,
-        resume=arguments.resume,
-        processes=given_settings(arguments, training.Processes()),
-        command=arguments.words,
-        **options,
-    )
+    options |= {
+        "resume": arguments.resume,
+        "processes": given_settings(arguments, training.Processes()),
+    }
+    launcher = options_if_given(arguments, LauncherOptions)
+    if launcher is None:
+        training.train(arguments.config_file, command=arguments.words, **options)
+    else:
+        print(f"trained: {launched.train_as_job(arguments.config_file, launcher, **options)}")
     return 0

@@ -37,6 +37,12 @@ _LINES_SHOWN = 3
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
+class JobsFailedError(SimFrcnnError):
+    """Jobs ended without what they were to do; their logs say why."""
+
+    exit_code = 1
+
+
 class SlurmSilentError(SimFrcnnError):
     """Slurm does not say how the jobs are; they are not affected."""
 

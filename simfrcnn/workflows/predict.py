@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +206,17 @@ def merge(parts: Sequence[Path], output: Path) -> Summary:
         write_json(unfinished / RUN, facts)
         tally = PredictionFolder(unfinished, facts).finish()
     return Summary(output, tally)
+
+
+def summary_of(output: Path, facts: Mapping[str, Any]) -> Summary:
+    """The summary of a folder that was finished before.
+
+    Raises:
+        OutputError: It is a prediction with other facts.
+    """
+    folder = PredictionFolder(output, facts)
+    with folder.begin_or_go_on() as n_before:
+        return Summary(output, folder.finish(), n_before)
 
 
 def facts_of(

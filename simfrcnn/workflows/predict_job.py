@@ -109,7 +109,7 @@ def predict_folder(
         SimFrcnnError: Weights, options, input or output are not fit; see
             :func:`simfrcnn.workflows.predict.predict`.
     """
-    require_identifiers(kinds_of(options.dicom), are_kept=privacy.keep_identifiers)
+    check_kinds(options, privacy)
     names = identities(privacy, "predict", output)
     for line in note_of_new_key(names):
         logger.info(line)
@@ -132,3 +132,12 @@ def predict_folder(
     if names is not None:
         logger.info(f"what the pseudonyms stand for, for your eyes only: {names.id_map}")
     return summary
+
+
+def check_kinds(options: JobOptions, privacy: PrivacyOptions) -> None:
+    """Refuse kinds of DICOM results that are not known, or are asked for with pseudonyms.
+
+    Raises:
+        ConfigError: They are, or a library that they need is not installed.
+    """
+    require_identifiers(kinds_of(options.dicom), are_kept=privacy.keep_identifiers)

@@ -126,7 +126,7 @@ def train(
         >>> 0 <= run.reports["phantom_tiny/test"].figures["case/auc"].value <= 1
         True
     """
-    chosen, cfg = _start(config, datasets, overrides, engine, processes)
+    chosen, cfg = checked_training(config, datasets, overrides, engine, processes)
     chosen.launch_training(
         cfg,
         resume=resume,
@@ -162,7 +162,7 @@ def judge(
         SimFrcnnError: Config, data or weights are not fit.
     """
     processes = Processes()
-    chosen, cfg = _start(config, datasets, overrides, engine, processes, trains=False)
+    chosen, cfg = checked_training(config, datasets, overrides, engine, processes, trains=False)
     path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else find_model(weights)
     return _judged(chosen, cfg, path, processes)
 
@@ -196,7 +196,7 @@ def weights_of(folder: Path) -> Path:
     return best if best.exists() else folder / LAST
 
 
-def _start(
+def checked_training(
     config: str | Path,
     datasets: Datasets,
     overrides: Overrides,
@@ -204,12 +204,18 @@ def _start(
     processes: Processes,
     *,
     trains: bool = True,
+    runs_here: bool = True,
 ) -> tuple[Engine, Any]:
-    """Load engine and config, and refuse what would fail after hours of training."""
+    """Load engine and config, make phantoms, and refuse what would fail after hours of training.
+
+    Raises:
+        SimFrcnnError: Config or data are not fit.
+    """
     engine = load_engine(name)
     logger.info(f"engine: {engine.NAME}")
     cfg = resolved_config(engine, config, datasets=datasets, overrides=overrides)
-    check_device(cfg)
+    if runs_here:
+        check_device(cfg)
     if processes.is_main:
         # Imported late: the metrics are of no use to the other processes, which wait for this one
         # when they join the group.
