@@ -157,6 +157,7 @@ class _Followed:
         self.running: dict[str, Submitted] = {}
         self.waiting: list[Job] = []
         self.failures: dict[str, str] = {}
+        self._own: dict[str, Any] = {}
         self._missed: Counter[str] = Counter()
         self._said: dict[str, int] = {}
 
@@ -190,7 +191,8 @@ class _Followed:
             return False
         for name, one in list(self.running.items()):
             code = one.code()
-            if code is None and name in states:
+            # On Slurm a result counts although the queue still lists the job for minutes.
+            if name in states and (code is None or one.launcher == "local"):
                 self._missed[name] = 0
                 continue
             if code is None:
@@ -198,6 +200,8 @@ class _Followed:
                 if self._missed[name] < _LOST_AFTER:
                     continue
             del self.running[name]
+            if name in self._own:
+                self._own.pop(name).done()  # reaps the process of a local job
             if code in self.jobs[name].good_codes:
                 self.say(f"{name}: done")
             else:
@@ -217,9 +221,11 @@ class _Followed:
             return
         self.waiting = self.waiting[len(chosen) :]
         logs = self.folder / f"logs_{sum(1 for _ in self.folder.glob('logs_*')) + 1}"
-        ids = _submit(chosen, self.folder, logs, self.launcher, self.settings)
-        for job, number in zip(chosen, ids, strict=True):
+        handles = _submit(chosen, self.folder, logs, self.launcher, self.settings)
+        for job, handle in zip(chosen, handles, strict=True):
+            number = str(handle.job_id)
             self.running[job.name] = Submitted(number, job.digest, self.launcher, str(logs))
+            self._own[job.name] = handle
         self.record |= self.running
         write_json(self.folder / RECORD, {n: asdict(one) for n, one in self.record.items()})
         for job in chosen:
@@ -237,7 +243,8 @@ class _Followed:
 
 def _submit(
     jobs: Sequence[Job], folder: Path, logs: Path, launcher: Launcher, settings: ClusterSettings
-) -> list[str]:
+) -> list[Any]:
+    """submitit's own jobs, in their order."""
     submitit = import_submitit()
     executor = _executor(submitit, len(jobs), logs, launcher, settings)
     tasks = [
@@ -254,10 +261,9 @@ def _submit(
     with _environment(), _without_interrupt():
         try:
             with executor.batch():
-                submitted = [executor.submit(task) for task in tasks]
+                return [executor.submit(task) for task in tasks]
         except submitit.core.utils.FailedJobError as error:
             raise ConfigError(f"Slurm refused the jobs: {_last_lines(str(error))}") from error
-    return [str(one.job_id) for one in submitted]
 
 
 def _executor(
@@ -265,23 +271,25 @@ def _executor(
 ) -> Any:
     """What submits: it knows what a job asks for."""
     shared = {
-        "timeout_min": settings.time_min,
         "signal_delay_s": settings.grace_s,
         "stderr_to_stdout": True,
         "setup": list(settings.setup),
     }
     if launcher == "local":
         executor = submitit.LocalExecutor(folder, max_num_timeout=_REQUEUES)
-        executor.update_parameters(gpus_per_node=settings.gpus, **shared)
+        executor.update_parameters(
+            timeout_min=settings.time_min, gpus_per_node=settings.gpus, **shared
+        )
         return executor
     executor = submitit.SlurmExecutor(folder, max_num_timeout=_REQUEUES)
     asked = {
         "partition": settings.partition,
         "gpus_per_node": settings.gpus or None,
-        "mem_gb": settings.memory_gb,
+        "mem": None if settings.memory_gb is None else f"{settings.memory_gb * 1024:.0f}M",
     }
     executor.update_parameters(
-        name="simfrcnn",
+        job_name="simfrcnn",
+        time=settings.time_min,
         cpus_per_task=settings.cpus,
         array_parallelism=settings.at_a_time or n_jobs,
         additional_parameters={"requeue": True, **(settings.extra or {})},

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import yaml
 
-from simfrcnn.described import Options, described, descriptions, made
+from simfrcnn.described import Described, Options, described, descriptions, made
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import require_known
 
@@ -48,7 +48,7 @@ class LauncherOptions(Options):
 
 
 @dataclass(frozen=True)
-class ClusterSettings(Options):
+class ClusterSettings(Described):
     """What one job asks for.
 
     ``extra`` are further options of sbatch, name -> value. ``poll_s`` is how often the states of
@@ -59,15 +59,15 @@ class ClusterSettings(Options):
     time_min: int = described(240, "minutes of one go", legal="[1, inf)")
     gpus: int = described(0, "of one job", legal="[0, inf)")
     cpus: int = described(1, "of one job", legal="[1, inf)")
-    memory_gb: float | None = described(None, "of one job", legal="(0, inf)", parse=float)
+    memory_gb: float | None = described(None, "of one job", legal="(0, inf)")
     grace_s: int = described(
         120, "seconds before the end of its time at which a job saves", legal="[5, inf)"
     )
     at_a_time: int | None = described(
-        None, "jobs that run at a time; none: all on Slurm, one here", legal="[1, inf)", parse=int
+        None, "jobs that run at a time; none: all on Slurm, one here", legal="[1, inf)"
     )
     poll_s: float = described(10.0, "seconds", legal="(0, inf)")
-    setup: tuple[str, ...] = described((), "shell commands before each job", many="times")
+    setup: tuple[str, ...] = described((), "shell commands before each job")
     extra: Mapping[str, Any] | None = described(None, "further options of sbatch")
 
     def __post_init__(self) -> None:
