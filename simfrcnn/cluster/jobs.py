@@ -252,7 +252,7 @@ def _submit(
             name=job.name,
             words=job.words,
             folder=os.getcwd(),
-            lock=str(folder / re.sub(r"[^\w.-]+", "_", job.name)),
+            lock=str(folder / "locks" / re.sub(r"[^\w.-]+", "_", job.name)),
             grace_s=settings.grace_s,
             own_session=launcher == "local",
         )
