@@ -41,6 +41,7 @@ class ShardOptions(LauncherOptions):
 
 def jobs_folder(output: Path) -> Path:
     """Where what was submitted for an output, and its logs, lie: beside it."""
+    output = output.absolute()
     return output.with_name(f"{output.name}.jobs")
 
 

@@ -62,7 +62,7 @@ def one_node(folder: Path) -> Iterator[None]:
     Raises:
         NotStarted: A program is missing, this is not root, or it does not start.
     """
-    why = _why_not()
+    why = why_not()
     if why:
         raise NotStarted(why)
     host = socket.gethostname().partition(".")[0]
@@ -99,7 +99,8 @@ def one_node(folder: Path) -> Iterator[None]:
             _wait_for(lambda: not _answer(["squeue", "--noheader"]), "squeue")
 
 
-def _why_not() -> str:
+def why_not() -> str:
+    """Why it cannot start here; empty if it may."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"{', '.join(missing)} cannot be found: apt-get install slurm-wlm munge"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -13,7 +14,9 @@ import pytest
 
 from simfrcnn.cli.main import main
 from simfrcnn.engines.common.checkpoints import weights_sha256
+from simfrcnn.workflows import launched
 from support.commands import SMOKE
+from support.slurm import why_not
 from support.studies import files_below, write_study
 
 pytest.importorskip("submitit")
@@ -47,13 +50,19 @@ def uninterrupted(datasets, tmp_path_factory):
     return weights_sha256(folder / "model_last.pth")
 
 
+@pytest.fixture
+def launcher(request):
+    """A real Slurm where one starts, else this machine: the training is too long for both."""
+    if why_not() and "slurm" not in os.environ.get("SIMFRCNN_REQUIRE_SERVICES", ""):
+        return "local"
+    request.getfixturevalue("slurm")
+    return "slurm"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["local", "slurm"])
 def test_an_interrupted_training_ends_bit_for_bit_like_one_that_was_not(
-    launcher, uninterrupted, cluster, tmp_path, request, capfd
+    launcher, uninterrupted, cluster, tmp_path, capfd
 ):
-    if launcher == "slurm":
-        request.getfixturevalue("slurm")
     run = tmp_path / "run"
     words = train_words(run, "--launcher", launcher, "--cluster", cluster)
     interrupter = threading.Thread(target=_warn_when_there, args=(run, launcher))
@@ -102,15 +111,24 @@ def test_a_prediction_in_shards_is_one_prediction(untrained, cluster, tmp_path, 
     told = capsys.readouterr().out
     assert told.count("done before by job") == 2
     assert "5 exams were done before" in told
-    # A shard that fails is named with its log; nothing is merged.
-    (tmp_path / "bad.jobs" / "shard_2_of_2").mkdir(parents=True)
-    (tmp_path / "bad.jobs" / "shard_2_of_2" / "precious").write_text("x")
-    assert main([*words, str(tmp_path / "bad"), *jobs]) == 1
+
+
+def test_a_shard_that_fails_is_named_with_its_log_and_nothing_is_merged(
+    untrained, cluster, tmp_path, monkeypatch, capsys
+):
+    fails_at_2 = (
+        "import sys\nif '2/2' in sys.argv: sys.exit('error: the disk is full')\nprint('judged')"
+    )
+    monkeypatch.setattr(launched, "SIMFRCNN", (sys.executable, "-c", fails_at_2))
+    (tmp_path / "in").mkdir()
+    words = ["predict", tmp_path / "in", "--weights", untrained, "--output", tmp_path / "out"]
+    words += ["--launcher", "local", "--shards", "2", "--cluster", cluster]
+    assert main([str(word) for word in words]) == 1
     error = capsys.readouterr().err
     assert "1 job failed; the same command again goes on with what is left" in error
-    assert "shard_2_of_2: failed (exit code 2; see " in error
-    assert "not a new or empty folder" in error
-    assert not (tmp_path / "bad").exists()
+    assert "shard_2_of_2: failed (exit code 1; see " in error
+    assert "error: the disk is full" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(

@@ -117,6 +117,21 @@ def test_a_job_that_must_end_saves_and_goes_on(launcher: Launcher, tmp_path: Pat
     assert text.index("saved at 3") < text.index("went on to the end")
 
 
+def test_a_job_that_slurm_ends_and_queues_again_goes_on(slurm: None, tmp_path: Path) -> None:
+    state, folder = tmp_path / "state", tmp_path / "jobs"
+
+    def requeue() -> None:
+        wait_for((tmp_path / "ready").exists)
+        (one,) = json.loads((folder / RECORD).read_text()).values()
+        os.system(f"scontrol requeue {one['id']}")  # as a preemption or a dead node
+
+    requeuer = threading.Thread(target=requeue)
+    requeuer.start()
+    assert run_jobs([python("a", SAVES, state)], folder, "slurm", QUICK, say=print) == {}
+    requeuer.join()
+    assert state.read_text() == "x" * 8
+
+
 def task_below(parent: int) -> psutil.Process:
     """submitit's process that runs the task of a local job."""
     (task,) = [
