@@ -8,16 +8,16 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
-EXTRAS := dev,jpeg,picai,dicom-out,detectron2
+EXTRAS := dev,jpeg,picai,dicom-out,slurm,detectron2
 REQUIRED_ENGINES := detectron2,torchvision
 else
-EXTRAS := dev,jpeg,picai,dicom-out
+EXTRAS := dev,jpeg,picai,dicom-out,slurm
 REQUIRED_ENGINES := torchvision
 endif
 # Small models on CPUs are fastest with one thread a process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install install-services demo test quick coverage lint types clean
+.PHONY: install install-services demo test quick coverage lint types audit clean
 
 install: $(VENV)/installed-$(EXTRAS)
 
@@ -31,7 +31,9 @@ $(VENV)/installed-$(EXTRAS): setup.py
 	touch $@ && \
 	echo "environment ready: downloads and installation took $$(( $$(date +%s) - start )) s"
 
-# Validators of DICOM results, Debian's packages. Their tests are skipped where they are missing.
+# Validators of DICOM results, Debian's packages. Their tests are skipped where they are missing. The
+# test of a real Slurm (slurm-wlm, munge) runs where these are, too; they are not installed from here,
+# because they start daemons.
 SERVICES := dcmtk dicom3tools pixelmed-apps
 
 install-services:
@@ -56,6 +58,11 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+# Known weaknesses of the packages that are installed; not part of `make test`, for it needs a service.
+audit: install
+	$(BIN)/python -m pip install --quiet "pip-audit>=2.7"
+	$(BIN)/python tools/audit.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -64,7 +64,7 @@ setup(
         # configs is a link to the folder at the top.
         "simfrcnn": [
             *("py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"),
-            *("zoo/*.safetensors", "zoo/SHA256SUMS"),
+            *("zoo/*.safetensors", "zoo/SHA256SUMS", "zoo/trained.json"),
         ],
     },
     python_requires=">=3.10",
@@ -98,6 +98,8 @@ setup(
         "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
         # Results as DICOM: structured reports and presentation states.
         "dicom-out": ["highdicom>=0.26"],
+        # Long work as jobs of a Slurm cluster.
+        "slurm": ["submitit>=1.5"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.

@@ -214,6 +214,25 @@ class Options(Described):
             if getattr(self, each.name) != each.default
         }
 
+    def words(self) -> tuple[str, ...]:
+        """The same as words of a command line."""
+        words: list[str] = []
+        for each in descriptions(type(self)):
+            value = getattr(self, each.name)
+            if value == each.default:
+                continue
+            option = str(each.option)
+            if isinstance(value, bool):
+                words.append(option)
+            elif each.many == "commas":
+                words += [option, ",".join(map(str, value))]
+            elif each.many == "words":
+                words += [option, *map(str, value)]
+            else:
+                values = value if each.many == "times" else [value]
+                words += [word for one in values for word in (option, str(one))]
+        return tuple(words)
+
 
 def made(kind: type[T], given: Mapping[str, Any]) -> T:
     """Options of a class from those of the keywords that are its own.

@@ -7,6 +7,7 @@ import os
 # Before torch is imported: on a few cores a tiny model is many times slower with more threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -104,6 +105,21 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("torchvision is not installed")
     path = tmp_path_factory.mktemp("untrained") / "model.pth"
     return write_untrained(path, case__youden=0.5, breast__sensitivity=0.25)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Slurm of one node; skipped where it does not start, unless it is required."""
+    from support.slurm import NotStarted, one_node
+
+    with contextlib.ExitStack() as running:
+        try:
+            running.enter_context(one_node(tmp_path_factory.mktemp("slurm")))
+        except NotStarted as error:
+            if _is_required_service("slurm"):
+                pytest.fail(f"SIMFRCNN_REQUIRE_SERVICES names slurm, but {error}")
+            pytest.skip(f"slurm: {error}")
+        yield
 
 
 def _is_installed(engine: str) -> bool:

@@ -70,6 +70,7 @@ ALLOWED = {
         {"config", "sampling", "data", "dicom", "images", "structures"},
         {"torch", "numpy", "cv2"},
     ),
+    "cluster": (set(), {"submitit", "yaml"}),
     "ladder": (
         {"config", "data", "evaluation", "artifacts", "engines"},
         {"numpy", "yaml", "matplotlib"},
@@ -77,8 +78,8 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("decision", "detector", "dicom_out", "exam", "phantom", "pseudo", "structures"),
-            *("training", "zoo"),
+            *("cluster", "decision", "detector", "dicom_out", "exam", "phantom", "pseudo"),
+            *("structures", "training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),

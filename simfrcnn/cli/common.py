@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
-
-from simfrcnn.errors import ConfigError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simfrcnn.engines.contract import Engine
@@ -36,12 +34,12 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     """``--config-file``, ``--dataset`` and KEY VALUE overrides."""
     add_config_file_argument(parser, required=required)
     add_dataset_argument(parser)
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="config keys to change, at the end of the line",
-    )
+    add_overrides(parser, "config keys to change, at the end of the line")
+
+
+def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
+    """KEY VALUE words, at the end of the line."""
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=help)
 
 
 def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
@@ -62,22 +60,3 @@ def start_engine(name: str) -> Engine:
     engine = load_engine(name)
     print(f"engine: {engine.NAME}", flush=True)
     return engine
-
-
-def config_from(engine: Engine, arguments: argparse.Namespace) -> Any:
-    """The config of a verb with :func:`add_config_arguments`, checked and frozen."""
-    from simfrcnn.config import load_config
-
-    cfg = engine.default_cfg()
-    cfg.DATASETS.FILES = tuple(arguments.dataset)
-    load_config(cfg, arguments.config_file, arguments.opts)
-    if arguments.dataset and tuple(cfg.DATASETS.FILES) != tuple(arguments.dataset):
-        raise ConfigError("give data set files by --dataset or by DATASETS.FILES, not by both")
-    return cfg
-
-
-def make_missing_phantoms(cfg: Any) -> None:
-    """Make the embedded phantom data sets that the config names and that are not there yet."""
-    from simfrcnn.workflows import phantoms
-
-    phantoms.make_missing_phantoms(cfg)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.cli.options import names_in
-from simfrcnn.errors import ConfigError
+from simfrcnn.cli.options import add_options, given_options
+from simfrcnn.described import made
+from simfrcnn.workflows.inspect import AskedInput, InspectionOptions, check_data, show_data
 
-_DEFAULT_SIZE = 512
 _WIDTH = 140
 """Columns of the table where the output is no terminal."""
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH|NAME",
         help="a folder of COCO files, a COCO file, or a name such as mias/train",
     )
-    _add_input(check)
+    _add_shared(check)
     check.add_argument(
         "--smallest-anchor",
         type=float,
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the training set: a COCO file, a name such as mias/train, or a folder with "
         "train.json",
     )
-    _add_input(show)
+    _add_shared(show)
     show.add_argument("--output", type=Path, required=True, metavar="DIR")
     show.add_argument(
         "--images", type=int, default=40, metavar="N", help="most on a sheet (default: 40)"
@@ -66,41 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     return int(arguments.act(arguments))
 
 
-def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--size",
-        nargs="+",
-        type=int,
-        metavar="PX",
-        help="input of the network: one side, or height and width (default: what the pictures "
-        f"were prepared for, else {_DEFAULT_SIZE})",
-    )
-    parser.add_argument(
-        "--whole-image",
-        action="store_true",
-        help="the input is the whole image, not the breast (CROP_TO_BREAST False)",
-    )
-    parser.add_argument(
-        "--stretch",
-        action="store_true",
-        help="the input is stretched to its size, not padded (KEEP_ASPECT False)",
-    )
-    parser.add_argument(
-        "--target-classes",
-        default="malignant",
-        metavar="A,B",
-        help="classes whose boxes make an image positive (default: malignant)",
-    )
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="a COCO file for a name; may be given several times",
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core, at most 8)"
-    )
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, AskedInput)
+    add_options(parser, InspectionOptions)
+
+
+def _given(arguments: argparse.Namespace) -> tuple[AskedInput, InspectionOptions]:
+    given = given_options(arguments, AskedInput, InspectionOptions)
+    return made(AskedInput, given), made(InspectionOptions, given)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -111,20 +84,22 @@ def _check(arguments: argparse.Namespace) -> int:
     from simfrcnn.data.inspect.checks.reading import annotation_files, read_sets
     from simfrcnn.data.inspect.checks.table import document, table, verdict
     from simfrcnn.files import write_json
-    from simfrcnn.workflows.inspect import AskedInput, check_data
 
-    classes = _target_classes(arguments)
-    files = catalog.parse_files(arguments.dataset)
+    asked, options = _given(arguments)
+    files = catalog.parse_files(options.dataset)
     sets = read_sets([path for t in arguments.targets for path in annotation_files(t, files)])
     for checked in sets:
-        print("\n".join((f"{checked.name}:", *checked.tally(classes).lines())), flush=True)
+        print(
+            "\n".join((f"{checked.name}:", *checked.tally(options.target_classes).lines())),
+            flush=True,
+        )
     defects, collection, settings = check_data(
         sets,
-        AskedInput(tuple(arguments.size or ()), arguments.whole_image, arguments.stretch),
-        classes,
+        asked,
+        options.target_classes,
         smallest_anchor_px=arguments.smallest_anchor,
         read_pixels=not arguments.no_pixels,
-        n_workers=arguments.workers,
+        n_workers=options.workers,
     )
     if arguments.json:
         write_json(arguments.json, document(defects, collection, settings))
@@ -136,24 +111,17 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from simfrcnn.data import catalog
-    from simfrcnn.workflows.inspect import AskedInput, show_data
 
+    asked, options = _given(arguments)
     lines = show_data(
         arguments.target,
-        catalog.parse_files(arguments.dataset),
+        catalog.parse_files(options.dataset),
         arguments.output,
-        AskedInput(tuple(arguments.size or ()), arguments.whole_image, arguments.stretch),
-        _target_classes(arguments),
+        asked,
+        options.target_classes,
         n_images=arguments.images,
         overwrite=arguments.overwrite,
-        n_workers=arguments.workers,
+        n_workers=options.workers,
     )
     print("\n".join(lines))
     return 0
-
-
-def _target_classes(arguments: argparse.Namespace) -> tuple[str, ...]:
-    classes = names_in(arguments.target_classes)
-    if not classes:
-        raise ConfigError("--target-classes is empty: give one or more class names, such as mass")
-    return classes

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from simfrcnn.cli import common
+from simfrcnn.cli.options import add_options, options_if_given
+from simfrcnn.cluster.settings import LauncherOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report-only", action="store_true", help="run nothing: the table of what there is"
     )
+    add_options(parser, LauncherOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         rungs=arguments.rungs,
         seeds=arguments.seeds,
         report_only=arguments.report_only,
+        launcher=options_if_given(arguments, LauncherOptions),
     )
     from simfrcnn.ladder.report import summary_lines
 

@@ -57,6 +57,11 @@ VERBS = {
     ),
     "export": "Write a model as one file for inference, without what only a training needs.",
     "show": "Show what a model file says of itself: its card, operating points, and what it lacks.",
+    "card": "Write a model card (Markdown) from what travels in a model file.",
+    "models": (
+        "List the models that come with simfrcnn, and what its configs train: data, licence, "
+        "figures."
+    ),
     "make-phantoms": "Write a data set of synthetic mammograms (DICOM and COCO files).",
 }
 """Every verb with the first line of its module's docstring, which a test compares.

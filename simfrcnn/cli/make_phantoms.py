@@ -7,13 +7,10 @@ and seed. An interrupted run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from tqdm import tqdm
-
-from simfrcnn.phantom.generate import generate
 from simfrcnn.phantom.presets import PRESETS
+from simfrcnn.workflows.phantoms import lines_on, make_phantoms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,23 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate the data set with a progress bar and print what was written."""
-    preset = PRESETS[args.preset]
-    with tqdm(total=4 * preset.n_patients, unit="image", desc=f"phantoms {preset.name}") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        manifest = generate(
-            preset,
-            args.out,
-            seed=args.seed,
-            n_workers=args.workers,
-            overwrite=args.overwrite,
-            progress=show,
-        )
-    content = json.loads(manifest.read_text(encoding="utf-8"))
-    for split, counts in content["counts"].items():
-        print(f"{split}: " + ", ".join(f"{key[2:]} {value}" for key, value in counts.items()))
-    print(f"wrote {manifest} (sha256 {content['sha256']})")
+    manifest = make_phantoms(
+        PRESETS[args.preset],
+        args.out,
+        seed=args.seed,
+        n_workers=args.workers,
+        overwrite=args.overwrite,
+    )
+    print("\n".join(lines_on(manifest)))
     return 0

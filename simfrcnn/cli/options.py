@@ -10,9 +10,10 @@ import argparse
 import dataclasses
 from typing import Any, TypeVar
 
-from simfrcnn.described import Described, Description, descriptions
+from simfrcnn.described import Described, Description, Options, descriptions, made
 
 S = TypeVar("S", bound=Described)
+T = TypeVar("T", bound=Options)
 
 
 def add_options(
@@ -56,6 +57,16 @@ def given_settings(arguments: argparse.Namespace, base: S) -> S:
     """
     given = given_options(arguments, type(base))
     return dataclasses.replace(base, **given)  # type: ignore[type-var]
+
+
+def options_if_given(arguments: argparse.Namespace, kind: type[T]) -> T | None:
+    """Options of a class, or None where none of them is given.
+
+    Raises:
+        ConfigError: A value is not legal.
+    """
+    given = given_options(arguments, kind)
+    return made(kind, given) if given else None
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -50,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="label although there are pseudo-boxes, or boxes on normal images, already, or the "
         "detections were made on another version of the annotation file",
     )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="config keys to change, such as MODEL.DEVICE cpu",
-    )
+    common.add_overrides(parser, "config keys to change, such as MODEL.DEVICE cpu")
 
 
 def run(arguments: argparse.Namespace) -> int:

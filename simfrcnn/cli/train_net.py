@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 
 from simfrcnn.cli import common
-from simfrcnn.workflows import training
+from simfrcnn.cli.options import add_options, given_settings, options_if_given
+from simfrcnn.cluster.settings import LauncherOptions
+from simfrcnn.workflows import launched, training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,16 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR, if any"
     )
-    parser.add_argument(
-        "--num-gpus",
-        type=int,
-        default=1,
-        help="processes on this machine (Detectron2; with MODEL.DEVICE cpu, CPU processes). The "
-        "torchvision engine is started by torchrun instead",
-    )
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0)
-    parser.add_argument("--dist-url", default="auto", help="as in Detectron2's launch")
+    add_options(parser, training.Processes)
+    add_options(parser, LauncherOptions)
     common.add_config_arguments(parser)
 
 
@@ -49,16 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
         words = dict(zip(arguments.opts[::2], arguments.opts[1::2], strict=False))
         training.judge(arguments.config_file, weights=words.get("MODEL.WEIGHTS"), **options)
         return 0
-    training.train(
-        arguments.config_file,
-        resume=arguments.resume,
-        processes=training.Processes(
-            num_gpus=arguments.num_gpus,
-            num_machines=arguments.num_machines,
-            machine_rank=arguments.machine_rank,
-            dist_url=arguments.dist_url,
-        ),
-        command=arguments.words,
-        **options,
-    )
+    options |= {
+        "resume": arguments.resume,
+        "processes": given_settings(arguments, training.Processes()),
+    }
+    launcher = options_if_given(arguments, LauncherOptions)
+    if launcher is None:
+        training.train(arguments.config_file, command=arguments.words, **options)
+    else:
+        print(f"trained: {launched.train_as_job(arguments.config_file, launcher, **options)}")
     return 0

@@ -75,10 +75,12 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(_worker: int) -> None:
-    """Keep a loading process to one thread, and leave Ctrl-C to its parent.
+    """Keep a loading process to one thread, and leave signals to its parent.
 
-    The processes share the cores already. A terminal sends Ctrl-C to all of them; the parent may
-    want to finish what it does, and ends them when it is done.
+    The processes share the cores already. A terminal sends Ctrl-C to all of them, a batch system
+    SIGUSR1 or SIGUSR2; the parent may want to finish what it does, and ends them when it is done.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -21,6 +21,7 @@ from simfrcnn.data.inspect.overview.fragment import fragment
 from simfrcnn.data.inspect.overview.histograms import draw_histograms
 from simfrcnn.data.inspect.overview.sheets import draw_all, evenly, sheet
 from simfrcnn.data.inspect.overview.statistics import measure_inputs
+from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.files import as_utf8, write_files
 from simfrcnn.records import ImageRecord
@@ -39,15 +40,27 @@ _LEAST_SIZE = 32
 
 
 @dataclass(frozen=True)
-class AskedInput:
+class AskedInput(Options):
     """The input of the network as a user asks for it; what is not said is as prepared.
 
     ``sides`` are one side, or height and width, in pixels.
     """
 
-    sides: tuple[int, ...] = ()
-    whole_image: bool = False
-    stretch: bool = False
+    sides: tuple[int, ...] = described(
+        (),
+        "input of the network: one side, or height and width (default: what the pictures were "
+        f"prepared for, else {DEFAULT_SIZE})",
+        option="--size",
+        metavar="PX",
+        many="words",
+        parse=int,
+    )
+    whole_image: bool = described(
+        False, "the input is the whole image, not the breast (CROP_TO_BREAST False)"
+    )
+    stretch: bool = described(
+        False, "the input is stretched to its size, not padded (KEEP_ASPECT False)"
+    )
 
     def settings(self, records: Sequence[ImageRecord]) -> InputSettings:
         """As asked for; where nothing is, as the pictures were prepared (but for whole ones).
@@ -62,6 +75,39 @@ class AskedInput:
         )
         made_for = next((p.as_input for r in records if (p := r.prepared) and p.as_input), None)
         return made_for if made_for and self == AskedInput() else asked
+
+
+@dataclass(frozen=True)
+class InspectionOptions(Options):
+    """What is shared by the checks and the overview of a data set."""
+
+    target_classes: tuple[str, ...] = described(
+        ("malignant",),
+        "classes whose boxes make an image positive (default: malignant)",
+        metavar="A,B",
+        many="commas",
+    )
+    dataset: tuple[str, ...] = described(
+        (),
+        "a COCO file for a name; may be given several times",
+        metavar="NAME=PATH",
+        many="times",
+    )
+    workers: int | None = described(
+        None, "processes (default: one per core, at most 8)", metavar="N", parse=int
+    )
+
+    def __post_init__(self) -> None:
+        """Check them.
+
+        Raises:
+            ConfigError: No class is given.
+        """
+        super().__post_init__()
+        if not self.target_classes:
+            raise ConfigError(
+                "--target-classes is empty: give one or more class names, such as mass"
+            )
 
 
 def check_data(

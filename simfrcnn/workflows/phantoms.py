@@ -6,8 +6,9 @@ the others their label alone.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from simfrcnn.data import catalog
 from simfrcnn.data.weaken import weaken
 from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import MANIFEST, generate
-from simfrcnn.phantom.presets import PRESETS
+from simfrcnn.phantom.presets import PRESETS, Preset
 
 logger = logging.getLogger("simfrcnn")
 
@@ -34,13 +35,7 @@ def make_missing_phantoms(cfg: Any) -> None:
     for folder in _missing_folders(names, files):
         logger.info(f"making the embedded data set {folder.name} in {folder}")
         preset = PRESETS[folder.name.removeprefix(_PREFIX)]
-        with tqdm(total=4 * preset.n_patients, unit="image", desc=folder.name) as bar:
-
-            def show(done: int, total: int, bar: Any = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            generate(preset, folder, seed=0, n_workers=available_cores(), progress=show)
+        make_phantoms(preset, folder, n_workers=available_cores())
     for name in names:
         path = catalog.datasets_root() / f"{name}.json"
         of_phantom = name not in files and name.partition("/")[0] in _FOLDERS
@@ -48,6 +43,29 @@ def make_missing_phantoms(cfg: Any) -> None:
             annotated = catalog.read(path.with_name(_SOURCE))
             patients = {r.patient_id for r in annotated.records if r.is_positive(_TARGETS)}
             weaken(annotated, path, n_patients=(len(patients) + 1) // 2, seed=0)
+
+
+def make_phantoms(
+    preset: Preset, folder: Path, *, seed: int = 0, n_workers: int = 1, overwrite: bool = False
+) -> Path:
+    """Make a data set with a progress bar; see :func:`simfrcnn.phantom.generate.generate`."""
+    with tqdm(total=4 * preset.n_patients, unit="image", desc=f"phantoms {preset.name}") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return generate(
+            preset, folder, seed=seed, n_workers=n_workers, overwrite=overwrite, progress=show
+        )
+
+
+def lines_on(manifest: Path) -> Iterator[str]:
+    """What was made, for a terminal: the counts of each part, the file and its hash."""
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    for split, counts in content["counts"].items():
+        yield f"{split}: " + ", ".join(f"{key[2:]} {value}" for key, value in counts.items())
+    yield f"wrote {manifest} (sha256 {content['sha256']})"
 
 
 def _missing_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]:

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,11 @@ from simfrcnn.engines.common.decoding import killed_exam
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import as_json, write_json, writing_folder
 from simfrcnn.parallel import n_processes_of
+from simfrcnn.wording import counted
 from simfrcnn.workflows.prediction_folder import (
     DICOM,
     EXAMS,
+    FAILURES,
     PICTURES,
     RUN,
     Done,
@@ -47,6 +49,8 @@ _SCREENING_VIEWS = Selection(STRICT)
 _WRITERS = 2
 _WAITING = 4
 """Exams that wait to be written, at most."""
+_N_REASONS = 10
+"""Of failures, the most frequent ones that are printed."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,33 @@ class Summary:
     tally: Tally
     n_done_before: int = 0
     n_own_pictures: int = 0
+
+    def is_complete(self, skips_unreadable: bool = False) -> bool:
+        """Whether something was judged, and everything that was to be judged."""
+        return self.tally.n_images > 0 and (skips_unreadable or not self.tally.failures)
+
+    def lines(self) -> Iterator[str]:
+        """What came of it, for a terminal."""
+        tally = self.tally
+        if self.n_own_pictures:
+            passed_over = "[picture|pictures] that simfrcnn drew [was|were] passed over"
+            yield counted(self.n_own_pictures, passed_over)
+        if self.n_done_before:
+            done = counted(self.n_done_before, "[exam was|exams were]")
+            yield f"gone on with: {done} done before"
+        for what, n in sorted(tally.left_out.items()):
+            yield f"left out, {what}: {counted(n, '[file|files]')}"
+        if tally.failures:
+            yield f"failures ({FAILURES} lists them):"
+            for (what, why), n in tally.failures.most_common(_N_REASONS):
+                yield f"  {n} x {what}: {why}"
+            if len(tally.failures) > _N_REASONS:
+                yield f"  and {counted(len(tally.failures) - _N_REASONS, 'other [reason|reasons]')}"
+        if tally.n_called:
+            exams = counted(tally.n_called, "[exam|exams]")
+            yield f"called positive: {tally.n_positive} of {exams}"
+        images = counted(tally.n_images, "[image|images]")
+        yield f"{images} of {counted(tally.n_exams, '[exam|exams]')} in {self.output}"
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:
@@ -175,6 +206,17 @@ def merge(parts: Sequence[Path], output: Path) -> Summary:
         write_json(unfinished / RUN, facts)
         tally = PredictionFolder(unfinished, facts).finish()
     return Summary(output, tally)
+
+
+def summary_of(output: Path, facts: Mapping[str, Any]) -> Summary:
+    """The summary of a folder that was finished before.
+
+    Raises:
+        OutputError: It is a prediction with other facts.
+    """
+    folder = PredictionFolder(output, facts)
+    with folder.begin_or_go_on() as n_before:
+        return Summary(output, folder.finish(), n_before)
 
 
 def facts_of(

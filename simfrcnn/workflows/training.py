@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from simfrcnn.config import FileKey, load_config
 from simfrcnn.data import catalog
+from simfrcnn.described import Options, described
 from simfrcnn.engines.common.checkpoints import BEST, LAST
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine, load_engine
@@ -52,13 +53,17 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
-class Processes:
+class Processes(Options):
     """In how many processes a training runs (Detectron2's launcher; torchrun says it itself)."""
 
-    num_gpus: int = 1
-    num_machines: int = 1
-    machine_rank: int = 0
-    dist_url: str = "auto"
+    num_gpus: int = described(
+        1,
+        "processes on this machine (Detectron2; with MODEL.DEVICE cpu, CPU processes). The "
+        "torchvision engine is started by torchrun instead",
+    )
+    num_machines: int = described(1, "of one training, as in Detectron2's launch")
+    machine_rank: int = described(0, "which of them this is, as in Detectron2's launch")
+    dist_url: str = described("auto", "as in Detectron2's launch")
 
     @property
     def is_main(self) -> bool:
@@ -121,7 +126,7 @@ def train(
         >>> 0 <= run.reports["phantom_tiny/test"].figures["case/auc"].value <= 1
         True
     """
-    chosen, cfg = _start(config, datasets, overrides, engine, processes)
+    chosen, cfg = checked_training(config, datasets, overrides, engine, processes)
     chosen.launch_training(
         cfg,
         resume=resume,
@@ -157,7 +162,7 @@ def judge(
         SimFrcnnError: Config, data or weights are not fit.
     """
     processes = Processes()
-    chosen, cfg = _start(config, datasets, overrides, engine, processes, trains=False)
+    chosen, cfg = checked_training(config, datasets, overrides, engine, processes, trains=False)
     path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else find_model(weights)
     return _judged(chosen, cfg, path, processes)
 
@@ -191,7 +196,7 @@ def weights_of(folder: Path) -> Path:
     return best if best.exists() else folder / LAST
 
 
-def _start(
+def checked_training(
     config: str | Path,
     datasets: Datasets,
     overrides: Overrides,
@@ -199,12 +204,18 @@ def _start(
     processes: Processes,
     *,
     trains: bool = True,
+    runs_here: bool = True,
 ) -> tuple[Engine, Any]:
-    """Load engine and config, and refuse what would fail after hours of training."""
+    """Load engine and config, make phantoms, and refuse what would fail after hours of training.
+
+    Raises:
+        SimFrcnnError: Config or data are not fit.
+    """
     engine = load_engine(name)
     logger.info(f"engine: {engine.NAME}")
     cfg = resolved_config(engine, config, datasets=datasets, overrides=overrides)
-    check_device(cfg)
+    if runs_here:
+        check_device(cfg)
     if processes.is_main:
         # Imported late: the metrics are of no use to the other processes, which wait for this one
         # when they join the group.

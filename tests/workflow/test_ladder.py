@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -233,6 +234,27 @@ def test_a_killed_run_is_resumed_and_a_finished_one_left_alone(partial, ladder_f
     runs = {run["rung"]: run["facts"] for run in content["runs"]}
     assert runs["faster"]["was_interrupted"]
     assert not runs["sim"]["was_interrupted"]
+
+
+def test_runs_that_are_missing_become_jobs_and_a_failed_one_is_named_with_its_log(
+    partial, ladder_file, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("submitit")
+    words, output = partial
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text("poll_s: 0.2\nat_a_time: 3\n")
+    code = "import sys; print(sys.argv); sys.exit('error: no such machine')"
+    monkeypatch.setattr("simfrcnn.workflows.ladder.SIMFRCNN", (sys.executable, "-c", code))
+    assert main([*words, "--launcher", "local", "--cluster", str(cluster)]) == 1
+    told = capsys.readouterr()
+    assert "sim seed 0: done before, skipped" in told.out
+    for run in ("faster seed 0", "faster seed 1", "sim seed 1"):
+        assert f"{run}: job " in told.out
+        assert f"error: {run}: failed (exit code 1; see {output}.jobs/logs_1/" in told.err
+    assert told.err.count("error: no such machine") == 3
+    (log, *_) = output.with_name(f"{output.name}.jobs").glob("logs_1/*.out")
+    assert "'--resume'" in log.read_text()
+    assert read(output)["rungs"]["sim"]["seeds_done"] == [0]
 
 
 def _kill_when_there(checkpoint):

@@ -33,6 +33,8 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.files import write_text
 from simfrcnn.structures import Sample
 from simfrcnn.training import recipe
+from simfrcnn.workflows.phantoms import make_missing_phantoms
+from simfrcnn.workflows.training import resolved_config
 
 MINIMUM_REPEATS = 20
 MINIMUM_IMAGES = 100
@@ -116,9 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [] if arguments.speed else _INTRODUCTION.splitlines()
     for name in names if arguments.engine == "all" else [arguments.engine]:
         engine = common.start_engine(name)
-        cfg = common.config_from(engine, arguments)
+        cfg = resolved_config(
+            engine, arguments.config_file, datasets=arguments.dataset, overrides=arguments.opts
+        )
         check_device(cfg)
-        common.make_missing_phantoms(cfg)
+        make_missing_phantoms(cfg)
         lines += _heading(engine, cfg, arguments)
         if arguments.speed:
             lines += cpu_speed.rows(engine, cfg, arguments.repeats)

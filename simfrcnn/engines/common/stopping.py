@@ -1,6 +1,7 @@
 """How do a signal, a bad loss or a damaged image stop a training, in all of its processes at once?
 
 A first Ctrl-C or SIGTERM is remembered until the step is done: the checkpoint then loses nothing.
+So are SIGUSR1 and SIGUSR2, by which batch systems warn of the end of a job's time.
 Before each step and after each forward pass the processes tell each other how they are, so that
 none waits for one that has stopped. They do so on the CPU: a GPU is not waited for.
 """
@@ -26,7 +27,9 @@ from simfrcnn.errors import TrainingError
 
 T = TypeVar("T")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Of a batch system (``sbatch --signal``); they never end a training at once."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 SAME_SIGNAL_SECONDS = 1.0
 """A terminal and a launcher both pass a Ctrl-C on: what arrives within this time is one."""
 
@@ -44,7 +47,9 @@ class StopRequested(BaseException):
 
 
 class Interruption:
-    """Remembers that Ctrl-C or SIGTERM came, while it is entered; a second one ends at once.
+    """Remembers that one of :data:`SIGNALS` came, while it is entered.
+
+    A second Ctrl-C or SIGTERM ends at once.
 
     In another thread than the main one no signal arrives, and none is handled.
     """
@@ -61,7 +66,7 @@ class Interruption:
         return self._came is not None
 
     def __enter__(self) -> Interruption:
-        """Take the two signals over."""
+        """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
             self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
@@ -80,10 +85,10 @@ class Interruption:
         if self._came is None:
             self._came = now
             logger.warning(
-                f"{signal.Signals(number).name}: stopping when this step is done; once more to "
-                "stop at once"
+                f"{signal.Signals(number).name}: stopping when this step is done; Ctrl-C to stop "
+                "at once"
             )
-        elif now - self._came > SAME_SIGNAL_SECONDS:
+        elif number not in WARNINGS and now - self._came > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
 
@@ -159,7 +164,7 @@ def refuse_failures(ranks: list[int], step: int) -> None:
 
 @contextlib.contextmanager
 def passing_signals_on(receivers: Callable[[], list[int]]) -> Iterator[Callable[[], bool]]:
-    """Hand SIGINT and SIGTERM to other processes instead of being ended by them.
+    """Hand :data:`SIGNALS` to other processes instead of being ended by them.
 
     Args:
         receivers: Gives the process numbers at the time of the signal.

@@ -1,0 +1,202 @@
+"""Commands as jobs of this machine and of a real Slurm: followed, taken up again, queued again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from simfrcnn.cluster.jobs import RECORD, Job, run_jobs
+from simfrcnn.cluster.settings import ClusterSettings, Launcher
+from simfrcnn.errors import ArtifactError, ConfigError, OutputError
+
+pytest.importorskip("submitit")
+
+QUICK = ClusterSettings(poll_s=0.2, time_min=1, grace_s=20, at_a_time=2)
+PATIENCE_S = 60
+SAVES = """
+import pathlib, signal, sys, time
+done = pathlib.Path(sys.argv[1])
+asked = []
+signal.signal(signal.SIGUSR2, lambda *_: asked.append(1))
+n = len(done.read_text()) if done.exists() else 0
+while n < 8:
+    n += 1
+    time.sleep(0.1)
+    done.write_text("x" * n)
+    if n == 3:
+        done.with_name("ready").touch()
+        while not asked:
+            time.sleep(0.02)
+    if asked:
+        print("saved at", n)
+        sys.exit(130)
+print("went on to the end")
+"""
+"""A command that counts to 8 and goes on where it was; at 3 it waits until it is asked to save."""
+
+
+def python(name: str, code: str, *arguments: object) -> Job:
+    return Job(name, (sys.executable, "-c", code, *map(str, arguments)))
+
+
+def appends(name: str, path: Path) -> Job:
+    code = "import sys; open(sys.argv[1], 'a').write('once ')"
+    return python(name, code, path)
+
+
+def wait_for(is_there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_there():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(params=["local", "slurm"])
+def launcher(request: pytest.FixtureRequest) -> Launcher:
+    if request.param == "slurm":
+        request.getfixturevalue("slurm")
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_jobs_run_and_one_that_fails_is_named_with_its_log(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    jobs = [
+        appends("good", tmp_path / "good"),
+        python("bad", "import sys; print('error: no such thing'); sys.exit(2)"),
+        replace(python("lists", "import sys; sys.exit(3)"), good_codes=(0, 3)),
+    ]
+    folder = tmp_path / "jobs"
+    failures = run_jobs(jobs, folder, launcher, QUICK, say=said.append)
+    assert list(failures) == ["bad"]
+    assert "exit code 2" in failures["bad"]
+    assert failures["bad"].endswith("error: no such thing")
+    log = Path(failures["bad"].partition("see ")[2].partition(")")[0])
+    assert "error: no such thing" in log.read_text()
+    ids = [one["id"] for one in json.loads((folder / RECORD).read_text()).values()]
+    assert len(set(ids)) == 3
+    assert all(any(number in line for line in said) for number in ids)
+    assert "good: done" in said
+    # The same again: what is done is not done again, what failed is tried again.
+    assert list(run_jobs(jobs, folder, launcher, QUICK, say=said.append)) == ["bad"]
+    assert (tmp_path / "good").read_text() == "once "
+
+
+def test_a_job_that_must_end_saves_and_goes_on(launcher: Launcher, tmp_path: Path) -> None:
+    state, folder = tmp_path / "state", tmp_path / "jobs"
+
+    def interrupt() -> None:
+        wait_for((tmp_path / "ready").exists)
+        if launcher == "slurm":  # as Slurm does when the time is nearly over
+            (one,) = json.loads((folder / RECORD).read_text()).values()
+            os.system(f"scancel --signal=USR2 {one['id']}")
+        else:
+            task_below(os.getpid()).send_signal(signal.SIGUSR2)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    failures = run_jobs([python("a", SAVES, state)], folder, launcher, QUICK, say=print)
+    interrupter.join()
+    assert failures == {}
+    assert state.read_text() == "x" * 8
+    (log,) = folder.glob("logs_1/*_log.out")
+    text = log.read_text()
+    assert "a: this job must end; it saves, and goes on later" in text
+    assert text.index("saved at 3") < text.index("went on to the end")
+
+
+def test_a_job_that_slurm_ends_and_queues_again_goes_on(slurm: None, tmp_path: Path) -> None:
+    state, folder = tmp_path / "state", tmp_path / "jobs"
+
+    def requeue() -> None:
+        wait_for((tmp_path / "ready").exists)
+        (one,) = json.loads((folder / RECORD).read_text()).values()
+        os.system(f"scontrol requeue {one['id']}")  # as a preemption or a dead node
+
+    requeuer = threading.Thread(target=requeue)
+    requeuer.start()
+    assert run_jobs([python("a", SAVES, state)], folder, "slurm", QUICK, say=print) == {}
+    requeuer.join()
+    assert state.read_text() == "x" * 8
+
+
+def task_below(parent: int) -> psutil.Process:
+    """submitit's process that runs the task of a local job."""
+    (task,) = [
+        child
+        for child in psutil.Process(parent).children(recursive=True)
+        if "submitit.core._submit" in child.cmdline()
+    ]
+    return task
+
+
+def follow(jobs: list[Job], folder: Path, launcher: Launcher) -> None:
+    run_jobs(jobs, folder, launcher, QUICK, say=print)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process with threads")
+def test_whoever_follows_may_be_killed(launcher: Launcher, tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", tmp_path / "jobs"
+    code = (
+        "import sys, time, pathlib\nopen(sys.argv[1], 'a').write('once ')\n"
+        "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.05)"
+    )
+    jobs = [python("long", code, out, tmp_path / "end"), appends("short", tmp_path / "short")]
+    follower = multiprocessing.get_context("fork").Process(
+        target=follow, args=(jobs, folder, launcher)
+    )
+    follower.start()
+    wait_for(lambda: out.exists() and (tmp_path / "short").exists())
+    with pytest.raises(OutputError, match="another run is at work"):
+        run_jobs(jobs, folder, launcher, QUICK, say=print)
+    os.kill(follower.pid or 0, signal.SIGKILL)
+    follower.join()
+    said: list[str] = []
+    other = [python("long", "print()"), jobs[1]]
+    with pytest.raises(ConfigError, match="is at work there with other options"):
+        run_jobs(other, folder, launcher, QUICK, say=said.append)
+    threading.Timer(0.5, (tmp_path / "end").touch).start()
+    assert run_jobs(jobs, folder, launcher, QUICK, say=said.append) == {}
+    assert any(line.endswith("is under way") and line.startswith("long") for line in said)
+    assert (out.read_text(), (tmp_path / "short").read_text()) == ("once ", "once ")
+
+
+def test_a_job_that_is_killed_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+
+    def kill() -> None:
+        wait_for((tmp_path / "ready").exists)
+        task = task_below(os.getpid())
+        for process in (task.parent(), task, *task.children()):
+            process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    job = python("a", SAVES, tmp_path / "state")
+    failures = run_jobs([job], tmp_path / "jobs", "local", QUICK, say=print)
+    killer.join()
+    assert "ended without a result" in failures["a"]
+
+
+def test_slurm_says_why_it_refuses(slurm: None, tmp_path: Path) -> None:
+    elsewhere = replace(QUICK, partition="elsewhere")
+    with pytest.raises(ConfigError, match=r"Slurm refused the jobs: .*partition"):
+        run_jobs([python("a", "")], tmp_path / "jobs", "slurm", elsewhere, say=print)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_text("{")
+    with pytest.raises(ArtifactError, match=r"jobs\.json is damaged"):
+        run_jobs([python("a", "")], tmp_path, "local", QUICK, say=print)

@@ -1,0 +1,150 @@
+"""A training and a prediction as jobs: interrupted, gone on with, and equal to one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from simfrcnn.cli.main import main
+from simfrcnn.engines.common.checkpoints import weights_sha256
+from simfrcnn.workflows import launched
+from support.commands import SMOKE
+from support.slurm import why_not
+from support.studies import files_below, write_study
+
+pytest.importorskip("submitit")
+pytestmark = pytest.mark.torchvision
+
+STEPS = (
+    *("SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.STEPS", "(10,)"),
+    *("DATASETS.VAL", "()", "DATASETS.TEST", "()"),
+)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Asks often, and gives a job a minute to save."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text("poll_s: 0.3\ntime_min: 30\ngrace_s: 60\n")
+    return path
+
+
+def train_words(output, *options):
+    words = ["train-net", "--engine", "torchvision", "--config-file", SMOKE, *options]
+    return [str(word) for word in (*words, "OUTPUT_DIR", output, *STEPS)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(datasets, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMFRCNN_DATASETS", str(datasets))
+        assert main(train_words(folder)) == 0
+    return weights_sha256(folder / "model_last.pth")
+
+
+@pytest.fixture
+def launcher(request):
+    """A real Slurm where one starts, else this machine: the training is too long for both."""
+    if why_not() and "slurm" not in os.environ.get("SIMFRCNN_REQUIRE_SERVICES", ""):
+        return "local"
+    request.getfixturevalue("slurm")
+    return "slurm"
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_ends_bit_for_bit_like_one_that_was_not(
+    launcher, uninterrupted, cluster, tmp_path, capfd
+):
+    run = tmp_path / "run"
+    words = train_words(run, "--launcher", launcher, "--cluster", cluster)
+    interrupter = threading.Thread(target=_warn_when_there, args=(run, launcher))
+    interrupter.start()
+    code = main(words)
+    interrupter.join()
+    told = capfd.readouterr().out
+    assert code == 0, told
+    (log,) = (tmp_path / "run.jobs").glob("logs_*/*_log.out")
+    text = log.read_text()
+    assert "SIGUSR2: stopping when this step is done" in text
+    assert "resuming from" in text
+    assert json.loads((run / "manifest.json").read_text())["finished"]
+    assert weights_sha256(run / "model_last.pth") == uninterrupted
+    assert main(words) == 0  # the same again finds that it is done
+    assert "train run: done before by job" in capfd.readouterr().out
+    assert len(list((tmp_path / "run.jobs").glob("logs_*"))) == 1
+
+
+def _warn_when_there(run, launcher):
+    """Send the job what Slurm sends when its time is nearly over, once a checkpoint is there."""
+    deadline = time.monotonic() + 240
+    while not (run / "model_last.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if launcher == "slurm":
+        (one,) = json.loads((run.parent / "run.jobs" / "jobs.json").read_text()).values()
+        os.system(f"scancel --signal=USR2 {one['id']}")
+        return
+    for child in psutil.Process().children(recursive=True):
+        if "submitit.core._submit" in child.cmdline():
+            child.send_signal(signal.SIGUSR2)
+
+
+@pytest.mark.slow
+def test_a_prediction_in_shards_is_one_prediction(untrained, cluster, tmp_path, capsys):
+    for number in range(5):
+        write_study(tmp_path / "in", number, n_views=1)
+    words = ["predict", str(tmp_path / "in"), "--weights", str(untrained), "--workers", "0"]
+    words += ["--pictures", "findings", "--keep-identifiers", "--output"]
+    assert main([*words, str(tmp_path / "one")]) == 0
+    jobs = ["--launcher", "local", "--shards", "2", "--cluster", str(cluster)]
+    assert main([*words, str(tmp_path / "out"), *jobs]) == 0
+    assert "5 images of 5 exams" in capsys.readouterr().out
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "one")
+    assert main([*words, str(tmp_path / "out"), *jobs]) == 0
+    told = capsys.readouterr().out
+    assert told.count("done before by job") == 2
+    assert "5 exams were done before" in told
+
+
+def test_a_shard_that_fails_is_named_with_its_log_and_nothing_is_merged(
+    untrained, cluster, tmp_path, monkeypatch, capsys
+):
+    fails_at_2 = (
+        "import sys\nif '2/2' in sys.argv: sys.exit('error: the disk is full')\nprint('judged')"
+    )
+    monkeypatch.setattr(launched, "SIMFRCNN", (sys.executable, "-c", fails_at_2))
+    (tmp_path / "in").mkdir()
+    words = ["predict", tmp_path / "in", "--weights", untrained, "--output", tmp_path / "out"]
+    words += ["--launcher", "local", "--shards", "2", "--cluster", cluster]
+    assert main([str(word) for word in words]) == 1
+    error = capsys.readouterr().err
+    assert "1 job failed; the same command again goes on with what is left" in error
+    assert "shard_2_of_2: failed (exit code 1; see " in error
+    assert "error: the disk is full" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(
+    refused, cluster, untrained, tmp_path
+):
+    run = tmp_path / "run"
+    alone = train_words(run, "--cluster", cluster)
+    assert "--cluster and --shards go with --launcher" in refused(*alone)
+    local = ("--launcher", "local")
+    assert "DATASETS.TRAN" in refused(*train_words(run, *local), "DATASETS.TRAN", "x")
+    words = ["predict", tmp_path, "--weights", untrained, "--output", tmp_path / "out", *local]
+    assert "leave out --shard" in refused(*words, "--shard", "1/2")
+    assert "legal is at least 1" in refused(*words, "--shards", "0")
+    words[1] = tmp_path / "nowhere"
+    assert "does not exist" in refused(*words)
+    run.mkdir()
+    (run / "model_last.pth").write_bytes(b"precious")
+    assert "go on with --resume" in refused(*train_words(run, *local))
+    assert not list(tmp_path.glob("*.jobs"))
