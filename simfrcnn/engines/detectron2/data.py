@@ -65,6 +65,12 @@ def build_train_loader(cfg: Any) -> BatchLoader:
             "does not learn how hard the model fires: train with "
             "simfrcnn.engines.detectron2.Trainer, or set the fraction to 0"
         )
+    if cfg.MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED:
+        raise ConfigError(
+            "MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED is True, but this loader alone does not let the "
+            "teacher follow the model: train with simfrcnn.engines.detectron2.Trainer, or set it "
+            "to False"
+        )
     return recipe.training_loader(
         cfg, convert=to_dicts, rank=comm.get_rank(), world_size=comm.get_world_size()
     )

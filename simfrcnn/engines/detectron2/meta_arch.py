@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.events import get_event_storage
+from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
 from simfrcnn import config
@@ -19,8 +19,10 @@ from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.labelled import judge_of, require_separate_regions
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages
-from simfrcnn.engines.contract import SECOND_LOOK_KEY, as_contracted, loss_keys
+from simfrcnn.engines.common.teacher import Teacher
+from simfrcnn.engines.contract import SECOND_LOOK_KEY, TEACHER_KEY, as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
+from simfrcnn.engines.detectron2.data import to_dicts
 from simfrcnn.engines.detectron2.mixed_precision import keep_boxes_exact
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
@@ -79,6 +81,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         self._input_size = input_size
         self._has_warned = False
         self.second_look = second_look
+        self.teacher: Teacher | None = None
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -127,6 +130,20 @@ class SimFasterRCNN(GeneralizedRCNN):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        # The teacher first: what a step leaves behind is that of the batch.
+        taught = {} if self.teacher is None else {TEACHER_KEY: self._taught(batched_inputs)}
+        losses = self._losses(batched_inputs)
+        return as_contracted({**losses, **taught}, self._loss_names)
+
+    def _taught(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """What is learnt from the boxes of the teacher, logged apart from the batch's."""
+        assert self.teacher is not None
+        samples = [entry["sample"] for entry in batched_inputs]
+        with EventStorage():
+            return self.teacher.loss(samples, lambda boxed: self._losses(to_dicts(boxed)))
+
+    def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """The losses of a batch, but for the teacher's."""
         is_normal = [_is_normal(entry) for entry in batched_inputs]
         images = self.preprocess_image(batched_inputs)
         targets = [entry["instances"].to(self.device) for entry in batched_inputs]
@@ -148,14 +165,14 @@ class SimFasterRCNN(GeneralizedRCNN):
         )
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
-        losses = {**rpn_losses, **roi_losses}
+        losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
         if look is not None:
             losses[SECOND_LOOK_KEY] = look.training_loss(
                 pictures,
                 [entry["sample"].targets for entry in batched_inputs],
                 self.roi_heads.box_predictor.regions,
             )
-        return as_contracted(losses, self._loss_names)
+        return losses
 
     def inference(
         self,
