@@ -100,8 +100,10 @@ def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[
     trained classes. An image is in a bag if its supervision is ``image_label``, it has no box of a
     trained class, and it is not known to be normal.
 
-    A breast is a bag only if none of its views is boxed: where the finding was seen in one view,
-    the others may not show it. Its label is that of any of its views, or its pathology.
+    A breast is a bag only if nobody has boxed one of its views: where the finding was seen in one
+    view, the others may not show it. Its label is that of any of its views, or its pathology. A
+    pseudo-box is a guess, and takes nothing from what is known of the breast: its view trains as a
+    boxed image, and stays in the bag with the others.
 
     Args:
         records: N images, of all training sets.
@@ -115,25 +117,44 @@ def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[
     by_breast = settings.label_bags == "breast"
     stated: dict[Hashable, set[str]] = {}
     boxed: set[Hashable] = set()
+    unboxed: set[Hashable] = set()
     for record in records:
         bag = bag_of(record, settings)
-        if record.findings_of(settings.classes):
+        if _is_labelled(record, settings):
+            unboxed.add(bag)
+        is_guess = by_breast and is_boxed_by_a_guess(record, settings.classes)
+        if record.findings_of(settings.classes) and not is_guess:
             boxed.add(bag)
         names = stated.setdefault(bag, set())
         names.update(name for name, is_visible in record.labels.items() if is_visible)
+        if is_guess and record.supervision is Supervision.BOXES:
+            names.update(finding.category for finding in record.findings_of(settings.classes))
         if by_breast and record.pathology is not None:
             names.add(record.pathology.value)
     classes = {
         bag: next((c for c in (*settings.target_classes, *settings.classes) if c in names), None)
         for bag, names in stated.items()
-        if bag not in boxed
+        if bag in unboxed and bag not in boxed
     }
     return [
-        classes.get(bag_of(record, settings)) if _may_be_in_a_bag(record, settings) else None
+        classes.get(bag_of(record, settings))
+        if _is_labelled(record, settings) or (by_breast and _is_guessed(record, settings))
+        else None
         for record in records
     ]
 
 
-def _may_be_in_a_bag(record: ImageRecord, settings: DataSettings) -> bool:
+def is_boxed_by_a_guess(record: ImageRecord, classes: tuple[str, ...]) -> bool:
+    """Whether the image has boxes of these classes, all of which a model has proposed."""
+    found = record.findings_of(classes)
+    return bool(found) and all(finding.source is FindingSource.PSEUDO for finding in found)
+
+
+def _is_guessed(record: ImageRecord, settings: DataSettings) -> bool:
+    is_boxed = record.supervision is Supervision.BOXES
+    return is_boxed and is_boxed_by_a_guess(record, settings.target_classes)
+
+
+def _is_labelled(record: ImageRecord, settings: DataSettings) -> bool:
     is_labelled = record.supervision is Supervision.IMAGE_LABEL
     return is_labelled and not record.is_known_normal(settings.target_classes)

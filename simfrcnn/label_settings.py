@@ -11,6 +11,7 @@ LabelBags = Literal["image", "breast"]
 RegionRule = Literal["target", "own", "discriminative", "abnormal"]
 ClassWeights = Literal["none", "balanced"]
 Chooser = Literal["detector", "second_look"]
+Tested = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -65,4 +66,58 @@ class LabelSettings(Described):
         "by whose score the region is chosen: the detector's, or that with the second look at its "
         "best regions",
         key="MODEL.SIMFRCNN.LABELS.CHOOSER",
+    )
+
+
+@dataclass(frozen=True)
+class TeacherSettings(Described):
+    """An averaged copy of the model that boxes labelled images in the course of a training."""
+
+    enabled: bool = described(
+        False,
+        "let an averaged copy of the model, the teacher, box labelled images while it trains",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED",
+    )
+    start: int = described(
+        1000,
+        "steps after which the teacher becomes a copy of the model and begins to teach; 0 begins "
+        "with the initial weights",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.START",
+        legal="[0, inf)",
+    )
+    fixed: int = described(
+        500,
+        "steps for which the teacher then stays as it is, before it is averaged",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.FIXED",
+        legal="[0, inf)",
+    )
+    momentum: float = described(
+        0.999,
+        "what a step leaves of the teacher's weights; the rest is the model's",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.MOMENTUM",
+        legal="[0, 1)",
+    )
+    weight: float = described(
+        0.1,
+        "weight of the losses of an image that the teacher has boxed",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.WEIGHT",
+        legal="(0, inf)",
+    )
+    score: float = described(
+        0.7,
+        "lowest score of a box, in the image and in its mirror image",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.SCORE",
+        legal="(0, 1]",
+    )
+    agreement: float = described(
+        0.5,
+        "lowest IoU of the box in the image with that in its mirror image",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.AGREEMENT",
+        legal="(0, 1]",
+    )
+    tested: Tested = described(
+        "student",
+        "whose weights are validated, tested and given away: those that are trained, or their "
+        "average",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.TESTED",
     )

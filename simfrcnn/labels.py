@@ -91,7 +91,7 @@ def training_roles(
     known = bag_classes or [None] * len(records)
     return [
         LABELLED
-        if of_bag is not None
+        if of_bag is not None and record.supervision is Supervision.IMAGE_LABEL
         else _training_role(record, target_classes, unboxed_views, record.patient_id in patients)
         for record, of_bag in zip(records, known, strict=True)
     ]

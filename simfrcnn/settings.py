@@ -15,6 +15,7 @@ from typing import Literal
 from simfrcnn.described import Described, described
 from simfrcnn.label_settings import LabelBags
 from simfrcnn.label_settings import LabelSettings as LabelSettings
+from simfrcnn.label_settings import TeacherSettings as TeacherSettings
 from simfrcnn.registry import illegal
 from simfrcnn.second_look_settings import SecondLookSettings as SecondLookSettings
 
@@ -433,6 +434,7 @@ CONFIGURED: tuple[type, ...] = (
     SimilaritySettings,
     SecondLookSettings,
     LabelSettings,
+    TeacherSettings,
     InputSettings,
     AugmentationSettings,
     DataSettings,

@@ -210,12 +210,17 @@ def test_rungs_of_few_boxes_draw_equal_boxed_images_and_differ_as_they_are_named
             assert (cfg.SOLVER.MAX_ITER, cfg.MODEL.SIMFRCNN.LABELS.PERIOD) == (2000, 67)
             assert cfg.MODEL.SIMFRCNN.RPN_NORMALS == "ordinary"
         assert str(run.rung.weakening.n_patients) == name.rpartition("_")[2]
-    controls = [run.rung for name, run in runs.items() if not name.startswith("few")]
+    controls = [
+        run.rung for name, run in runs.items() if not name.startswith(("few", "labels_teacher"))
+    ]
     assert {rung.name: rung.weakening.labels for rung in controls} == {
         "false_bags_10": "false",
         "label_permuted_10": "shuffled",
         "noisy_bags_50": "breast",
     }
+    for name, run in runs.items():
+        node = run.cfg.MODEL.SIMFRCNN.LABELS.TEACHER
+        assert node.ENABLED is name.startswith("labels_teacher")
     stages = [run for run in runs.values() if run.rung.kind == "weak"]
     assert len(stages) == 6
     for run in stages:

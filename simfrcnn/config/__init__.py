@@ -30,6 +30,7 @@ from simfrcnn.config.mapping import (
     replay_settings,
     second_look_settings,
     settings_from,
+    teacher_settings,
 )
 from simfrcnn.config.portable import portable_defaults
 from simfrcnn.config.shipped import find_config
@@ -59,4 +60,5 @@ __all__ = [
     "second_look_settings",
     "set_keys",
     "settings_from",
+    "teacher_settings",
 ]

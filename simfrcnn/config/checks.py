@@ -64,6 +64,7 @@ def check_config(cfg: Any) -> None:
     _check_replay(cfg)
     _check_second_look(cfg)
     _check_labels(cfg)
+    _check_teacher(cfg)
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
@@ -140,6 +141,28 @@ def _check_labels(cfg: Any) -> None:
         raise ConfigError(
             f"{prefix}.REGION is {node.REGION} but .CHOOSER is second_look, which looks for "
             "targets alone; legal here is target"
+        )
+
+
+def _check_teacher(cfg: Any) -> None:
+    """Refuse a teacher that would have nothing to teach by, or would never teach."""
+    node, prefix = cfg.MODEL.SIMFRCNN.LABELS.TEACHER, "MODEL.SIMFRCNN.LABELS.TEACHER"
+    if not node.ENABLED:
+        return
+    if not cfg.DATASETS.LABELS_PER_ITEM:
+        raise ConfigError(
+            f"{prefix}.ENABLED is True but DATASETS.LABELS_PER_ITEM is 0: the teacher boxes "
+            "labelled images, and none is trained; set it to 1 or more, or switch the teacher off"
+        )
+    if cfg.MODEL.SECOND_LOOK.ENABLED:
+        raise ConfigError(
+            f"{prefix}.ENABLED and MODEL.SECOND_LOOK.ENABLED are True: the teacher has no second "
+            "look at what it boxes; switch one of them off"
+        )
+    if node.START >= cfg.SOLVER.MAX_ITER:
+        raise ConfigError(
+            f"{prefix}.START is {node.START} but SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}: the "
+            "teacher would never teach; legal is less than that"
         )
 
 

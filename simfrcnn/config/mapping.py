@@ -71,6 +71,11 @@ def label_settings(cfg: Any) -> settings.LabelSettings:
     return settings_from(cfg, settings.LabelSettings)
 
 
+def teacher_settings(cfg: Any) -> settings.TeacherSettings:
+    """Whether and how a teacher boxes labelled images (``MODEL.SIMFRCNN.LABELS.TEACHER``)."""
+    return settings_from(cfg, settings.TeacherSettings)
+
+
 def images_per_item(cfg: Any) -> int:
     """The images of one item of a batch: two, and the labelled ones; a bag counts as one image."""
     return 2 + int(cfg.DATASETS.LABELS_PER_ITEM)

@@ -169,7 +169,7 @@ def read_record(
         pathology=fields.enum_member(where, entry, "pathology", Pathology),
         split=fields.optional(where, entry, "split", fields.text),
         findings=own,
-        labels=_labels(where, entry),
+        labels=read_labels(where, entry),
         attributes=_attributes(where, entry),
         prepared=fields.optional(where, entry, "prepared", fields.read_prepared),
     )
@@ -256,7 +256,12 @@ def _spacing(where: str, entry: Mapping[str, Any]) -> tuple[float, float] | None
     return float(spacing[0]), float(spacing[1])
 
 
-def _labels(where: str, entry: Mapping[str, Any]) -> Mapping[str, bool]:
+def read_labels(where: str, entry: Mapping[str, Any]) -> Mapping[str, bool]:
+    """What an image's key ``labels`` says: category -> whether a finding of it is visible.
+
+    Raises:
+        AnnotationError: It is no object, or a value is not true or false.
+    """
     labels = entry.get("labels")
     if labels is None:
         return _NO_LABELS

@@ -9,7 +9,6 @@ from simfrcnn.errors import DataError
 from simfrcnn.image_labels import bag_classes, bag_of, require_agreeing_labels
 from simfrcnn.labels import (
     ALL_CROWD,
-    LABELLED,
     NORMAL,
     POSITIVE,
     Tally,
@@ -83,7 +82,7 @@ def training_lists(
     tally = tally_of(
         records, roles, target_classes=settings.target_classes, named_classes=settings.classes
     )
-    bags = _bags(records, roles, known, settings)
+    bags = _bags(records, known, settings)
     lists = TrainingLists(of_role[POSITIVE], of_role[NORMAL], tally, bags)
     _require_trainable(lists, settings, where)
     return lists
@@ -91,14 +90,13 @@ def training_lists(
 
 def _bags(
     records: Sequence[ImageRecord],
-    roles: Sequence[str],
     known: Sequence[str | None],
     settings: DataSettings,
 ) -> tuple[Bag, ...]:
     images: dict[Hashable, list[ImageRecord]] = {}
     labels: dict[Hashable, int] = {}
-    for record, role, name in zip(records, roles, known, strict=True):
-        if role == LABELLED and name is not None:
+    for record, name in zip(records, known, strict=True):
+        if name is not None:
             bag = bag_of(record, settings)
             images.setdefault(bag, []).append(record)
             labels[bag] = settings.classes.index(name) + 1

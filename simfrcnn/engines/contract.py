@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from simfrcnn.engines.common.checkpoints import Identity
+from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.errors import EngineError
 from simfrcnn.structures import Detections, Sample
 
@@ -32,6 +33,8 @@ SECOND_LOOK_KEY = "loss_second_look"
 """One more with ``MODEL.SECOND_LOOK.ENABLED``."""
 LABEL_KEY = "loss_label"
 """One more with ``DATASETS.LABELS_PER_ITEM``."""
+TEACHER_KEY = "loss_teacher"
+"""One more with ``MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED``."""
 
 
 def loss_keys(cfg: Any) -> tuple[str, ...]:
@@ -40,8 +43,9 @@ def loss_keys(cfg: Any) -> tuple[str, ...]:
     They follow from the config, never from what a batch holds.
     """
     of_labels = (LABEL_KEY,) if cfg.DATASETS.LABELS_PER_ITEM else ()
+    of_teacher = (TEACHER_KEY,) if cfg.MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED else ()
     of_second_look = (SECOND_LOOK_KEY,) if cfg.MODEL.SECOND_LOOK.ENABLED else ()
-    return (*LOSS_KEYS, *of_labels, *of_second_look)
+    return (*LOSS_KEYS, *of_labels, *of_teacher, *of_second_look)
 
 
 def as_contracted(losses: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
@@ -94,6 +98,9 @@ class Detector(Protocol):
 
     identity: Identity
     """Engine and architecture, as checkpoints state them."""
+
+    teacher: Teacher | None
+    """What boxes labelled images while this model trains; None where nothing does."""
 
     @property
     def stages(self) -> Mapping[str, nn.Module]:

@@ -62,8 +62,8 @@ def load_sample(
         rng: Draws the flips; needed with ``augmentation``. Seed one per sample.
         augmentation: Probabilities of the flips; None for none.
         native: Keep the stored pixels too, for the second look.
-        known: In training, the label of an image that is in neither list; such an image is not
-            normal.
+        known: In training, the label by which the image trains in a bag: it is not normal then, and
+            its boxes, which can be a model's guesses alone, do not train.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -171,7 +171,7 @@ def _targets(
     known: KnownLabel | None,
 ) -> ImageTargets:
     """Boxes (B, 4) in input pixels, clipped, and labels (B,) in 1..K."""
-    trained = trained_findings(record, classes)
+    trained = trained_findings(record, classes) if known is None else ()
     boxes = torch.tensor([finding.box for finding in trained], dtype=torch.float64).reshape(-1, 4)
     labels = torch.tensor([classes.index(f.category) + 1 for f in trained], dtype=torch.int64)
     height, width = size_px

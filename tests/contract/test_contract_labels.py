@@ -8,36 +8,24 @@ import pytest
 import torch
 
 from simfrcnn.config import load_config
-from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common import labelled as common
 from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.records import Supervision
 from simfrcnn.structures import ImageTargets, Native
 from support.examples import (
     BATCHES,
     CONFIGS,
     normals,
-    positives,
     seeded_model,
     smoke_config,
     tiny_config,
 )
+from support.labelled_examples import LABELS_ON as ON
+from support.labelled_examples import label_two_images, labelled
 
-ON = ("DATASETS.LABELS_PER_ITEM", 1, "SOLVER.IMS_PER_BATCH", 3, "MODEL.SIMFRCNN.LABELS.START", 1)
 KEY = "loss_label"
-
-
-def labelled(n=1, *, weight=1.0, bag=None):
-    """Images with a bright square, of which the label alone is known."""
-    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
-    return [
-        dataclasses.replace(sample, targets=ImageTargets(*nothing, 1, weight, bag))
-        for sample in positives(n + 2)[2:]
-    ]
-
 
 WITH_LABELLED = {
     **{name: batch + labelled(2) for name, batch in BATCHES.items()},
@@ -184,20 +172,6 @@ def test_the_chosen_region_gets_a_second_look(engine, heads, chooser):
     assert all(parameter.grad is None for parameter in model.roi_heads.parameters())
     alone = value_of(engine, model, with_native(labelled(1)), "loss_second_look")
     assert alone == pytest.approx(0.69, abs=0.1)
-
-
-def label_two_images(path):
-    """Two positive images of the tiny set lose their boxes and keep a label."""
-    annotated = read_coco(path)
-    records = [
-        dataclasses.replace(
-            record, supervision=Supervision.IMAGE_LABEL, findings=(), labels={"malignant": True}
-        )
-        if record.image_id in (2, 3)
-        else record
-        for record in annotated.records
-    ]
-    write_coco(path, records, annotated.categories, {})
 
 
 def test_a_training_goes_on_exactly_and_its_log_has_the_loss(engine, tmp_path):

@@ -1,8 +1,8 @@
 """A training with the torchvision engine that writes down what each process saw and ended with.
 
 Run as ``python recorded_training.py CONFIG FOLDER``, alone or under torchrun: every rank writes
-``rank<n>.json`` (the images of each step, the best figure, the memory of a replay) and
-``rank<n>.pth`` (its last weights).
+``rank<n>.json`` (the images and losses of each step, the best figure, the memory of a replay, the
+digest of a teacher) and ``rank<n>.pth`` (its last weights).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from simfrcnn.config import load_config
 from simfrcnn.engines import load_engine
+from simfrcnn.engines.common.checkpoints import state_sha256
 from simfrcnn.engines.torchvision import trainer
 from simfrcnn.structures import Sample
 
@@ -27,11 +28,15 @@ class Recorded(trainer._Training):
     def run(self) -> Path:
         """Train, then write down."""
         self.seen: list[list[str]] = []
+        self.losses: list[dict[str, float]] = []
         last = super().run()
         folder, name = Path(sys.argv[2]), f"rank{self.processes.rank}"
         memory = self.replay.state_dict() if self.replay else {}
+        teacher = self.model.teacher
         facts = {
             "steps": self.seen,
+            "losses": self.losses,
+            "teacher": state_sha256(teacher.network.state_dict()) if teacher else None,
             "best": self.best.state_dict(),
             "replay": {key: torch.as_tensor(value).tolist() for key, value in memory.items()},
         }
@@ -41,7 +46,9 @@ class Recorded(trainer._Training):
 
     def _step(self, model: Any, samples: Sequence[Sample], step: int) -> Any:
         self.seen.append([sample.record.file_name for sample in samples])
-        return super()._step(model, samples, step)
+        losses = super()._step(model, samples, step)
+        self.losses.append({name: float(loss.detach()) for name, loss in losses.items()})
+        return losses
 
 
 if __name__ == "__main__":

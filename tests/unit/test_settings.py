@@ -82,6 +82,10 @@ def test_keys_and_defaults_are_those_of_before(tree):
         "LABELS": {
             "WEIGHT": 1.0, "START": 0.01, "DECAY": 0.9, "PERIOD": 2000, "REGION": "target",
             "PROPOSALS": 256, "CLASS_WEIGHTS": "none", "CHOOSER": "detector",
+            "TEACHER": {
+                "ENABLED": False, "START": 1000, "FIXED": 500, "MOMENTUM": 0.999, "WEIGHT": 0.1,
+                "SCORE": 0.7, "AGREEMENT": 0.5, "TESTED": "student",
+            },
         },
     }  # fmt: skip
 

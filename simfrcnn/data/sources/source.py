@@ -112,3 +112,18 @@ def listed(what: str, names: Sequence[str]) -> tuple[str, ...]:
         return ()
     shown = ", ".join(names[:_N_SHOWN]) + (" ..." if len(names) > _N_SHOWN else "")
     return (f"{counted(len(names), what)}: {shown}",)
+
+
+def note_on_labels(records: Sequence[ImageRecord]) -> tuple[str, ...]:
+    """A note of how many images say by ``labels`` what is visible in them, or none."""
+    stated = [record.labels for record in records if record.labels]
+    if not stated:
+        return ()
+    names = dict.fromkeys(name for labels in stated for name in labels)
+    counts = (
+        f"{name} visible in {sum(labels.get(name) is True for labels in stated)}, not in "
+        f"{sum(labels.get(name) is False for labels in stated)}"
+        for name in names
+    )
+    what = "[image states|images state] in 'labels' what is visible"
+    return (f"{counted(len(stated), what)}: {'; '.join(counts)}",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,12 @@ from simfrcnn.engines.common.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
+from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.errors import CheckpointError
 from simfrcnn.sampling.replay import NormalReplay
 from simfrcnn.second_look.memory import Memory
+
+logger = logging.getLogger("simfrcnn")
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,11 @@ class Resumable:
             "grad_scaler": self.scaler.state_dict() if self.scaler else {},
             "replay": self.replay.state_dict() if self.replay else {},
             "second_look": self._memory.state_dict() if self._memory else {},
+            "teacher": self._teacher.state_dict() if self._teacher else {},
         }
-        save_checkpoint(path, self.model, identity, training, description)
+        if self.tested is not self.model:
+            training["student"] = self.model.state_dict()
+        save_checkpoint(path, self.tested, identity, training, description)
 
     def load(self, path: Path, identity: Identity) -> int:
         """Take everything from a checkpoint; return how many steps it has behind it.
@@ -74,7 +81,7 @@ class Resumable:
                 f"{path} holds weights, but nothing to go on from; start a new training with "
                 "MODEL.WEIGHTS set to that file"
             )
-        load_model_strictly(self.model, content["model"], path)
+        load_model_strictly(self.model, state.get("student", content["model"]), path)
         steps_done = int(state["step"])
         restore_optimizer(
             self.optimizer, self.scheduler, state["optimizer"], steps_done=steps_done, path=path
@@ -86,7 +93,33 @@ class Resumable:
             self.replay.load_state_dict(state.get("replay", {}), source=str(path))
         if self._memory:
             self._memory.load_state_dict(state.get("second_look", {}))
+        if self._teacher:
+            self._go_on_teaching(state.get("teacher", {}), steps_done, path)
         return steps_done
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is validated, and that others find in the checkpoint: the model, or its
+        teacher (``MODEL.SIMFRCNN.LABELS.TEACHER.TESTED``).
+        """
+        return self._teacher.tested(self.model) if self._teacher else self.model
+
+    def _go_on_teaching(self, state: Mapping[str, Any], steps_done: int, path: Path) -> None:
+        assert self._teacher is not None
+        if state:
+            self._teacher.load_state_dict(state)
+            return
+        logger.warning(
+            f"{path} has no teacher (MODEL.SIMFRCNN.LABELS.TEACHER): it begins as a copy of the "
+            f"model after step {steps_done}"
+        )
+        self._teacher.copy_of(self.model, steps_done)
+
+    @property
+    def _teacher(self) -> Teacher | None:
+        """What boxes labelled images."""
+        teacher: Teacher | None = getattr(self.model, "teacher", None)
+        return teacher
 
     @property
     def _memory(self) -> Memory | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -15,10 +15,13 @@ from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.errors import ConfigError
 from simfrcnn.records import Finding, ImageRecord
-from simfrcnn.structures import Sample
+from simfrcnn.structures import ImageTargets, Sample
 from simfrcnn.training import recipe
 from simfrcnn.training.loading import RecordDataset
 from simfrcnn.training.workers import BatchLoader
+
+_OF_LABEL = ("image_label", "label_weight", "bag")
+_UNNAMED = "an input without file_name"
 
 
 def to_dicts(samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -48,7 +51,51 @@ def to_dict(sample: Sample) -> dict[str, Any]:
         entry["instances"] = Instances(
             (height, width), gt_boxes=Boxes(targets.boxes), gt_classes=targets.labels - 1
         )
+    if targets is not None and targets.image_label is not None:
+        entry |= {name: getattr(targets, name) for name in _OF_LABEL}
     return entry
+
+
+def targets_of(entry: Mapping[str, Any]) -> ImageTargets:
+    """What a training input teaches: of one that :func:`to_dict` made, or of another mapper.
+
+    It gives ``instances`` and ``is_normal``, and for an image with a label and no box, whose
+    instances are empty, ``image_label`` (1..K, in the order of ``DATASETS.CLASSES``),
+    ``label_weight`` (see :class:`~simfrcnn.training.labelled.LabelWeights`) and, if it shares the
+    label with others of the batch, ``bag``.
+
+    Raises:
+        ValueError: A key is missing, or they contradict each other; names the image.
+    """
+    _require_normal(entry)
+    image, label = entry.get("file_name", _UNNAMED), entry.get("image_label")
+    if label is not None and "label_weight" not in entry:
+        raise ValueError(
+            f"{image}: 'image_label' needs a 'label_weight': LabelWeights.weight gives that of an "
+            "item, 1.0 is a constant one"
+        )
+    instances = entry["instances"]
+    try:
+        return ImageTargets(
+            instances.gt_boxes.tensor,
+            instances.gt_classes + 1,
+            bool(entry["is_normal"]),
+            None if label is None else int(label),
+            float(entry.get("label_weight", 0.0)),
+            entry.get("bag"),
+        )
+    except ValueError as error:
+        raise ValueError(f"{image}: {error}") from error
+
+
+def _require_normal(entry: Mapping[str, Any]) -> None:
+    image = entry.get("file_name", _UNNAMED)
+    if "is_normal" not in entry:
+        raise ValueError(
+            f"{image}: 'is_normal' is missing; SimFasterRCNN trains on build_train_loader's inputs"
+        )
+    if entry["is_normal"] and len(entry["instances"]):
+        raise ValueError(f"{image}: a normal image carries training boxes; is_normal must be False")
 
 
 def build_train_loader(cfg: Any) -> BatchLoader:
@@ -64,6 +111,12 @@ def build_train_loader(cfg: Any) -> BatchLoader:
             f"DATASETS.REPLAY.FRACTION is {cfg.DATASETS.REPLAY.FRACTION}, but this loader alone "
             "does not learn how hard the model fires: train with "
             "simfrcnn.engines.detectron2.Trainer, or set the fraction to 0"
+        )
+    if cfg.MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED:
+        raise ConfigError(
+            "MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED is True, but this loader alone does not let the "
+            "teacher follow the model: train with simfrcnn.engines.detectron2.Trainer, or set it "
+            "to False"
         )
     return recipe.training_loader(
         cfg, convert=to_dicts, rank=comm.get_rank(), world_size=comm.get_world_size()

@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.events import get_event_storage
+from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
 from simfrcnn import config
@@ -19,8 +19,10 @@ from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.labelled import judge_of, require_separate_regions
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages
-from simfrcnn.engines.contract import SECOND_LOOK_KEY, as_contracted, loss_keys
+from simfrcnn.engines.common.teacher import Teacher
+from simfrcnn.engines.contract import SECOND_LOOK_KEY, TEACHER_KEY, as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
+from simfrcnn.engines.detectron2.data import targets_of, to_dicts
 from simfrcnn.engines.detectron2.mixed_precision import keep_boxes_exact
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
@@ -48,7 +50,8 @@ class SimFasterRCNN(GeneralizedRCNN):
     """Detectron2's R-CNN, trained on positive and normal images; inference is the library's.
 
     Inputs are dicts as :func:`simfrcnn.engines.detectron2.data.to_dicts` makes them: the library's
-    keys, ``is_normal`` in training, and ``frame``, which takes detections back to the stored
+    keys, in training ``is_normal`` or what :func:`~simfrcnn.engines.detectron2.data.targets_of`
+    takes of a mapper of one's own, and ``frame``, which takes detections back to the stored
     image's pixels. Without ``frame`` an image must have the size of ``INPUT.MAMMO.SIZE``:
     Detectron2's own ``DefaultPredictor`` resizes otherwise and does not crop, and its detections
     would be wrong.
@@ -79,6 +82,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         self._input_size = input_size
         self._has_warned = False
         self.second_look = second_look
+        self.teacher: Teacher | None = None
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -127,11 +131,31 @@ class SimFasterRCNN(GeneralizedRCNN):
         """
         if not self.training:
             return self.inference(batched_inputs)
-        is_normal = [_is_normal(entry) for entry in batched_inputs]
+        # The teacher first: what a step leaves behind is that of the batch.
+        taught = {} if self.teacher is None else {TEACHER_KEY: self._taught(batched_inputs)}
+        losses = self._losses(batched_inputs)
+        return as_contracted({**losses, **taught}, self._loss_names)
+
+    def _taught(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """What is learnt from the boxes of the teacher, logged apart from the batch's."""
+        assert self.teacher is not None
+        if any("sample" not in entry for entry in batched_inputs):
+            raise DataError(
+                "an image comes without 'sample': the teacher (MODEL.SIMFRCNN.LABELS.TEACHER) "
+                "boxes what simfrcnn's loader makes; use it, or switch the teacher off"
+            )
+        samples = [entry["sample"] for entry in batched_inputs]
+        with EventStorage():
+            return self.teacher.loss(samples, lambda boxed: self._losses(to_dicts(boxed)))
+
+    def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """The losses of a batch, but for the teacher's."""
+        known = [targets_of(entry) for entry in batched_inputs]
+        is_normal = [one.is_normal for one in known]
+        bags = self._bags_of(known)
         images = self.preprocess_image(batched_inputs)
         targets = [entry["instances"].to(self.device) for entry in batched_inputs]
         features = self.backbone(images.tensor)
-        bags = Bags.of([_targets_of(entry) for entry in batched_inputs])
         look = self.second_look
         pictures = [] if look is None else [self._picture(entry) for entry in batched_inputs]
         proposals, rpn_losses = self.proposal_generator(
@@ -148,14 +172,28 @@ class SimFasterRCNN(GeneralizedRCNN):
         )
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
-        losses = {**rpn_losses, **roi_losses}
+        losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
         if look is not None:
             losses[SECOND_LOOK_KEY] = look.training_loss(
-                pictures,
-                [entry["sample"].targets for entry in batched_inputs],
-                self.roi_heads.box_predictor.regions,
+                pictures, known, self.roi_heads.box_predictor.regions
             )
-        return as_contracted(losses, self._loss_names)
+        return losses
+
+    def _bags_of(self, known: Sequence[ImageTargets]) -> Bags:
+        """The labelled images of a batch, if labels train and are of the model's classes."""
+        bags = Bags.of(known)
+        if bags.images and self.roi_heads.labels is None:
+            raise DataError(
+                "an image of the batch has an 'image_label', but DATASETS.LABELS_PER_ITEM is 0, so "
+                "labels do not train; set it to 1 or more, or leave such images out"
+            )
+        n_classes = self.roi_heads.num_classes
+        if unknown := [label for label in bags.labels if not 1 <= label <= n_classes]:
+            raise DataError(
+                f"an image of the batch has the 'image_label' {unknown[0]}; legal are 1 to "
+                f"{n_classes}, as DATASETS.CLASSES are counted from 1"
+            )
+        return bags
 
     def inference(
         self,
@@ -238,23 +276,6 @@ def _in_original_pixels(instances: Instances, frame: Frame) -> Instances:
     size = (frame.original_height, frame.original_width)
     mapped = Instances(size, **{**instances.get_fields(), "pred_boxes": boxes})
     return mapped[boxes.nonempty()]
-
-
-def _is_normal(entry: dict[str, Any]) -> bool:
-    image = entry.get("file_name", "an input without file_name")
-    if "is_normal" not in entry:
-        raise ValueError(
-            f"{image}: 'is_normal' is missing; SimFasterRCNN trains on build_train_loader's inputs"
-        )
-    if entry["is_normal"] and len(entry["instances"]):
-        raise ValueError(f"{image}: a normal image carries training boxes; is_normal must be False")
-    return bool(entry["is_normal"])
-
-
-def _targets_of(entry: dict[str, Any]) -> ImageTargets | None:
-    """What our loader says of an image; None of an image that it did not make."""
-    targets: ImageTargets | None = entry["sample"].targets if "sample" in entry else None
-    return targets
 
 
 def _require(cfg: Any, group: str, part: Any, kind: type) -> None:

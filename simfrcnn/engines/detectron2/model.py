@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from simfrcnn.config import add_simfrcnn_config
 from simfrcnn.engines.common.checkpoints import load_model_strictly, read_checkpoint
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.teacher import teacher_of
 from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import to_dicts
 from simfrcnn.engines.detectron2.meta_arch import NAME, SimFasterRCNN
@@ -57,6 +58,8 @@ def build_model(cfg: Any) -> nn.Module:
             f"Detectron2 cannot build this model: it has no {error}; check MODEL.RESNETS.DEPTH, "
             "MODEL.*.IN_FEATURES and MODEL.RESNETS.OUT_FEATURES"
         ) from error
+    if isinstance(model, SimFasterRCNN):
+        model.teacher = teacher_of(cfg, model, detect)
     return model
 
 

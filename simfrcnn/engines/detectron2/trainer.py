@@ -51,6 +51,7 @@ from simfrcnn.engines.common.stopping import (
     interrupted,
     refuse_failures,
 )
+from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.engines.common.validation import mean_over_sets
 from simfrcnn.engines.detectron2.batches import SeededBatches
 from simfrcnn.engines.detectron2.checkpointer import Checkpointer
@@ -110,6 +111,13 @@ class Trainer(DefaultTrainer):
         """The model without its data-parallel shell."""
         model: nn.Module = self.model
         return model.module if isinstance(model, DistributedDataParallel) else model
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """What boxes labelled images, if anything does."""
+        bare: Any = self.bare_model
+        teacher: Teacher | None = bare.teacher
+        return teacher
 
     @property
     def resumable(self) -> Resumable:
@@ -208,6 +216,8 @@ class Trainer(DefaultTrainer):
         path = self.folder / LAST
         if not (resume and path.exists()):
             load_initial_weights(self.bare_model, self.cfg.MODEL.WEIGHTS)
+            if self.teacher is not None:
+                self.teacher.follow(self.bare_model, 0)
             return
         self.start_iter = self.saved_steps = self.resumable.load(path, self.identity)
         self.data_loader.start_at(self.start_iter)
@@ -233,6 +243,9 @@ class Trainer(DefaultTrainer):
                 self.iter, self._samples, self.bare_model.firing_scores, _of_all_processes
             )
             self.storage.put_scalars(**figures, smoothing_hint=False)
+        if self.teacher is not None:
+            self.teacher.follow(self.bare_model, self.iter + 1)
+            self.storage.put_scalars(**self.teacher.figures(), smoothing_hint=False)
 
     def _judge_losses(self, model: nn.Module, _inputs: Any, outputs: Any) -> None:
         """After a forward pass: stop in all processes if one has no finite losses."""
@@ -297,7 +310,7 @@ class Trainer(DefaultTrainer):
         of_sets = [
             flatten_results_dict(
                 inference_on_dataset(
-                    self.bare_model,
+                    self.resumable.tested,
                     self.build_test_loader(self.cfg, name),
                     self.build_evaluator(self.cfg, name),
                 )

@@ -29,7 +29,14 @@ from simfrcnn.engines.common.labelled import (
 )
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
-from simfrcnn.engines.contract import SECOND_LOOK_KEY, Deviation, as_contracted, loss_keys
+from simfrcnn.engines.common.teacher import Teacher, teacher_of
+from simfrcnn.engines.contract import (
+    SECOND_LOOK_KEY,
+    TEACHER_KEY,
+    Deviation,
+    as_contracted,
+    loss_keys,
+)
 from simfrcnn.engines.torchvision import backbone as backbones
 from simfrcnn.engines.torchvision.roi_heads import (
     AlignedPooler,
@@ -114,6 +121,7 @@ class SimFasterRCNN(GeneralizedRCNN):
     ) -> None:
         super().__init__(**parts)
         self.second_look: SecondLook | None = None
+        self.teacher: Teacher | None = None
         self.identity = identity
         self._loss_names = tuple(loss_names)
 
@@ -139,15 +147,24 @@ class SimFasterRCNN(GeneralizedRCNN):
         Raises:
             EngineError: A head returns a loss that the contract does not know, or lacks one.
         """
-        images = [sample.image.to(self.device) for sample in samples]
         if not self.training:
+            images = [sample.image.to(self.device) for sample in samples]
             return self._looked_at_again(samples, super().forward(images))
+        # The teacher first: what a step leaves behind is that of the batch.
+        taught = {TEACHER_KEY: self.teacher.loss(samples, self._losses)} if self.teacher else {}
+        return as_contracted({**self._losses(samples), **taught}, self._loss_names)
+
+    def _losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """The losses of a batch, but for the teacher's."""
+        images = [sample.image.to(self.device) for sample in samples]
         look, pictures = self.second_look, []
         if look is not None:
             pictures = [picture_of(sample, look.settings.source) for sample in samples]
         self.roi_heads.judge = judge_of(look, self.roi_heads.labels, pictures)
         try:
-            losses = super().forward(images, [self._target(sample) for sample in samples])
+            losses: dict[str, Tensor] = super().forward(
+                images, [self._target(sample) for sample in samples]
+            )
         finally:
             self.roi_heads.judge = None
         if look is not None:
@@ -156,7 +173,7 @@ class SimFasterRCNN(GeneralizedRCNN):
                 [sample.targets for sample in samples if sample.targets is not None],
                 self.roi_heads.regions,
             )
-        return as_contracted(losses, self._loss_names)
+        return losses
 
     def _looked_at_again(
         self, samples: Sequence[Sample], found: list[dict[str, Tensor]]
@@ -227,7 +244,9 @@ def build_model(cfg: Any) -> SimFasterRCNN:
     adapt_stages(cfg, model.stages, backbones.statistics_freezer(cfg))
     model.second_look = build_second_look(cfg)  # last: the other weights are those without it
     require_separate_regions(cfg, model.roi_heads, model.second_look)
-    return model.to(device).train()
+    model.to(device).train()
+    model.teacher = teacher_of(cfg, model, detect)
+    return model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -130,6 +130,8 @@ class _Training:
             logger.info(f"resuming from {last} after step {self.steps_done}")
         else:
             load_initial_weights(self.model, cfg.MODEL.WEIGHTS)
+            if self.model.teacher is not None:
+                self.model.teacher.follow(self.model, 0)
         processes.wait()  # nobody writes before all have read
         if processes.is_main:
             open_run_folder(cfg, resume=resume)
@@ -196,6 +198,8 @@ class _Training:
             learning_rate = float(self.scheduler.get_last_lr()[0])
             losses = self._step(model, samples, step)
             self.steps_done = step + 1
+            if self.model.teacher is not None:
+                self.model.teacher.follow(self.model, self.steps_done)
             self._remember(progress, step, samples)
             if _is_due(self.steps_done, RECORD_PERIOD, end):
                 self._record(progress, step, losses, learning_rate)
@@ -258,6 +262,8 @@ class _Training:
         means = self.processes.mean(values).tolist()
         if progress is not None:
             progress.record_training(step, dict(zip(keys, means, strict=True)), learning_rate)
+            if self.model.teacher is not None:
+                progress.record(step, self.model.teacher.figures())
 
     def _validate(self, progress: Progress | None, step: int) -> None:
         """Judge the model on ``DATASETS.VAL`` and keep it if it is the best so far.
@@ -279,7 +285,8 @@ class _Training:
 
     def _save_best(self, figures: Mapping[str, float]) -> None:
         description = self.description.after(self.steps_done, quoted(figures))
-        save_checkpoint(self.folder / BEST, self.model, self.model.identity, None, description)
+        tested = self.resumable.tested
+        save_checkpoint(self.folder / BEST, tested, self.model.identity, None, description)
 
     def _figures(self, annotated: AnnotatedSet, step: int) -> dict[str, float]:
         """The figures of one data set; its images are shared among the processes."""
@@ -287,7 +294,7 @@ class _Training:
         found = attempt(
             lambda: detect_records(
                 self.cfg,
-                self.model,
+                self.resumable.tested,
                 detect,
                 annotated.records[rank::world_size],
                 title="validation" if self.processes.is_main else None,

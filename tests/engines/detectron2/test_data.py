@@ -1,12 +1,13 @@
 """Samples as Detectron2 takes them, its catalogues, and detections in the stored image's pixels."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from simfrcnn.errors import ConfigError
-from simfrcnn.structures import Frame
+from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.structures import Frame, ImageTargets
 from simfrcnn.training import recipe
 
 pytestmark = pytest.mark.detectron2
@@ -183,3 +184,60 @@ def test_training_inputs_must_say_who_is_normal(make_cfg, make_samples):
     entries[0]["is_normal"] = True
     with pytest.raises(ValueError, match=r"/nowhere/0\.png: a normal image carries training boxes"):
         model(entries)
+
+
+LABELLED = ("DATASETS.LABELS_PER_ITEM", "1", "SOLVER.IMS_PER_BATCH", "3")
+
+
+def test_dicts_of_another_mapper_can_carry_labels(make_cfg, make_samples):
+    from detectron2.utils.events import EventStorage
+
+    from simfrcnn.engines.detectron2 import build_model, training_losses
+    from simfrcnn.engines.detectron2.data import to_dicts
+
+    torch.manual_seed(0)
+    model = build_model(make_cfg("fpn", *LABELLED))
+    positive, normal, unknown = make_samples("pnn")
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    labelled = dataclasses.replace(unknown, targets=ImageTargets(*nothing, False, 1, 0.5))
+    batch = [positive, normal, labelled]
+    torch.manual_seed(1)
+    expected = training_losses(model, batch)
+
+    def mapped(**changes):
+        """As a mapper of one's own makes them: the library's keys, and ours."""
+        keys = ("image", "file_name", "height", "width", "is_normal", "instances")
+        own = [{key: entry[key] for key in keys} for entry in to_dicts(batch)]
+        own[2] |= {"image_label": 1, "label_weight": 0.5, **changes}
+        return own
+
+    torch.manual_seed(1)
+    with EventStorage():
+        losses = model(mapped())
+    assert losses["loss_label"] > 0
+    assert losses.keys() == expected.keys()
+    assert all(torch.equal(losses[key], value) for key, value in expected.items())
+    with pytest.raises(DataError, match="'image_label' 2; legal are 1 to 1"):
+        model(mapped(image_label=2))
+    with pytest.raises(ValueError, match=r"2\.png: a labelled image carries no training boxes"):
+        model(mapped(is_normal=True))
+    unweighted = mapped()
+    del unweighted[2]["label_weight"]
+    with pytest.raises(ValueError, match="'image_label' needs a 'label_weight'"):
+        model(unweighted)
+    with pytest.raises(DataError, match="LABELS_PER_ITEM is 0, so labels do not train"):
+        build_model(make_cfg("fpn"))(mapped())
+
+
+def test_a_teacher_needs_the_samples_of_our_loader_and_our_trainer(make_cfg, make_samples):
+    from simfrcnn.engines.detectron2 import build_model, build_train_loader
+    from simfrcnn.engines.detectron2.data import to_dicts
+
+    node = "MODEL.SIMFRCNN.LABELS.TEACHER"
+    cfg = make_cfg("fpn", *LABELLED, f"{node}.ENABLED", "True", f"{node}.START", "0")
+    with pytest.raises(ConfigError, match=r"TEACHER.ENABLED is True, but this loader alone"):
+        build_train_loader(cfg)
+    entries = to_dicts(make_samples("pn"))
+    del entries[0]["sample"]
+    with pytest.raises(DataError, match="without 'sample': the teacher"):
+        build_model(cfg)(entries)

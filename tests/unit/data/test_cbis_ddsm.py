@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from simfrcnn.data.coco import read_coco, write_coco
+from simfrcnn.data.selection import training_lists
 from simfrcnn.data.sources.cbis_ddsm.files import find_files, find_mask, two_valued
 from simfrcnn.data.sources.cbis_ddsm.reader import patients_in_both, read_cbis_ddsm, read_rows
 from simfrcnn.data.sources.cbis_ddsm.tables import find_tables, read_tables
@@ -16,6 +17,7 @@ from simfrcnn.data.sources.films import Film, find_film
 from simfrcnn.data.sources.source import SourceData
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.records import ImageRecord, Laterality, Pathology, Supervision, ViewPosition
+from simfrcnn.settings import DataSettings
 from support.cbis_examples import (
     HEIGHT,
     LAYOUTS,
@@ -252,6 +254,12 @@ def test_without_a_mask_a_film_is_not_boxed(tmp_path: Path, case: str) -> None:
     record = views(data)["P_00001 L MLO"]
     assert (record.supervision, record.findings) == (Supervision.IMAGE_LABEL, ())
     assert record.pathology is Pathology.MALIGNANT
+    assert record.labels == {"malignant": True}
+    assert "1 image states in 'labels' what is visible: malignant visible in 1, not in 0" in (
+        data.notes
+    )
+    lists = training_lists(data.records, DataSettings(batch_kind="positives", labels_per_item=1))
+    assert [bag.records for bag in lists.labelled] == [(record,)]
     problem = {
         "gone": "no file",
         "empty": "empty mask",

@@ -16,7 +16,9 @@ from simfrcnn.data.sources.folder.reader import FolderOptions, read_folder
 from simfrcnn.data.sources.source import Reading, SourceData
 from simfrcnn.data.sources.table import read_any_table
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.image_labels import bag_classes
 from simfrcnn.records import Laterality, Supervision, ViewPosition
+from simfrcnn.settings import DataSettings
 from simfrcnn.workflows.prepare import prepare
 from support.data_examples import SHARED_DATA, needs_shared, write_dicom
 
@@ -193,6 +195,11 @@ def test_unknown_words_are_listed_once_with_their_number(tmp_path: Path) -> None
         (
             {"columns": {"file": "f", "birads": "b"}, "malignant_from": "2"},
             "malignant_from is '2'; legal are 3, 4, 4a",
+        ),
+        ({"visible": {"cyst": "x"}}, "visible: the category is 'cyst'; legal is"),
+        (
+            {"columns": {"file": "f", "label": "l", "labels": "m"}, "visible": {"benign": "x"}},
+            "give labels of columns, or visible, not both",
         ),
         ({"decimal": ";"}, "decimal is ';'; legal are ., ,"),
         ({"columns": [1]}, "columns must be lines"),
@@ -416,3 +423,77 @@ def test_folders_that_cannot_be_opened_are_named(
     monkeypatch.setattr(os, "listdir", refusing)
     with pytest.raises(DataError, match=r"closed: cannot be opened \(Permission denied\)"):
         read(tmp_path)
+
+
+SEEN = ["Bild", "PatNr", "Histologie", "Seite", "Gesehen", "Zyste"]
+
+
+def test_columns_that_say_what_is_visible_in_an_image(tmp_path: Path) -> None:
+    """A breast with a cancer, of which one view shows it; views of which more or less is known."""
+    pictures(tmp_path, *(f"{name}.png" for name in "abcdef"))
+    rows = [
+        ["a.png", "p1", "IDC", "L", "yes", ""],
+        ["b.png", "p1", "IDC", "L", "0", "1"],
+        ["c.png", "p2", "unknown", "L", "1", "no"],
+        ["d.png", "p3", "unknown", "L", "", ""],
+        ["e.png", "p4", "Cyst", "L", "TRUE", "1"],
+        ["f.png", "p5", "normal", "L", "", "1"],
+    ]
+    table(tmp_path / "labels.csv", SEEN, *rows)
+    own = mapping(
+        tmp_path / "m.yaml", columns=COLUMNS, visible={"malignant": "GESEHEN", "benign": "Zyste"}
+    )
+    data = read(tmp_path, mapping=own, unboxed_benign="normal")
+    assert [dict(record.labels) for record in data.records] == [
+        {"malignant": True},
+        {"malignant": False, "benign": True},
+        {"malignant": True, "benign": False},
+        {},
+        {"malignant": True, "benign": True},
+        {"benign": True},
+    ]
+    assert [record.supervision.value for record in data.records] == [
+        *("image_label", "image_label", "image_label", "unlabelled", "image_label", "normal"),
+    ]
+    note = "5 images state in 'labels' what is visible: malignant visible in 3, not in 1; benign "
+    assert f"{note}visible in 3, not in 1" in data.notes
+    assert not any("left aside" in note for note in data.notes)
+    # The same in a table of our own words, and of the breast as a whole.
+    ours = ["file,patient,label,laterality,labels", "a.png,p1,malignant,L,malignant=1; benign=NO"]
+    (tmp_path / "ours.csv").write_text("\n".join([*ours, "b.png,p1,malignant,L,"]))
+    of_image, of_breast = read(tmp_path, table=tmp_path / "ours.csv").records
+    assert dict(of_image.labels) == {"malignant": True, "benign": False}
+    assert dict(of_breast.labels) == {}
+    known = [
+        bag_classes([of_image, of_breast], DataSettings(labels_per_item=1, label_bags=bags))
+        for bags in ("image", "breast")
+    ]
+    assert known == [["malignant", None], ["malignant", "malignant"]]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("malignant,malignant", r"'labels' is 'malignant': legal is malignant=1;benign=0"),
+        ("malignant,mass=1", "'labels' is 'mass=1': legal is"),
+        ("malignant,malignant=1;malignant=0", "legal is malignant=1;benign=0"),
+        ("normal,malignant=1", "an image that is normal shows nothing malignant"),
+        ("malignant,malignant=0,1,1,5,5", "a row of this image is the box of something malignant"),
+    ],
+)
+def test_labels_that_are_wrong(tmp_path: Path, row: str, problem: str) -> None:
+    pictures(tmp_path, "a.png")
+    boxed = ",,,," if row.count(",") == 1 else ""
+    (tmp_path / "labels.csv").write_text(
+        f"file,patient,label,labels,x1,y1,x2,y2\na.png,p1,{row}{boxed}"
+    )
+    with pytest.raises(AnnotationError, match=f"line 2.*{problem}"):
+        read(tmp_path)
+
+
+def test_a_word_that_says_nothing_of_what_is_visible(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    table(tmp_path / "labels.csv", SEEN, ["a.png", "p1", "IDC", "L", "maybe", ""])
+    own = mapping(tmp_path / "m.yaml", columns=COLUMNS, visible={"malignant": "Gesehen"})
+    with pytest.raises(AnnotationError, match=r"line 2: column 'gesehen' is 'maybe'.*legal are 1"):
+        read(tmp_path, mapping=own)

@@ -256,6 +256,42 @@ def test_our_own_keys_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert (two.supervision, two.pixel_spacing_mm) == (Supervision.NORMAL, (0.1, 0.2))
 
 
+def test_labels_of_images_are_taken_as_classes(tmp_path: Path) -> None:
+    stated = [
+        {"Malignant": True, "Cyst": False},
+        {"malignant": False, "Scar": False},
+        {"Cyst": False, "Scar": False, "Nipple": True},
+        {"malignant": True, "Scar": True},
+        None,
+    ]
+    images = []
+    for number, labels in enumerate(stated, start=1):
+        picture(tmp_path / f"im{number}.png")
+        images.append(image(number, f"im{number}.png", **({"labels": labels} if labels else {})))
+    export(tmp_path / "x.json", images, [drawn(4, 1, 1, 2, 3, 4)], ("Cyst",))
+    said = {"patient": ("image",), "unboxed": "normal"}
+    with pytest.raises(ConfigError, match=r"malignant=Nipple,Scar.*what 'Nipple', 'Scar' of the"):
+        read(tmp_path, **said, classes=("benign=Cyst",))
+    data = read(tmp_path, **said, classes=("benign=Cyst,Scar", "ignore=Nipple"))
+    assert [dict(record.labels) for record in data.records] == [
+        {"malignant": True},  # of benign categories a scar may be visible
+        {"malignant": False},
+        {"benign": False},
+        {"malignant": True, "benign": True},
+        {},
+    ]
+    assert [record.supervision.value for record in data.records] == [
+        *("image_label", "image_label", "image_label", "image_label", "normal"),
+    ]
+    assert any(note.startswith("4 images state in 'labels'") for note in data.notes)
+    lists = training_lists(
+        [*data.records, *read(simple(tmp_path / "b", drawn(1, 1, 1, 2, 3, 4)), **said).records],
+        DataSettings(labels_per_item=1),
+    )
+    assert lists.tally.labelled == 2
+    assert "im2.png" in [record.file_name for record in lists.normals]
+
+
 def test_classes_are_mapped_and_others_asked_for(tmp_path: Path) -> None:
     root = simple(
         tmp_path,

@@ -3,16 +3,19 @@
 import dataclasses
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.label_settings import LabelSettings
-from simfrcnn.records import Laterality, Pathology, Supervision
+from simfrcnn.records import FindingSource, Laterality, Pathology, Supervision
 from simfrcnn.sampling.pairs import ItemStream, PairStream, ShuffledStream, TwinStream
-from simfrcnn.settings import DataSettings
+from simfrcnn.settings import DataSettings, InputSettings
 from simfrcnn.training.items import by_place
 from simfrcnn.training.labelled import LabelWeights, _require_effect
+from simfrcnn.training.loading import KnownLabel, load_sample
 from simfrcnn.training.schedules import rising
 from support.data_examples import make_finding, make_record
 
@@ -121,6 +124,51 @@ def test_the_views_of_a_breast_are_one_bag_unless_one_is_boxed():
     lists = training_lists(records, breasts)
     assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[3, 4], [8, 9]]
     assert [r.image_id for r in lists.normals] == [2, 10]
+
+
+def test_a_pseudo_box_on_one_view_leaves_the_bag_of_its_breast_whole():
+    """One of the views shows a cancer: that stays true, wherever a model's box lies."""
+    breasts = dataclasses.replace(ON, label_bags="breast")
+    breast = {"patient": "a", "laterality": Laterality.LEFT, "pathology": Pathology.MALIGNANT}
+    guess = dataclasses.replace(make_finding(finding_id=3), source=FindingSource.PSEUDO, score=0.9)
+    records = [
+        BOXED, NORMAL,
+        image(3, Supervision.BOXES, guess, **breast),
+        image(4, **breast),
+    ]  # fmt: skip
+    lists = training_lists(records, breasts)
+    assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[3, 4]]
+    assert [r.image_id for r in lists.positives] == [1, 3]
+    assert (lists.tally.positives, lists.tally.labelled) == (2, 1)
+    # Known by the box alone, which stands for the label that the view had.
+    unstated = [dataclasses.replace(r, pathology=None) for r in records]
+    assert len(training_lists(unstated, breasts).labelled[0].records) == 2
+    # A box that somebody has drawn takes the others out: they may not show it.
+    drawn = dataclasses.replace(records[2], findings=(make_finding(finding_id=3),))
+    with pytest.raises(DataError, match="no image trains by its label"):
+        training_lists([*records[:2], drawn, records[3]], breasts)
+    # Without another view the guess is all there is, as with bags of single images.
+    with pytest.raises(DataError, match="no image trains by its label"):
+        training_lists(records[:3], breasts)
+    # A harmless region that was proposed on a view stated normal says nothing of the others.
+    harmless = dataclasses.replace(guess, category="suspected", finding_id=5)
+    beside = [*records[:2], image(5, Supervision.NORMAL, harmless, **breast), records[3]]
+    both = dataclasses.replace(breasts, classes=("malignant", "suspected"))
+    lists = training_lists(beside, both)
+    assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[4]]
+
+
+def test_an_image_in_a_bag_carries_no_box(tmp_path):
+    guess = dataclasses.replace(make_finding(), source=FindingSource.PSEUDO, score=0.9)
+    path = tmp_path / "a.png"
+    record = dataclasses.replace(image(1, Supervision.BOXES, guess), path=path)
+    assert cv2.imwrite(str(path), np.full((record.height, record.width), 9, np.uint8))
+    whole = InputSettings(size_px=(64, 64), crop_to_breast=False)
+    options = {"input_settings": whole, "classes": ("malignant",), "training": True}
+    boxed = load_sample(record, **options).targets
+    of_bag = load_sample(record, **options, known=KnownLabel(1, 0.5, 7)).targets
+    assert (len(boxed.boxes), boxed.image_label, boxed.is_normal) == (1, None, False)
+    assert (len(of_bag.boxes), of_bag.image_label, of_bag.bag) == (0, 1, 7)
 
 
 def test_weights_are_a_function_of_the_item_and_rare_classes_weigh_more():

@@ -35,7 +35,7 @@ from simfrcnn.data.sources.malignancy import (
     pathology_of,
     require_rule,
 )
-from simfrcnn.data.sources.source import SourceData, listed
+from simfrcnn.data.sources.source import SourceData, listed, note_on_labels
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.reading import read_image
@@ -97,7 +97,8 @@ def read_cbis_ddsm(
     """Read the tables and the films, with a box round each abnormality's mask.
 
     Boxes are complete for the kinds that are asked for: a film is ``boxes``. It is ``image_label``
-    if one of its abnormalities has no usable mask; if its copies differ, so that none has all
+    if one of its abnormalities has no usable mask (``labels`` then says what is visible in the film
+    and not boxed); if its copies differ, so that none has all
     boxes; or if it has no malignant box although its breast holds a cancer, in the other view or
     of a kind that is not asked for: it would be trained on as a normal one. ``split`` is the
     published one, but patients of both parts are in `train`: masses and calcifications were divided
@@ -299,6 +300,11 @@ def _record(
         pathology=pathology_of(malignant, known),
         split="train" if first.patient in in_both else first.split,
         findings=findings,
+        labels={
+            category: True
+            for row, mask in picture.places
+            if mask.box is None and (category := _category(row, malignant)) is not None
+        },
         attributes=_attributes(rows),
     )
 
@@ -352,6 +358,7 @@ def _notes(
             "[abnormality|abnormalities] without a box, [its film is|their films are] image_label",
             nowhere,
         ),
+        *note_on_labels(records),
         *listed("[mask|masks] of another size than [its|their] film, boxes scaled", scaled),
         *listed("[abnormality|abnormalities] of assessment 0, left without a box", unjudged),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
@@ -38,8 +38,44 @@ def parse_classes(entries: Sequence[str]) -> dict[str, str]:
     return classes
 
 
+def class_of(category: str, classes: Mapping[str, str]) -> str | None:
+    """The class of a category, whatever its capitals; None if it is not known.
+
+    Args:
+        category: As a file spells it.
+        classes: What was mapped.
+    """
+    known = {word.casefold(): name for word, name in classes.items()}
+    spelt = "".join(category.casefold().split())
+    return known.get(category.casefold()) or (spelt if spelt in _OBVIOUS else None)
+
+
+def visible(labels: Mapping[str, bool], classes: Mapping[str, str]) -> dict[str, bool]:
+    """Whether a finding of each class is visible, by what is said of categories.
+
+    A class of several categories is absent only if each of them is.
+
+    Args:
+        labels: Category -> whether it is visible; all must be known.
+        classes: What was mapped.
+    """
+    said: dict[str, dict[str, bool]] = {}
+    for category, is_visible in labels.items():
+        name = class_of(category, classes)
+        if name is not None and name != IGNORE:
+            said.setdefault(name, {})[category.casefold()] = is_visible
+    of_class: dict[str, set[str]] = {}
+    for category, name in classes.items():
+        of_class.setdefault(name, set()).add(category.casefold())
+    return {
+        name: any(of_categories.values())
+        for name, of_categories in said.items()
+        if any(of_categories.values()) or of_class.get(name, set()) <= of_categories.keys()
+    }
+
+
 def mapped(
-    counts: Counter[str], entries: Sequence[str]
+    counts: Counter[str], entries: Sequence[str], named: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str], tuple[str, ...]]:
     """The class of each category that has boxes, those without one, and notes.
 
@@ -48,16 +84,19 @@ def mapped(
     Args:
         counts: Category -> boxes.
         entries: As :func:`parse_classes` takes them.
+        named: Further categories, which have no box.
 
     Raises:
-        ConfigError: See there, or an entry names a category that no annotation has.
+        ConfigError: See there, or an entry names a category that the file does not have.
     """
     asked = parse_classes(entries)
+    boxed = {category.casefold() for category in counts}
     stated = {word.casefold(): name for word, name in asked.items()}
-    known = {category.casefold() for category in counts}
+    everywhere = list(dict.fromkeys([*counts, *sorted(named)]))
+    known = {category.casefold() for category in everywhere}
     for word in asked:
         if word.casefold() not in known:
-            raise illegal("--classes: the category", word, " | ".join(counts), counts)
+            raise illegal("--classes: the category", word, " | ".join(everywhere), everywhere)
     classes: dict[str, str] = {}
     notes: list[str] = []
     for category, count in sorted(counts.items()):
@@ -70,4 +109,6 @@ def mapped(
             what = "left aside" if name == IGNORE else f"taken as {name}"
             notes.append(f"{counted(count, '[box|boxes]')} of {category!r} {what}")
     missing = [category for category in counts if category not in classes]
+    unboxed = {word: name for word, name in asked.items() if word.casefold() not in boxed}
+    classes |= unboxed
     return classes, missing, tuple(notes)

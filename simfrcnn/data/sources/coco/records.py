@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn import fields
+from simfrcnn.data.coco_entries import read_labels
 from simfrcnn.data.sources.breasts import without_guesses
-from simfrcnn.data.sources.coco import boxes, rules
+from simfrcnn.data.sources.coco import boxes, classes, rules
 from simfrcnn.data.sources.coco.classes import IGNORE
 from simfrcnn.data.sources.coco.documents import Picture
 from simfrcnn.data.sources.copies import ONE_UID, contradictions
 from simfrcnn.data.sources.facts import Facts
-from simfrcnn.data.sources.source import listed
+from simfrcnn.data.sources.source import listed, note_on_labels
 from simfrcnn.data.sources.table import each_good
 from simfrcnn.errors import AnnotationError
+from simfrcnn.image_labels import contradiction_of
 from simfrcnn.records import (
     Box,
     Finding,
@@ -138,7 +140,7 @@ def records_of(
             else ()
         ),
     )
-    return Made(tuple(records), notes, tuple(unreadable))
+    return Made(tuple(records), (*notes, *note_on_labels(records)), tuple(unreadable))
 
 
 def _require_copies(copies: Sequence[tuple[_Place, _Place]], n_workers: int | None) -> None:
@@ -185,10 +187,11 @@ def _record(
     patient = _patient(picture, path, named, answers)
     findings, is_whole = _findings(picture, facts, answers, seen, finding_ids)
     supervision = _supervision(picture, findings, is_whole, answers)
+    labels = _labels(picture, answers)
     stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
     if stated is None and not findings and supervision is Supervision.NORMAL:
         seen.guessed.add(number)
-    return ImageRecord(
+    record = ImageRecord(
         image_id=number,
         file_name=path.name,
         path=path,
@@ -204,8 +207,17 @@ def _record(
         or _pathology(findings, supervision),
         split=picture.part,
         findings=findings,
+        labels=labels,
         attributes={**_attributes(picture, answers), **facts.attributes},
     )
+    if contradiction := contradiction_of(record, ("malignant",)):
+        raise AnnotationError(f"{picture.where}: {contradiction}")
+    return record
+
+
+def _labels(picture: Picture, answers: Answers) -> dict[str, bool]:
+    """What the image's key ``labels`` says of categories, as classes."""
+    return classes.visible(read_labels(picture.where, picture.entry), answers.classes)
 
 
 def _require_size(picture: Picture, facts: Facts) -> None:
@@ -324,6 +336,10 @@ def _supervision(
         return Supervision.IMAGE_LABEL
     if stated is not None:
         return stated
+    labels = _labels(picture, answers)
+    is_boxed = any(finding.category == "malignant" for finding in findings)
+    if (labels.get("malignant") and not is_boxed) or (labels and not findings):
+        return Supervision.IMAGE_LABEL
     if findings or answers.unboxed is None:
         return Supervision.BOXES
     return answers.unboxed

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from simfrcnn.data.coco_entries import read_labels
 from simfrcnn.data.sources.coco import boxes, classes, rules
 from simfrcnn.data.sources.coco.documents import Picture, read_documents
 from simfrcnn.data.sources.coco.places import places_of
@@ -98,7 +99,9 @@ def read_plain_coco(
 ) -> SourceData:
     """Read COCO files that do not say what simfrcnn must know, by the user's answers.
 
-    An image with boxes is ``boxes``: all its findings must be boxed. What the files do state in our
+    An image with boxes is ``boxes``: all its findings must be boxed. One without, whose ``labels``
+    say what is visible in it, is ``image_label``, and so is one that shows something malignant
+    without a box of it. What the files do state in our
     keys (`patient_id`, `supervision`, `laterality` ...) is taken as it is.
 
     Raises:
@@ -138,7 +141,8 @@ def read_plain_coco(
 def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> Answers:
     """What the options say, or one error that asks for all that is missing."""
     counts = Counter(d.category for p in pictures for d in p.drawn)
-    mapped, unknown, notes = classes.mapped(counts, options.classes)
+    named = {name for p in pictures for name in read_labels(p.where, p.entry)}
+    mapped, unknown, notes = classes.mapped(counts, options.classes, named)
     patient = rules.parse_patient(options.patient) if options.patient else None
     if patient is None and all(picture.fact("patient_id") for picture in pictures):
         patient = rules.PatientRule("key", "patient_id")
@@ -147,6 +151,7 @@ def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> A
         *_ask_patient(patient, pattern, pictures),
         *_ask_unboxed(pictures, mapped, options.unboxed),
         *_ask_classes(counts, unknown),
+        *_ask_labels(pictures, mapped),
         *_ask_boxes(pictures, options.boxes),
     ]
     if questions or patient is None:
@@ -210,7 +215,11 @@ def _ask_patient(
 def _ask_unboxed(
     pictures: Sequence[Picture], mapped: Mapping[str, str], unboxed: str | None
 ) -> Iterator[str]:
-    without = [p for p in pictures if p.fact("supervision") is None and not _has_boxes(p, mapped)]
+    without = [
+        p
+        for p in pictures
+        if p.fact("supervision") is None and not p.entry.get("labels") and not _has_boxes(p, mapped)
+    ]
     if without and unboxed is None:
         yield (
             f"--unboxed {' | '.join(UNBOXED)}: what the {len(without)} of {len(pictures)} images "
@@ -229,6 +238,16 @@ def _ask_classes(counts: Counter[str], unknown: Sequence[str]) -> Iterator[str]:
             f"--classes malignant={','.join(sorted(unknown))} (or benign=, ignore=): what "
             f"{', '.join(map(repr, sorted(unknown)))} are; malignant is the target (boxes: "
             f"{boxes_of})"
+        )
+
+
+def _ask_labels(pictures: Sequence[Picture], mapped: Mapping[str, str]) -> Iterator[str]:
+    said = {name for p in pictures for name in read_labels(p.where, p.entry)}
+    unknown = sorted(name for name in said if classes.class_of(name, mapped) is None)
+    if unknown:
+        yield (
+            f"--classes malignant={','.join(unknown)} (or benign=, ignore=): what "
+            f"{', '.join(map(repr, unknown))} of the images' 'labels' are"
         )
 
 

@@ -11,10 +11,12 @@ KEYS = ("file", "sop_instance_uid")
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
 """A box by its upper left corner and its size; only a mapping file can name these columns."""
-OF_IMAGE = ("patient", "exam", "laterality", "view", "density", "split")
+OF_IMAGE = ("patient", "exam", "laterality", "view", "density", "split", "labels")
 """What the rows of one image must say alike, where they say it."""
 IDENTIFYING = ("patient", "exam")
 """Columns whose values no message shows."""
+VISIBLE = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+"""What may stand behind a category in the column `labels`."""
 COLUMNS = ("file", "label", *CORNERS, *OF_IMAGE, "lesion")
 """What a table without a mapping file can have."""
 MAPPED = (*COLUMNS, "sop_instance_uid", "birads", *SIDES)

@@ -17,6 +17,7 @@ A mapping file is YAML. Every key is optional; columns are named without regard 
       h: Height
     values:                        # column: their word: ours; "" is the empty cell
       label: {"B3 lesion": benign, "": unlabelled, "duplicate": leave_out}
+    visible: {malignant: Seen}     # category: column that says 1 or 0 of the image, or is empty
     malignant_from: 4              # the lowest malignant BI-RADS, where a label is empty
     attributes: {age: Age, implant: Implant}      # or a list of columns, or all
 """
@@ -30,7 +31,15 @@ from typing import Any
 
 import yaml
 
-from simfrcnn.data.sources.folder.columns import COLUMNS, CORNERS, KEYS, MAPPED, SIDES, WORDS
+from simfrcnn.data.sources.folder.columns import (
+    CATEGORIES,
+    COLUMNS,
+    CORNERS,
+    KEYS,
+    MAPPED,
+    SIDES,
+    WORDS,
+)
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import require_known
 
@@ -40,7 +49,7 @@ BIRADS = ("0", "1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 THRESHOLDS = BIRADS[3:-1]
 _KEYS = (
     *("table", "sheet", "encoding", "decimal", "columns"),
-    *("values", "malignant_from", "attributes"),
+    *("values", "visible", "malignant_from", "attributes"),
 )
 
 
@@ -48,7 +57,8 @@ _KEYS = (
 class FolderMapping:
     """What a mapping file says; ``columns`` is ours -> theirs, in small letters.
 
-    ``values`` is column -> word in small letters -> ours. ``attributes`` is name -> column;
+    ``values`` is column -> word in small letters -> ours. ``visible`` is category -> column that
+    says whether such a finding is visible in the image. ``attributes`` is name -> column;
     ``takes_all`` carries every further column. ``path`` is None where there is no file: columns
     then have our names.
     """
@@ -60,6 +70,7 @@ class FolderMapping:
     decimal: str | None = None
     columns: Mapping[str, str] = field(default_factory=lambda: {name: name for name in COLUMNS})
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    visible: Mapping[str, str] = field(default_factory=dict)
     malignant_from: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     takes_all: bool = False
@@ -76,6 +87,8 @@ def read_mapping(path: Path) -> FolderMapping:
     require_known(f"{path}: the key", tree, _KEYS)
     columns = {ours: name.lower() for ours, name in _texts(path, tree, "columns").items()}
     require_known(f"{path}: columns: the column", columns, MAPPED)
+    visible = {name: column.lower() for name, column in _texts(path, tree, "visible").items()}
+    require_known(f"{path}: visible: the category", visible, tuple(CATEGORIES.values()))
     _require_whole(path, columns, tree)
     further = tree.get("attributes") or {}
     if isinstance(further, list):
@@ -91,6 +104,7 @@ def read_mapping(path: Path) -> FolderMapping:
         decimal=_word(path, tree, "decimal", (".", ",")),
         columns=columns,
         values=_values(path, tree),
+        visible=visible,
         malignant_from=_word(path, tree, "malignant_from", THRESHOLDS),
         attributes={name: column.lower() for name, column in names.items()},
         takes_all=takes_all,
@@ -152,6 +166,8 @@ def _values(path: Path, tree: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def _require_whole(path: Path, columns: Mapping[str, str], tree: Mapping[str, Any]) -> None:
     """Refuse a mapping that names no image, no label, or a part of a box; all at once."""
     problems = []
+    if "labels" in columns and tree.get("visible"):
+        problems.append("give labels of columns, or visible, not both: they say the same")
     if not set(KEYS) & columns.keys():
         problems.append(f"columns needs {' or '.join(KEYS)}: which image a row is about")
     if not {"label", "birads"} & columns.keys():

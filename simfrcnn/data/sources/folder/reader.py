@@ -12,6 +12,7 @@ with a row per finding, or one per image where there are no boxes:
     view      CC, MLO or other; else the header's
     lesion    joins the findings of one lesion over views
     density   A, B, C or D
+    labels    malignant=1;benign=0: whether such a finding is visible in this image
     split     train, val (or valid, validation, dev) or test; for all images or for none
 
 What is empty counts as left out, and capitals do not matter. A mapping file names other columns and
@@ -33,7 +34,14 @@ from simfrcnn.data.sources.folder.images import Image, Opened, exams_of, labels_
 from simfrcnn.data.sources.folder.mapping import FolderMapping, read_mapping
 from simfrcnn.data.sources.folder.rows import Label, require_agreement, require_split
 from simfrcnn.data.sources.folder.translate import translated, unmapped_columns
-from simfrcnn.data.sources.source import ClinicOptions, Reading, Source, SourceData, listed
+from simfrcnn.data.sources.source import (
+    ClinicOptions,
+    Reading,
+    Source,
+    SourceData,
+    listed,
+    note_on_labels,
+)
 from simfrcnn.data.sources.table import Table, each_good, read_any_table, require_none
 from simfrcnn.described import described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
@@ -94,7 +102,9 @@ def read_folder(
     image that is malignant as a whole. `normal` is ``normal``; of benign images without boxes the
     user decides, but where another view has a cancer, and not certainly in the other breast, they
     are ``image_label``. `unlabelled` is for images of which nothing is known, such as the other
-    breast of a patient with a cancer.
+    breast of a patient with a cancer. Column `labels` says what is visible in one image, not in its
+    breast: an unlabelled one with it is ``image_label``, and so is one that shows something
+    malignant of which no row is.
 
     Raises:
         ConfigError: A known column is to be left aside, or the mapping file is wrong.
@@ -135,6 +145,7 @@ def read_folder(
         notes=(
             *notes,
             *_notes(root, found),
+            *note_on_labels(records),
             *listed(
                 "[image is|images are] of another patient of the table than others with the same "
                 "Patient ID in the header: the table was followed",
@@ -211,7 +222,7 @@ def _record(item: tuple[int, Image], unboxed_benign: str) -> ImageRecord:
         for column in row.values
         if column.startswith(FURTHER)
     }
-    return ImageRecord(
+    record = ImageRecord(
         image_id=number,
         file_name=image.path.name,
         path=image.path,
@@ -228,8 +239,13 @@ def _record(item: tuple[int, Image], unboxed_benign: str) -> ImageRecord:
         findings=tuple(
             _finding(one, one.box, patient, facts) for one in image.labels if one.box is not None
         ),
+        labels={name: value for one in image.labels for name, value in one.visible.items()},
         attributes={**_not_empty(stated), **facts.attributes},
     )
+    for name, is_visible in record.labels.items():
+        if not is_visible and record.findings_of((name,)):
+            raise row.error("labels", f"a row of this image is the box of something {name}")
+    return record
 
 
 def _not_empty(texts: dict[str, str]) -> dict[str, str]:
@@ -269,8 +285,11 @@ def _supervision(labels: Sequence[Label], unboxed_benign: str) -> Supervision:
     if labels[0].label == "normal":
         return Supervision.NORMAL
     if labels[0].label == "unlabelled":
-        return Supervision.UNLABELLED
+        return Supervision.IMAGE_LABEL if labels[0].visible else Supervision.UNLABELLED
     if any(one.label == "malignant" and one.box is None for one in labels):
+        return Supervision.IMAGE_LABEL
+    is_boxed = any(one.label == "malignant" for one in labels)
+    if not is_boxed and any(one.visible.get("malignant") for one in labels):
         return Supervision.IMAGE_LABEL
     if any(one.box is not None for one in labels):
         return Supervision.BOXES

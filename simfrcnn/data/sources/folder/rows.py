@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from simfrcnn.data.sources.folder.columns import (
@@ -12,6 +12,7 @@ from simfrcnn.data.sources.folder.columns import (
     LABELS,
     LEGAL,
     OF_IMAGE,
+    VISIBLE,
 )
 from simfrcnn.data.sources.split_words import LEGAL as SPLITS
 from simfrcnn.data.sources.split_words import part_of
@@ -29,6 +30,8 @@ class Label:
     file: str
     label: str
     box: Box | None
+    visible: Mapping[str, bool]
+    """By category, whether a finding of it is visible in the image, where column `labels` says."""
 
     @property
     def has_finding(self) -> bool:
@@ -53,7 +56,24 @@ def label_of(row: Row, file: str) -> Label:
             f"legal are {SPLITS}, and names such as test_site2; `values: split:` of a mapping file "
             "(--mapping) says what other words mean",
         )
-    return Label(row, file, label, _box(row, label))
+    return Label(row, file, label, _box(row, label), _visible(row, label))
+
+
+def _visible(row: Row, label: str) -> dict[str, bool]:
+    """What column `labels` says, such as ``malignant=1;benign=0``."""
+    visible: dict[str, bool] = {}
+    for entry in filter(None, map(str.strip, row.get("labels").split(";"))):
+        name, _, word = (part.strip().casefold() for part in entry.partition("="))
+        if name not in CATEGORIES.values() or word not in VISIBLE or name in visible:
+            raise row.error(
+                "labels",
+                "legal is malignant=1;benign=0, or one of the two: 1 if such a finding is visible "
+                "in this image, 0 if none is, and nothing where that is not known",
+            )
+        visible[name] = VISIBLE[word]
+    if label == "normal" and visible.get("malignant"):
+        raise row.error("labels", "an image that is normal shows nothing malignant")
+    return visible
 
 
 def place_of(row: Row) -> str:

@@ -13,6 +13,7 @@ from simfrcnn.data.sources.folder.columns import (
     CORNERS,
     FURTHER,
     SIDES,
+    VISIBLE,
     WORDS,
     in_our_spelling,
 )
@@ -54,7 +55,7 @@ def translated(table: Table, mapping: FolderMapping) -> tuple[Table, tuple[str, 
     rows = each_good(table.path, table.rows, lambda row: _translated(row, mapping, columns, seen))
     if seen.unknown:
         raise AnnotationError(_unknown_words(table, mapping, seen))
-    used = {theirs for theirs in columns.values() if theirs in table.columns}
+    used = {*columns.values(), *mapping.visible.values()}
     left = [name for name in table.columns if name and name not in used]
     ours = tuple(name for name in columns if columns[name] in table.columns)
     return dataclasses.replace(table, columns=ours, rows=tuple(row for row in rows if row)), (
@@ -66,8 +67,9 @@ def translated(table: Table, mapping: FolderMapping) -> tuple[Table, tuple[str, 
 def _require_columns(table: Table, mapping: FolderMapping) -> None:
     if mapping.path is None:
         return
-    wanted = {**mapping.columns, **mapping.attributes}
-    missing = [column for column in wanted.values() if column not in table.columns]
+    wanted = (mapping.columns, mapping.visible, mapping.attributes)
+    named = [column for columns in wanted for column in columns.values()]
+    missing = [column for column in named if column not in table.columns]
     if missing:
         raise AnnotationError(
             f"{table.path}: has no column {', '.join(missing)}, which {mapping.path} names; its "
@@ -78,7 +80,7 @@ def _require_columns(table: Table, mapping: FolderMapping) -> None:
 def _further(table: Table, mapping: FolderMapping) -> dict[str, str]:
     if not mapping.takes_all:
         return dict(mapping.attributes)
-    used = set(mapping.columns.values())
+    used = {*mapping.columns.values(), *mapping.visible.values()}
     return {name: name for name in table.columns if name and name not in used}
 
 
@@ -94,6 +96,7 @@ def _translated(
         seen.n_left_out += 1
         return None
     values |= _by_birads(row, values, mapping, seen)
+    values |= _visible(row, mapping)
     given = Row(row.where, row.line, values, columns, row.decimal)
     if any(values.get(side) for side in SIDES):
         return dataclasses.replace(given, values={**values, **_corners(given)})
@@ -122,6 +125,21 @@ def _word(column: str, text: str, mapping: FolderMapping, seen: _Seen) -> str:
         return text
     seen.read[column, text, usual] += 1
     return usual
+
+
+def _visible(row: Row, mapping: FolderMapping) -> dict[str, str]:
+    """The columns of `visible` as column `labels`: ``malignant=1;benign=0``."""
+    if not mapping.visible:
+        return {}
+    for name, column in mapping.visible.items():
+        if (text := row.get(column)) and text.casefold() not in VISIBLE:
+            raise AnnotationError(
+                f"{row.where}: column '{column}' is {text!r}, and says whether something {name} is "
+                f"visible in the image: legal are {', '.join(VISIBLE)}, and nothing where that is "
+                "not known"
+            )
+    stated = ((name, row.get(column)) for name, column in mapping.visible.items())
+    return {"labels": ";".join(f"{name}={text}" for name, text in stated if text)}
 
 
 def _by_birads(

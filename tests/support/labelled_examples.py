@@ -1,0 +1,41 @@
+"""Images with a label and no box, and a tiny set that holds some."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from simfrcnn.data.coco import read_coco, write_coco
+from simfrcnn.records import Supervision
+from simfrcnn.structures import ImageTargets, Sample
+from support.examples import positives
+
+LABELS_ON = (
+    *("DATASETS.LABELS_PER_ITEM", 1, "SOLVER.IMS_PER_BATCH", 3),
+    *("MODEL.SIMFRCNN.LABELS.START", 1),
+)
+
+
+def labelled(n: int = 1, *, weight: float = 1.0, bag: int | None = None) -> list[Sample]:
+    """Images with a bright square, of which the label alone is known."""
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
+    return [
+        dataclasses.replace(sample, targets=ImageTargets(*nothing, 1, weight, bag))
+        for sample in positives(n + 2)[2:]
+    ]
+
+
+def label_two_images(path: Path) -> None:
+    """Two positive images of the tiny set lose their boxes and keep a label."""
+    annotated = read_coco(path)
+    records = [
+        dataclasses.replace(
+            record, supervision=Supervision.IMAGE_LABEL, findings=(), labels={"malignant": True}
+        )
+        if record.image_id in (2, 3)
+        else record
+        for record in annotated.records
+    ]
+    write_coco(path, records, annotated.categories, {})
