@@ -98,6 +98,8 @@ setup(
         "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
         # Results as DICOM: structured reports and presentation states.
         "dicom-out": ["highdicom>=0.26"],
+        # A DICOM node, and results to a PACS: DICOM associations, DICOMweb.
+        "node": ["pynetdicom>=3.0", "dicomweb-client>=0.60"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.
