@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it, or say how one is."""
-    from simfrcnn.service import health, node
-
     if arguments.health is not None:
-        problems = health.problems_of(arguments.health)
+        from simfrcnn.service.health import problems_of
+
+        problems = problems_of(arguments.health)
         print("\n".join(problems) or "well")
         return int(bool(problems))
+    from simfrcnn.service import node
+
     if arguments.retry_failed is not None:
         print(f"put back into the queue: {node.retry_failed(arguments.retry_failed)}")
         return 0

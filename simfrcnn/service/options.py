@@ -50,32 +50,57 @@ class ServiceOptions(Options):
         metavar="P",
         parse=float,
     )
-    aet: str = described("SIMFRCNN", "own AE title, as called and as caller")
-    attempts: int = described(8, "tries to judge or send a study before it fails", legal="[1, inf)")
-    retry_wait: float = described(
-        30.0, "seconds before the second try; each further wait is twice as long", legal="[0, inf)"
+    aet: str = described("SIMFRCNN", "own AE title, as called and as caller", metavar="AE")
+    attempts: int = described(
+        8, "tries to judge or send a study before it fails", legal="[1, inf)", metavar="N"
     )
-    longest_wait: float = described(3600.0, "seconds between two tries, at most", legal="[0, inf)")
+    retry_wait: float = described(
+        30.0,
+        "seconds before the second try; each further wait is twice as long",
+        legal="[0, inf)",
+        metavar="S",
+    )
+    longest_wait: float = described(
+        3600.0, "seconds between two tries, at most", legal="[0, inf)", metavar="S"
+    )
     association_timeout: float = described(
-        30.0, "seconds for a connection and for an answer to an association", legal="(0, inf)"
+        30.0,
+        "seconds for a connection and for an answer to an association",
+        legal="(0, inf)",
+        metavar="S",
     )
     dimse_timeout: float = described(
-        60.0, "seconds for an answer to a C-STORE that this side sent", legal="(0, inf)"
+        60.0,
+        "seconds for an answer to a C-STORE that this side sent",
+        legal="(0, inf)",
+        metavar="S",
     )
     network_timeout: float = described(
-        60.0, "seconds without a word after which an association is aborted", legal="(0, inf)"
+        60.0,
+        "seconds without a word after which an association is aborted",
+        legal="(0, inf)",
+        metavar="S",
     )
     send_timeout: float = described(
-        120.0, "seconds without an answer after which an HTTP request fails", legal="(0, inf)"
+        120.0,
+        "seconds without an answer after which an HTTP request fails",
+        legal="(0, inf)",
+        metavar="S",
     )
     min_free_gb: float = described(
-        2.0, "GB that stay free on the disk: below, images are refused", legal="[0, inf)"
+        2.0,
+        "GB that stay free on the disk: below, images are refused",
+        legal="[0, inf)",
+        metavar="GB",
     )
     keep_days: float = described(
-        7.0, "days for which films and results of a done study stay", legal="[0, inf)"
+        7.0,
+        "days for which films and results of a done study stay",
+        legal="[0, inf)",
+        metavar="DAYS",
     )
     keep_gb: float = described(
-        50.0, "GB of done studies, at most; the oldest go first", legal="[0, inf)"
+        50.0, "GB of done studies, at most; the oldest go first", legal="[0, inf)", metavar="GB"
     )
 
     def __post_init__(self) -> None:
@@ -113,11 +138,17 @@ class NodeOptions(ServiceOptions):
         (), "AE titles that may call; others are rejected", metavar="AE", many="commas"
     )
     stable_after: float = described(
-        60.0, "seconds without a new image after which a study is judged", legal="[0, inf)"
+        60.0,
+        "seconds without a new image after which a study is judged",
+        legal="[0, inf)",
+        metavar="S",
     )
-    max_associations: int = described(10, "associations at a time", legal="[1, inf)")
+    max_associations: int = described(10, "associations at a time", legal="[1, inf)", metavar="N")
     canary_minutes: float = described(
-        15.0, "minutes between two phantom studies through the model; 0: none", legal="[0, inf)"
+        15.0,
+        "minutes between two phantom studies through the model; 0: none",
+        legal="[0, inf)",
+        metavar="M",
     )
 
     def __post_init__(self) -> None:

@@ -103,7 +103,7 @@ class Work:
             self._go_wrong(job, "predicted", error.code, str(error))
         except Exception as error:  # a result is gone or damaged: judging makes it again
             text = f"the results cannot be read ({type(error).__name__})"
-            self._fail(job, "stable", type(error).__name__, text)
+            self._go_wrong(job, "stable", type(error).__name__, text)
         else:
             self.queue.done(job, self.now())
             self.audit.note("done", **_named(job))
