@@ -15,16 +15,16 @@ from simfrcnn.service.folder import ServiceFolder
 
 HEALTH = "health.json"
 _SILENT_S = 600.0
-"""Seconds after which a health file is old, where a canary is not the longer time."""
+"""Seconds after which a health file is old, where the wait for phantoms is not longer."""
 _MISSED = 3
-"""Canaries that may be missed: one study can take long."""
+"""Phantoms that may be missed: one study can take long."""
 
 
 def write_health(
     folder: ServiceFolder,
     *,
-    canary: Mapping[str, Any] | None,
-    canary_minutes: float,
+    phantom: Mapping[str, Any] | None,
+    phantom_minutes: float,
     queue: Mapping[str, int],
     last_error: Mapping[str, str] | None,
     is_sending: bool,
@@ -36,8 +36,8 @@ def write_health(
         {
             "time": now_text(),
             "unix": time.time(),
-            "canary": canary,
-            "canary_minutes": canary_minutes,
+            "phantom": phantom,
+            "phantom_minutes": phantom_minutes,
             "queue": queue,
             "last_error": last_error,
             "free_gb": round(free / 1e9, 2),
@@ -65,17 +65,17 @@ def problems_of(folder: Path, now: float | None = None) -> list[str]:
 
 
 def _problems(content: Mapping[str, Any], now: float) -> list[str]:
-    limit = max(_SILENT_S, 60 * _MISSED * content["canary_minutes"])
+    limit = max(_SILENT_S, 60 * _MISSED * content["phantom_minutes"])
     found = []
     if now - content["unix"] > limit:
         found.append(f"no sign of life since {content['time']}")
-    if content["canary_minutes"]:
-        canary = content["canary"]
-        if canary is None or not canary["ok"]:
-            code = "none yet" if canary is None else canary["code"]
+    if content["phantom_minutes"]:
+        phantom = content["phantom"]
+        if phantom is None or not phantom["ok"]:
+            code = "none yet" if phantom is None else phantom["code"]
             found.append(f"the last phantom study did not go through the model: {code}")
-        elif now - canary["unix"] > limit:
-            found.append(f"no phantom study went through the model since {canary['time']}")
+        elif now - phantom["unix"] > limit:
+            found.append(f"no phantom study went through the model since {phantom['time']}")
     if not content["is_accepting"]:
         found.append(f"images are refused: {content['free_gb']} GB are free")
     if not content["is_sending"]:

@@ -151,15 +151,15 @@ def _judge_all(work: Work, options: NodeOptions, sender: threading.Thread) -> No
     while not work.stop.is_set():
         if canary.is_due() and not canary.fly():
             logger.warning("the phantom study did not go through the model")
-            work.audit.note("canary failed", code=(canary.last or {}).get("code"))
+            work.audit.note("phantom failed", code=(canary.last or {}).get("code"))
         work.queue.settle(work.now(), options.stable_after)
         has_worked = work.judge_one()
         work.show_failed()
         if is_health_due():
             write_health(
                 work.folder,
-                canary=canary.last,
-                canary_minutes=canary.minutes,
+                phantom=canary.last,
+                phantom_minutes=canary.minutes,
                 queue=work.queue.counts(),
                 last_error=work.last_error,
                 is_sending=sender.is_alive(),

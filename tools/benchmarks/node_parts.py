@@ -81,11 +81,18 @@ def write_film(path: Path, study: int, number: int, *, size: int = 16, **tags: A
 
 
 def send(
-    paths: Sequence[Path], port: int, *, called: str = "SIMFRCNN", caller: str = "SENDER"
+    paths: Sequence[Path],
+    port: int,
+    *,
+    called: str = "SIMFRCNN",
+    caller: str = "SENDER",
+    timeout_s: float = 20.0,
 ) -> list[int | None]:
     """C-STORE files over one association; the status of each, None where there was no answer."""
+    if not paths:
+        return []
     entity = AE(ae_title=caller)
-    entity.dimse_timeout = entity.acse_timeout = entity.network_timeout = 20
+    entity.dimse_timeout = entity.acse_timeout = entity.network_timeout = timeout_s
     datasets = [pydicom.dcmread(path) for path in paths]
     for pair in {(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets}:
         entity.add_requested_context(*pair)
