@@ -7,14 +7,16 @@
     audit.jsonl           what happened                  health.json
     unfinished/           files of this moment; emptied at the next start
 
-Names of folders and films are keyed hashes of their UIDs. A film is on the disk, under its own
-name, before anybody hears that it was received.
+The name of a study is a keyed hash of its UID, that of a film a plain one: films are read in the
+order of their names, so every node makes the same result of them. A film is on the disk, under its
+own name, before anybody hears that it was received.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -83,7 +85,7 @@ class ServiceFolder:
         return self.studies / study / "results" / str(revision)
 
     def name_of(self, uid: str) -> str:
-        """What stands for a UID in paths, queue and logs: a keyed hash, 24 hexadecimal digits."""
+        """What stands for a study in paths, queue and logs: a keyed hash of its UID."""
         return self._pseudonyms.fingerprint(uid)[:_NAME_DIGITS]
 
     def free_bytes(self) -> int:
@@ -137,6 +139,11 @@ class ServiceFolder:
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.studies / study, target)
         return target
+
+
+def film_name(uid: str) -> str:
+    """What stands for a film in paths and queue: a hash of its UID."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:_NAME_DIGITS]
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import pydicom
 
 from simfrcnn.errors import DicomError
-from simfrcnn.service.folder import FullError, ServiceFolder
+from simfrcnn.service.folder import FullError, ServiceFolder, film_name
 from simfrcnn.service.queue import Queue
 
 Arrival = Literal["new", "copy", "contradicting copy"]
@@ -52,7 +52,7 @@ class Intake:
         study_uid, uid = _uids(content)
         if instance_uid is not None and uid != instance_uid:
             raise DicomError("the SOP Instance UID of the data set is not that of the request")
-        study, film = self.folder.name_of(study_uid), self.folder.name_of(uid)
+        study, film = self.folder.name_of(study_uid), film_name(uid)
         with self.folder.changing:
             before = self.folder.keep_film(study, film, content)
             try:

@@ -20,7 +20,7 @@ from typing import Any
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation as FOR_PRESENTATION
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.service.folder import FullError
+from simfrcnn.service.folder import FullError, film_name
 from simfrcnn.service.intake import Intake
 from simfrcnn.service.judging import Judge
 from simfrcnn.service.node import work_of
@@ -132,13 +132,13 @@ def _pull_study(client: Any, source: str, study_uid: str, work: Work, pulled: Pu
         if not films:
             pulled.n_without_films += 1
             return
-        digest = hashlib.sha256("\n".join(sorted(map(work.folder.name_of, films))).encode())
+        digest = hashlib.sha256("\n".join(sorted(map(film_name, films))).encode())
         if work.queue.pulled(study) == digest.hexdigest():
             pulled.n_done_before += 1
             return
         n_bytes = 0
         for uid, series_uid in films.items():
-            if not work.queue.has_film(study, work.folder.name_of(uid)):
+            if not work.queue.has_film(study, film_name(uid)):
                 content = _film(client, study_uid, series_uid, uid)
                 intake.take(content, uid)
                 n_bytes += len(content)

@@ -36,9 +36,13 @@ def started(folder, archive, *words):
 def finish(folder, archive, films, n_studies):
     """What a sender and an operator do after a kill: send again what was not answered, start."""
     options = NodeOptions(
-        folder=folder / "node", to=(archive.target,), stable_after=2.0 if films else 0.2, min_free_gb=0,
-        canary_minutes=0, retry_wait=0.1,
-    )  # fmt: skip
+        folder=folder / "node",
+        to=(archive.target,),
+        stable_after=2.0 if films else 0.2,
+        min_free_gb=0,
+        canary_minutes=0,
+        retry_wait=0.1,
+    )
     with running_node(options, quick_judge()) as port:
         if films:
             assert send(films, port) == [0] * len(films)
