@@ -236,9 +236,13 @@ class Queue:
                 ).rowcount
             )
 
-    def recover(self) -> int:
-        """Put back what a process had in its hands that is no more; how many studies."""
+    def recover(self, now: float) -> int:
+        """Put back what a process had in its hands that is no more; how many studies.
+
+        Studies that were ``received`` wait again: their sender may have been cut off.
+        """
         with self._changing() as run:
+            run("UPDATE job SET last_image = ? WHERE state = 'received'", now)
             moved = run("UPDATE job SET state = 'stable' WHERE state = 'predicting'").rowcount
             moved += run("UPDATE job SET state = 'predicted' WHERE state = 'sending'").rowcount
             return int(moved)

@@ -51,7 +51,7 @@ class Work:
                 self.queue.forget_films(study)  # killed while it removed the study
         for study, film in self.folder.films():
             self.queue.add_film(study, film, self.now())  # killed before it answered
-        n_moved = self.queue.recover()
+        n_moved = self.queue.recover(self.now())
         if n_moved:
             self.audit.note("taken up again", studies=n_moved)
 

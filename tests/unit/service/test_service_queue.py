@@ -70,7 +70,7 @@ def test_a_later_time_is_waited_for_and_attempts_are_counted(queue):
     assert job.attempts == 2
     queue.put_back(job, "stable")
     assert queue.take_for_judging(51.0).attempts == 2
-    queue.recover()  # a kill counts
+    queue.recover(51.0)  # a kill counts
     assert queue.take_for_judging(51.0).attempts == 3
 
 
@@ -82,8 +82,11 @@ def test_what_a_dead_process_had_in_hand_is_taken_up(queue):
     queue.take_for_sending(1.0)
     queue.take_for_judging(1.0)
     assert states(queue) == {"predicting": 1, "sending": 1}
-    assert queue.recover() == 2
-    assert states(queue) == {"stable": 1, "predicted": 1}
+    queue.add_film("c", "1", 2.0)
+    assert queue.recover(60.0) == 2
+    assert states(queue) == {"received": 1, "stable": 1, "predicted": 1}
+    assert queue.settle(64.0, 5.0) == 0  # its sender may have been cut off: it waits again
+    assert queue.settle(65.0, 5.0) == 1
 
 
 def test_failed_studies_go_back_to_where_they_failed(queue):
