@@ -30,7 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.retry_failed is not None:
         print(f"put back into the queue: {node.retry_failed(arguments.retry_failed)}")
         return 0
-    node.run_node(
-        read_options(NodeOptions, given_options(arguments, NodeOptions), arguments.config_file)
-    )
+    given = given_options(arguments, NodeOptions)
+    node.run_node(read_options(NodeOptions, given, arguments.config_file))
     return 0

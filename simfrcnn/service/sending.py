@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,8 +37,12 @@ class Target(Protocol):
         """As it is written in --to."""
         ...
 
-    def send(self, path: Path) -> None:
-        """Send one file; the target keeps it when this returns.
+    def send(self, path: Path, on_kept: Callable[[], None]) -> None:
+        """Send one file.
+
+        Args:
+            path: A DICOM file.
+            on_kept: Called as soon as the target has said that it keeps the file.
 
         Raises:
             SendingError: It does not.
@@ -55,7 +60,7 @@ class Pacs:
     port: int
     options: ServiceOptions
 
-    def send(self, path: Path) -> None:
+    def send(self, path: Path, on_kept: Callable[[], None]) -> None:
         """C-STORE. Success and warnings count as kept.
 
         Raises:
@@ -72,9 +77,12 @@ class Pacs:
             if not association.accepted_contexts:
                 kind = UID(dataset.SOPClassUID).name
                 raise SendingError("SOP class refused", f"{self.name} does not take {kind}")
-            status = association.send_c_store(dataset)
+            self._require_kept(association.send_c_store(dataset))
+            on_kept()
         finally:
             association.release()
+
+    def _require_kept(self, status: Any) -> None:
         if "Status" not in status:
             raise SendingError("no answer to C-STORE", f"{self.name}: no answer to C-STORE")
         if not (status.Status == 0 or 0xB000 <= status.Status <= 0xBFFF):
@@ -89,7 +97,7 @@ class DicomWeb:
     name: str
     options: ServiceOptions
 
-    def send(self, path: Path) -> None:
+    def send(self, path: Path, on_kept: Callable[[], None]) -> None:
         """Store one instance.
 
         Raises:
@@ -105,6 +113,7 @@ class DicomWeb:
             reason = answer.FailedSOPSequence[0].get("FailureReason", 0)
             code = f"STOW-RS failure reason {reason:04X}"
             raise SendingError(code, f"{self.name}: {code}")
+        on_kept()
 
 
 def targets_of(options: ServiceOptions) -> tuple[Target, ...]:

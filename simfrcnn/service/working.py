@@ -155,14 +155,16 @@ class Work:
                     continue
                 if self.stop.is_set():
                     return False
-                tries = self.queue.begin_sending(sha256, target.name, self.now())
-                self._send_file(job, folder / name, target, tries)
-                self.queue.confirm_sent(sha256, target.name, self.now())
+                self._send_file(job, folder / name, target, sha256)
         return True
 
-    def _send_file(self, job: Job, path: Path, target: Target, tries: int) -> None:
+    def _send_file(self, job: Job, path: Path, target: Target, sha256: str) -> None:
+        def note() -> None:
+            self.queue.confirm_sent(sha256, target.name, self.now())
+
+        tries = self.queue.begin_sending(sha256, target.name, self.now())
         try:
-            target.send(path)
+            target.send(path, note)
         except SendingError as error:
             self.audit.note(
                 "not sent", **_named(job), target=target.name, status=error.code, tries=tries

@@ -14,6 +14,8 @@ from typing import Any
 
 from benchmarks.node_parts import wait_until
 
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin"
+"""Without the programs of a virtual environment."""
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
@@ -105,6 +107,6 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
 def is_up(orthanc: Orthanc) -> bool:
     """Whether it answers."""
     try:
-        return bool(orthanc.get("/system")["Name"])
+        return "Version" in orthanc.get("/system")
     except OSError:
         return False

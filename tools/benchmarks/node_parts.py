@@ -269,10 +269,12 @@ def _deadly(moment: str, judge: Judge) -> Judge:
         "renamed": (working, "sync_folder"),
         "predicted": (Queue, "judged"),
         "before sending": (Queue, "begin_sending"),
-        "sending": (working.Work, "_send_file"),
         "confirmed": (Queue, "confirm_sent"),
         "done": (Queue, "done"),
     }
+    if moment == "sending":  # before, not after the step
+        setattr(Queue, "confirm_sent", _die)
+        return judge
     if moment == "predicting":
 
         def dying(films: Path, output: Path) -> Judged:

@@ -22,7 +22,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.service.options import NodeOptions, PullOptions
 from simfrcnn.service.pull import run_pull
 from simfrcnn.service.sending import TOKEN, SendingError
-from support.orthanc import running_orthanc
+from support.orthanc import SYSTEM_PATH, running_orthanc
 from support.results import phantom_films
 
 pytestmark = pytest.mark.service("orthanc", "dcmtk")
@@ -50,6 +50,12 @@ def pull_options(folder, orthanc, **facts):
     return PullOptions(folder=folder / "pull", retry_wait=0.1, **facts)
 
 
+def storescu(port, *films):
+    """That of dcmtk: pynetdicom brings one of the same name."""
+    words = ["storescu", "-aec", "SIMFRCNN", "127.0.0.1", str(port), *map(str, films)]
+    subprocess.run(words, check=True, env={"PATH": SYSTEM_PATH})
+
+
 def results_of(folder):
     return list(folder.glob("studies/*/results/**/*.dcm"))
 
@@ -75,8 +81,7 @@ def test_results_of_a_model_are_read_back_as_they_were_sent(untrained, orthanc, 
     )
     judge = judge_with(simfrcnn.load(untrained), ("sr", "gsps"), 0.1)
     with running_node(options, judge) as port:
-        storescu = ["storescu", "-aec", "SIMFRCNN", "127.0.0.1", str(port)]
-        subprocess.run([*storescu, *map(str, films)], check=True)
+        storescu(port, *films)
         assert wait_until(lambda: states_of(tmp_path / "node")["done"] == 1)
     sent = {path.name: pydicom.dcmread(path) for path in results_of(tmp_path / "node")}
     stored = [*orthanc.files("SR"), *orthanc.files("PR")]
@@ -104,9 +109,7 @@ def test_a_result_that_was_stored_before_a_kill_is_the_same_instance(orthanc, tm
         min_free_gb=0, canary_minutes=0,
     )  # fmt: skip
     with running_node(options, quick_judge()) as port:
-        subprocess.run(
-            ["storescu", "-aec", "SIMFRCNN", "127.0.0.1", str(port), str(film)], check=True
-        )
+        storescu(port, film)
         assert wait_until(lambda: states_of(tmp_path / "node")["done"] == 1)
     assert len(orthanc.files("SR")) == 1  # from two targets that are one archive
 
