@@ -27,7 +27,6 @@ def write_health(
     phantom_minutes: float,
     queue: Mapping[str, int],
     last_error: Mapping[str, str] | None,
-    is_sending: bool,
 ) -> None:
     """Write ``health.json``, at once and whole."""
     free = folder.free_bytes()
@@ -42,7 +41,6 @@ def write_health(
             "last_error": last_error,
             "free_gb": round(free / 1e9, 2),
             "is_accepting": free >= folder.min_free_bytes,
-            "is_sending": is_sending,
         },
     )
 
@@ -78,6 +76,4 @@ def _problems(content: Mapping[str, Any], now: float) -> list[str]:
             found.append(f"no phantom study went through the model since {phantom['time']}")
     if not content["is_accepting"]:
         found.append(f"images are refused: {content['free_gb']} GB are free")
-    if not content["is_sending"]:
-        found.append("the thread that sends has ended")
     return found

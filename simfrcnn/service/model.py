@@ -33,7 +33,9 @@ def judge_with(
 ) -> Judge:
     """A judge that runs the workflow `predict` with this model, without pictures."""
     threshold = detector.cfg.EVAL.SCORE_THRESHOLD if score_threshold is None else score_threshold
-    options = PredictionOptions(pictures="none", score_threshold=threshold, workers=0, dicom=kinds)
+    options = PredictionOptions(
+        pictures="none", score_threshold=threshold, workers=0, dicom=kinds, shows_progress=False
+    )
 
     def judge(films: Path, output: Path) -> Judged:
         predict(detector, films, output, options)

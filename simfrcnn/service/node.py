@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sqlite3
 import threading
 import time
 import warnings
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from simfrcnn.errors import ConfigError
+from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import locked
 from simfrcnn.service.audit import Audit
 from simfrcnn.service.canary import Canary
@@ -62,7 +63,8 @@ def work_of(options: ServiceOptions, judge: Judge | None, stop: threading.Event)
         stop: Set where it is to end.
 
     Raises:
-        OutputError: Another process is at work in the folder, or it cannot be made.
+        OutputError: Another process is at work in the folder, it cannot be made, or, in the block,
+            the queue cannot be written.
         ConfigError: A target is not legal, or a library is missing.
     """
     quiet_libraries()
@@ -77,7 +79,13 @@ def work_of(options: ServiceOptions, judge: Judge | None, stop: threading.Event)
             work = Work(folder, queue, judge, targets, options, audit, stop)
             work.recover()
             work.show_failed()
-            yield work
+            try:
+                yield work
+            except sqlite3.OperationalError as error:
+                raise OutputError(
+                    f"the queue in {options.folder} cannot be written ({error}): free some space, "
+                    "and start again; it goes on where it was"
+                ) from error
 
 
 def run_node(
@@ -97,7 +105,8 @@ def run_node(
 
     Raises:
         ConfigError: An option is missing or not legal, or the port cannot be had.
-        OutputError: Another node or pull is at work in the folder.
+        OutputError: Another node or pull is at work in the folder, or the queue cannot be written;
+            whatever it held is taken up at the next start.
     """
     options.require(*("folder", "to"), *(("weights", "port") if judge is None else ()))
     stop = threading.Event() if stop is None else stop
@@ -110,13 +119,15 @@ def run_node(
             logger.info("%s listens on %s port %d", options.aet, options.address, receiver.port)
             if on_listening is not None:
                 on_listening(receiver.port)
-            _judge_all(work, options, sender)
+            _judge_all(work, options)
         finally:
             stop.set()
             receiver.close()
             sender.join()
-            work.show_failed()
+            _show(work)
             work.audit.note("node ends")
+        if work.fault is not None:
+            raise work.fault
 
 
 def retry_failed(folder: Path) -> int:
@@ -145,7 +156,7 @@ def _loaded(options: ServiceOptions) -> Judge:
     return judge_of(options)
 
 
-def _judge_all(work: Work, options: NodeOptions, sender: threading.Thread) -> None:
+def _judge_all(work: Work, options: NodeOptions) -> None:
     canary = Canary(work.folder, work.judge, options.canary_minutes)
     is_health_due, is_removal_due = _Every(_HEALTH_S), _Every(_REMOVAL_S)
     while not work.stop.is_set():
@@ -154,16 +165,7 @@ def _judge_all(work: Work, options: NodeOptions, sender: threading.Thread) -> No
             work.audit.note("phantom failed", code=(canary.last or {}).get("code"))
         work.queue.settle(work.now(), options.stable_after)
         has_worked = work.judge_one()
-        work.show_failed()
-        if is_health_due():
-            write_health(
-                work.folder,
-                phantom=canary.last,
-                phantom_minutes=canary.minutes,
-                queue=work.queue.counts(),
-                last_error=work.last_error,
-                is_sending=sender.is_alive(),
-            )
+        _show(work, canary if is_health_due() else None)
         if is_removal_due():
             removed = remove_old(
                 work.folder,
@@ -179,10 +181,30 @@ def _judge_all(work: Work, options: NodeOptions, sender: threading.Thread) -> No
             work.stop.wait(_IDLE_S)
 
 
+def _show(work: Work, canary: Canary | None = None) -> None:
+    """Let files say what is the case; a disk that is full must not end the node."""
+    try:
+        work.show_failed()
+        if canary is not None:
+            write_health(
+                work.folder,
+                phantom=canary.last,
+                phantom_minutes=canary.minutes,
+                queue=work.queue.counts(),
+                last_error=work.last_error,
+            )
+    except (OSError, OutputError) as error:
+        logger.warning("health.json or failed/ cannot be written (%s)", type(error).__name__)
+
+
 def _send_all(work: Work) -> None:
-    while not work.stop.is_set():
-        if not work.send_one():
-            work.stop.wait(_IDLE_S)
+    try:
+        while not work.stop.is_set():
+            if not work.send_one():
+                work.stop.wait(_IDLE_S)
+    except Exception as error:  # the node ends with it, and not only this thread
+        work.fault = error
+        work.stop.set()
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ class Work:
     """Judges and sends the studies of a folder, one call one study.
 
     ``judge_one`` belongs to one thread, ``send_one`` to one other. ``last_error`` is what a log may
-    say of the last study that went wrong.
+    say of the last study that went wrong, ``fault`` what has ended the thread that sends.
     """
 
     folder: ServiceFolder
@@ -42,6 +42,7 @@ class Work:
     stop: threading.Event = field(default_factory=threading.Event)
     now: Callable[[], float] = time.time
     last_error: dict[str, str] | None = None
+    fault: Exception | None = None
 
     def recover(self) -> None:
         """Take up what a process left that was killed, whenever that was."""

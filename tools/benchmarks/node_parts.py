@@ -273,7 +273,8 @@ def _deadly(moment: str, judge: Judge) -> Judge:
         "done": (Queue, "done"),
     }
     if moment == "sending":  # before, not after the step
-        setattr(Queue, "confirm_sent", _die)
+        queue: Any = Queue
+        queue.confirm_sent = _die
         return judge
     if moment == "predicting":
 

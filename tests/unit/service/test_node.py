@@ -322,6 +322,27 @@ def test_no_log_holds_an_identifier(tmp_path, archive, capfd, caplog):
     assert not [place for place in places if "canary" in str(place) or "1857" in str(place)]
 
 
+@pytest.mark.parametrize("step", ["judged", "done"])
+def test_a_queue_that_cannot_be_written_ends_the_node_and_it_goes_on(tmp_path, archive, step):
+    import sqlite3
+
+    film = write_film(tmp_path / "1.dcm", 1, 1)
+    options = options_of(tmp_path, archive)
+    with running_node(options, quick_judge()) as port:
+        assert send([film], port) == [0]
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"simfrcnn.service.queue.Queue.{step}", full)
+        with pytest.raises(OutputError, match=r"cannot be written .*disk is full"):
+            run_node(options, judge=quick_judge(), stop=threading.Event())
+    with running_node(options, quick_judge()):
+        assert wait_until(is_done(tmp_path, 1))
+    assert len(archive.stored) == 1
+
+
 def test_a_second_node_in_the_folder_is_refused(tmp_path, archive):
     options = options_of(tmp_path, archive)
     with running_node(options, quick_judge()), pytest.raises(OutputError, match="at work there"):
