@@ -19,7 +19,10 @@ from simfrcnn.service.queue import Queue
 Arrival = Literal["new", "copy", "contradicting copy"]
 """A copy has the SOP Instance UID of an image that is here already; a contradicting one has other
 bytes. Of both, the first image stays."""
-_PROBLEMS = (AttributeError, TypeError, ValueError, EOFError, NotImplementedError, OSError)
+
+
+class IdentityError(DicomError):
+    """An image without a UID that it needs, or with another one than its sender has named."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,13 @@ class Intake:
             instance_uid: The SOP Instance UID that it must have, where the sender has named one.
 
         Raises:
-            DicomError: Its header cannot be read, lacks a UID, or has another one.
+            IdentityError: It lacks a UID, or has another one.
+            DicomError: Its header cannot be read.
             FullError: The disk is full, or fuller than it may become; nothing is left of it.
         """
         study_uid, uid = _uids(content)
         if instance_uid is not None and uid != instance_uid:
-            raise DicomError("the SOP Instance UID of the data set is not that of the request")
+            raise IdentityError("the SOP Instance UID of the data set is not that of the request")
         study, film = self.folder.name_of(study_uid), film_name(uid)
         with self.folder.changing:
             before = self.folder.keep_film(study, film, content)
@@ -73,10 +77,10 @@ def _uids(content: bytes) -> tuple[str, str]:
     try:
         header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=wanted)
         found = [str(header.get(keyword) or "").strip() for keyword in wanted]
-    except _PROBLEMS as error:
+    except Exception as error:  # damaged bytes can break a reader in any way
         raise DicomError(f"the header cannot be read ({type(error).__name__})") from error
     if not all(found):
-        raise DicomError("the header lacks a Study or SOP Instance UID")
+        raise IdentityError("the header lacks a Study or SOP Instance UID")
     return found[0], found[1]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simfrcnn.detector import Detector, load
 from simfrcnn.dicom_out.saving import kinds_of
-from simfrcnn.errors import DataError
+from simfrcnn.errors import ConfigError
 from simfrcnn.service.judging import Judge, Judged
 from simfrcnn.service.options import ServiceOptions
 from simfrcnn.workflows.predict import PredictionOptions, predict
@@ -22,7 +22,7 @@ def judge_of(options: ServiceOptions) -> Judge:
     """
     kinds = kinds_of(options.dicom)
     if not kinds:
-        raise DataError("--dicom names no kind of result; sr, gsps, cad-sr and sc are legal")
+        raise ConfigError("--dicom names no kind of result; sr, gsps, cad-sr and sc are legal")
     assert options.weights is not None
     detector = load(options.weights, device=options.device, operating_point=options.operating_point)
     return judge_with(detector, kinds, options.score_threshold)

@@ -26,7 +26,7 @@ from simfrcnn.errors import ConfigError, DicomError
 from simfrcnn.service.audit import Audit
 from simfrcnn.service.extra import import_pynetdicom
 from simfrcnn.service.folder import FullError
-from simfrcnn.service.intake import Intake
+from simfrcnn.service.intake import IdentityError, Intake
 from simfrcnn.service.options import NodeOptions
 from simfrcnn.service.sending import application_entity
 
@@ -103,8 +103,10 @@ class Receiver:
             taken = self._intake.take(event.encoded_dataset(), wanted)
         except FullError:
             return OUT_OF_RESOURCES
-        except DicomError as error:
-            return NOT_OF_CLASS if "UID" in str(error) else CANNOT_UNDERSTAND
+        except IdentityError:
+            return NOT_OF_CLASS
+        except DicomError:
+            return CANNOT_UNDERSTAND
         except Exception as error:  # whatever it is, the sender must hear that nothing was kept
             logger.warning("an image could not be kept: %s", type(error).__name__)
             return PROCESSING_FAILURE

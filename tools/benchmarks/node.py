@@ -25,6 +25,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from benchmarks.node_parts import (
     Archive,
     port_of,
@@ -36,6 +38,9 @@ from benchmarks.node_parts import (
     write_film,
 )
 from simfrcnn.cli.main import run_program
+from simfrcnn.config import load_config
+from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
+from simfrcnn.engines.contract import load_engine
 from simfrcnn.phantom.dicom_writer import dicom_bytes
 from simfrcnn.phantom.exams import VIEWS_OF_EXAM, draw_exams
 from simfrcnn.phantom.presets import PRESETS
@@ -53,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kills", type=int, default=50, help="default: 50")
     parser.add_argument("--studies", type=int, help="default: 60 (kills), 1000, 24 (throughput)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: 0")
-    parser.add_argument("--weights", default="cbis-mass", help="of throughput")
+    parser.add_argument(
+        "--weights",
+        help="of throughput (default: the network of configs/demo/second_look.yaml, untrained)",
+    )
     parser.add_argument("--preset", default="demo", choices=sorted(PRESETS), help="of throughput")
 
 
@@ -135,7 +143,8 @@ def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) ->
             picture = render_view(exam, side, view, preset, 0)
             path.write_bytes(dicom_bytes(picture, exam, side, view, preset, 0))
             paths.append(path)
-    options = _options(folder, archive, weights=arguments.weights)
+    weights = arguments.weights or str(_write_demo_model(folder / "model.pth"))
+    options = _options(folder, archive, weights=weights)
     judge = judge_of(options)
     with running_node(options, judge) as port:
         begun = time.monotonic()
@@ -145,7 +154,7 @@ def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) ->
     yield from _verdict(archive, n_studies, is_over, may_repeat=0)
     yield (
         f"{n_studies} studies of four views {preset.rows} x {preset.columns}, model "
-        f"{arguments.weights}: {taken:.0f} s, {60 * n_studies / taken:.1f} studies a minute on "
+        f"{arguments.weights or 'of demo/second_look'}: {taken:.0f} s, {60 * n_studies / taken:.1f} studies a minute on "
         f"{len(os.sched_getaffinity(0))} cores"
     )
 
@@ -161,6 +170,16 @@ def _verdict(archive: Archive, n_studies: int, is_over: bool, *, may_repeat: int
         f"results of {len(studies)} of {n_studies} studies; {sum(studies.values())} instances, "
         f"{repeated} of them twice"
     )
+
+
+def _write_demo_model(path: Path) -> Path:
+    """The network of the demo with random weights: it costs what a trained one does."""
+    engine = load_engine("torchvision")
+    cfg = load_config(engine.default_cfg(), _ROOT / "configs/demo/second_look.yaml")
+    torch.manual_seed(0)
+    identity, described = Identity.of(engine.NAME, cfg), Description.of(cfg, {})
+    save_checkpoint(path, engine.build_model(cfg), identity, description=described)
+    return path
 
 
 def _films(folder: Path, studies: range) -> list[Path]:

@@ -1,8 +1,10 @@
 """A node with real associations and a judge that needs no model."""
 
+import contextlib
 import errno
 import json
 import os
+import random
 import shutil
 import threading
 from pathlib import Path
@@ -21,10 +23,13 @@ from benchmarks.node_parts import (
     write_film,
 )
 from simfrcnn.cli.main import main
-from simfrcnn.errors import DataError, OutputError
+from simfrcnn.errors import DataError, DicomError, OutputError
+from simfrcnn.service.folder import ServiceFolder
+from simfrcnn.service.intake import IdentityError, Intake
 from simfrcnn.service.judging import Judged
 from simfrcnn.service.node import run_node
 from simfrcnn.service.options import NodeOptions
+from simfrcnn.service.queue import Queue
 from support.canaries import leaks, write_canary
 from support.studies import files_below
 
@@ -124,6 +129,28 @@ def test_an_image_without_its_uids_is_refused(tmp_path, archive):
     with running_node(options_of(tmp_path, archive), quick_judge()) as port:
         assert send([film], port) == [0xA900]
     assert films_of(tmp_path) == {}
+
+
+def test_bytes_that_are_no_image_are_refused_and_leave_nothing(tmp_path):
+    film = write_film(tmp_path / "a.dcm", 1, 1).read_bytes()
+    folder = ServiceFolder(tmp_path / "node")
+    with contextlib.closing(Queue(folder.path / "queue.sqlite")) as queue:
+        intake = Intake(folder, queue)
+        with pytest.raises(IdentityError, match="not that of the request"):
+            intake.take(film, "1.2.3")
+        rng = random.Random(0)
+        n_refused = 0
+        for _ in range(200):
+            damaged = bytearray(film)
+            for _ in range(20):
+                damaged[rng.randrange(128, 700)] = rng.randrange(256)
+            try:
+                intake.take(bytes(damaged))
+            except DicomError:
+                n_refused += 1
+        assert 0 < n_refused < 200
+        assert len(films_of(tmp_path)) <= 200 - n_refused
+        assert list(folder.unfinished.iterdir()) == []
 
 
 def test_a_full_disk_is_answered_with_out_of_resources(tmp_path, archive, monkeypatch):

@@ -114,7 +114,7 @@ def test_a_result_that_was_stored_before_a_kill_is_the_same_instance(orthanc, tm
     assert len(orthanc.files("SR")) == 1  # from two targets that are one archive
 
 
-def test_a_pull_judges_each_study_once(orthanc, tmp_path, capsys):
+def test_a_pull_judges_each_study_once(orthanc, tmp_path):
     fill(orthanc, tmp_path, (1, 2))
     other = write_film(tmp_path / "ct.dcm", 3, 1, Modality="CT")
     orthanc.post("/instances", other.read_bytes())
@@ -128,6 +128,7 @@ def test_a_pull_judges_each_study_once(orthanc, tmp_path, capsys):
     calls = []
     again = run_pull(options, judge=lambda *places: calls.append(places))
     assert (again.n_found, again.n_done_before, calls) == (2, 2, [])
+    assert again.lines()[0].startswith("studies at the source: 2, of which 2 were taken before")
     assert orthanc.files("SR") == before
     fill(orthanc, tmp_path, (5,))
     assert run_pull(options, judge=quick_judge()).n_done == 3
