@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name, Archive() as archive:
         measures = {"kills": kills, "senders": senders, "throughput": throughput}
         lines = list(measures[arguments.what](Path(name), archive, arguments))
-    print("\n".join(lines))
+        print("\n".join(lines), flush=True)
     return int(any(line.startswith("WRONG") for line in lines))
 
 
@@ -154,8 +154,8 @@ def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) ->
     yield from _verdict(archive, n_studies, is_over, may_repeat=0)
     yield (
         f"{n_studies} studies of four views {preset.rows} x {preset.columns}, model "
-        f"{arguments.weights or 'of demo/second_look'}: {taken:.0f} s, {60 * n_studies / taken:.1f} studies a minute on "
-        f"{len(os.sched_getaffinity(0))} cores"
+        f"{arguments.weights or 'of demo/second_look'}: {taken:.0f} s, "
+        f"{60 * n_studies / taken:.1f} studies a minute on {len(os.sched_getaffinity(0))} cores"
     )
 
 
