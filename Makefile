@@ -8,10 +8,10 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
-EXTRAS := dev,jpeg,picai,dicom-out,slurm,detectron2
+EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,detectron2
 REQUIRED_ENGINES := detectron2,torchvision
 else
-EXTRAS := dev,jpeg,picai,dicom-out,slurm
+EXTRAS := dev,jpeg,picai,dicom-out,slurm,node
 REQUIRED_ENGINES := torchvision
 endif
 # Small models on CPUs are fastest with one thread a process.
@@ -31,10 +31,10 @@ $(VENV)/installed-$(EXTRAS): setup.py
 	touch $@ && \
 	echo "environment ready: downloads and installation took $$(( $$(date +%s) - start )) s"
 
-# Validators of DICOM results, Debian's packages. Their tests are skipped where they are missing. The
-# test of a real Slurm (slurm-wlm, munge) runs where these are, too; they are not installed from here,
-# because they start daemons.
-SERVICES := dcmtk dicom3tools pixelmed-apps
+# Validators of DICOM results and an archive to send them to, Debian's packages. Their tests are skipped
+# where they are missing. The test of a real Slurm (slurm-wlm, munge) runs where these are, too; they are
+# not installed from here, because they start daemons.
+SERVICES := dcmtk dicom3tools pixelmed-apps orthanc orthanc-dicomweb
 
 install-services:
 	@root=$$([ "$$(id -u)" -eq 0 ] || echo "sudo -n"); \

@@ -100,6 +100,8 @@ setup(
         "dicom-out": ["highdicom>=0.26"],
         # Long work as jobs of a Slurm cluster.
         "slurm": ["submitit>=1.5"],
+        # A DICOM node, and results to a PACS: DICOM associations, DICOMweb.
+        "node": ["pynetdicom>=3.0", "dicomweb-client>=0.60"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.

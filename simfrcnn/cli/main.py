@@ -43,6 +43,10 @@ VERBS = {
     "predict": (
         "Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures."
     ),
+    "node": (
+        "Run a DICOM node: mammograms come in, results go to a PACS, nothing is lost by a kill."
+    ),
+    "pull": "Judge the mammograms of a DICOMweb archive and send the results, each study once.",
     "prepare-data": (
         "Prepare a data set: its own files -> COCO annotation files, split by patient."
     ),

@@ -61,7 +61,7 @@ class PredictionOptions:
     ``score_threshold`` is the smallest score of a box that is drawn. ``shard`` (i, n) judges the
     studies of shard i of n, from 1. ``workers`` decode files; None takes one for each core, at most
     8. ``dicom`` are the kinds of DICOM results (:data:`~simfrcnn.dicom_out.saving.KINDS`); they
-    have the boxes that are drawn.
+    have the boxes that are drawn. ``shows_progress`` draws a bar on standard error.
     """
 
     selection: Selection = _SCREENING_VIEWS
@@ -70,6 +70,7 @@ class PredictionOptions:
     shard: tuple[int, int] | None = None
     workers: int | None = None
     dicom: tuple[str, ...] = ()
+    shows_progress: bool = True
 
     @property
     def keeps_pixels(self) -> bool:
@@ -262,7 +263,13 @@ def _judge_all(
         exams = processes.results(
             decoding, _to_do(index, options, naming, done), on_kill=killed_exam
         )
-        with tqdm(total=n_left, desc="predict", unit="exam", mininterval=1.0) as progress:
+        with tqdm(
+            total=n_left,
+            desc="predict",
+            unit="exam",
+            mininterval=1.0,
+            disable=not options.shows_progress,
+        ) as progress:
             for exam in exams:
                 result = detector.judge(exam, naming)
                 waiting.append(

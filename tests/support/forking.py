@@ -28,6 +28,8 @@ _SERVER.set_forkserver_preload(
         "simfrcnn.engines.detectron2.trainer",
         "simfrcnn.evaluation.reporting.figures",
         "matplotlib.backends.backend_agg",
+        "simfrcnn.service.node",
+        "pynetdicom",
     ]
 )
 

@@ -11,7 +11,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PROGRAMS = {"dicom3tools": "dciodvfy", "dcmtk": "dsrdump", "pixelmed": "DicomSRValidator"}
+PROGRAMS = {
+    "dicom3tools": "dciodvfy",
+    "dcmtk": "dsrdump",
+    "pixelmed": "DicomSRValidator",
+    "orthanc": "Orthanc",
+}
 """Service, as ``SIMFRCNN_REQUIRE_SERVICES`` names it -> the program that it brings."""
 _JAVA_OPTIONS = " ".join(
     (

@@ -1,0 +1,182 @@
+"""How do results reach a PACS: by C-STORE, or by STOW-RS?"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import pydicom
+from pydicom.uid import UID
+
+from simfrcnn.errors import ConfigError, SimFrcnnError
+from simfrcnn.service.extra import import_dicomweb, import_pynetdicom
+from simfrcnn.service.options import ServiceOptions, require_ae_title
+
+TOKEN = "SIMFRCNN_DICOMWEB_TOKEN"
+"""The environment variable with the bearer token of DICOMweb servers."""
+
+
+class SendingError(SimFrcnnError):
+    """A result did not reach its target; ``code`` is what a log may say of it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Target(Protocol):
+    """Where results go; ``name`` tells two of them apart and holds no secret."""
+
+    @property
+    def name(self) -> str:
+        """As it is written in --to."""
+        ...
+
+    def send(self, path: Path, on_kept: Callable[[], None]) -> None:
+        """Send one file.
+
+        Args:
+            path: A DICOM file.
+            on_kept: Called as soon as the target has said that it keeps the file.
+
+        Raises:
+            SendingError: It does not.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Pacs:
+    """A Storage SCP: one association for each file."""
+
+    name: str
+    called: str
+    host: str
+    port: int
+    options: ServiceOptions
+
+    def send(self, path: Path, on_kept: Callable[[], None]) -> None:
+        """C-STORE. Success and warnings count as kept.
+
+        Raises:
+            SendingError: There is no association, no answer, or a status of failure.
+        """
+        dataset = pydicom.dcmread(path)
+        entity = application_entity(self.options)
+        entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
+        association = entity.associate(self.host, self.port, ae_title=self.called)
+        if not association.is_established:
+            what = "rejected" if association.is_rejected else "not established"
+            raise SendingError(f"association {what}", f"{self.name}: the association was {what}")
+        try:
+            if not association.accepted_contexts:
+                kind = UID(dataset.SOPClassUID).name
+                raise SendingError("SOP class refused", f"{self.name} does not take {kind}")
+            self._require_kept(association.send_c_store(dataset))
+            on_kept()
+        finally:
+            association.release()
+
+    def _require_kept(self, status: Any) -> None:
+        if "Status" not in status:
+            raise SendingError("no answer to C-STORE", f"{self.name}: no answer to C-STORE")
+        if not (status.Status == 0 or 0xB000 <= status.Status <= 0xBFFF):
+            code = f"C-STORE status {status.Status:04X}"
+            raise SendingError(code, f"{self.name}: {code}")
+
+
+@dataclass(frozen=True)
+class DicomWeb:
+    """A STOW-RS server."""
+
+    name: str
+    options: ServiceOptions
+
+    def send(self, path: Path, on_kept: Callable[[], None]) -> None:
+        """Store one instance.
+
+        Raises:
+            SendingError: The server cannot be reached, refuses, or has not kept it.
+        """
+        try:
+            answer = dicomweb_client(self.name, self.options).store_instances(
+                [pydicom.dcmread(path)]
+            )
+        except Exception as error:  # of the HTTP library, or of an answer that is none
+            raise web_error(self.name, error) from error
+        if answer.get("FailedSOPSequence"):
+            reason = answer.FailedSOPSequence[0].get("FailureReason", 0)
+            code = f"STOW-RS failure reason {reason:04X}"
+            raise SendingError(code, f"{self.name}: {code}")
+        on_kept()
+
+
+def targets_of(options: ServiceOptions) -> tuple[Target, ...]:
+    """The targets of ``--to``.
+
+    Raises:
+        ConfigError: One is neither AE@HOST:PORT nor a URL, or its library is not installed.
+    """
+    return tuple(_target_of(text, options) for text in dict.fromkeys(options.to))
+
+
+def application_entity(options: ServiceOptions) -> Any:
+    """A pynetdicom application entity with our title and time-outs."""
+    entity = import_pynetdicom().AE(ae_title=options.aet)
+    entity.connection_timeout = options.association_timeout
+    entity.acse_timeout = options.association_timeout
+    entity.dimse_timeout = options.dimse_timeout
+    entity.network_timeout = options.network_timeout
+    return entity
+
+
+def dicomweb_client(url: str, options: ServiceOptions) -> Any:
+    """A client that tries once, with our time-out and the token of the environment."""
+    token = os.environ.get(TOKEN)
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    client = import_dicomweb().DICOMwebClient(url, headers=headers, timeout=options.send_timeout)
+    client.set_http_retry_params(retry=False)
+    return client
+
+
+def web_error(name: str, error: Exception) -> SendingError:
+    """What may be said of a failed request: never its URL, which holds UIDs."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    code = type(error).__name__ if status is None else f"HTTP status {status}"
+    return SendingError(code, f"{name}: {code}")
+
+
+def require_url(option: str, url: str) -> str:
+    """A URL of a DICOMweb server, without a slash at the end.
+
+    Raises:
+        ConfigError: It is none, or holds a password or token, which do not belong there.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{option} is {url!r}; legal is a URL such as https://pacs/dicom-web")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(
+            f"{option}: the URL of {parts.hostname} holds a user, query or fragment; put a token "
+            f"into the environment variable {TOKEN}"
+        )
+    return url.rstrip("/")
+
+
+def _target_of(text: str, options: ServiceOptions) -> Target:
+    if "://" in text:
+        import_dicomweb()
+        return DicomWeb(require_url("--to", text), options)
+    found = re.fullmatch(r"([^@]+)@(\[[0-9a-fA-F:]+\]|[^:@]+):(\d{1,5})", text)
+    if not found or not 0 < int(found[3]) < 65536:
+        raise ConfigError(
+            f"--to is {text!r}; legal is AE@HOST:PORT, or the URL of a DICOMweb server"
+        )
+    require_ae_title("--to", found[1])
+    import_pynetdicom()
+    return Pacs(text, found[1], found[2].strip("[]"), int(found[3]), options)
