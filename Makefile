@@ -8,10 +8,10 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
-EXTRAS := dev,jpeg,picai,dicom-out,detectron2
+EXTRAS := dev,jpeg,picai,dicom-out,serve,detectron2
 REQUIRED_ENGINES := detectron2,torchvision
 else
-EXTRAS := dev,jpeg,picai,dicom-out
+EXTRAS := dev,jpeg,picai,dicom-out,serve
 REQUIRED_ENGINES := torchvision
 endif
 # Small models on CPUs are fastest with one thread a process.

@@ -23,6 +23,7 @@ DETECTRON2_NEEDS = [
 DEVELOPMENT_NEEDS = [
     "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
+    "httpx",  # the client of FastAPI's tests
     "hypothesis",
     "ipykernel",  # it, nbclient and nbformat run a notebook
     "mypy>=1.10",
@@ -65,6 +66,7 @@ setup(
         "simfrcnn": [
             *("py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"),
             *("zoo/*.safetensors", "zoo/SHA256SUMS"),
+            *("viewer/*.js", "viewer/*.css", "service/web_files/*"),
         ],
     },
     python_requires=">=3.10",
@@ -98,6 +100,8 @@ setup(
         "libjpeg": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1"],
         # Results as DICOM: structured reports and presentation states.
         "dicom-out": ["highdicom>=0.26"],
+        # `simfrcnn serve`: the web page and REST.
+        "serve": ["fastapi>=0.110", "python-multipart>=0.0.9", "uvicorn>=0.29"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.

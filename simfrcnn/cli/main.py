@@ -43,6 +43,7 @@ VERBS = {
     "predict": (
         "Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures."
     ),
+    "serve": "Serve a web page and REST on which studies are judged and looked at.",
     "prepare-data": (
         "Prepare a data set: its own files -> COCO annotation files, split by patient."
     ),

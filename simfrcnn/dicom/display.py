@@ -39,11 +39,14 @@ class Display:
     """Codes (H, W) uint8 or uint16 and what each is shown as: ``greys`` (C,) float64 in 0..1.
 
     Pixels are given as they lie in the file; ``flips`` turns them into the standard hanging.
+    ``before_voi`` (C,) are the values that a window is laid over, white = dense: those that occur
+    fill 0..1, others may lie outside, and padding is NaN.
     """
 
     codes: NDArray[Any]
     greys: NDArray[np.float64]
     flips: Flips = AS_STORED
+    before_voi: NDArray[np.float64] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,9 +104,12 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
     greys = voi_greys(header, modality, seen, notes)
     if greys is None:
         greys = _fill_scale(header, modality, seen, notes)
+    low, high = modality[seen].min(), modality[seen].max()
+    before_voi = (modality - low) / max(high - low, 1e-12)
     if _is_inverted(header, notes):
-        greys = 1 - greys
-    return Display(codes, np.where(padding, 0, greys))
+        greys, before_voi = 1 - greys, 1 - before_voi
+    before_voi = np.where(padding, np.nan, before_voi)
+    return Display(codes, np.where(padding, 0, greys), before_voi=before_voi)
 
 
 def is_raw(header: Header) -> bool:

@@ -1,0 +1,1 @@
+"""Doors to the reading room: node, pull, serve."""
