@@ -133,11 +133,13 @@ def make_app(
             )
         except HTTPException as error:
             raise malformed("the form is damaged, or has too many parts") from error
-        async with form:
+        try:
             files = [one.file for one in form.values() if not isinstance(one, str)]
             if not files:
                 raise malformed("the form holds no file")
             received = await run_in_threadpool(receive, studies.uploads, files, bounds)
+        finally:
+            await form.close()
         return await run_in_threadpool(studies.add, received)
 
     @app.get("/studies/{name}")

@@ -162,7 +162,7 @@ def _unpacked(file: IO[bytes], folder: Path, count: _Count, bounds: Bounds) -> I
     size = file.seek(0, os.SEEK_END)
     allowed = count.n_bytes + max(_RATIO * size, _RATIO_FROM_BYTES)
     try:
-        archive = zipfile.ZipFile(_ShortReads(file, bounds))  # type: ignore[arg-type]
+        archive = zipfile.ZipFile(_ShortReads(file, bounds))
     except _DAMAGED as error:
         raise malformed("a zip file is damaged") from error
     with archive:
