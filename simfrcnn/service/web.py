@@ -7,7 +7,7 @@ import importlib
 import logging
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,11 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
 
     with _listening(options) as listener:
         detector = load(weights, device=options.device, operating_point=options.operating_point)
-        _keep_identifiers_out_of_logs()
-        with Processes(1) as processes, studies_of(detector, folder, options, processes) as studies:
+        with (
+            quiet_pydicom(),
+            Processes(1) as processes,
+            studies_of(detector, folder, options, processes) as studies,
+        ):
             app = make_app(
                 studies,
                 access,
@@ -59,9 +62,8 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30
             )
-            say(
-                f"simfrcnn is at {_url(options.address, listener)} (research use only; Ctrl-C ends it)"
-            )
+            url = _url(options.address, listener)
+            say(f"simfrcnn is at {url} (research use only; Ctrl-C ends it)")
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -110,7 +112,7 @@ def threshold_of(detector: Detector) -> float:
 
 
 @contextlib.contextmanager
-def _listening(options: ServeOptions) -> Any:
+def _listening(options: ServeOptions) -> Iterator[socket.socket]:
     """The socket, taken before the model is loaded: an address in use is known at once."""
     try:
         family, kind, _, _, place = socket.getaddrinfo(
@@ -137,10 +139,18 @@ def _url(address: str, listener: socket.socket) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _keep_identifiers_out_of_logs() -> None:
-    """pydicom puts values that break the standard into its warnings and log."""
-    warnings.filterwarnings("ignore", module="pydicom")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+@contextlib.contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep identifiers out of logs: pydicom puts values that break the standard into its remarks."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def import_uvicorn() -> Any:

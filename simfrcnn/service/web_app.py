@@ -134,7 +134,7 @@ def make_app(
         except HTTPException as error:
             raise malformed("the form is damaged, or has too many parts") from error
         try:
-            files = [one.file for one in form.values() if not isinstance(one, str)]
+            files = [one.file for _, one in form.multi_items() if not isinstance(one, str)]
             if not files:
                 raise malformed("the form holds no file")
             received = await run_in_threadpool(receive, studies.uploads, files, bounds)

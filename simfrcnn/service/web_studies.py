@@ -143,10 +143,12 @@ class Studies:
         self._worker.join()
 
     def listed(self) -> list[Study]:
-        """All studies, by their ids."""
+        """All studies, by patient and exam."""
         self.look_again()
         with self._lock:
-            return [self._studies[name] for name in sorted(self._studies)]
+            return sorted(
+                self._studies.values(), key=lambda one: (one.plan.patient_id, one.plan.exam_id)
+            )
 
     def study(self, name: str) -> Study:
         """The study of an id.

@@ -31,7 +31,7 @@ const simfrcnnViewer = (() => {
   const between = (low, value, high) => Math.min(Math.max(value, low), high);
   const digits = (value) => (value === null ? "none" : value >= 0.0095 || value === 0 ? value.toFixed(3) : value.toPrecision(2));
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
-  const scoreOf = (found) => digits(found[4]) + (found.length > 6 ? ` (detector ${digits(found[6])}, second look ${digits(found[7])})` : "");
+  const looksOf = (found) => (found.length > 6 ? ` (detector ${digits(found[6])}, second look ${digits(found[7])})` : "");
   const inSlot = (view, [side, position]) => view.side === side && view.view === position;
   const hung = (exam) => HANGING.map((slot) => exam.views.filter((view) => inSlot(view, slot)));
   const others = (exam) => exam.views.filter((view) => !HANGING.some((slot) => inSlot(view, slot)));
@@ -174,7 +174,8 @@ const simfrcnnViewer = (() => {
         add(box, `${found[5]} found`);
         if (!isLabelled) continue;
         const atRight = box[0] > 0.7 * view.width;
-        const label = make("span", { class: `score found ${found[5]}${box[1] < 0.05 * view.height ? " inside" : ""}${atRight ? " at-right" : ""}` }, scoreOf(found));
+        const label = make("span", { class: `score found ${found[5]}${box[1] < 0.05 * view.height ? " inside" : ""}${atRight ? " at-right" : ""}` },
+          digits(found[4]), make("span", { class: "looks" }, looksOf(found)));
         label.style.left = `${100 * (atRight ? box[2] : box[0]) / view.width}%`;
         label.style.top = `${100 * box[1] / view.height}%`;
         node.append(label);
