@@ -47,7 +47,7 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
     with _listening(options) as listener:
         detector = load(weights, device=options.device, operating_point=options.operating_point)
         with (
-            quiet_pydicom(),
+            quiet_libraries(),
             Processes(1) as processes,
             studies_of(detector, folder, options, processes) as studies,
         ):
@@ -140,17 +140,19 @@ def _url(address: str, listener: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Keep identifiers out of logs: pydicom puts values that break the standard into its remarks."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
+def quiet_libraries() -> Iterator[None]:
+    """Keep identifiers out of logs: these remark on values that break a standard, and cite them."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "python_multipart")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
-        logger.setLevel(logging.CRITICAL)
         try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def import_uvicorn() -> Any:

@@ -111,10 +111,13 @@ class Guard:
 
         try:
             self._check(scope)
+            await self._app(scope, self._counted(receive), with_headers)
         except Refusal as refusal:
             await _answer(refusal, with_headers)
-        else:
-            await self._app(scope, self._counted(receive), with_headers)
+        except Exception as error:  # a message may cite what a file holds: only its kind is logged
+            logger.error("a request failed: unexpected %s", type(error).__name__)
+            if not status:
+                await _answer(_FAULT, with_headers)
         route = getattr(scope.get("route"), "path", "(no route)")
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
         seconds = time.monotonic() - begun
@@ -125,7 +128,7 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1")
         self._check_host(host)
         origin = headers.get(b"origin")
-        is_foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc != host
+        is_foreign = origin is not None and _host_in(origin) != host
         if is_foreign or headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             is_visit = scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
             if not is_visit:
@@ -181,7 +184,20 @@ class Guard:
         return counting
 
 
+_FAULT = Refusal(
+    500,
+    "the server failed: a fault of simfrcnn, not of the request",
+    "requests as docs/serve.md describes them",
+    "report it, with the line of the server's log",
+)
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
+
+
+def _host_in(origin: bytes) -> str | None:
+    try:
+        return urlsplit(origin.decode("latin-1")).netloc
+    except ValueError:
+        return None
 
 
 def _is_public(scope: Scope) -> bool:
