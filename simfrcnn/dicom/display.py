@@ -65,6 +65,18 @@ class Display:
         """(H, W) in 0..65535, rounded."""
         return _look_up(np.rint(65535 * self.greys).astype(np.uint16), self.codes)
 
+    def as_source(self) -> NDArray[Any]:
+        """(H, W) before the VOI transform, filling uint8 or uint16; padding is 0.
+
+        Raises:
+            ValueError: ``before_voi`` is not there.
+        """
+        if self.before_voi is None:
+            raise ValueError("this display does not know its values before the VOI transform")
+        dtype = np.uint8 if self.codes.itemsize == 1 else np.uint16
+        values = np.nan_to_num(self.before_voi, nan=0.0).clip(0, 1) * np.iinfo(dtype).max
+        return _look_up(np.rint(values).astype(dtype), self.codes)
+
 
 def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Display:
     """Follow the path of every stored value to the display.

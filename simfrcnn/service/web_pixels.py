@@ -24,7 +24,7 @@ from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.dicom.view import Flips
 from simfrcnn.images.hanging import flips_for_reading
 from simfrcnn.images.preprocess import hang
-from simfrcnn.images.reading import record_and_greys
+from simfrcnn.images.reading import Greys, record_and_greys
 
 REDUCTIONS = (1, 2, 4, 8)
 """By which both sides may be made smaller: legal values of ``reduce``."""
@@ -32,7 +32,6 @@ _N_KEPT = 8
 """Films that are kept decoded: at most some 17 MB each."""
 _CURVE = 257
 _TO_HANG_PX = 400
-_FULL_16, _FULL_8 = 65535, 255
 
 
 @dataclass(frozen=True)
@@ -89,19 +88,21 @@ def film_pixels(path: Path, options: DicomOptions) -> FilmPixels:
         is_8_bit = greys.as_uint8() is getattr(greys, "values", None)
         samples = greys.as_uint8() if is_8_bit else greys.as_uint16()
         low, high, curve = 0.0, 1.0, (0.0, 1.0)
-    shrink = max(1, max(samples.shape) // _TO_HANG_PX)
-    shown = greys.as_uint8()[::shrink, ::shrink]
-    flips = flips_for_reading(shown, greys.flips, record.laterality)
+    flips = flips_for_reading(_small(greys, samples), greys.flips, record.laterality)
     hung, _ = hang(samples, flips)
     return FilmPixels(hung, flips, low, high, curve)
 
 
+def _small(greys: Greys, samples: NDArray[Any]) -> NDArray[np.uint8]:
+    """Every few pixels of a film as a display shows them, to see on which side the breast lies."""
+    step = max(1, max(samples.shape) // _TO_HANG_PX)
+    if isinstance(greys, Display):
+        return Display(greys.codes[::step, ::step], greys.greys).as_uint8()
+    return greys.as_uint8()[::step, ::step]
+
+
 def _of_dicom(display: Display) -> tuple[NDArray[Any], float, float, tuple[float, ...]]:
     """Samples before the VOI transform, and that transform as a window and a curve."""
-    assert display.before_voi is not None  # of a file
-    dtype, full = (np.uint8, _FULL_8) if display.codes.itemsize == 1 else (np.uint16, _FULL_16)
-    values = np.nan_to_num(display.before_voi, nan=0.0).clip(0, 1)
-    table = np.rint(values * full).astype(dtype)
     at, places = np.unique(display.before_voi, return_index=True)
     at, places = at[np.isfinite(at)], places[np.isfinite(at)]
     greys = display.greys[places]
@@ -112,7 +113,7 @@ def _of_dicom(display: Display) -> tuple[NDArray[Any], float, float, tuple[float
     if not high > low:  # every pixel alike
         low, high = 0.0, 1.0
     curve = np.interp(np.linspace(low, high, _CURVE), at, greys)
-    return table[display.codes], low, high, tuple(np.round(curve, 5).tolist())
+    return display.as_source(), low, high, tuple(np.round(curve, 5).tolist())
 
 
 class FilmCache:

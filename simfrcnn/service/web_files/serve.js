@@ -237,12 +237,11 @@
   });
 
   saying(async () => {
-    const model = await json("/model");
+    const wanted = location.pathname.match(/^\/results\/([^/]+)$/);
+    const [model] = await Promise.all([json("/model"), refresh()]);
     state.point = model.score_threshold;
     $("to-point").textContent = `model's ${digits(state.point)}`;
     setThreshold(state.point);
-    await refresh();
-    const wanted = location.pathname.match(/^\/results\/([^/]+)$/);
     if (wanted && state.studies.some((one) => one.id === wanted[1])) await open(wanted[1]);
   })();
 })();
