@@ -8,10 +8,10 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
-EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,detectron2
+EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,serve,detectron2
 REQUIRED_ENGINES := detectron2,torchvision
 else
-EXTRAS := dev,jpeg,picai,dicom-out,slurm,node
+EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,serve
 REQUIRED_ENGINES := torchvision
 endif
 # Small models on CPUs are fastest with one thread a process.

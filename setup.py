@@ -23,6 +23,7 @@ DETECTRON2_NEEDS = [
 DEVELOPMENT_NEEDS = [
     "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
+    "httpx",  # the client of FastAPI's tests
     "hypothesis",
     "ipykernel",  # it, nbclient and nbformat run a notebook
     "mypy>=1.10",
@@ -65,6 +66,7 @@ setup(
         "simfrcnn": [
             *("py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"),
             *("zoo/*.safetensors", "zoo/SHA256SUMS", "zoo/trained.json"),
+            *("viewer/*.js", "viewer/*.css", "service/web_files/*"),
         ],
     },
     python_requires=">=3.10",
@@ -102,6 +104,8 @@ setup(
         "slurm": ["submitit>=1.5"],
         # A DICOM node, and results to a PACS: DICOM associations, DICOMweb.
         "node": ["pynetdicom>=3.0", "dicomweb-client>=0.60"],
+        # `simfrcnn serve`: the web page and REST.
+        "serve": ["fastapi>=0.110", "python-multipart>=0.0.9", "uvicorn>=0.29"],
         # A challenge's metrics, which ours are tested against; brings pandas and SimpleITK.
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.

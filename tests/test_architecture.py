@@ -62,8 +62,15 @@ ALLOWED = {
     "losses": ({"structures", "sampling"}, {"torch"}),
     "second_look": ({"structures", "losses"}, {"torch"}),
     "evaluation": (
-        {"artifacts"},
+        {"artifacts", "viewer"},
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
+    ),
+    "viewer": (set(), set()),
+    "service": (
+        {
+            *("data", "detector", "dicom", "dicom_out", "exam", "images", "viewer", "workflows"),
+        },
+        {"numpy", "cv2", "fastapi", "starlette", "uvicorn", "python_multipart"},
     ),
     "pseudo": ({"artifacts", "evaluation"}, {"numpy"}),
     "training": (

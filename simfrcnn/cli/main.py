@@ -47,6 +47,7 @@ VERBS = {
         "Run a DICOM node: mammograms come in, results go to a PACS, nothing is lost by a kill."
     ),
     "pull": "Judge the mammograms of a DICOMweb archive and send the results, each study once.",
+    "serve": "Serve a web page and REST on which studies are judged and looked at.",
     "prepare-data": (
         "Prepare a data set: its own files -> COCO annotation files, split by patient."
     ),

@@ -39,11 +39,14 @@ class Display:
     """Codes (H, W) uint8 or uint16 and what each is shown as: ``greys`` (C,) float64 in 0..1.
 
     Pixels are given as they lie in the file; ``flips`` turns them into the standard hanging.
+    ``before_voi`` (C,) are the values that a window is laid over, white = dense: those that occur
+    fill 0..1, others may lie outside, and padding is NaN.
     """
 
     codes: NDArray[Any]
     greys: NDArray[np.float64]
     flips: Flips = AS_STORED
+    before_voi: NDArray[np.float64] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,6 +64,18 @@ class Display:
     def as_uint16(self) -> NDArray[np.uint16]:
         """(H, W) in 0..65535, rounded."""
         return _look_up(np.rint(65535 * self.greys).astype(np.uint16), self.codes)
+
+    def as_source(self) -> NDArray[Any]:
+        """(H, W) before the VOI transform, filling uint8 or uint16; padding is 0.
+
+        Raises:
+            ValueError: ``before_voi`` is not there.
+        """
+        if self.before_voi is None:
+            raise ValueError("this display does not know its values before the VOI transform")
+        dtype = np.uint8 if self.codes.itemsize == 1 else np.uint16
+        values = np.nan_to_num(self.before_voi, nan=0.0).clip(0, 1) * np.iinfo(dtype).max
+        return _look_up(np.rint(values).astype(dtype), self.codes)
 
 
 def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Display:
@@ -101,9 +116,12 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
     greys = voi_greys(header, modality, seen, notes)
     if greys is None:
         greys = _fill_scale(header, modality, seen, notes)
+    low, high = modality[seen].min(), modality[seen].max()
+    before_voi = (modality - low) / max(high - low, 1e-12)
     if _is_inverted(header, notes):
-        greys = 1 - greys
-    return Display(codes, np.where(padding, 0, greys))
+        greys, before_voi = 1 - greys, 1 - before_voi
+    before_voi = np.where(padding, np.nan, before_voi)
+    return Display(codes, np.where(padding, 0, greys), before_voi=before_voi)
 
 
 def is_raw(header: Header) -> bool:

@@ -7,6 +7,7 @@ the output. A run that was killed goes on when it is started again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -146,22 +147,25 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
 
 def predict(
     detector: Detector,
-    study: Path | Sequence[Path],
+    study: Path | Sequence[Path] | Sources,
     output: Path,
     options: PredictionOptions,
     *,
     pseudonyms: Pseudonyms | None = None,
     id_map: Path | None = None,
+    processes: Processes | None = None,
 ) -> Summary:
     """Judge all exams of a folder into another folder, or go on with a run that was ended.
 
     Args:
         detector: The model.
-        study: A folder with sub-folders, or files.
+        study: A folder with sub-folders, or files; :class:`Sources` say below which folder they
+            have their names.
         output: A new or empty folder, or that of a run with the same model and options.
         options: What is judged and written.
         pseudonyms: The names that leave; None writes identifiers and paths as they are.
         id_map: Where what the pseudonyms stand for is written, before any result bears one.
+        processes: Decode; they stay at work afterwards. By default those of ``options.workers``.
 
     Raises:
         DataError: There is nothing to read.
@@ -171,19 +175,19 @@ def predict(
             pseudonyms, or need a library that is not installed.
     """
     require_identifiers(kinds_of(options.dicom), are_kept=pseudonyms is None)
-    sources = Sources.of(study)
+    sources = study if isinstance(study, Sources) else Sources.of(study)
     _require_apart(output, sources)
     if id_map is not None:
         require_outside(id_map, output, "--id-map")
     naming: Naming = AsTheyAre() if pseudonyms is None else UnderPseudonyms(pseudonyms)
     folder = PredictionFolder(output, facts_of(detector, options, pseudonyms))
     with (
-        Processes(n_processes_of(options.workers)) as processes,
-        index_of(sources, options.selection, processes) as index,
+        _kept(processes, options) as at_work,
+        index_of(sources, options.selection, at_work) as index,
         folder.begin_or_go_on() as n_before,
     ):
         _learn_names(index, naming, pseudonyms, id_map)
-        _judge_all(detector, index, folder, options, naming, processes, pseudonyms)
+        _judge_all(detector, index, folder, options, naming, at_work, pseudonyms)
         return Summary(output, folder.finish(), n_before, index.n_own_pictures)
 
 
@@ -240,6 +244,15 @@ def facts_of(
         "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
         **({"dicom": list(options.dicom)} if options.dicom else {}),
     }
+
+
+def _kept(
+    processes: Processes | None, options: PredictionOptions
+) -> contextlib.AbstractContextManager[Processes]:
+    """The caller's processes, which go on, or some for this run alone."""
+    if processes is None:
+        return Processes(n_processes_of(options.workers))
+    return contextlib.nullcontext(processes)
 
 
 def _judge_all(

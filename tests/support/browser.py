@@ -53,19 +53,52 @@ def chromium() -> Iterator[Any]:
 @contextmanager
 def opened(browser: Any, path: Path, *, width: int = 1300, scheme: str = "light") -> Iterator[Any]:
     """A page of its own; at the end, nothing was said on its console and nothing was fetched."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    fetched: list[str] = []
+    with visited(browser, path.as_uri(), fetched, width=width, scheme=scheme) as page:
+        yield page
+    assert fetched == [path.as_uri()]
+
+
+@contextmanager
+def visited(
+    browser: Any,
+    url: str,
+    fetched: list[str],
+    *,
+    width: int = 1300,
+    scheme: str = "light",
+    silent: bool = True,
+    **options: Any,
+) -> Iterator[Any]:
+    """A page of its own at an address; what it asks for is added to ``fetched``.
+
+    Args:
+        browser: From :func:`chromium`.
+        url: The address.
+        fetched: Gets all addresses but data.
+        width: Of the window.
+        scheme: ``light`` or ``dark``.
+        silent: Whether nothing may have been said on its console at the end.
+        options: Of the browser's context.
+    """
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, **options
+    )
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    fetched: list[str] = []
-    page.on("request", lambda request: fetched.append(request.url))
+    page.on("request", lambda request: _note(request.url, fetched))
     try:
-        page.goto(path.as_uri(), wait_until="load")
+        page.goto(url, wait_until="load")
         yield page
     finally:
         context.close()
-    assert complaints == []
-    assert [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
+    assert not silent or complaints == []
+
+
+def _note(url: str, fetched: list[str]) -> None:
+    if not url.startswith(("data:", "blob:")):
+        fetched.append(url)

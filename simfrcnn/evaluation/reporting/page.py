@@ -22,6 +22,7 @@ from simfrcnn.evaluation.reporting.templates import page_file, render
 from simfrcnn.evaluation.reporting.vector import chart_data, chart_html
 from simfrcnn.evaluation.results import Report, UnitScore
 from simfrcnn.evaluation.truth import Truth
+from simfrcnn.viewer import viewer_file
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -43,7 +44,9 @@ def html_page(
         data: For the script: what :func:`page_data` makes, or a part of it.
         pictures: Data URL of each picture of the gallery, by image id.
     """
-    script = page_file("page.js")
+    from markupsafe import Markup
+
+    script = Markup(viewer_file("viewer.js")) + page_file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -55,7 +58,7 @@ def html_page(
         sections=sections,
         content=html_sections(sections, drawings),
         policy=policy,
-        style=page_file("page.css"),
+        style=page_file("page.css") + Markup(viewer_file("viewer.css")),
         script=script,
         data=data,
         pictures=pictures or {},

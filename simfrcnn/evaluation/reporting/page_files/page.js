@@ -3,21 +3,9 @@
 // Words from data are put in as text, never as HTML.
 (() => {
   const $ = (id) => document.getElementById(id);
-  const SVG = "http://www.w3.org/2000/svg";
   const data = JSON.parse($("report-data").textContent);
 
-  function make(name, attributes, ...children) {
-    const node = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
-    node.append(...children);
-    return node;
-  }
-  function draw(name, attributes) {
-    const node = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    return node;
-  }
-  const digits = (value) => (value === null ? "none" : value >= 0.0095 || value === 0 ? value.toFixed(3) : value.toPrecision(2));
+  const { digits, make, draw, nameOf } = simfrcnnViewer;
 
   // Light and dark -----------------------------------------------------------------------------
   const THEMES = ["auto", "light", "dark"];
@@ -186,83 +174,18 @@
   }
   const REASONS = { false_positive: "worst false positive", missed: "missed lesion", hit: "found" };
   const isCalled = (exam) => exam.score >= state.threshold;
-  const shown = (view) => view.found.filter((found) => found[4] >= state.threshold);
-  const targets = (view) => view.marked.filter((mark) => mark.target);
-  const isFound = (mark) => mark.hit !== null && mark.hit >= state.threshold;
-
-  // A view is a box of the picture's shape with two layers: the picture, and boxes in its pixels.
-  function viewNode(view, tag, isLabelled) {
-    const node = make(tag, { class: "view", style: `--ratio:${view.width / view.height}` });
-    if (tag === "button") { node.type = "button"; node.setAttribute("aria-label", `Enlarge ${nameOf(view)}`); }
-    const source = pictureOf(view.id);
-    if (source) node.append(make("img", { src: source, alt: `${nameOf(view)}, image ${view.id}`, decoding: "async" }));
-    const layer = draw("svg", { viewBox: `0 0 ${view.width} ${view.height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-    node.append(layer);
-    node.redraw = () => redraw(node, layer, view, isLabelled);
-    node.redraw();
-    return node;
-  }
-  function redraw(node, layer, view, isLabelled) {
-    layer.replaceChildren();
-    for (const label of node.querySelectorAll(".score")) label.remove();
-    const add = (box, kind) => layer.append(draw("rect", { class: kind, x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0.5), height: Math.max(box[3] - box[1], 0.5) }));
-    for (const mark of view.marked) if (!mark.target) add(mark.box, "other marked");
-    for (const found of shown(view).reverse()) { // the highest on top
-      add(found, `${found[5]} found`);
-      if (!isLabelled) continue;
-      const atRight = found[0] > 0.8 * view.width;
-      const label = make("span", { class: `score found ${found[5]}${found[1] < 0.05 * view.height ? " inside" : ""}${atRight ? " at-right" : ""}` }, scoreOf(found));
-      label.style.left = `${100 * (atRight ? found[2] : found[0]) / view.width}%`;
-      label.style.top = `${100 * found[1] / view.height}%`;
-      node.append(label);
-    }
-    for (const mark of targets(view)) add(mark.box, isFound(mark) ? "truth" : "truth open");
-  }
-  const scoreOf = (found) => digits(found[4]) + (found.length > 6 ? ` (detector ${digits(found[6])}, second look ${digits(found[7])})` : "");
-  const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
   function facts(view) {
     const more = view.left_out ? `, ${view.left_out} lower detections not drawn` : "";
     return `${nameOf(view)}${view.mirrored ? " · mirrored" : ""}${view.upside_down ? " · turned top to bottom" : ""} · ${view.id} · ${view.truth} · ${digits(view.score)}${more}`;
   }
-  const HANGING = [["R", "CC"], ["L", "CC"], ["R", "MLO"], ["L", "MLO"]];
-  const inSlot = (view, [side, position]) => view.side === side && view.view === position;
-  const hung = (exam) => HANGING.map((slot) => exam.views.filter((view) => inSlot(view, slot)));
-  const others = (exam) => exam.views.filter((view) => !HANGING.some((slot) => inSlot(view, slot)));
+  const viewer = simfrcnnViewer.create({
+    host: $("exam"), facts, small: (view) => pictureOf(view.id),
+    // The page holds one small picture of each view, and no other.
+    load: (view, isFirst) => (!isFirst ? view.pixels || null : pictureOf(view.id) ? simfrcnnViewer.pixelsOfPicture(pictureOf(view.id)) : null),
+    keys: [["← →", "exams"], ["t", "truth"], ["d", "detections"], [", .", "threshold"]],
+  });
+  const { shown, targets, isFound, strip: stripNode } = viewer;
 
-  function fillStage(exam) {
-    const slotNode = (views, label, name) => {
-      const node = make("div", { class: `slot ${name}` });
-      const images = make("div", { class: "images" });
-      for (const view of views) {
-        const button = viewNode(view, "button", true);
-        button.addEventListener("click", () => enlarge(view));
-        const label = make("figcaption", { class: "label", title: facts(view) }, make("b", {}, nameOf(view)), facts(view).slice(nameOf(view).length));
-        images.append(make("figure", { style: `--ratio:${view.width / view.height}` }, label, button));
-      }
-      if (!views.length) images.append(make("div", { class: "empty" }, `no ${label}`));
-      node.append(images);
-      return node;
-    };
-    const rest = others(exam), isAnyHung = rest.length < exam.views.length;
-    const slots = isAnyHung ? hung(exam).map((views, i) => slotNode(views, HANGING[i].join(" "), HANGING[i][0] === "R" ? "right" : "left")) : [];
-    if (rest.length) slots.push(slotNode(rest, "", "others"));
-    // A pair of views of which there is none (film sets often hold MLO alone) takes less room.
-    const widths = [0, 1, 2, 3].map((i) => (hung(exam)[i].length || hung(exam)[i ^ 1].length ? "minmax(0, 1fr)" : "minmax(0, .3fr)"));
-    $("stage").style.setProperty("--columns", widths.join(" "));
-    $("stage").replaceChildren(...slots);
-  }
-  function stripNode(exam) {
-    const strip = make("div", { class: "strip", "aria-hidden": "true" });
-    const groups = [...hung(exam), others(exam)];
-    groups.forEach((views, i) => {
-      for (const view of views) {
-        const node = viewNode(view, "span", false);
-        if (i === 2 || i === 4) node.classList.add("pair");
-        strip.append(node);
-      }
-    });
-    return strip;
-  }
   function show(exam, doFocus) {
     state.exam = exam;
     for (const item of $("exam-list").querySelectorAll("button")) {
@@ -276,9 +199,9 @@
       }
     }
     $("reading").hidden = exam === null;
-    if (exam === null) return;
+    if (exam === null) { viewer.show(null); return; }
     $("exam-title").textContent = exam.patient === exam.id ? exam.id : `${exam.id} (patient ${exam.patient})`;
-    fillStage(exam);
+    viewer.show(exam);
     showVerdict();
   }
   function showVerdict() {
@@ -292,7 +215,7 @@
     $("found-text").textContent = (marks.length ? `${marks.filter(isFound).length} of ${marks.length} annotated boxes found, ` : "") + `${false_} false positive${false_ === 1 ? "" : "s"}`;
   }
   function showBoxes() {
-    for (const node of document.querySelectorAll("#exam-list .view, #stage .view, #large-stage .view")) node.redraw();
+    viewer.threshold = state.threshold;
     for (const button of $("exam-list").querySelectorAll("button")) markCalled(button);
     showVerdict();
     if ($("side").value) filter(); // what is shown depends on the boxes
@@ -334,42 +257,6 @@
     show(state.shown[Math.min(Math.max(place, 0), state.shown.length - 1)], $("exam-list").contains(document.activeElement));
   }
 
-  // A view enlarged ------------------------------------------------------------------------------
-  const large = { view: null, zoom: 1, centre: [0.5, 0.5] };
-  function enlarge(view) {
-    const box = shown(view)[0] || (targets(view)[0] || {}).box;
-    large.view = view;
-    large.zoom = 1;
-    large.centre = box ? [(box[0] + box[2]) / 2 / view.width, (box[1] + box[3]) / 2 / view.height] : [0.5, 0.5];
-    $("large-title").textContent = facts(view);
-    const node = viewNode(view, "div", true);
-    $("large-stage").replaceChildren(node);
-    if (!$("large").open) $("large").showModal();
-    size();
-  }
-  function size() {
-    const room = $("large-stage"), node = room.firstChild, ratio = large.view.width / large.view.height;
-    const width = Math.min(room.clientWidth - 8, (room.clientHeight - 8) * ratio) * large.zoom;
-    node.style.width = `${Math.max(width, 80)}px`;
-    room.scrollLeft = large.centre[0] * node.offsetWidth - room.clientWidth / 2;
-    room.scrollTop = large.centre[1] * node.offsetHeight - room.clientHeight / 2;
-  }
-  function look() { // where the reader has moved to, as parts of the picture
-    const room = $("large-stage"), node = room.firstChild;
-    const isAll = node.offsetWidth <= room.clientWidth && node.offsetHeight <= room.clientHeight;
-    if (isAll) return;
-    large.centre = [(room.scrollLeft + room.clientWidth / 2) / node.offsetWidth, (room.scrollTop + room.clientHeight / 2) / node.offsetHeight];
-  }
-  function zoom(factor) {
-    if ($("large").open) { look(); large.zoom = Math.min(Math.max(large.zoom * factor, 1), 8); size(); return; }
-    if (factor < 1 || !state.exam) return;
-    enlarge(state.exam.views.reduce((best, view) => (view.score > best.score ? view : best)));
-  }
-  $("larger").addEventListener("click", () => zoom(1.4));
-  $("smaller").addEventListener("click", () => zoom(1 / 1.4));
-  $("close").addEventListener("click", () => $("large").close());
-  $("large").addEventListener("close", () => $("large-stage").replaceChildren());
-
   // Controls -------------------------------------------------------------------------------------
   for (const name of Object.keys(levels)) $("level").append(make("option", {}, name));
   $("level").value = state.level;
@@ -393,10 +280,9 @@
     if (event.target.closest("input:not([type=checkbox]), select, textarea")) return;
     const actions = {
       ArrowLeft: () => step(-1), ArrowRight: () => step(1), t: () => $("show-truth").click(), d: () => $("show-found").click(),
-      "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4),
       ",": () => setThreshold(state.threshold - 0.01), ".": () => setThreshold(state.threshold + 0.01),
     };
-    if (event.key.startsWith("Arrow") && ($("large").open || event.target.closest(".table"))) return; // scrolls
+    if (event.key.startsWith("Arrow") && (viewer.isEnlarged || event.target.closest(".table"))) return; // scrolls
     if (actions[event.key]) { actions[event.key](); event.preventDefault(); }
   });
   function fillPaper() {

@@ -1,0 +1,224 @@
+"""Who may ask, from which page, and how often: an ASGI layer before all routes.
+
+Nothing of a request but its method and the pattern of its route is logged.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from simfrcnn.service.web_refusals import Refusal, too_large
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PUBLIC = ("/", "/health")
+"""What needs no token: it holds nothing of a study. The files of the page lie below ``/page/``."""
+_HEADERS = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; "
+    b"img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+
+logger = logging.getLogger("simfrcnn")
+
+
+@dataclass(frozen=True)
+class Access:
+    """``token`` that requests must bear, if any; names by which a browser may call the server.
+
+    ``hosts`` of None is any name: then a token is needed anyway.
+    """
+
+    token: bytes | None
+    hosts: frozenset[str] | None = frozenset({"localhost"})
+
+
+class Rate:
+    """At most so many a minute, evenly: a bucket that fills again."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_second = per_minute / 60
+        self._most = float(max(1, per_minute))
+        self._left = self._most
+        self._at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Take one.
+
+        Raises:
+            Refusal: None is left, with the time until there is one.
+        """
+        with self._lock:
+            now = time.monotonic()
+            self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+            self._at = now
+            if self._left < 1:
+                wait = int((1 - self._left) / self._per_second) + 1
+                raise Refusal(
+                    429,
+                    "too many uploads in a short time",
+                    f"{self._most:.0f} a minute",
+                    "wait, or start the server with a larger --uploads-per-minute",
+                    retry_after_s=wait,
+                )
+            self._left -= 1
+
+
+class Guard:
+    """The layer: refuses what may not pass, adds headers, and logs one line a request."""
+
+    def __init__(self, app: App, access: Access, max_bytes: int) -> None:
+        self._app = app
+        self._access = access
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = time.monotonic(), 0
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in _HEADERS.items() if name not in own),
+                ]
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, self._counted(receive), with_headers)
+        except Refusal as refusal:
+            await _answer(refusal, with_headers)
+        except Exception as error:  # a message may cite what a file holds: only its kind is logged
+            logger.error("a request failed: unexpected %s", type(error).__name__)
+            if not status:
+                await _answer(_FAULT, with_headers)
+        route = getattr(scope.get("route"), "path", "(no route)")
+        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        seconds = time.monotonic() - begun
+        logger.info("%s %s %s %.3f s", method, route, status, seconds)
+
+    def _check(self, scope: Scope) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        host = headers.get(b"host", b"").decode("latin-1")
+        self._check_host(host)
+        origin = headers.get(b"origin")
+        is_foreign = origin is not None and _host_in(origin) != host
+        if is_foreign or headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+            is_visit = scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
+            if not is_visit:
+                raise Refusal(
+                    403, "the request comes from a page of another site", "this server's own page",
+                    "open this server's page",
+                )  # fmt: skip
+        if self._access.token is not None and not _is_public(scope):
+            given = headers.get(b"authorization", b"")
+            wanted = b"Bearer " + self._access.token
+            if not hmac.compare_digest(given, wanted):
+                raise Refusal(
+                    401,
+                    "the token is missing or wrong",
+                    "a header `Authorization: Bearer TOKEN`",
+                    "take the token that the server was started with",
+                )
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > self._max_bytes:
+            raise too_large(self._max_bytes // 10**6)
+
+    def _check_host(self, host: str) -> None:
+        """Refuse other names: a page elsewhere could have its name lead here (DNS rebinding)."""
+        if self._access.hosts is None:
+            return
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            name = ""
+        if name in self._access.hosts:
+            return
+        try:
+            is_fine = ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            is_fine = False
+        if not is_fine:
+            raise Refusal(
+                421, "the server does not go by this name", "its address, or localhost",
+                "call it by its address",
+            )  # fmt: skip
+
+    def _counted(self, receive: Receive) -> Receive:
+        n_bytes = 0
+
+        async def counting() -> Message:
+            nonlocal n_bytes
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self._max_bytes:
+                raise too_large(self._max_bytes // 10**6)
+            return message
+
+        return counting
+
+
+_FAULT = Refusal(
+    500,
+    "the server failed: a fault of simfrcnn, not of the request",
+    "requests as docs/serve.md describes them",
+    "report it, with the line of the server's log",
+)
+_METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
+
+
+def _host_in(origin: bytes) -> str | None:
+    try:
+        return urlsplit(origin.decode("latin-1")).netloc
+    except ValueError:
+        return None
+
+
+def _is_public(scope: Scope) -> bool:
+    path = scope["path"]
+    return path in PUBLIC or path.startswith("/page/") or _is_visit_of_result(scope)
+
+
+def _is_visit_of_result(scope: Scope) -> bool:
+    """The page at the address of a result is the same for all: its script asks for the result."""
+    accepts = dict(scope["headers"]).get(b"accept", b"")
+    name = scope["path"].removeprefix("/results/")
+    is_page = scope["path"].startswith("/results/") and "/" not in name and "." not in name
+    return is_page and scope["method"] == "GET" and b"text/html" in accepts
+
+
+async def _answer(refusal: Refusal, send: Send) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if refusal.retry_after_s is not None:
+        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    body = json.dumps(refusal.to_dict()).encode()
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

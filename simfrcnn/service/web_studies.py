@@ -1,0 +1,335 @@
+"""Which studies are there, which of them have been judged, and who judges the next one?
+
+Studies are the exams of all files below one folder, as `simfrcnn predict` puts them together. Each
+is known to the outside by the name of its result file, a hash; a request's id is looked up in a
+table of these and never becomes part of a path. One thread judges, one study at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from simfrcnn.data.exams import (
+    ExamIndex,
+    ExamPlan,
+    FileFacts,
+    Selection,
+    Sources,
+    facts_of,
+)
+from simfrcnn.data.naming import AsTheyAre
+from simfrcnn.errors import SimFrcnnError
+from simfrcnn.images.finding import walk_images
+from simfrcnn.service.web_refusals import Refusal, busy, unknown_study
+from simfrcnn.service.web_uploads import Received
+from simfrcnn.workflows.prediction_folder import EXAMS
+
+UPLOADS, RESULTS = "uploads", "results"
+State = Literal["new", "waiting", "running", "done", "failed"]
+Judge = Callable[[Sources], None]
+"""Judges the exams of some files into the folder of results, as `predict` does."""
+_FRESH_S = 5.0
+"""The folder is looked through again after so many seconds, if somebody asks."""
+_NAMING = AsTheyAre()
+_REMEDIES = {
+    "unreadable": "a file is damaged, or no DICOM file or picture that is read",
+    "not a mammogram": "a DICOM file is of another modality, or FOR PROCESSING",
+    "not a screening view": "a film is a scout, magnification, specimen or the like",
+    "failed": "a file could not be read, and it is not to blame",
+}
+
+logger = logging.getLogger("simfrcnn")
+
+
+@dataclass
+class Study:
+    """One exam of the folder; ``problem`` says why its state is ``failed``."""
+
+    id: str
+    plan: ExamPlan
+    state: State
+    score: float | None = None
+    call: str | None = None
+    problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a list shows."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "patient_id": _NAMING.patient(self.plan.patient_id),
+            "exam_id": _NAMING.exam(self.plan.exam_id),
+            "files": len(self.plan.files),
+            "score": self.score,
+            "call": self.call,
+            **({"problem": self.problem} if self.problem else {}),
+        }
+
+
+class Studies:
+    """The studies below a folder, and the thread that judges them; a context manager."""
+
+    def __init__(
+        self, folder: Path, judge: Judge, *, selection: Selection, n_waiting_at_most: int
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            folder: Of the studies; its sub-folder ``results`` is that of a prediction.
+            judge: Called by one thread alone.
+            selection: Which files are judged.
+            n_waiting_at_most: More studies are refused.
+        """
+        self.folder = folder.absolute()
+        self.n_waiting_at_most = n_waiting_at_most
+        self._judge = judge
+        self._selection = selection
+        self._lock = threading.RLock()
+        self._facts: dict[Path, tuple[tuple[int, int], FileFacts]] = {}
+        self._studies: dict[str, Study] = {}
+        self._looked_at = float("-inf")
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="judge", daemon=True)
+        self._is_busy = False
+
+    @property
+    def uploads(self) -> Path:
+        """Where uploads go."""
+        return self.folder / UPLOADS
+
+    @property
+    def results(self) -> Path:
+        """The output of the prediction."""
+        return self.folder / RESULTS
+
+    @property
+    def n_waiting(self) -> int:
+        """Studies that wait to be judged, and that which is being judged."""
+        with self._lock:
+            return sum(one.state in ("waiting", "running") for one in self._studies.values())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that judges is there."""
+        return self._worker.is_alive()
+
+    def __enter__(self) -> Studies:
+        """Begin to judge; first what was uploaded and not judged before a restart."""
+        self._worker.start()
+        self.look_again(at_once=True)
+        with self._lock:
+            left = [one for one in self._studies.values() if self._is_uploaded(one)]
+        for study in left:
+            if study.state == "new":
+                self._submit(study)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End after the study that is being judged; what waits is taken up at the next start."""
+        with self._lock:
+            while not self._queue.empty():
+                self._queue.get_nowait()
+        self._queue.put(None)
+        self._worker.join()
+
+    def listed(self) -> list[Study]:
+        """All studies, by patient and exam."""
+        self.look_again()
+        with self._lock:
+            return sorted(
+                self._studies.values(), key=lambda one: (one.plan.patient_id, one.plan.exam_id)
+            )
+
+    def study(self, name: str) -> Study:
+        """The study of an id.
+
+        Raises:
+            Refusal: There is none.
+        """
+        with self._lock:
+            if name not in self._studies:
+                self.look_again()
+            if name not in self._studies:
+                raise unknown_study()
+            return self._studies[name]
+
+    def require_room(self) -> None:
+        """Refuse where too many wait.
+
+        Raises:
+            Refusal: With the time to wait.
+        """
+        if (n_waiting := self.n_waiting) >= self.n_waiting_at_most:
+            raise busy(n_waiting)
+
+    def submit(self, name: str) -> Study:
+        """Let a study be judged; one that is done already stays as it is.
+
+        Raises:
+            Refusal: There is none, or too many wait.
+        """
+        study = self.study(name)
+        with self._lock:
+            if study.state in ("new", "failed"):
+                self.require_room()
+                self._submit(study)
+        return study
+
+    def add(self, received: Received) -> list[Study]:
+        """Keep an upload and let its studies be judged.
+
+        Raises:
+            Refusal: No file of it can be judged; it is deleted.
+        """
+        facts = [facts_of(path, received.folder, self._selection) for path in received.paths]
+        if all(one.what is not None for one in facts):
+            received.drop()
+            raise _nothing_to_judge(facts)
+        kept = received.keep(secrets.token_hex(8))
+        self.look_again(at_once=True)
+        with self._lock:
+            own = [one for one in self._studies.values() if self._has_files_below(one, kept)]
+            for study in own:
+                if study.state in ("new", "failed"):
+                    self._submit(study)
+        return sorted(own, key=lambda one: one.id)
+
+    def result(self, name: str) -> dict[str, Any]:
+        """The result of a study, as `predict` wrote it.
+
+        Raises:
+            Refusal: There is no such study, or it has not been judged.
+        """
+        study = self.study(name)
+        content = self._result_of(study.plan) if study.state == "done" else None
+        if content is None:
+            raise Refusal(
+                409 if study.state in ("waiting", "running") else 404,
+                f"the study has no result: it is {study.state}",
+                "studies that are done",
+                f"POST /studies/{study.id} lets it be judged; then wait until it is done",
+                retry_after_s=2 if study.state in ("waiting", "running") else None,
+            )
+        return content
+
+    def look_again(self, *, at_once: bool = False) -> None:
+        """Find what came to the folder and what went; only new headers are read."""
+        with self._lock:
+            if not at_once and time.monotonic() - self._looked_at < _FRESH_S:
+                return
+            plans = {_NAMING.stem(plan.exam_id): plan for plan in self._plans()}
+            self._studies = {
+                name: self._updated(name, plan) for name, plan in sorted(plans.items())
+            }
+            self._looked_at = time.monotonic()
+
+    def _plans(self) -> list[ExamPlan]:
+        known = self._facts
+        self._facts = {}
+        with ExamIndex(self.folder) as index:
+            for found in self._found():
+                state, (state_before, facts) = _state_of(found), known.get(found, (None, None))
+                if facts is None or state != state_before:
+                    facts = facts_of(found, self.folder, self._selection)
+                self._facts[found] = (state, facts)
+                index.add([facts])
+            index.adopt_damaged_files()
+            return list(index.exams())
+
+    def _found(self) -> Iterator[Path]:
+        for found in walk_images(self.folder):
+            if isinstance(found, Path) and RESULTS not in found.relative_to(self.folder).parts:
+                yield found
+
+    def _updated(self, name: str, plan: ExamPlan) -> Study:
+        before = self._studies.get(name)
+        is_same = before is not None and before.plan.fingerprint == plan.fingerprint
+        if before is not None and (before.state in ("waiting", "running") or is_same):
+            before.plan = plan
+            return before
+        return self._with_result(Study(name, plan, "new"))
+
+    def _with_result(self, study: Study) -> Study:
+        content = self._result_of(study.plan)
+        if content is not None:
+            study.state, study.score, study.problem = "done", content["score"], None
+            study.call = content["decision"]["call"] if content["decision"] else None
+        return study
+
+    def _result_of(self, plan: ExamPlan) -> dict[str, Any] | None:
+        """What was written for these very files; None where that is nothing."""
+        stem = _NAMING.stem(plan.exam_id)
+        try:
+            text = (self.results / EXAMS / stem[-2:] / f"{stem}.json").read_text("utf-8")
+            content: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError):
+            return None
+        is_of_these = content.get("fingerprint") == _NAMING.digest(plan.fingerprint)
+        return content if is_of_these else None
+
+    def _submit(self, study: Study) -> None:
+        study.state, study.problem = "waiting", None
+        self._queue.put(study.id)
+
+    def _work(self) -> None:
+        while (name := self._queue.get()) is not None:
+            with self._lock:
+                study = self._studies.get(name)
+                if study is None:  # its files went
+                    continue
+                study.state, plan = "running", study.plan
+            problem = self._problem_of(plan)
+            with self._lock:
+                if study.plan.fingerprint != plan.fingerprint:  # more files came meanwhile
+                    self._submit(study)
+                    continue
+                study.state = "new"
+                self._with_result(study)
+                if study.state == "new":
+                    study.state, study.problem = "failed", problem or "it left no result"
+
+    def _problem_of(self, plan: ExamPlan) -> str | None:
+        """Judge a study; what went wrong, without a word of what its files hold."""
+        try:
+            self._judge(Sources(self.folder, tuple(plan.path_of(file) for file in plan.files)))
+        except SimFrcnnError as error:
+            logger.warning("a study could not be judged: %s", type(error).__name__)
+            return f"it could not be judged ({type(error).__name__}); try again, or run predict"
+        except Exception as error:  # whatever it is, the next study can be judged
+            logger.error("a study could not be judged: unexpected %s", type(error).__name__)
+            return f"it could not be judged: unexpected {type(error).__name__}"
+        return None
+
+    def _is_uploaded(self, study: Study) -> bool:
+        return self._has_files_below(study, self.uploads)
+
+    def _has_files_below(self, study: Study, folder: Path) -> bool:
+        return any(study.plan.path_of(file).is_relative_to(folder) for file in study.plan.files)
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
+def _nothing_to_judge(facts: Sequence[FileFacts]) -> Refusal:
+    kinds = sorted({str(one.what) for one in facts})
+    return Refusal(
+        422,
+        f"no file of the upload can be judged: {', '.join(kinds)}",
+        "screening mammograms For Presentation as DICOM, or their pictures",
+        "; ".join(_REMEDIES[kind] for kind in kinds if kind in _REMEDIES) or "send other files",
+    )
