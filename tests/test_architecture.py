@@ -68,9 +68,13 @@ ALLOWED = {
     "viewer": (set(), set()),
     "service": (
         {
-            *("data", "detector", "dicom", "dicom_out", "exam", "images", "viewer", "workflows"),
+            *("data", "detector", "dicom", "dicom_out", "exam", "images", "phantom", "viewer"),
+            "workflows",
         },
-        {"numpy", "cv2", "fastapi", "starlette", "uvicorn", "python_multipart"},
+        {
+            *("numpy", "cv2", "pydicom", "yaml"),
+            *("fastapi", "starlette", "uvicorn", "python_multipart"),
+        },
     ),
     "pseudo": ({"artifacts", "evaluation"}, {"numpy"}),
     "training": (
@@ -81,10 +85,6 @@ ALLOWED = {
     "ladder": (
         {"config", "data", "evaluation", "artifacts", "engines"},
         {"numpy", "yaml", "matplotlib"},
-    ),
-    "service": (
-        {"data", "detector", "dicom", "dicom_out", "phantom", "workflows"},
-        {"pydicom", "yaml"},
     ),
     "workflows": (
         {
