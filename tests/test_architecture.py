@@ -81,7 +81,7 @@ ALLOWED = {
         {"config", "sampling", "data", "dicom", "images", "structures"},
         {"torch", "numpy", "cv2"},
     ),
-    "cluster": (set(), {"submitit", "yaml"}),
+    "cluster": (set(), {"psutil", "submitit", "yaml"}),
     "ladder": (
         {"config", "data", "evaluation", "artifacts", "engines"},
         {"numpy", "yaml", "matplotlib"},

@@ -67,16 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge a folder, or merge shards, and print what came of it."""
     options = given_settings(arguments, JobOptions())
+    launcher = options_if_given(arguments, ShardOptions)
     if arguments.merge:
-        if arguments.folder is not None:
-            raise ConfigError("--merge judges nothing: leave out the folder of images")
+        if arguments.folder is not None or launcher is not None:
+            raise ConfigError(
+                "--merge judges nothing: leave out images, --launcher and its options"
+            )
         summary = merge(arguments.merge, arguments.output)
     else:
         if arguments.folder is None or arguments.weights is None:
             raise ConfigError("give a folder of images and --weights, or --merge and folders")
         what = (arguments.folder, arguments.weights, arguments.output, options)
         privacy = given_settings(arguments, PrivacyOptions())
-        launcher = options_if_given(arguments, ShardOptions)
         overrides = [word for pair in arguments.set for word in pair]
         if launcher is None:
             summary = predict_folder(*what, privacy, overrides=overrides)

@@ -12,6 +12,7 @@ import argparse
 from simfrcnn.cli import common
 from simfrcnn.cli.options import add_options, given_settings, options_if_given
 from simfrcnn.cluster.settings import LauncherOptions
+from simfrcnn.errors import ConfigError
 from simfrcnn.workflows import launched, training
 
 
@@ -39,7 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
         "overrides": arguments.opts,
         "engine": arguments.engine,
     }
+    launcher = options_if_given(arguments, LauncherOptions)
     if arguments.eval_only:
+        if launcher is not None:
+            raise ConfigError(
+                "--eval-only is done here and now: leave out --launcher and --cluster"
+            )
         words = dict(zip(arguments.opts[::2], arguments.opts[1::2], strict=False))
         training.judge(arguments.config_file, weights=words.get("MODEL.WEIGHTS"), **options)
         return 0
@@ -47,7 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
         "resume": arguments.resume,
         "processes": given_settings(arguments, training.Processes()),
     }
-    launcher = options_if_given(arguments, LauncherOptions)
     if launcher is None:
         training.train(arguments.config_file, command=arguments.words, **options)
     else:

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from simfrcnn.cluster.extra import import_submitit, require_launcher
 from simfrcnn.cluster.settings import ClusterSettings, Launcher
 from simfrcnn.cluster.task import Task
@@ -325,9 +327,12 @@ def _slurm_queue() -> dict[str, str]:
 
 def _is_alive(process: str) -> bool:
     """Whether a process of this machine is the one that runs a job, and not a later namesake."""
-    words = ("ps", "-ww", "-o", "stat=,args=", "-p", process)
-    printed = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
-    return "submitit.local._local" in printed and not printed.startswith("Z")
+    try:
+        found = psutil.Process(int(process))
+        is_ours = "submitit.local._local" in found.cmdline()
+        return is_ours and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _why(code: int | None, log: Path) -> str:

@@ -117,6 +117,7 @@ def test_a_job_that_must_end_saves_and_goes_on(launcher: Launcher, tmp_path: Pat
     assert text.index("saved at 3") < text.index("went on to the end")
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_ends_and_queues_again_goes_on(slurm: None, tmp_path: Path) -> None:
     state, folder = tmp_path / "state", tmp_path / "jobs"
 
