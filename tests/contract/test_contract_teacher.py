@@ -48,11 +48,25 @@ def the_square(sample, _is_turned=False, score=0.9, label=1):
     return box_of(sample), torch.tensor([score]), torch.tensor([label])
 
 
+def following(model):
+    """The model, at the first step of its training."""
+    model.teacher.follow(model, 0)
+    return model
+
+
 def taught_model(engine, heads="fpn", boxes_of=the_square, *words):
     """A model whose teacher finds what it is told to."""
-    model = seeded_model(engine, smoke_config(engine, heads, *ON, *words))
+    model = following(seeded_model(engine, smoke_config(engine, heads, *ON, *words)))
     model.teacher._detect = finds(boxes_of)
     return model
+
+
+def test_a_model_that_is_not_trained_has_no_second_network(engine):
+    model = seeded_model(engine, smoke_config(engine, "fpn", *ON))
+    engine.detect(model, labelled(1))
+    assert float(losses_of(engine, model, [*positives(1), *labelled(1)])[KEY]) == 0
+    assert "network" not in vars(model.teacher)
+    assert not model.teacher.is_teaching
 
 
 def losses_of(engine, model, samples):
@@ -63,7 +77,7 @@ def losses_of(engine, model, samples):
 @pytest.mark.parametrize("batch", BATCHES)
 def test_all_is_finite_and_gradients_reach_the_student_alone(engine, heads, batch):
     cfg = smoke_config(engine, heads, *ON)
-    model = seeded_model(engine, cfg)
+    model = following(seeded_model(engine, cfg))
     model.teacher._detect = finds(the_square)
     samples = BATCHES[batch] + labelled(2)
     losses = losses_of(engine, model, samples)
@@ -171,7 +185,7 @@ def test_an_image_and_its_mirror_image_get_mirrored_boxes(engine):
     """With the engine's own detection, whatever the random network finds."""
     cfg = smoke_config(engine, "fpn", *ON, f"{NODE}SCORE", 1e-6, f"{NODE}AGREEMENT", 1e-6,
                        "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)  # fmt: skip
-    model = seeded_model(engine, cfg)
+    model = following(seeded_model(engine, cfg))
     (one,) = labelled(1)
     width = one.image.shape[-1]
     mirror = dataclasses.replace(one.frame, scale_x=-1.0, offset_x=float(width))
@@ -215,7 +229,7 @@ def test_the_teacher_is_a_copy_stays_fixed_and_is_then_averaged(engine):
 RUN = (
     *(*LABELS_ON, f"{NODE}ENABLED", True, f"{NODE}START", 1, f"{NODE}FIXED", 1),
     *(f"{NODE}MOMENTUM", 0.5, f"{NODE}SCORE", 1e-6, f"{NODE}AGREEMENT", 1e-6),
-    *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "DATASETS.VAL", "[tiny]"),
+    *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
 )
 
 
@@ -223,7 +237,9 @@ RUN = (
 def test_a_training_goes_on_exactly(engine, tested, tmp_path):
     def trained(folder, steps, resume=False):
         place = tmp_path / folder
+        validated = "[tiny]" if tested == "teacher" and folder == "one" else "[]"
         words = (*RUN, f"{NODE}TESTED", tested, "SOLVER.MAX_ITER", steps)
+        words = (*words, "DATASETS.VAL", validated)
         cfg = tiny_config(engine, "fpn", place, *words)
         label_two_images(place / "data" / "tiny.json")
         return engine.train(cfg, resume=resume)
@@ -244,8 +260,10 @@ def test_a_training_goes_on_exactly(engine, tested, tmp_path):
     text = (tmp_path / "one" / "run" / "metrics.json").read_text()
     assert KEY in text
     assert "teacher/boxes" in text
-    best = read_checkpoint(tmp_path / "one" / "run" / BEST)
-    assert best["card"]["validation_in_training"]
+    if tested == "teacher":  # what was validated is what is kept, and given away
+        best = read_checkpoint(tmp_path / "one" / "run" / BEST)
+        assert best["card"]["validation_in_training"]
+        assert all(torch.equal(best["model"][n], v) for n, v in states[0]["weights"].items())
     exported = export_model(tmp_path / "one" / "run" / "model_last.pth", tmp_path / "a.safetensors")
     given = read_checkpoint(exported)
     assert given["training"] is None

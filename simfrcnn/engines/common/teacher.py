@@ -14,8 +14,8 @@ Reference:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,30 +67,36 @@ class Teacher:
     def __init__(
         self,
         settings: TeacherSettings,
-        model: nn.Module,
+        build: Callable[[], nn.Module],
         detect: Detect,
         data: DataSettings,
     ) -> None:
-        """Copy the model.
+        """Nothing is built yet: a model that is only asked to detect has no use for a second one.
 
         Args:
             settings: When the teacher begins and follows, and what it may box.
-            model: On its device.
+            build: A model like the one that is trained, on its device.
             detect: The engine's.
             data: The K foreground classes, and which are targets.
         """
         self.settings = settings
-        self.network = copy.deepcopy(model).eval().requires_grad_(False)
-        self.steps = 0
-        """Of the model's training, when it was last seen."""
+        self.steps = -1
+        """Of the model's training, when it was last seen; -1 before."""
         self.n_boxes = 0
         """That it has given; in this process, where there are several."""
+        self._build = build
         self._detect = detect
         self._data = data
 
+    @functools.cached_property
+    def network(self) -> nn.Module:
+        """The copy; it means nothing before it follows a model."""
+        with _generators_kept(), torch.enable_grad():  # which the building of some backbones needs
+            return self._build().eval().requires_grad_(False)
+
     @property
     def is_teaching(self) -> bool:
-        """Whether it has begun."""
+        """Whether it has begun; never before it follows a model."""
         return self.steps >= self.settings.start
 
     def tested(self, model: nn.Module) -> nn.Module:
@@ -136,7 +142,7 @@ class Teacher:
         boxed = self.boxed(samples)
         self.n_boxes += len(boxed)
         if not boxed:
-            return torch.zeros((), device=self._device)
+            return torch.zeros(())
         with _generators_kept():
             losses = losses_of([each.as_boxed() for each in boxed])
         n_bags = len({bag for bag, _, _ in _labelled(samples)})
@@ -192,7 +198,8 @@ class Teacher:
         turned = dataclasses.replace(
             sample, image=sample.image.flip(-1), frame=sample.frame.then(mirror)
         )
-        with torch.autocast(self._device.type, enabled=False):
+        device = next(self.network.parameters()).device
+        with torch.autocast(device.type, enabled=False):
             found = [self._detect(self.network, [each])[0] for each in (sample, turned)]
         agreed = best_agreeing(
             *((each.boxes[each.labels == label], each.scores[each.labels == label])
@@ -208,10 +215,6 @@ class Teacher:
         has_area = bool((inside[2:] > inside[:2]).all())
         return Boxed(sample, inside.float(), label, score) if has_area else None
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.network.parameters()).device
-
     def _n_drawn(self, samples: Sequence[Sample]) -> int:
         """The boxes of trained classes in a batch that no model has proposed."""
         return sum(
@@ -222,12 +225,18 @@ class Teacher:
         )
 
 
-def teacher_of(cfg: Any, model: nn.Module, detect: Detect) -> Teacher | None:
-    """The teacher of a new model; None where ``MODEL.SIMFRCNN.LABELS.TEACHER`` is off."""
+def teacher_of(cfg: Any, build: Callable[[], nn.Module], detect: Detect) -> Teacher | None:
+    """The teacher of a new model; None where ``MODEL.SIMFRCNN.LABELS.TEACHER`` is off.
+
+    Args:
+        cfg: The model's config.
+        build: Another model of it, without a teacher.
+        detect: The engine's.
+    """
     settings = config.teacher_settings(cfg)
     if not settings.enabled:
         return None
-    return Teacher(settings, model, detect, config.data_settings(cfg))
+    return Teacher(settings, build, detect, config.data_settings(cfg))
 
 
 def best_agreeing(

@@ -146,7 +146,8 @@ class SimFasterRCNN(GeneralizedRCNN):
             )
         samples = [entry["sample"] for entry in batched_inputs]
         with EventStorage():
-            return self.teacher.loss(samples, lambda boxed: self._losses(to_dicts(boxed)))
+            loss = self.teacher.loss(samples, lambda boxed: self._losses(to_dicts(boxed)))
+        return loss.to(self.device)
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """The losses of a batch, but for the teacher's."""

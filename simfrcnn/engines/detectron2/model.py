@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def build_model(cfg: Any) -> nn.Module:
             "MODEL.*.IN_FEATURES and MODEL.RESNETS.OUT_FEATURES"
         ) from error
     if isinstance(model, SimFasterRCNN):
-        model.teacher = teacher_of(cfg, model, detect)
+        model.teacher = teacher_of(cfg, functools.partial(build_registered_model, cfg), detect)
     return model
 
 

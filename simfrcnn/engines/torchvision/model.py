@@ -5,6 +5,7 @@ Shapes: N images of a batch, B boxes of an image, D detections of an image.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,9 @@ class SimFasterRCNN(GeneralizedRCNN):
             images = [sample.image.to(self.device) for sample in samples]
             return self._looked_at_again(samples, super().forward(images))
         # The teacher first: what a step leaves behind is that of the batch.
-        taught = {TEACHER_KEY: self.teacher.loss(samples, self._losses)} if self.teacher else {}
+        taught = {}
+        if self.teacher is not None:
+            taught[TEACHER_KEY] = self.teacher.loss(samples, self._losses).to(self.device)
         return as_contracted({**self._losses(samples), **taught}, self._loss_names)
 
     def _losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
@@ -222,6 +225,12 @@ def build_model(cfg: Any) -> SimFasterRCNN:
     Raises:
         ConfigError: A key has a value that this engine cannot honour; says which are legal.
     """
+    model = _without_teacher(cfg)
+    model.teacher = teacher_of(cfg, functools.partial(_without_teacher, cfg), detect)
+    return model
+
+
+def _without_teacher(cfg: Any) -> SimFasterRCNN:
     check_supported(cfg)
     device = check_device(cfg)
     is_fpn = cfg.MODEL.ROI_HEADS.NAME == _FPN
@@ -244,9 +253,7 @@ def build_model(cfg: Any) -> SimFasterRCNN:
     adapt_stages(cfg, model.stages, backbones.statistics_freezer(cfg))
     model.second_look = build_second_look(cfg)  # last: the other weights are those without it
     require_separate_regions(cfg, model.roi_heads, model.second_look)
-    model.to(device).train()
-    model.teacher = teacher_of(cfg, model, detect)
-    return model
+    return model.to(device).train()
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
