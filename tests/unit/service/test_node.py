@@ -399,6 +399,36 @@ def test_a_stop_ends_the_study_in_hand_and_the_rest_waits(tmp_path, archive):
     assert len(archive.stored) == 2
 
 
+def test_a_sender_that_is_cut_off_by_a_stop_knows_what_was_kept(tmp_path, archive):
+    from pynetdicom import AE
+
+    films = [write_film(tmp_path / f"{n}.dcm", 1, n) for n in range(200)]
+    datasets = [pydicom.dcmread(film) for film in films]
+    entity = AE(ae_title="SENDER")
+    entity.dimse_timeout = 5
+    entity.add_requested_context(datasets[0].SOPClassUID, "1.2.840.10008.1.2.1")
+    statuses = []
+
+    def send_all(association):
+        with contextlib.suppress(RuntimeError):  # the association is gone
+            for dataset in datasets:
+                statuses.append(association.send_c_store(dataset).get("Status"))
+
+    with running_node(options_of(tmp_path, archive, stable_after=60), quick_judge()) as port:
+        association = entity.associate("127.0.0.1", port, ae_title="SIMFRCNN")
+        sender = threading.Thread(target=send_all, args=(association,))
+        sender.start()
+        assert wait_until(lambda: len(statuses) >= 5)
+    sender.join(30)
+    n_kept = statuses.count(0)
+    assert 5 <= n_kept < 200
+    assert len(films_of(tmp_path)) in (n_kept, n_kept + 1)  # the last answer may be lost
+    with contextlib.closing(Queue(tmp_path / "node" / "queue.sqlite")) as queue:
+        (study,) = queue.studies_with_films()
+        names = [path.removesuffix(".dcm") for path in films_of(tmp_path)]
+        assert all(queue.has_film(study, name) for name in names)
+
+
 def test_an_interrupt_puts_the_study_in_hand_back(tmp_path, archive):
     film = write_film(tmp_path / "1.dcm", 1, 1)
     with running_node(options_of(tmp_path, archive, stable_after=60), quick_judge()) as port:
