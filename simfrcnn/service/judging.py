@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of a study: DICOM files below the output, in the order in which they are sent.
+    """What came of a study: DICOM files, as paths below the output.
 
     ``why_none`` says why there is none, and ``may_succeed`` that another try may do better.
     """

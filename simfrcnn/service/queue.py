@@ -1,8 +1,8 @@
 """In which state is every study, so that a process that is killed at any moment loses none?
 
 ``received``, ``stable``, ``predicting``, ``predicted``, ``sending``, then ``done`` or ``failed``.
-SQLite, every change one transaction that is on the disk when it ends. No row holds an identifier:
-studies and films have the names of :class:`~simfrcnn.service.folder.ServiceFolder`.
+SQLite, every change one transaction that is on the disk when it ends. Studies and films have the
+names of :mod:`simfrcnn.service.folder`, no identifiers; the reason of a failure may quote a header.
 
 A *revision* is a study with the films that it had when it was judged. Films that come later make a
 new one.
@@ -141,7 +141,7 @@ class Queue:
 
         Args:
             job: The study.
-            results: File -> SHA-256; their order is that of sending.
+            results: File -> SHA-256; they are sent in the order of their names.
         """
         with self._changing() as run:
             run("DELETE FROM result WHERE job = ?", job.id)

@@ -33,6 +33,7 @@ from simfrcnn.service.sending import application_entity
 SUCCESS, OUT_OF_RESOURCES, NOT_OF_CLASS = 0x0000, 0xA700, 0xA900
 CANNOT_UNDERSTAND, PROCESSING_FAILURE = 0xC000, 0x0110
 _VERIFICATION = UID("1.2.840.10008.1.1")
+_CLOSING_S = 10.0
 
 logger = logging.getLogger("simfrcnn")
 
@@ -59,7 +60,7 @@ class Receiver:
         self._intake, self._audit = intake, audit
         self._visits: dict[int, _Visit] = {}
         events = import_pynetdicom().evt
-        entity = application_entity(options)
+        self._entity = entity = application_entity(options)
         entity.maximum_associations = options.max_associations
         entity.require_called_aet = True
         entity.require_calling_aet = list(options.allow_ae)
@@ -88,8 +89,11 @@ class Receiver:
         return int(self._server.server_address[1])
 
     def close(self) -> None:
-        """Accept no more; associations that are open are aborted."""
-        self._server.shutdown()
+        """Accept no more; associations that are open are aborted, after the image in hand."""
+        visitors = self._entity.active_associations
+        self._entity.shutdown()
+        for visitor in visitors:
+            visitor.join(_CLOSING_S)
 
     def _store(self, event: Any) -> int:
         visit = self._visit(event)

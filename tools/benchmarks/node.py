@@ -14,8 +14,10 @@ result; studies a minute, on the cores that this process may use.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -94,7 +96,7 @@ def kills(folder: Path, archive: Archive, arguments: argparse.Namespace) -> Iter
     with running_node(options, quick_judge()) as port:
         assert send(left, port) == [0] * len(left)
         is_over = wait_until(lambda: _is_over(options.folder), 300)
-    yield from _verdict(archive, n_studies, is_over, may_repeat=arguments.kills)
+    yield from _verdict(archive, n_studies, is_over, may_repeat=_begun_again(options.folder))
     yield f"kills: {arguments.kills}; with studies in these states, that many times: " + ", ".join(
         f"{state} {n}" for state, n in killed_in.items()
     )
@@ -147,15 +149,16 @@ def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) ->
     options = _options(folder, archive, weights=weights)
     judge = judge_of(options)
     with running_node(options, judge) as port:
-        begun = time.monotonic()
+        begun, cpu_begun = time.monotonic(), time.process_time()
         assert send(paths, port) == [0] * len(paths)
         is_over = wait_until(lambda: _is_over(options.folder), 3600)
-        taken = time.monotonic() - begun
+        taken, cpu = time.monotonic() - begun, time.process_time() - cpu_begun
     yield from _verdict(archive, n_studies, is_over, may_repeat=0)
     yield (
         f"{n_studies} studies of four views {preset.rows} x {preset.columns}, model "
         f"{arguments.weights or 'of demo/second_look'}: {taken:.0f} s, "
-        f"{60 * n_studies / taken:.1f} studies a minute on {len(os.sched_getaffinity(0))} cores"
+        f"{60 * n_studies / taken:.1f} studies a minute on {len(os.sched_getaffinity(0))} cores; "
+        f"{cpu / n_studies:.1f} s of processor time a study, the sender and the archive included"
     )
 
 
@@ -170,6 +173,13 @@ def _verdict(archive: Archive, n_studies: int, is_over: bool, *, may_repeat: int
         f"results of {len(studies)} of {n_studies} studies; {sum(studies.values())} instances, "
         f"{repeated} of them twice"
     )
+
+
+def _begun_again(folder: Path) -> int:
+    """How often an instance was sent although it had been begun before: a kill fell in between."""
+    with contextlib.closing(sqlite3.connect(folder / "queue.sqlite")) as database:
+        (n,) = database.execute("SELECT coalesce(sum(tries - 1), 0) FROM sent").fetchone()
+    return int(n)
 
 
 def _write_demo_model(path: Path) -> Path:

@@ -399,6 +399,36 @@ def test_a_stop_ends_the_study_in_hand_and_the_rest_waits(tmp_path, archive):
     assert len(archive.stored) == 2
 
 
+def test_a_sender_that_is_cut_off_by_a_stop_knows_what_was_kept(tmp_path, archive):
+    from pynetdicom import AE
+
+    dataset = pydicom.dcmread(write_film(tmp_path / "film.dcm", 1, 1))
+    entity = AE(ae_title="SENDER")
+    entity.dimse_timeout = 2
+    entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
+    statuses = []
+
+    def send_all(association):
+        with contextlib.suppress(RuntimeError):  # the association is gone
+            for number in range(2000):
+                dataset.SOPInstanceUID = f"1.2.3.{number}"
+                statuses.append(association.send_c_store(dataset).get("Status"))
+
+    with running_node(options_of(tmp_path, archive, stable_after=60), quick_judge()) as port:
+        association = entity.associate("127.0.0.1", port, ae_title="SIMFRCNN")
+        sender = threading.Thread(target=send_all, args=(association,))
+        sender.start()
+        assert wait_until(lambda: len(statuses) >= 5)
+    sender.join(30)
+    n_kept = statuses.count(0)
+    assert 5 <= n_kept < 2000
+    assert len(films_of(tmp_path)) in (n_kept, n_kept + 1)  # the last answer may be lost
+    with contextlib.closing(Queue(tmp_path / "node" / "queue.sqlite")) as queue:
+        (study,) = queue.studies_with_films()
+        names = [path.removesuffix(".dcm") for path in films_of(tmp_path)]
+        assert all(queue.has_film(study, name) for name in names)
+
+
 def test_an_interrupt_puts_the_study_in_hand_back(tmp_path, archive):
     film = write_film(tmp_path / "1.dcm", 1, 1)
     with running_node(options_of(tmp_path, archive, stable_after=60), quick_judge()) as port:

@@ -59,7 +59,7 @@ def test_a_node_that_is_killed_at_a_step_goes_on(tmp_path, moment):
     films = [write_film(tmp_path / f"{n}.dcm", 1, n) for n in (1, 2)]
     with Archive() as archive:
         process = started(tmp_path, archive, "--kill-after", moment)
-        statuses = send(films, port_of(tmp_path / "node"), timeout_s=4)
+        statuses = send(films, port_of(tmp_path / "node"), timeout_s=2)
         process.join(30)
         assert process.exitcode == -9
         unanswered = [film for film, status in zip(films, statuses, strict=True) if status != 0]
@@ -77,10 +77,10 @@ def test_a_node_that_is_killed_at_random_moments_loses_nothing(tmp_path):
     films = [write_film(tmp_path / f"{s}-{n}.dcm", s, n) for s in range(6) for n in (1, 2)]
     left, n_kills = list(films), 0
     with Archive() as archive:
-        for _ in range(4):
+        for _ in range(3):
             process = started(tmp_path, archive, "--seconds", "0.2")
             batch, left = left[:4], left[4:]
-            statuses = send(batch, port_of(tmp_path / "node"), timeout_s=4)
+            statuses = send(batch, port_of(tmp_path / "node"), timeout_s=2)
             left = [f for f, status in zip(batch, statuses, strict=True) if status != 0] + left
             time.sleep(rng.uniform(0.0, 1.0))
             process.kill()
