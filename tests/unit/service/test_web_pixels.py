@@ -1,4 +1,4 @@
-"""The pixels that a browser gets: with the file's window and curve they are what a display shows."""
+"""The pixels that a browser gets: under the file's window they are what a display shows."""
 
 import json
 import threading
