@@ -24,6 +24,8 @@ from simfrcnn.workflows.predict import PredictionOptions, facts_of, predict
 from simfrcnn.workflows.prediction_folder import PredictionFolder
 
 SELECTION = Selection(STRICT)
+_CONNECTIONS = 100
+"""At a time; uvicorn answers 503 beyond."""
 _OPTIONS = PredictionOptions(SELECTION, pictures="none", shows_progress=False)
 
 
@@ -60,7 +62,12 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
                 score_threshold=threshold_of(detector),
             )
             config = uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=30,
+                limit_concurrency=_CONNECTIONS,
             )
             url = _url(options.address, listener)
             say(f"simfrcnn is at {url} (research use only; Ctrl-C ends it)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import DataError
 from simfrcnn.service.web_guard import Access, App, Guard, Rate
 from simfrcnn.service.web_pixels import REDUCTIONS, FilmCache
-from simfrcnn.service.web_refusals import Refusal, malformed
+from simfrcnn.service.web_refusals import Refusal, malformed, many_uploads
 from simfrcnn.service.web_results import REPORTS, film_of, report_of
 from simfrcnn.service.web_settings import is_loopback
 from simfrcnn.service.web_studies import Studies, Study
@@ -32,6 +33,8 @@ _OWN_FILES = ("serve.js", "serve.css", "index.html")
 _LARGE_BODY = 1.05
 """A multipart body is larger than its files by headers and separators."""
 _MAX_FIELDS = 8
+_UPLOADS_AT_A_TIME = 4
+"""Each may fill the disk of temporary files by its bound."""
 
 logger = logging.getLogger("simfrcnn")
 
@@ -59,6 +62,7 @@ def make_app(
     pages = page_files()
     films = FilmCache(options)
     rate = Rate(bounds.per_minute)
+    under_way = threading.BoundedSemaphore(_UPLOADS_AT_A_TIME)
 
     def refused(_: Request, refusal: Refusal) -> Response:
         headers = (
@@ -116,10 +120,14 @@ def make_app(
     async def upload(request: Request) -> Response:
         rate.take()
         studies.require_room()
+        if not under_way.acquire(blocking=False):
+            raise many_uploads(_UPLOADS_AT_A_TIME)
         try:
             added = await _uploaded(request)
         except ClientDisconnect:
             return Response(status_code=400)
+        finally:
+            under_way.release()
         content = {"studies": [one.to_dict() for one in added]}
         return JSONResponse(content, 202)
 

@@ -103,7 +103,8 @@ def _small(greys: Greys, samples: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _of_dicom(display: Display) -> tuple[NDArray[Any], float, float, tuple[float, ...]]:
     """Samples before the VOI transform, and that transform as a window and a curve."""
-    at, places = np.unique(display.before_voi, return_index=True)
+    samples = display.as_source()
+    at, places = np.unique(np.asarray(display.before_voi), return_index=True)
     at, places = at[np.isfinite(at)], places[np.isfinite(at)]
     greys = display.greys[places]
     dark, light = np.flatnonzero(greys <= greys.min()), np.flatnonzero(greys >= greys.max())
@@ -113,7 +114,7 @@ def _of_dicom(display: Display) -> tuple[NDArray[Any], float, float, tuple[float
     if not high > low:  # every pixel alike
         low, high = 0.0, 1.0
     curve = np.interp(np.linspace(low, high, _CURVE), at, greys)
-    return display.as_source(), low, high, tuple(np.round(curve, 5).tolist())
+    return samples, low, high, tuple(np.round(curve, 5).tolist())
 
 
 class FilmCache:

@@ -66,3 +66,14 @@ def busy(n_waiting: int) -> Refusal:
         "try again later, or start the server with a larger --queue",
         retry_after_s=10,
     )
+
+
+def many_uploads(n_uploads: int) -> Refusal:
+    """Too many uploads at a time."""
+    return Refusal(
+        503,
+        f"{n_uploads} uploads are under way, and no more are taken",
+        "to wait until one is done",
+        "try again later, one upload after the other",
+        retry_after_s=10,
+    )

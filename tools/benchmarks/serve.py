@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def forms(film: Path) -> Iterator[str]:
     pixels = film_pixels(film, STRICT)
     block = pixels.block(1)
     png = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    made = {
+    made: dict[str, Callable[[], bytes]] = {
         "as they are": lambda: block,
         "a quarter of the sides": lambda: pixels.block(4),
         "deflate, level 1": lambda: zlib.compress(block, 1),

@@ -216,7 +216,8 @@ def _zipped(contents: Sequence[bytes], rng: np.random.Generator) -> bytes:
     kind = int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2]))
     with zipfile.ZipFile(stream, "w", kind) as archive:
         for number, content in enumerate(contents):
-            archive.writestr(f"../{number}", content)
+            member = zipfile.ZipInfo(f"../{number}")  # of a fixed date
+            archive.writestr(member, content, kind)
     return stream.getvalue()
 
 

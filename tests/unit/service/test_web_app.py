@@ -1,5 +1,6 @@
 """Studies in, results out: the routes of `serve`, and what they refuse."""
 
+import asyncio
 import io
 import json
 import logging
@@ -266,6 +267,38 @@ def test_a_full_queue_says_when_to_come_again(folder):
         assert refusal(client.get(f"/results/{first}.json"), 409)
         assert client.get("/health").json()["waiting"] == 1
         go_on.append(True)
+
+
+def test_few_uploads_are_received_at_a_time(studies):
+    scope = {
+        "type": "http", "method": "POST", "path": "/studies", "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")],
+    }  # fmt: skip
+    app = app_of(studies)
+    answers = []
+
+    async def upload(until):
+        async def receive():
+            await until.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            answers.append(message.get("status"))
+
+        await app(dict(scope), receive, send)
+
+    async def five():
+        until = asyncio.Event()
+        waiting = [asyncio.create_task(upload(until)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        assert answers == []
+        await upload(until)
+        assert answers[0] == 503
+        until.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(five())
+    assert sent(client_of(app), b"").status_code == 422  # there is room again
 
 
 def test_uploads_are_rated(studies):

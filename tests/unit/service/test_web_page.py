@@ -129,6 +129,7 @@ def test_marks_turn_with_films_that_are_stored_mirrored(open_page):
             0,
         ]  # a right breast's chest wall is to hang at the right
         boxes = [page.locator("#stage .view").nth(i).bounding_box() for i in range(4)]
+        assert len({round(box["width"]) for box in boxes}) == 1  # one scale
         for right, left in ((0, 1), (2, 3)):
             gap = boxes[left]["x"] - boxes[right]["x"] - boxes[right]["width"]
             assert 0 <= gap < 12
