@@ -20,6 +20,9 @@ from simfrcnn.service.options import ServiceOptions, require_ae_title
 TOKEN = "SIMFRCNN_DICOMWEB_TOKEN"
 """The environment variable with the bearer token of DICOMweb servers."""
 
+_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+"""Study Root Query/Retrieve Information Model - FIND."""
+
 
 class SendingError(SimFrcnnError):
     """A result did not reach its target; ``code`` is what a log may say of it."""
@@ -46,6 +49,14 @@ class Target(Protocol):
 
         Raises:
             SendingError: It does not.
+        """
+        ...
+
+    def has(self, path: Path) -> bool:
+        """Whether the target says that it keeps a file already; False also where it does not say.
+
+        Args:
+            path: A DICOM file whose sending was begun before and whose answer nobody heard.
         """
         ...
 
@@ -82,6 +93,25 @@ class Pacs:
         finally:
             association.release()
 
+    def has(self, path: Path) -> bool:
+        """C-FIND at the level of images, where the archive allows it."""
+        wanted = pydicom.dcmread(path, stop_before_pixels=True)
+        entity = application_entity(self.options)
+        entity.add_requested_context(_FIND)
+        association = entity.associate(self.host, self.port, ae_title=self.called)
+        if not association.is_established:
+            return False
+        try:
+            if not association.accepted_contexts:
+                return False
+            query = _query_for(wanted)
+            found = [one for _, one in association.send_c_find(query, _FIND) if one is not None]
+        except (RuntimeError, ValueError):  # the association has ended: it does not say
+            return False
+        finally:
+            association.release()
+        return any(one.get("SOPInstanceUID") == wanted.SOPInstanceUID for one in found)
+
     def _require_kept(self, status: Any) -> None:
         if "Status" not in status:
             raise SendingError("no answer to C-STORE", f"{self.name}: no answer to C-STORE")
@@ -114,6 +144,20 @@ class DicomWeb:
             code = f"STOW-RS failure reason {reason:04X}"
             raise SendingError(code, f"{self.name}: {code}")
         on_kept()
+
+    def has(self, path: Path) -> bool:
+        """QIDO-RS for the instance, where the server allows it."""
+        wanted = pydicom.dcmread(path, stop_before_pixels=True)
+        try:
+            found = dicomweb_client(self.name, self.options).search_for_instances(
+                study_instance_uid=str(wanted.StudyInstanceUID),
+                series_instance_uid=str(wanted.SeriesInstanceUID),
+                search_filters={"SOPInstanceUID": str(wanted.SOPInstanceUID)},
+            )
+        except Exception:  # it does not say, so the file is sent
+            return False
+        uids = [one.get("00080018", {}).get("Value") for one in found]
+        return [str(wanted.SOPInstanceUID)] in uids
 
 
 def targets_of(options: ServiceOptions) -> tuple[Target, ...]:
@@ -166,6 +210,15 @@ def require_url(option: str, url: str) -> str:
             f"into the environment variable {TOKEN}"
         )
     return url.rstrip("/")
+
+
+def _query_for(wanted: pydicom.Dataset) -> pydicom.Dataset:
+    """An identifier that matches one instance; PS3.4 C.4.1.2."""
+    query = pydicom.Dataset()
+    query.QueryRetrieveLevel = "IMAGE"
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(query, keyword, str(wanted[keyword].value))
+    return query
 
 
 def _target_of(text: str, options: ServiceOptions) -> Target:

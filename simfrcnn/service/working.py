@@ -164,6 +164,10 @@ class Work:
             self.queue.confirm_sent(sha256, target.name, self.now())
 
         tries = self.queue.begin_sending(sha256, target.name, self.now())
+        if tries > 1 and target.has(path):  # a kill came between its answer and our note
+            note()
+            self.audit.note("found there", **_named(job), target=target.name, result=path.name)
+            return
         try:
             target.send(path, note)
         except SendingError as error:

@@ -80,6 +80,7 @@ def config_of(folder: Path, http_port: int, dicom_port: int) -> dict[str, Any]:
         "DicomAet": "ORTHANC",
         "DicomPort": dicom_port,
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
         "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True},
     }

@@ -4,8 +4,8 @@ Run as ``PYTHONPATH=tools python -m benchmarks.node WHAT``:
 
 *kills*: `kill -9` at random moments while studies come in, the node being started again each time,
 and the sender sending again what was not answered. In the end the archive must hold one result of
-each study, and may have got an instance twice only where a kill fell between its answer and our
-note of it.
+each study, and each instance once: it is asked what it has where a kill fell between its answer and
+our note of it.
 *senders*: tiny studies from two senders at once, all of which must be answered and judged.
 *throughput*: phantom studies through a real model to an archive, from the first image to the last
 result; studies a minute, on the cores that this process may use.
@@ -14,10 +14,8 @@ result; studies a minute, on the cores that this process may use.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -96,7 +94,7 @@ def kills(folder: Path, archive: Archive, arguments: argparse.Namespace) -> Iter
     with running_node(options, quick_judge()) as port:
         assert send(left, port) == [0] * len(left)
         is_over = wait_until(lambda: _is_over(options.folder), 300)
-    yield from _verdict(archive, n_studies, is_over, may_repeat=_begun_again(options.folder))
+    yield from _verdict(archive, n_studies, is_over)
     yield f"kills: {arguments.kills}; with studies in these states, that many times: " + ", ".join(
         f"{state} {n}" for state, n in killed_in.items()
     )
@@ -131,7 +129,7 @@ def senders(folder: Path, archive: Archive, arguments: argparse.Namespace) -> It
         yield "WRONG: not every image was answered with success"
     yield f"{sum(statuses.values())} images of {n_studies} studies, statuses {dict(statuses)}"
     yield f"received in {received:.0f} s, judged and sent in {taken:.0f} s"
-    yield from _verdict(archive, n_studies, is_over, may_repeat=0)
+    yield from _verdict(archive, n_studies, is_over)
 
 
 def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) -> Iterator[str]:
@@ -153,7 +151,7 @@ def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) ->
         assert send(paths, port) == [0] * len(paths)
         is_over = wait_until(lambda: _is_over(options.folder), 3600)
         taken, cpu = time.monotonic() - begun, time.process_time() - cpu_begun
-    yield from _verdict(archive, n_studies, is_over, may_repeat=0)
+    yield from _verdict(archive, n_studies, is_over)
     yield (
         f"{n_studies} studies of four views {preset.rows} x {preset.columns}, model "
         f"{arguments.weights or 'of demo/second_look'}: {taken:.0f} s, "
@@ -162,24 +160,17 @@ def throughput(folder: Path, archive: Archive, arguments: argparse.Namespace) ->
     )
 
 
-def _verdict(archive: Archive, n_studies: int, is_over: bool, *, may_repeat: int) -> Iterator[str]:
+def _verdict(archive: Archive, n_studies: int, is_over: bool) -> Iterator[str]:
     studies = Counter(study for study, _ in set(archive.stored))
     repeated = len(archive.stored) - len(set(archive.stored))
     if not is_over or len(studies) != n_studies:
         yield f"WRONG: results of {len(studies)} of {n_studies} studies"
-    if repeated > may_repeat:
+    if repeated:
         yield f"WRONG: {repeated} instances came twice"
     yield (
         f"results of {len(studies)} of {n_studies} studies; {sum(studies.values())} instances, "
         f"{repeated} of them twice"
     )
-
-
-def _begun_again(folder: Path) -> int:
-    """How often an instance was sent although it had been begun before: a kill fell in between."""
-    with contextlib.closing(sqlite3.connect(folder / "queue.sqlite")) as database:
-        (n,) = database.execute("SELECT coalesce(sum(tries - 1), 0) FROM sent").fetchone()
-    return int(n)
 
 
 def _write_demo_model(path: Path) -> Path:

@@ -27,6 +27,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from simfrcnn.dicom_out.objects import uid_of
 from simfrcnn.service import working
@@ -110,9 +111,12 @@ def send(
 
 
 class Archive:
-    """A Storage SCP that takes every result and remembers each C-STORE, repeated ones too."""
+    """A Storage SCP that takes every result and remembers each C-STORE, repeated ones too.
 
-    def __init__(self) -> None:
+    With ``answers_queries`` it says what it has, by C-FIND.
+    """
+
+    def __init__(self, *, answers_queries: bool = True) -> None:
         self.stored: list[tuple[str, str]] = []
         """(Study, SOP Instance UID) in the order in which they came."""
         self.status = 0x0000
@@ -120,9 +124,11 @@ class Archive:
         entity = AE(ae_title="ARCHIVE")
         entity.maximum_associations = 50
         entity.add_supported_context(ComprehensiveSRStorage, ExplicitVRLittleEndian)
-        self._server = entity.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store)]
+        if answers_queries:
+            entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+            handlers.append((evt.EVT_C_FIND, self._find))
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
 
     def __enter__(self) -> Archive:
         return self
@@ -141,6 +147,12 @@ class Archive:
             if self.status == 0:
                 self.stored.append((str(found.StudyInstanceUID), str(found.SOPInstanceUID)))
         return self.status
+
+    def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        query = event.identifier
+        with self._lock:
+            if (query.StudyInstanceUID, query.SOPInstanceUID) in self.stored:
+                yield 0xFF00, query
 
 
 def quick_judge(seconds: float = 0.0) -> Judge:

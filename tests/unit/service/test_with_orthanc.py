@@ -21,7 +21,7 @@ from benchmarks.node_parts import (
 from simfrcnn.cli.main import main
 from simfrcnn.service.options import NodeOptions, PullOptions
 from simfrcnn.service.pull import run_pull
-from simfrcnn.service.sending import TOKEN, SendingError
+from simfrcnn.service.sending import TOKEN, SendingError, targets_of
 from support.orthanc import SYSTEM_PATH, running_orthanc
 from support.results import phantom_films
 
@@ -112,6 +112,20 @@ def test_a_result_that_was_stored_before_a_kill_is_the_same_instance(orthanc, tm
         storescu(port, film)
         assert wait_until(lambda: states_of(tmp_path / "node")["done"] == 1)
     assert len(orthanc.files("SR")) == 1  # from two targets that are one archive
+
+
+@pytest.mark.parametrize("way", ["C-FIND", "QIDO-RS"])
+def test_an_archive_says_what_it_has(orthanc, tmp_path, way):
+    kept = write_film(tmp_path / "kept.dcm", 1, 1)
+    other = write_film(tmp_path / "other.dcm", 1, 2)
+    orthanc.post("/instances", kept.read_bytes())
+    to = orthanc.target if way == "C-FIND" else orthanc.web
+    (target,) = targets_of(NodeOptions(folder=tmp_path, to=(to,)))
+    assert target.has(kept)
+    assert not target.has(other)
+    away = "X@127.0.0.1:1" if way == "C-FIND" else "http://127.0.0.1:1/dicom-web"
+    (nobody,) = targets_of(NodeOptions(folder=tmp_path, to=(away,)))
+    assert not nobody.has(kept)
 
 
 def test_a_pull_judges_each_study_once(orthanc, tmp_path):
