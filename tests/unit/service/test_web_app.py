@@ -21,6 +21,7 @@ from support.canaries import MARKS, canary_folder, write_canary
 from support.studies import files_below, write_study, write_view
 from support.web import app_of, studies_in, wait_until_done
 
+
 @pytest.fixture
 def folder(tmp_path):
     """Two studies that lie there, and nothing judged."""
