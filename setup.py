@@ -23,7 +23,7 @@ DETECTRON2_NEEDS = [
 DEVELOPMENT_NEEDS = [
     "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
-    "httpx",  # the client of FastAPI's tests
+    "httpx2",  # the client of Starlette's tests
     "hypothesis",
     "ipykernel",  # it, nbclient and nbformat run a notebook
     "mypy>=1.10",

@@ -21,8 +21,6 @@ from support.canaries import MARKS, canary_folder, write_canary
 from support.studies import files_below, write_study, write_view
 from support.web import app_of, studies_in, wait_until_done
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx`")
-
 
 @pytest.fixture
 def folder(tmp_path):
