@@ -105,7 +105,7 @@ def start(tmp_path: Path):  # type: ignore[no-untyped-def]
         f"""#!/bin/sh
 printf '%s\\n' "$@" > {tmp_path}/words
 out=$(printf '%s\\n' "$@" | sed -n '/^--output$/{{n;p}}')
-if [ -n "$out" ]; then
+if [ -n "$out" ] && [ -z "${{NONE:-}}" ]; then
     mkdir -p "$out/dicom/ab/exam" && echo x > "$out/dicom/ab/exam/sr.dcm"
     mkdir -p "$out/dicom/cd/other" && echo y > "$out/dicom/cd/other/sr.dcm"
 fi
@@ -154,3 +154,20 @@ def test_mercure_is_told_what_is_missing_and_what_failed(start, tmp_path: Path) 
     assert "SIMFRCNN_WEIGHTS" in start(**inside).stderr
     assert start(**inside, SIMFRCNN_WEIGHTS="x", CODE="2").returncode == 2
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("broken", ["ab", "cd"])
+def test_a_result_that_cannot_be_given_is_a_failure(start, tmp_path: Path, broken: str) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "results"
+    out.mkdir()
+    copy = tmp_path / "bin" / "cp"
+    copy.write_text(f'#!/bin/sh\ncase "$1" in */{broken}/*) exit 1;; esac\nexec /bin/cp "$@"\n')
+    copy.chmod(0o755)
+    variables = {"MERCURE_IN_DIR": "/in", "MERCURE_OUT_DIR": str(out), "TMPDIR": str(tmp_path)}
+    assert start(**variables, SIMFRCNN_WEIGHTS="cbis-mass").returncode != 0
+
+
+def test_no_result_is_no_success(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    variables = {"MERCURE_IN_DIR": "/in", "MERCURE_OUT_DIR": str(tmp_path), "NONE": "1"}
+    done = start(**variables, SIMFRCNN_WEIGHTS="cbis-mass", CODE="3", TMPDIR=str(tmp_path))
+    assert (done.returncode, "no result" in done.stderr) == (3, True)

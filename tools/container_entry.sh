@@ -10,15 +10,25 @@ fi
 : "${MERCURE_OUT_DIR:?is not set: mercure sets it beside MERCURE_IN_DIR}"
 : "${SIMFRCNN_WEIGHTS:?is not set: give it in the settings of the module, such as cbis-mass}"
 work=$(mktemp -d)
+child=
 trap 'rm -rf "$work"' EXIT
-code=0
+trap '[ -z "$child" ] || kill "$child"; wait; exit 143' TERM INT
+
 simfrcnn predict "$MERCURE_IN_DIR" --weights "$SIMFRCNN_WEIGHTS" --output "$work/out" \
-    --keep-identifiers --pictures none --dicom "${SIMFRCNN_DICOM:-sr}" || code=$?
-# 3: some files could not be judged. The results of the others say so, and count.
+    --keep-identifiers --pictures none --dicom "${SIMFRCNN_DICOM:-sr}" &
+child=$!
+code=0
+wait "$child" || code=$?
+child=
+# 3: some files could not be judged. The results of the others say so, and count, if there are any.
 if [ "$code" -ne 0 ] && [ "$code" -ne 3 ]; then
     exit "$code"
 fi
-find "$work/out" -name '*.dcm' -exec sh -c '
+if [ -z "$(find "$work/out" -name '*.dcm' | head -n 1)" ]; then
+    echo "no result: see above for what could not be judged" >&2
+    exit 3
+fi
+find "$work/out" -name '*.dcm' -exec sh -e -c '
     for file do
         cp "$file" "$0/.$(basename "$file").part"
         mv "$0/.$(basename "$file").part" "$0/$(basename "$(dirname "$file")")_$(basename "$file")"

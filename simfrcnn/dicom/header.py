@@ -278,7 +278,8 @@ def shown(text: str) -> str:
 def _problem_of_syntax(stated: Any) -> str | None:
     """Why a transfer syntax cannot be read here; None if pydicom knows it, or there is none."""
     uid = UID(str(stated or ""))
-    if not uid or uid.is_transfer_syntax:
+    # pynetdicom adds some of the names to pydicom's dictionary, and no decoder.
+    if not uid or (uid.is_transfer_syntax and uid not in _NAMES):
         return None
     is_of_standard = uid.startswith(_DICOM_ROOT)
     is_another_thing = is_of_standard and uid not in _NAMES and uid.name != uid

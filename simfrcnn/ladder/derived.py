@@ -62,10 +62,19 @@ def require_a_second_look(cfg: Any, where: str) -> None:
     """Check that a training's detector can be told from its second look.
 
     Raises:
-        ConfigError: There is no second look, or the checkpoint is chosen by its scores.
+        ConfigError: There is no second look, or it has a say in the training or in the choice of
+            the checkpoint.
     """
     if not cfg.MODEL.SECOND_LOOK.ENABLED:
         raise ConfigError(f"{where}: {_KEY} names a rung without MODEL.SECOND_LOOK.ENABLED")
+    labels = cfg.MODEL.SIMFRCNN.LABELS
+    if cfg.DATASETS.LABELS_PER_ITEM and labels.CHOOSER == "second_look":
+        raise ConfigError(f"{where}: {_KEY} names a rung whose second look chooses what it learns")
+    if cfg.SOLVER.AMP.ENABLED or cfg.SOLVER.AMP.AUTO_ON_CPU:
+        raise ConfigError(
+            f"{where}: {_KEY} names a rung in mixed precision, whose one loss scale the second "
+            "look moves; set SOLVER.AMP.ENABLED and SOLVER.AMP.AUTO_ON_CPU to False"
+        )
     if cfg.TEST.EVAL_PERIOD > 0:
         raise ConfigError(
             f"{where}: {_KEY} names a rung whose checkpoint is chosen by both scores; with "

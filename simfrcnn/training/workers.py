@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -78,9 +79,15 @@ def _start_worker(_worker: int) -> None:
     """Keep a loading process to one thread, and leave signals to its parent.
 
     The processes share the cores already. A terminal sends Ctrl-C to all of them, a batch system
-    SIGUSR1 or SIGUSR2; the parent may want to finish what it does, and ends them when it is done.
+    SIGUSR1, SIGUSR2 or SIGTERM; the parent may want to finish what it does, and ends them when it
+    is done. It may have to do so by a SIGTERM of its own, so the second one is obeyed.
     """
     torch.set_num_threads(1)
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _obey_the_next)
+
+
+def _obey_the_next(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

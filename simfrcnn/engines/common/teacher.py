@@ -82,6 +82,8 @@ class Teacher:
         self.settings = settings
         self.steps = -1
         """Of the model's training, when it was last seen; -1 before."""
+        self.begun_at: int | None = None
+        """The steps after which it began to teach, a copy of the model."""
         self.n_boxes = 0
         """That it has given; in this process, where there are several."""
         self._build = build
@@ -97,7 +99,7 @@ class Teacher:
     @property
     def is_teaching(self) -> bool:
         """Whether it has begun; never before it follows a model."""
-        return self.steps >= self.settings.start
+        return self.begun_at is not None
 
     def tested(self, model: nn.Module) -> nn.Module:
         """The network that is validated and given away; before it teaches, that is the model."""
@@ -109,15 +111,18 @@ class Teacher:
         """Come to where the model is after ``steps`` steps; call it before the first and after
         each.
 
-        At the start of the training, and of the teaching, it becomes a copy of the model. After
-        ``fixed`` further steps each weight moves towards the model's: w <- m w + (1 - m) w'.
-        Buffers, such as the statistics of norm layers, are the model's.
+        At the start of the training, and of the teaching, it becomes a copy of the model: after
+        ``start`` steps, or at once where a resumed run has an earlier start. After ``fixed``
+        further steps each weight moves towards the model's: w <- m w + (1 - m) w'. Buffers, such as
+        the statistics of norm layers, are the model's.
         """
         self.steps = steps
-        start = self.settings.start
-        if steps in (0, start):
+        begins = self.begun_at is None and steps >= self.settings.start
+        if begins:
+            self.begun_at = steps
+        if begins or steps == 0:
             self.copy_of(model, steps)
-        elif steps > start + self.settings.fixed:
+        elif self.begun_at is not None and steps > self.begun_at + self.settings.fixed:
             weights = zip(self.network.parameters(), model.parameters(), strict=True)
             for own, of_model in weights:
                 own.lerp_(of_model, 1 - self.settings.momentum)
@@ -174,6 +179,7 @@ class Teacher:
         """What a checkpoint must hold beside the model."""
         return {
             "steps": self.steps,
+            "begun_at": self.begun_at,
             "n_boxes": self.n_boxes,
             "weights": self.network.state_dict(),
         }
@@ -182,6 +188,7 @@ class Teacher:
         """Go on from :meth:`state_dict`."""
         self.network.load_state_dict(state["weights"])
         self.steps, self.n_boxes = int(state["steps"]), int(state["n_boxes"])
+        self.begun_at = state["begun_at"]
 
     def _may_box(self, sample: Sample, label: int) -> bool:
         """Whether the image's own labels allow a finding of the class, and one box says all about

@@ -53,7 +53,7 @@ def test_the_other_rung_is_trained_in_its_place_and_once(
         return {}
 
     monkeypatch.setattr(workflow, "run_commands", run_commands)
-    monkeypatch.setattr(workflow, "_prepare", lambda runs, output: None)
+    monkeypatch.setattr(workflow, "_prepare", lambda runs, output, **_: None)
     monkeypatch.setattr("simfrcnn.ladder.results.judge_ladder", lambda *_: None)
     monkeypatch.setattr("simfrcnn.ladder.report.write_ladder", lambda output, result: output)
     path = ladder_file(RUNGS)
@@ -102,6 +102,15 @@ def test_what_it_cannot_be_is_refused(ladder_file, rungs, message):
         (
             "{MODEL: {SECOND_LOOK: {ENABLED: True}}, TEST: {EVAL_PERIOD: 5}}",
             "whose checkpoint is chosen by both scores",
+        ),
+        (
+            "{MODEL: {SECOND_LOOK: {ENABLED: True}}, SOLVER: {AMP: {ENABLED: True}}}",
+            "a rung in mixed precision",
+        ),
+        (
+            "{MODEL: {SECOND_LOOK: {ENABLED: True}, SIMFRCNN: {LABELS: {CHOOSER: second_look}}}, "
+            "DATASETS: {LABELS_PER_ITEM: 1}, SOLVER: {IMS_PER_BATCH: 3}}",
+            "whose second look chooses what it learns",
         ),
     ],
 )
