@@ -166,8 +166,8 @@ def test_which_images_get_a_box(engine):
     # The image's own labels deny what is said of its bag.
     denied = dataclasses.replace(one.record, labels={"malignant": False})
     assert chosen(*drawn, dataclasses.replace(one, record=denied)) == []
-    model.teacher.settings = dataclasses.replace(model.teacher.settings, start=1)
-    assert chosen(*drawn, one) == []
+    later = taught_model(engine, "fpn", the_square, f"{NODE}START", 1)
+    assert later.teacher.boxed([*drawn, one]) == []
 
 
 def test_an_image_labelled_with_another_class_is_boxed_only_where_no_target_can_hide(engine):
@@ -224,6 +224,24 @@ def test_the_teacher_is_a_copy_stays_fixed_and_is_then_averaged(engine):
         own = dict(teacher.network.named_parameters())[name]
         torch.testing.assert_close(own.double(), expected, rtol=1e-5, atol=1e-6)
         assert teacher.is_teaching is (steps >= 2)
+
+
+def test_a_teacher_whose_start_comes_earlier_in_a_resumed_run_copies_the_model(engine):
+    late, early = (
+        seeded_model(engine, smoke_config(engine, "fpn", *ON, f"{NODE}START", start), seed)
+        for start, seed in ((5, 0), (2, 1))
+    )
+    late.teacher.follow(late, 0)
+    late.teacher.follow(late, 3)
+    early.teacher.load_state_dict(late.teacher.state_dict())
+    assert not early.teacher.is_teaching
+    early.teacher.follow(early, 4)
+    assert early.teacher.is_teaching
+    for own, of_model in zip(early.teacher.network.parameters(), early.parameters(), strict=True):
+        assert torch.equal(own, of_model)
+    again = seeded_model(engine, smoke_config(engine, "fpn", *ON, f"{NODE}START", 5)).teacher
+    again.load_state_dict(early.teacher.state_dict())
+    assert (again.is_teaching, again.begun_at) == (True, 4)
 
 
 RUN = (

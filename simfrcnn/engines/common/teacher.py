@@ -117,10 +117,7 @@ class Teacher:
         the statistics of norm layers, are the model's.
         """
         self.steps = steps
-        begins = self.begun_at is None and steps >= self.settings.start
-        if begins:
-            self.begun_at = steps
-        if begins or steps == 0:
+        if steps == 0 or (self.begun_at is None and steps >= self.settings.start):
             self.copy_of(model, steps)
         elif self.begun_at is not None and steps > self.begun_at + self.settings.fixed:
             weights = zip(self.network.parameters(), model.parameters(), strict=True)
@@ -130,8 +127,9 @@ class Teacher:
                 buffer.copy_(now)
 
     def copy_of(self, model: nn.Module, steps: int) -> None:
-        """Become a copy of the model, as it is after ``steps`` steps."""
+        """Become a copy of the model, as it is after ``steps`` steps, and begin if it is time."""
         self.steps = steps
+        self.begun_at = steps if steps >= self.settings.start else None
         self.network.load_state_dict(model.state_dict())
 
     def loss(self, samples: Sequence[Sample], losses_of: LossesOf) -> Tensor:
