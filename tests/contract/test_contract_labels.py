@@ -35,6 +35,13 @@ WITH_LABELLED = {
 }
 
 
+def with_heads(batches):
+    """Every batch with a pyramid; the first one without, which is another ROI head."""
+    first, *_ = batches
+    pairs = [*(("fpn", name) for name in batches), ("c4", first)]
+    return pytest.mark.parametrize(("heads", "batch"), pairs)
+
+
 def losses_of(engine, model, samples):
     torch.manual_seed(1)
     return engine.training_losses(model, samples)
@@ -44,7 +51,7 @@ def value_of(engine, model, samples, key=KEY):
     return float(losses_of(engine, model, samples)[key].detach())
 
 
-@pytest.mark.parametrize("batch", WITH_LABELLED)
+@with_heads(WITH_LABELLED)
 def test_keys_are_constant_all_is_finite_and_every_parameter_has_a_gradient(engine, heads, batch):
     cfg = smoke_config(engine, heads, *ON)
     model = seeded_model(engine, cfg)
@@ -58,7 +65,7 @@ def test_keys_are_constant_all_is_finite_and_every_parameter_has_a_gradient(engi
         assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all()), name
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@with_heads(BATCHES)
 @pytest.mark.parametrize("rpn_normals", ["top_likelihood", "ordinary"])
 def test_labelled_images_leave_the_other_losses_and_draws_as_they_are(
     engine, heads, batch, rpn_normals
@@ -74,7 +81,7 @@ def test_labelled_images_leave_the_other_losses_and_draws_as_they_are(
         assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@with_heads(BATCHES)
 def test_without_labelled_images_the_others_are_the_same_to_the_last_bit(engine, heads, batch):
     off = losses_of(engine, seeded_model(engine, smoke_config(engine, heads)), BATCHES[batch])
     on = seeded_model(engine, smoke_config(engine, heads, *ON))
