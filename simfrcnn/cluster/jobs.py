@@ -144,6 +144,15 @@ def run_jobs(
     return followed.failures
 
 
+def submitted_before(folder: Path) -> dict[str, Submitted]:
+    """What :func:`run_jobs` has submitted, by the name of the job, as ``jobs.json`` says.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    return _read_record(folder / RECORD)
+
+
 class _Followed:
     """The jobs of one call: which run, which wait to be submitted, and which failed."""
 

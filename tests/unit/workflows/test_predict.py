@@ -18,7 +18,8 @@ from simfrcnn.data.exams import Selection
 from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.errors import ArtifactError, ConfigError, OutputError
-from simfrcnn.workflows.predict import PredictionOptions, merge, predict
+from simfrcnn.workflows.predict import PredictionOptions, predict
+from simfrcnn.workflows.prediction_shards import merge
 from support.studies import files_below, write_study, write_view
 
 pytestmark = pytest.mark.torchvision
