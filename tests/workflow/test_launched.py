@@ -9,13 +9,20 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from simfrcnn.cli.main import main
+from simfrcnn.data.pseudonyms import Pseudonyms, read_or_make_key, write_id_map
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.workflows import launched
+from simfrcnn.workflows.identities import PrivacyOptions
+from simfrcnn.workflows.launched import ShardOptions
+from simfrcnn.workflows.predict import Summary
+from simfrcnn.workflows.predict_job import JobOptions
+from simfrcnn.workflows.prediction_folder import Tally
 from support.commands import SMOKE
 from support.slurm import why_not
 from support.studies import files_below, write_study
@@ -139,6 +146,28 @@ def test_a_shard_that_fails_is_named_with_its_log_and_nothing_is_merged(
     assert "shard_2_of_2: failed (exit code 1; see " in error
     assert "error: the disk is full" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_id_map_that_is_asked_for_holds_those_of_the_shards(untrained, tmp_path, monkeypatch):
+    asked, key_file = tmp_path / "map.json", tmp_path / "key"
+    (tmp_path / "in").mkdir()
+
+    def judge(jobs, *_, **__):
+        for job in jobs:
+            pseudonyms = Pseudonyms(read_or_make_key(key_file)[0])
+            pseudonyms.text("patient", job.name)
+            write_id_map(Path(job.words[job.words.index("--id-map") + 1]), pseudonyms)
+        return {}
+
+    monkeypatch.setattr(launched, "launch", judge)
+    monkeypatch.setattr(launched, "merge", lambda _, output: Summary(output, Tally()))
+    launched.predict_as_jobs(
+        *(tmp_path / "in", str(untrained), tmp_path / "out", JobOptions()),
+        PrivacyOptions(key_file=key_file, id_map=asked),
+        ShardOptions(launcher="local", shards=2),
+    )
+    patients = json.loads(asked.read_text())["sources"]["patient"]
+    assert sorted(patients.values()) == ["shard_1_of_2", "shard_2_of_2"]
 
 
 TRAINS = """
