@@ -117,7 +117,7 @@ def _unfinished_in(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[int]:
     """Keep every other process that asks for it out of a folder until the block ends.
 
     The lock is the operating system's, on the hidden file :data:`LOCK`, and vanishes with the
@@ -125,6 +125,9 @@ def locked(folder: Path) -> Iterator[None]:
 
     Args:
         folder: Made if missing.
+
+    Yields:
+        The descriptor that holds the lock. A process that inherits it holds the lock, too.
 
     Raises:
         OutputError: Another process is at work in it, or the operating system refused to write.
@@ -152,7 +155,7 @@ def locked(folder: Path) -> Iterator[None]:
                 "folder"
             )
         try:
-            yield
+            yield stream.fileno()
         finally:
             path.unlink(missing_ok=True)
 

@@ -21,8 +21,8 @@ from simfrcnn.cli.options import add_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.workflows.identities import PrivacyOptions
 from simfrcnn.workflows.launched import ShardOptions, predict_as_jobs
-from simfrcnn.workflows.predict import merge
 from simfrcnn.workflows.predict_job import JobOptions, predict_folder
+from simfrcnn.workflows.prediction_shards import merge
 
 DONE_WITH_FAILURES = 3
 

@@ -33,6 +33,8 @@ from simfrcnn.wording import counted
 RECORD = "jobs.json"
 _REQUEUES = 10_000
 """How often a job may use up its time: each time it goes on, so there is no reason to stop."""
+_NO_LIMIT_MIN = 10 * 365 * 24 * 60
+"""The time of a job of this machine: it need not make room for anybody."""
 _LOST_AFTER = 3
 """Looks at a job that is gone without a result: a shared file system may be late."""
 _LINES_SHOWN = 3
@@ -123,7 +125,7 @@ def run_jobs(
 
     Raises:
         ConfigError: submitit or Slurm is missing, or Slurm refuses the jobs.
-        SlurmSilentError: squeue fails when the jobs are to be taken up.
+        SlurmSilentError: squeue fails, or is not there, when the jobs are to be taken up.
         OutputError: Another process follows these jobs, or the folder cannot be written.
         KeyboardInterrupt: Ctrl-C. The jobs go on.
     """
@@ -140,6 +142,15 @@ def run_jobs(
             say(f"the jobs go on; the same command follows them again ({end} {ids} ends them)")
             raise
     return followed.failures
+
+
+def submitted_before(folder: Path) -> dict[str, Submitted]:
+    """What :func:`run_jobs` has submitted, by the name of the job, as ``jobs.json`` says.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    return _read_record(folder / RECORD)
 
 
 class _Followed:
@@ -165,7 +176,15 @@ class _Followed:
 
     def take_up(self, *, skips_done: bool) -> None:
         """Find out what is done and what runs; submit the rest."""
-        under_way = _states({n: one for n, one in self.record.items() if n in self.jobs})
+        known = {n: one for n, one in self.record.items() if n in self.jobs}
+        try:
+            under_way = _states(known)
+        except FileNotFoundError as error:
+            raise SlurmSilentError(
+                f"{self.folder / RECORD} names jobs of Slurm, and squeue, which says how they are, "
+                "is not here: give the command where they were submitted, or, once they have "
+                "ended, delete that file"
+            ) from error
         for job in self.jobs.values():
             before = self.record.get(job.name)
             if before is None or before.digest != job.digest:
@@ -222,7 +241,7 @@ class _Followed:
         if not chosen:
             return
         self.waiting = self.waiting[len(chosen) :]
-        logs = self.folder / f"logs_{sum(1 for _ in self.folder.glob('logs_*')) + 1}"
+        logs = _new_logs(self.folder)
         handles = _submit(chosen, self.folder, logs, self.launcher, self.settings)
         for job, handle in zip(chosen, handles, strict=True):
             number = str(handle.job_id)
@@ -243,6 +262,14 @@ class _Followed:
             self.say(f"of {total}: {listed}")
 
 
+def _new_logs(folder: Path) -> Path:
+    """A folder for the logs of a submission, with a number above all that are there."""
+    numbers = [path.name.removeprefix("logs_") for path in folder.glob("logs_*")]
+    logs = folder / f"logs_{max((int(n) for n in numbers if n.isdecimal()), default=0) + 1}"
+    logs.mkdir()
+    return logs
+
+
 def _submit(
     jobs: Sequence[Job], folder: Path, logs: Path, launcher: Launcher, settings: ClusterSettings
 ) -> list[Any]:
@@ -255,6 +282,7 @@ def _submit(
             words=job.words,
             folder=os.getcwd(),
             lock=str(folder / "locks" / re.sub(r"[^\w.-]+", "_", job.name)),
+            setup=settings.setup if launcher == "local" else (),
             grace_s=settings.grace_s,
             own_session=launcher == "local",
         )
@@ -272,16 +300,11 @@ def _executor(
     submitit: Any, n_jobs: int, folder: Path, launcher: Launcher, settings: ClusterSettings
 ) -> Any:
     """What submits: it knows what a job asks for."""
-    shared = {
-        "signal_delay_s": settings.grace_s,
-        "stderr_to_stdout": True,
-        "setup": list(settings.setup),
-    }
+    shared = {"signal_delay_s": settings.grace_s, "stderr_to_stdout": True}
     if launcher == "local":
+        # Not submitit's setup: the job's id would be that of a shell, which outlives no kill.
         executor = submitit.LocalExecutor(folder, max_num_timeout=_REQUEUES)
-        executor.update_parameters(
-            timeout_min=settings.time_min, gpus_per_node=settings.gpus, **shared
-        )
+        executor.update_parameters(timeout_min=_NO_LIMIT_MIN, gpus_per_node=settings.gpus, **shared)
         return executor
     executor = submitit.SlurmExecutor(folder, max_num_timeout=_REQUEUES)
     asked = {
@@ -294,6 +317,7 @@ def _executor(
         time=settings.time_min,
         cpus_per_task=settings.cpus,
         array_parallelism=settings.at_a_time or n_jobs,
+        setup=list(settings.setup),
         additional_parameters={"requeue": True, **(settings.extra or {})},
         **shared,
         **{name: value for name, value in asked.items() if value is not None},

@@ -56,7 +56,7 @@ class ClusterSettings(Described):
     """
 
     partition: str | None = described(None, "of Slurm")
-    time_min: int = described(240, "minutes of one go", legal="[1, inf)")
+    time_min: int = described(240, "minutes of one go, on Slurm", legal="[1, inf)")
     gpus: int = described(0, "of one job", legal="[0, inf)")
     cpus: int = described(1, "of one job", legal="[1, inf)")
     memory_gb: float | None = described(None, "of one job", legal="(0, inf)")

@@ -34,7 +34,9 @@ class Task:
         name: For messages.
         words: The command.
         folder: Its working directory.
-        lock: A folder that is locked as long as it runs.
+        lock: A folder that is locked as long as the command runs, even where this process, which
+            started it, is killed.
+        setup: Shell commands before it; where one fails, so does the task.
         grace_s: Seconds that it has to save when the job must end.
         own_session: Whether Ctrl-C of a terminal must not reach it.
     """
@@ -44,6 +46,7 @@ class Task:
     folder: str
     lock: str
     grace_s: float
+    setup: tuple[str, ...] = ()
     own_session: bool = False
     _process: int | None = field(default=None, init=False, repr=False)
     _is_terminated: bool = field(default=False, init=False, repr=False)
@@ -52,8 +55,8 @@ class Task:
         """Run the command; its exit code, negative where a signal ended it."""
         before = signal.signal(signal.SIGTERM, self._terminate)
         try:
-            with locked(Path(self.lock)):
-                code = self._run()
+            with locked(Path(self.lock)) as lock:
+                code = self._run(lock)
         except SimFrcnnError as error:
             print(f"error: {error}", flush=True)
             return error.exit_code
@@ -79,12 +82,13 @@ class Task:
             time.sleep(POLL_SECONDS)
         return submitit.helpers.DelayedSubmission(replace(self))
 
-    def _run(self) -> int:
+    def _run(self, lock: int) -> int:
         process = subprocess.Popen(
-            self.words,
+            self._words_after_setup(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             start_new_session=self.own_session,
+            pass_fds=(lock,),
         )
         self._process = process.pid
         # Not process.wait(): it holds a lock that the handler of a signal would wait for.
@@ -92,6 +96,12 @@ class Task:
             time.sleep(POLL_SECONDS)
         process.returncode = code
         return code
+
+    def _words_after_setup(self) -> tuple[str, ...]:
+        """The command; with a setup, of a shell that becomes the command in the end."""
+        if not self.setup:
+            return self.words
+        return ("sh", "-c", " && ".join((*self.setup, 'exec "$@"')), "sh", *self.words)
 
     @staticmethod
     def _exit_code(process: int) -> int | None:

@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,10 +206,37 @@ def write_id_map(path: Path, pseudonyms: Pseudonyms, root: Path | None = None) -
         ConfigError: There is another file, or an id map by another key.
         OutputError: The file cannot be written.
     """
+    roots = [str(root.absolute())] if root else []
+    _add_to_id_map(path, pseudonyms, pseudonyms.sources(), roots)
+
+
+def merge_id_maps(path: Path, maps: Sequence[Path], pseudonyms: Pseudonyms) -> None:
+    """Put what other id maps by the same key say into one; older entries stay.
+
+    Raises:
+        ConfigError: One is no id map, or by another key.
+        OutputError: The file cannot be written.
+    """
+    sources: dict[str, dict[str, str]] = {}
+    roots: list[str] = []
+    for one in maps:
+        content = _read_id_map(one, pseudonyms.key_id)
+        roots += content.get("roots", ())
+        for kind, entries in content.get("sources", {}).items():
+            sources.setdefault(kind, {}).update(entries)
+    _add_to_id_map(path, pseudonyms, sources, roots)
+
+
+def _add_to_id_map(
+    path: Path,
+    pseudonyms: Pseudonyms,
+    new: Mapping[str, Mapping[str, str]],
+    new_roots: Sequence[str],
+) -> None:
     earlier = _read_id_map(path, pseudonyms.key_id)
     sources: dict[str, dict[str, str]] = dict(earlier.get("sources", {}))
-    roots = {*earlier.get("roots", ()), *([str(root.absolute())] if root else [])}
-    for kind, entries in pseudonyms.sources().items():
+    roots = {*earlier.get("roots", ()), *new_roots}
+    for kind, entries in new.items():
         sources[kind] = dict(sorted({**sources.get(kind, {}), **entries}.items()))
     content = {
         "schema": _SCHEMA,

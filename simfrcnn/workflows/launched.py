@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from simfrcnn.cluster.jobs import RECORD, Job, JobsFailedError, run_jobs
-from simfrcnn.cluster.settings import LauncherOptions, read_cluster
+from simfrcnn.cluster.extra import require_launcher
+from simfrcnn.cluster.jobs import Job, JobsFailedError, run_jobs, submitted_before
+from simfrcnn.cluster.settings import Launcher, LauncherOptions, read_cluster
+from simfrcnn.data import catalog
+from simfrcnn.data.pseudonyms import merge_id_maps
 from simfrcnn.described import described
 from simfrcnn.engines.common.checkpoints import LAST
+from simfrcnn.engines.common.run_folder import MANIFEST
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import sha256_of
+from simfrcnn.files import sha256_of, write_text
 from simfrcnn.wording import counted
 from simfrcnn.workflows.identities import PrivacyOptions, identities, note_of_new_key
-from simfrcnn.workflows.predict import Summary, merge, summary_of
+from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.predict_job import JobOptions, check_kinds
-from simfrcnn.workflows.prediction_folder import INDEX, require_shards
+from simfrcnn.workflows.prediction_folder import INDEX
+from simfrcnn.workflows.prediction_shards import merge, summary_of, update
 from simfrcnn.workflows.training import Processes, checked_training, weights_of
 from simfrcnn.zoo import find_model
 
@@ -58,15 +66,19 @@ def launch(
     Raises:
         SimFrcnnError: See :func:`simfrcnn.cluster.jobs.run_jobs`; or no launcher is named.
     """
-    if options.launcher is None:
-        raise ConfigError("--cluster and --shards go with --launcher slurm or --launcher local")
+    launcher = _launcher_of(options)
     settings = read_cluster(options.cluster)
     if at_a_time is not None:
         settings = replace(settings, at_a_time=at_a_time)
     folder = jobs_folder(output)
-    return run_jobs(
-        jobs, folder, options.launcher, settings, say=logger.info, skips_done=skips_done
-    )
+    return run_jobs(jobs, folder, launcher, settings, say=logger.info, skips_done=skips_done)
+
+
+def _launcher_of(options: LauncherOptions) -> Launcher:
+    if options.launcher is None:
+        raise ConfigError("--cluster and --shards go with --launcher slurm or --launcher local")
+    require_launcher(options.launcher)
+    return options.launcher
 
 
 def train_as_job(
@@ -83,7 +95,7 @@ def train_as_job(
 
     What would fail after hours is refused here, before anything is submitted. When its time is over
     or another job takes its place, the job saves, is queued again, and ends in the weights of one
-    that was not interrupted.
+    that was not interrupted. The job reads a copy of the config as it is now, beside its logs.
 
     Args:
         config: As for ``train``.
@@ -91,7 +103,8 @@ def train_as_job(
         datasets: ``NAME=PATH`` words.
         overrides: Config keys to change, ``KEY VALUE ...``.
         engine: As for ``train``.
-        resume: Go on from a checkpoint that an earlier training without jobs has left.
+        resume: Go on from a checkpoint that another training has left: one without jobs, or of
+            another config or other annotation files.
         processes: As for ``train``.
 
     Returns:
@@ -101,23 +114,45 @@ def train_as_job(
         SimFrcnnError: As for ``train``; or the job failed, with its log.
     """
     processes = processes or Processes()
+    launcher = _launcher_of(options)
     chosen, cfg = checked_training(
-        *(config, datasets, overrides, engine, processes),
-        runs_here=options.launcher == "local",
+        *(config, datasets, overrides, engine, processes), runs_here=launcher == "local"
     )
     folder = Path(cfg.OUTPUT_DIR)
-    if (folder / LAST).exists() and not resume and not (jobs_folder(folder) / RECORD).exists():
-        raise OutputError(
-            f"OUTPUT_DIR {folder} holds a run already ({LAST}); go on with --resume, or give "
-            "another OUTPUT_DIR"
-        )
-    words = [*SIMFRCNN, "train-net", "--engine", chosen.NAME, "--config-file", str(config)]
+    frozen = jobs_folder(folder) / f"config_{_hash_of(cfg.dump())}.yaml"
+    words = [*SIMFRCNN, "train-net", "--engine", chosen.NAME, "--config-file", str(frozen)]
     words += ["--resume", *processes.words()]
-    words += [word for dataset in datasets for word in ("--dataset", dataset)]
-    identity = hashlib.sha256(cfg.dump().encode()).hexdigest()
-    job = Job(f"train {folder.name}", (*words, *overrides), identity)
-    _require_success(launch([job], folder, options))
+    job = Job(f"train {folder.name}", tuple(words), _hash_of(*_annotations(cfg)))
+    before = submitted_before(jobs_folder(folder)).get(job.name)
+    is_same = before is not None and before.digest == job.digest
+    if (folder / LAST).exists() and not resume and not is_same:
+        raise OutputError(
+            f"OUTPUT_DIR {folder} holds a run already ({LAST}), and not of a job with this config "
+            "and these annotation files; go on with --resume, or give another OUTPUT_DIR"
+        )
+    if not frozen.exists():
+        write_text(frozen, cfg.dump())
+    _require_success(launch([job], folder, options, skips_done=_is_trained(folder)))
     return weights_of(folder)
+
+
+def _annotations(cfg: Any) -> list[str]:
+    """The hashes of the annotation files that a training reads."""
+    files = catalog.parse_files(cfg.DATASETS.FILES)
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
+    return [sha256_of(catalog.resolve(name, files)) for name in names]
+
+
+def _hash_of(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def _is_trained(folder: Path) -> bool:
+    """Whether the model that a training was to make is there, by the run folder itself."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return bool(manifest.get("finished")) and weights_of(folder).exists()
+    return False
 
 
 def predict_as_jobs(
@@ -132,14 +167,17 @@ def predict_as_jobs(
 ) -> Summary:
     """Judge a folder as :func:`simfrcnn.workflows.predict_job.predict_folder` does, as shards.
 
-    The shards lie in ``OUTPUT.jobs``, and are put together in ``output`` when all are done.
+    The shards lie in ``OUTPUT.jobs``, and are put together in ``output`` when all are done. The
+    same again judges what is new in the folder, or has failed, as ``predict`` does; where the
+    shards were deleted after that, nothing is judged.
 
     Args:
         folder: Images, in sub-folders too.
         weights: A checkpoint, or the name of a model that comes with simfrcnn.
         output: A new or empty folder, or that of these jobs.
         options: How they are judged; not ``shard``.
-        privacy: Whether identifiers leave as pseudonyms. Each shard has an id map of its own.
+        privacy: Whether identifiers leave as pseudonyms. Each shard has an id map of its own; the
+            one that is asked for holds them all in the end.
         launcher: The launcher, and how many shards.
         overrides: Config keys to change.
 
@@ -151,24 +189,46 @@ def predict_as_jobs(
     if not folder.exists():
         raise ConfigError(f"{folder} does not exist; give a folder of images")
     check_kinds(options, privacy)
-    for line in note_of_new_key(identities(privacy, "predict", output)):
+    names = identities(privacy, "predict", output)
+    for line in note_of_new_key(names):
         logger.info(line)  # the key is there before several jobs would make one each
-    model = find_model(weights)
+    identity = _hash_of(*map(sha256_of, filter(None, [find_model(weights), options.config_file])))
     parts: list[Path] = []
+    maps: list[Path] = []
     jobs: list[Job] = []
     for number in range(1, launcher.shards + 1):
         name = f"shard_{number}_of_{launcher.shards}"
         parts.append(jobs_folder(output) / name)
         own = replace(options, shard=f"{number}/{launcher.shards}")
+        own_privacy = _with_own_map(privacy, name)
+        if own_names := identities(own_privacy, "predict", parts[-1]):
+            maps.append(own_names.id_map)
         words = [*SIMFRCNN, "predict", str(folder), "--weights", weights]
-        words += ["--output", str(parts[-1]), *own.words(), *_with_own_map(privacy, name).words()]
+        words += ["--output", str(parts[-1]), *own.words(), *own_privacy.words()]
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
             words += ["--set", key, value]
-        jobs.append(Job(name, tuple(words), sha256_of(model), good_codes=(0, _LISTS_FAILURES)))
-    _require_success(launch(jobs, output, launcher))
-    if not (output / INDEX).exists():
-        return merge(parts, output)
-    return summary_of(output, require_shards(parts))
+        jobs.append(Job(name, tuple(words), identity, good_codes=(0, _LISTS_FAILURES)))
+    is_merged = (output / INDEX).exists()
+    if is_merged and not any(part.exists() for part in parts):
+        return _summary_without_shards(output, jobs)
+    _require_success(launch(jobs, output, launcher, skips_done=False))
+    summary = update(parts, output) if is_merged else merge(parts, output)
+    if names is not None:
+        merge_id_maps(names.id_map, maps, names.pseudonyms)
+        logger.info(f"what the pseudonyms stand for, for your eyes only: {names.id_map}")
+    return summary
+
+
+def _summary_without_shards(output: Path, jobs: Sequence[Job]) -> Summary:
+    """That of a prediction that was put together, and whose shards were deleted then."""
+    before = submitted_before(jobs_folder(output))
+    if any(job.name not in before or before[job.name].digest != job.digest for job in jobs):
+        raise OutputError(
+            f"{output} holds a prediction already, and not by shards of these options: go on with "
+            "it without --launcher, or give another --output"
+        )
+    logger.info("the shards were deleted: nothing is judged; without --launcher, new studies are")
+    return summary_of(output)
 
 
 def _with_own_map(privacy: PrivacyOptions, shard: str) -> PrivacyOptions:

@@ -11,9 +11,8 @@ import contextlib
 import hashlib
 import json
 import re
-import shutil
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,20 +29,15 @@ from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.dicom_out.saving import PICTURES_OF, kinds_of, require_identifiers
 from simfrcnn.engines.common.decoding import killed_exam
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, write_json, writing_folder
+from simfrcnn.files import as_json
 from simfrcnn.parallel import n_processes_of
 from simfrcnn.wording import counted
 from simfrcnn.workflows.prediction_folder import (
-    DICOM,
-    EXAMS,
     FAILURES,
-    PICTURES,
-    RUN,
     Done,
     Pictures,
     PredictionFolder,
     Tally,
-    require_shards,
 )
 
 _SCREENING_VIEWS = Selection(STRICT)
@@ -189,39 +183,6 @@ def predict(
         _learn_names(index, naming, pseudonyms, id_map)
         _judge_all(detector, index, folder, options, naming, at_work, pseudonyms)
         return Summary(output, folder.finish(), n_before, index.n_own_pictures)
-
-
-def merge(parts: Sequence[Path], output: Path) -> Summary:
-    """Put the shards of a run together: the same folder, byte for byte, as one run would make.
-
-    Args:
-        parts: The output folders of all shards, in any order.
-        output: A new or empty folder.
-
-    Raises:
-        ArtifactError: A shard is missing, there twice, not finished, or of another run.
-        OutputError: The output is not empty, or cannot be written.
-    """
-    facts = require_shards(parts)
-    with writing_folder(output) as unfinished:
-        for part in parts:
-            for kind in (EXAMS, PICTURES, DICOM):
-                if (part / kind).is_dir():
-                    shutil.copytree(part / kind, unfinished / kind, dirs_exist_ok=True)
-        write_json(unfinished / RUN, facts)
-        tally = PredictionFolder(unfinished, facts).finish()
-    return Summary(output, tally)
-
-
-def summary_of(output: Path, facts: Mapping[str, Any]) -> Summary:
-    """The summary of a folder that was finished before.
-
-    Raises:
-        OutputError: It is a prediction with other facts.
-    """
-    folder = PredictionFolder(output, facts)
-    with folder.begin_or_go_on() as n_before:
-        return Summary(output, folder.finish(), n_before)
 
 
 def facts_of(

@@ -23,7 +23,7 @@ from simfrcnn.artifacts import write_sidecar
 from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
-from simfrcnn.files import LOCK, as_json, locked, write_bytes, write_json, writing
+from simfrcnn.files import LOCK, as_json, copy_file, locked, write_bytes, write_json, writing
 from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
 
 Pictures = Literal["none", "findings", "all"]
@@ -97,7 +97,7 @@ class PredictionFolder:
             return sum(1 for _ in stream)
 
     def _require_same_facts(self) -> None:
-        before = _read_facts(self.path)
+        before = read_facts(self.path)
         differing = [
             f"{name} was {json.dumps(before.get(name))} and is {json.dumps(self.facts.get(name))}"
             for name in sorted({*before, *self.facts})
@@ -153,6 +153,23 @@ class PredictionFolder:
             (self.path / place).unlink()
             for file in files_written(before):
                 (self.path / file).unlink(missing_ok=True)
+
+    def take(self, part: Path) -> None:
+        """Copy from a finished shard every exam that this folder does not have as it is there.
+
+        Raises:
+            ArtifactError: The result of an exam is damaged.
+            DataError: A file of an exam is not there.
+            OutputError: A file cannot be written.
+        """
+        with self.done() as done, open(part / MANIFEST, encoding="utf-8") as lines:
+            for line in map(json.loads, lines):
+                if not done.holds(line["exam"], line["fingerprint"]):
+                    place = line["result"]
+                    self._remove_result_of_before(place)
+                    for file in sorted(files_written(_read(part / place))):
+                        copy_file(part / file, self.path / file)
+                    copy_file(part / place, self.path / place)
 
     @contextlib.contextmanager
     def manifest(self) -> Iterator[IO[str]]:
@@ -400,7 +417,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> dict[str, Any]:
     """What ``run.json`` says.
 
     Raises:
@@ -416,31 +433,3 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ArtifactError(f"{folder / RUN} is damaged: {folder} is not the output of predict")
     return facts
-
-
-def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
-    """Check that folders are all shards of one run, each once; their common facts.
-
-    Raises:
-        ArtifactError: One is missing, there twice, or of another run; or not finished.
-    """
-    facts = [_read_facts(part) for part in parts]
-    shards = [one.get("shard") for one in facts]
-    common = {**facts[0], "shard": None}
-    for part, one in zip(parts, facts, strict=True):
-        differing = [k for k in sorted({*one, *common} - {"shard"}) if one.get(k) != common.get(k)]
-        if differing:
-            raise ArtifactError(
-                f"{part} is not a shard of the same run as {parts[0]}: {', '.join(differing)} "
-                "differ"
-            )
-        if not (part / INDEX).exists():
-            raise ArtifactError(f"{part} is not finished: run predict on it again")
-    n = int(str(shards[0]).rpartition("/")[2]) if shards[0] else 0
-    wanted = [f"{number}/{n}" for number in range(1, n + 1)]
-    if sorted(map(str, shards)) != sorted(wanted):
-        raise ArtifactError(
-            f"these are the shards {', '.join(map(str, shards))}; to merge, each of 1/n ... n/n is "
-            "needed, once"
-        )
-    return common

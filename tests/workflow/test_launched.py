@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from simfrcnn.cli.main import main
+from simfrcnn.data.pseudonyms import Pseudonyms, read_or_make_key, write_id_map
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.workflows import launched
+from simfrcnn.workflows.identities import PrivacyOptions
+from simfrcnn.workflows.launched import ShardOptions
+from simfrcnn.workflows.predict import Summary
+from simfrcnn.workflows.predict_job import JobOptions
+from simfrcnn.workflows.prediction_folder import Tally
 from support.commands import SMOKE
 from support.slurm import why_not
 from support.studies import files_below, write_study
@@ -107,10 +115,19 @@ def test_a_prediction_in_shards_is_one_prediction(untrained, cluster, tmp_path, 
     assert main([*words, str(tmp_path / "out"), *jobs]) == 0
     assert "5 images of 5 exams" in capsys.readouterr().out
     assert files_below(tmp_path / "out") == files_below(tmp_path / "one")
+    write_study(tmp_path / "in", 5, n_views=1)
+    for folder, *options in (("one",), ("out", *jobs)):
+        assert main([*words, str(tmp_path / folder), *options]) == 0
+        assert "5 exams were done before" in capsys.readouterr().out
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "one")
+    for shard in (tmp_path / "out.jobs").glob("shard_*"):
+        shutil.rmtree(shard)
     assert main([*words, str(tmp_path / "out"), *jobs]) == 0
     told = capsys.readouterr().out
-    assert told.count("done before by job") == 2
-    assert "5 exams were done before" in told
+    assert "the shards were deleted: nothing is judged" in told
+    assert "6 images of 6 exams" in told
+    assert main([*words, str(tmp_path / "out"), *jobs, "--all-views"]) == 2
+    assert "not by shards of these options" in capsys.readouterr().err
 
 
 def test_a_shard_that_fails_is_named_with_its_log_and_nothing_is_merged(
@@ -129,6 +146,75 @@ def test_a_shard_that_fails_is_named_with_its_log_and_nothing_is_merged(
     assert "shard_2_of_2: failed (exit code 1; see " in error
     assert "error: the disk is full" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_id_map_that_is_asked_for_holds_those_of_the_shards(untrained, tmp_path, monkeypatch):
+    asked, key_file = tmp_path / "map.json", tmp_path / "key"
+    (tmp_path / "in").mkdir()
+
+    def judge(jobs, *_, **__):
+        for job in jobs:
+            pseudonyms = Pseudonyms(read_or_make_key(key_file)[0])
+            pseudonyms.text("patient", job.name)
+            write_id_map(Path(job.words[job.words.index("--id-map") + 1]), pseudonyms)
+        return {}
+
+    monkeypatch.setattr(launched, "launch", judge)
+    monkeypatch.setattr(launched, "merge", lambda _, output: Summary(output, Tally()))
+    launched.predict_as_jobs(
+        *(tmp_path / "in", str(untrained), tmp_path / "out", JobOptions()),
+        PrivacyOptions(key_file=key_file, id_map=asked),
+        ShardOptions(launcher="local", shards=2),
+    )
+    patients = json.loads(asked.read_text())["sources"]["patient"]
+    assert sorted(patients.values()) == ["shard_1_of_2", "shard_2_of_2"]
+
+
+TRAINS = """
+import json, pathlib, sys, yaml
+config = pathlib.Path(sys.argv[sys.argv.index("--config-file") + 1])
+cfg = yaml.safe_load(config.read_text())
+folder = pathlib.Path(cfg["OUTPUT_DIR"])
+folder.mkdir(exist_ok=True)
+(folder / "model_last.pth").write_text(str(cfg["SOLVER"]["MAX_ITER"]))
+(folder / "manifest.json").write_text(json.dumps({"finished": True}))
+"""
+"""In place of a training: it leaves what one leaves, by the config that it is given."""
+
+
+def test_a_training_of_before_counts_only_if_it_is_the_same_and_there(
+    datasets, cluster, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(datasets, tmp_path / "data")
+    monkeypatch.setenv("SIMFRCNN_DATASETS", str(tmp_path / "data"))
+    monkeypatch.setattr(launched, "SIMFRCNN", (sys.executable, "-c", TRAINS))
+    config, run = tmp_path / "own.yaml", tmp_path / "run"
+    text = f"_BASE_: {SMOKE}\nOUTPUT_DIR: {run}\nDATASETS: {{VAL: [], TEST: []}}\n"
+    config.write_text(f"{text}SOLVER: {{MAX_ITER: 12, STEPS: [10]}}\n")
+    words = ["train-net", "--engine", "torchvision", "--config-file", str(config)]
+    words += ["--launcher", "local", "--cluster", str(cluster)]
+
+    def train(*options):
+        code = main([*words, *options])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    assert train()[0] == 0
+    assert (run / "model_last.pth").read_text() == "12"
+    assert "done before by job" in train()[1]
+    (run / "model_last.pth").unlink()
+    assert "done before by job" not in train()[1]
+    assert (run / "model_last.pth").exists()
+    config.write_text(f"{text}SOLVER: {{MAX_ITER: 14, STEPS: [10]}}\n")
+    code, told = train()
+    assert (code, "go on with --resume" in told) == (2, True)
+    assert (run / "model_last.pth").read_text() == "12"
+    assert train("--resume")[0] == 0
+    assert (run / "model_last.pth").read_text() == "14"
+    assert len(list((tmp_path / "run.jobs").glob("config_*.yaml"))) == 2
+    for path in (tmp_path / "data").rglob("train.json"):
+        path.write_text(path.read_text() + "\n")
+    assert "go on with --resume" in train()[1]
 
 
 def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(

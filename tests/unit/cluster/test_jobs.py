@@ -16,9 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from simfrcnn.cluster.jobs import RECORD, Job, run_jobs
+from simfrcnn.cluster import jobs as jobs_module
+from simfrcnn.cluster.jobs import RECORD, Job, SlurmSilentError, run_jobs
 from simfrcnn.cluster.settings import ClusterSettings, Launcher
+from simfrcnn.cluster.task import Task
 from simfrcnn.errors import ArtifactError, ConfigError, OutputError
+from simfrcnn.files import locked
 
 pytest.importorskip("submitit")
 
@@ -201,3 +204,83 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text("{")
     with pytest.raises(ArtifactError, match=r"jobs\.json is damaged"):
         run_jobs([python("a", "")], tmp_path, "local", QUICK, say=print)
+
+
+def test_a_local_job_with_setup_runs_and_is_ended_by_its_id(tmp_path: Path) -> None:
+    settings = replace(QUICK, setup=("NOTE='set up'", "export NOTE"))
+    code = "import os, sys, time; open(sys.argv[1], 'w').write(os.environ['NOTE'])"
+    short = python("short", code, tmp_path / "short")
+    assert run_jobs([short], tmp_path / "jobs", "local", settings, say=print) == {}
+    assert (tmp_path / "short").read_text() == "set up"
+
+    def kill() -> None:
+        wait_for((tmp_path / "ready").exists)
+        time.sleep(4 * settings.poll_s)  # would count as gone by now if it were not recognised
+        record = json.loads((tmp_path / "jobs" / RECORD).read_text())
+        os.kill(int(record["long"]["id"]), signal.SIGTERM)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    code = (
+        "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\n"
+        "pathlib.Path(sys.argv[2]).touch(); time.sleep(60)"
+    )
+    long = python("long", code, tmp_path / "pid", tmp_path / "ready")
+    failures = run_jobs([long], tmp_path / "jobs", "local", settings, say=print)
+    killer.join()
+    assert "ended without a result" in failures["long"]
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    assert (tmp_path / "jobs" / "logs_2").is_dir()
+
+
+def test_setup_that_fails_fails_the_job(tmp_path: Path) -> None:
+    settings = replace(QUICK, setup=("exit 7",))
+    failures = run_jobs([python("a", "")], tmp_path / "jobs", "local", settings, say=print)
+    assert "exit code 7" in failures["a"]
+
+
+def test_a_job_of_this_machine_has_no_limit_of_time(tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit")
+    executor = jobs_module._executor(submitit, 1, tmp_path, "local", QUICK)
+    assert executor.parameters["timeout_min"] > 365 * 24 * 60
+
+
+def test_slurm_jobs_cannot_be_followed_where_there_is_no_squeue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = python("a", "")
+    one = {"id": "12", "digest": job.digest, "launcher": "slurm", "folder": str(tmp_path)}
+    (tmp_path / RECORD).write_text(json.dumps({"a": one}))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SlurmSilentError, match=r"jobs\.json names jobs of Slurm.*delete"):
+        run_jobs([job], tmp_path, "local", QUICK, say=print)
+
+
+def test_logs_never_go_to_a_folder_of_before(tmp_path: Path) -> None:
+    for name in ("logs_3", "logs_old"):
+        (tmp_path / name).mkdir()
+    assert jobs_module._new_logs(tmp_path).name == "logs_4"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process with threads")
+def test_a_command_that_outlives_its_task_keeps_the_lock(tmp_path: Path) -> None:
+    ready, lock = tmp_path / "ready", tmp_path / "lock"
+    code = (
+        "import os, pathlib, sys, time\npath = pathlib.Path(sys.argv[1])\n"
+        "path.with_suffix('.part').write_text(str(os.getpid()))\n"
+        "path.with_suffix('.part').rename(path)\ntime.sleep(60)"
+    )
+    words = python("a", code, ready).words
+    task = Task("a", words, str(tmp_path), str(lock), grace_s=5, own_session=True)
+    process = multiprocessing.get_context("fork").Process(target=task)
+    process.start()
+    wait_for(ready.exists)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    with pytest.raises(OutputError, match="another run is at work"), locked(lock):
+        pass
+    orphan = psutil.Process(int(ready.read_text()))
+    orphan.kill()
+    wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    with locked(lock):
+        pass

@@ -14,6 +14,7 @@ import pytest
 from simfrcnn.data.pseudonyms import (
     Pseudonyms,
     default_id_map,
+    merge_id_maps,
     name_of_image,
     private_folder,
     pseudonymised,
@@ -198,6 +199,24 @@ def test_the_id_map_leads_back_and_grows(tmp_path: Path) -> None:
         name_of_image(two.image_id): "Roe/b.dcm",
     }
     assert KEY.hex() not in path.read_text()
+
+
+def test_id_maps_become_one(tmp_path: Path) -> None:
+    maps = [tmp_path / "1.json", tmp_path / "2.json"]
+    names = {}
+    for path, patient in zip(maps, ("Doe", "Roe"), strict=True):
+        pseudonyms = Pseudonyms(KEY)
+        names[pseudonyms.text("patient", patient)] = patient
+        write_id_map(path, pseudonyms, tmp_path / patient)
+    whole = tmp_path / "all.json"
+    for _ in range(2):
+        merge_id_maps(whole, maps, Pseudonyms(KEY))
+    content = json.loads(whole.read_text())
+    assert content["sources"]["patient"] == names
+    assert content["roots"] == [str(tmp_path / "Doe"), str(tmp_path / "Roe")]
+    assert mode_of(whole) == 0o600
+    with pytest.raises(ConfigError, match="another key"):
+        merge_id_maps(whole, maps, Pseudonyms(bytes(32)))
 
 
 def test_identifiers_of_any_bytes(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from simfrcnn.data.exams import Selection
 from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.errors import ArtifactError, ConfigError, OutputError
-from simfrcnn.workflows.predict import PredictionOptions, merge, predict
+from simfrcnn.workflows.predict import PredictionOptions, predict
+from simfrcnn.workflows.prediction_shards import merge, summary_of, update
 from support.studies import files_below, write_study, write_view
 
 pytestmark = pytest.mark.torchvision
@@ -144,6 +145,28 @@ def test_pictures_of_findings_alone(detector, studies, tmp_path):
 def results_of(detector, studies, out, **options):
     predict(detector, studies, out, PredictionOptions(workers=0, **options))
     return list(results(out).values())
+
+
+def test_shards_that_have_gone_on_are_put_together_again(detector, studies, tmp_path):
+    own, parts, merged = tmp_path / "in", [tmp_path / "part1", tmp_path / "part2"], tmp_path / "all"
+    for number in (0, 3):
+        shutil.copytree(studies / f"study{number}", own / f"study{number}")
+
+    def go_on():
+        for n, part in enumerate(parts, start=1):
+            predict(detector, own, part, PredictionOptions(workers=0, shard=(n, 2)))
+
+    go_on()
+    merge(parts, merged)
+    shutil.rmtree(own / "study3")
+    write_study(own, 3, n_views=1)  # changed
+    write_study(own, 4, n_views=1)  # new
+    go_on()
+    summary = update(parts, merged)
+    assert (summary.n_done_before, summary.tally.n_exams, summary.tally.n_images) == (2, 3, 4)
+    predict(detector, own, tmp_path / "one", ALONE)
+    assert files_below(merged) == files_below(tmp_path / "one")
+    assert summary_of(merged).tally == summary.tally
 
 
 def test_shards_together_are_one_run(detector, whole, studies, tmp_path):

@@ -15,9 +15,10 @@ from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom_out.checking import check_report
 from simfrcnn.errors import ConfigError
 from simfrcnn.images.png import encode_png
-from simfrcnn.workflows.predict import PredictionOptions, merge, predict
+from simfrcnn.workflows.predict import PredictionOptions, predict
 from simfrcnn.workflows.prediction_dicom import write_dicom
 from simfrcnn.workflows.prediction_folder import PredictionFolder
+from simfrcnn.workflows.prediction_shards import merge
 from support.results import exam_of, phantom_films
 from support.studies import files_below, write_study
 
