@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,20 @@ def receive(uploads: Path, files: Sequence[IO[bytes]], bounds: Bounds) -> Receiv
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return Received(folder, tuple(paths), count.n_passed_over)
+
+
+def require_space_to_spool(n_bytes: int) -> None:
+    """Refuse where the folder of temporary files has no room for a body, which comes there first.
+
+    Raises:
+        Refusal: It is full, or there is no such folder.
+    """
+    try:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError as error:
+        raise no_space_to_spool() from error
+    if free < n_bytes:
+        raise no_space_to_spool()
 
 
 def remove_unfinished(uploads: Path) -> None:
@@ -237,6 +252,16 @@ def _no_image() -> Refusal:
         "the upload holds no image",
         "DICOM files with their preamble, PNG, PGM, JPEG and TIFF files, and zip files of them",
         "send the films of a study",
+    )
+
+
+def no_space_to_spool() -> Refusal:
+    """The folder of temporary files is full, or cannot be written to."""
+    return Refusal(
+        507,
+        "the upload cannot be kept until it is there whole",
+        "a folder of temporary files with space for the largest upload",
+        "free some space, or start the server with TMPDIR on a larger disk",
     )
 
 
