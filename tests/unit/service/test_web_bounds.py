@@ -4,6 +4,7 @@ import errno
 import io
 import shutil
 import tempfile
+import threading
 import tracemalloc
 import zipfile
 
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 
 from simfrcnn.service.web_refusals import Refusal
 from simfrcnn.service.web_uploads import Bounds, receive
+from support.studies import write_study
 from support.web import app_of, studies_in
 
 MB = 10**6
@@ -87,3 +89,62 @@ def test_a_body_that_temporary_files_have_no_room_for_is_not_read(client, monkey
     monkeypatch.setattr("simfrcnn.service.web_uploads.shutil.disk_usage", nearly_full)
     assert sent(client).status_code == 422  # it is small, and no image
     assert sent(client, bytes(1000)).status_code == 507
+
+
+def test_an_upload_of_more_studies_than_there_is_room_for_is_refused_whole(tmp_path):
+    go_on = threading.Event()
+    films = [write_study(tmp_path / "other", n, n_views=1)[0].read_bytes() for n in range(4)]
+
+    def upload(*contents):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for number, content in enumerate(contents):
+                archive.writestr(f"{number}", content)
+        return sent(client, packed.getvalue())
+
+    def waits(_):
+        go_on.wait(20)
+
+    (tmp_path / "f").mkdir()
+    with studies_in(tmp_path / "f", waits, n_waiting=3) as studies:
+        client = TestClient(app_of(studies), base_url="http://127.0.0.1")
+        assert upload(*films).status_code == 413
+        assert list(studies.uploads.iterdir()) == []
+        assert len(upload(*films[:2]).json()["studies"]) == 2
+        response = upload(*films[2:])
+        assert response.status_code == 503
+        assert response.json()["error"].startswith("2 studies are waiting, and there is no room")
+        assert "retry-after" in response.headers
+        assert len(list(studies.uploads.iterdir())) == 1
+        assert upload(films[2]).status_code == 202  # there is room for one
+        assert studies.n_waiting == 3
+        go_on.set()
+
+
+def test_nobody_waits_while_the_folder_is_looked_through(tmp_path, monkeypatch):
+    write_study(tmp_path / "f", 0, n_views=1)
+    begun, go_on = threading.Event(), threading.Event()
+    with studies_in(tmp_path / "f") as studies:
+        (study,) = studies.listed()
+        found = studies._found
+
+        def slow():
+            begun.set()
+            assert go_on.wait(20)
+            yield from found()
+
+        monkeypatch.setattr(studies, "_found", slow)
+        write_study(tmp_path / "f", 1, n_views=1)
+        looking = threading.Thread(target=lambda: studies.look_again(at_once=True))
+        looking.start()
+        assert begun.wait(20)
+        asked = []
+        asking = threading.Thread(
+            target=lambda: asked.extend([studies.n_waiting, studies.study(study.id)]), daemon=True
+        )
+        asking.start()
+        asking.join(10)
+        go_on.set()
+        looking.join(20)
+        assert asked == [0, study]
+        assert len(studies.listed()) == 2
