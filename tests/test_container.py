@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from simfrcnn.service.web_settings import MIN_TOKEN_LENGTH, TOKEN_VARIABLE
+
 ROOT = Path(__file__).parent.parent
 ENTRY = ROOT / "tools" / "container_entry.sh"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -87,9 +89,23 @@ def test_each_service_is_bound_to_this_machine_and_may_do_little() -> None:
             assert service["security_opt"] == ["no-new-privileges:true"]
             assert "/data" in shlex.split(service["command"])
     assert "--allow-ae" in COMPOSE["services"]["node"]["command"]
-    assert "--token-file /run/secrets/token" in COMPOSE["services"]["serve"]["command"]
+    assert "--address 0.0.0.0" in COMPOSE["services"]["serve"]["command"]
     used = {v.partition(":")[0] for s in COMPOSE["services"].values() for v in s["volumes"]}
     assert used == set(COMPOSE["volumes"])
+
+
+def test_serve_gets_its_token_from_the_environment_and_spools_on_its_volume() -> None:
+    serve = COMPOSE["services"]["serve"]
+    # A secret of a file keeps the owner and mode of the host: user 10001 could not read it.
+    assert "secrets" not in serve
+    assert "secrets" not in COMPOSE
+    token = serve["environment"][TOKEN_VARIABLE]
+    assert token.startswith(f"${{{TOKEN_VARIABLE}:?")  # compose ends where it is not set
+    assert f"at least {MIN_TOKEN_LENGTH} characters" in token
+    (volume,) = serve["volumes"]
+    spool = Path(serve["environment"]["TMPDIR"])
+    assert spool.is_relative_to(volume.partition(":")[2])
+    assert not any(spool.is_relative_to(folder) for folder in serve["tmpfs"])
 
 
 # -- the entry -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from simfrcnn.detector import Detector, load
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.service.web_guard import Access
-from simfrcnn.service.web_settings import ServeOptions, is_loopback, token_of
+from simfrcnn.service.web_settings import ServeOptions, token_of
 from simfrcnn.service.web_studies import RESULTS, UPLOADS, Studies
 from simfrcnn.service.web_uploads import Bounds, remove_unfinished
 from simfrcnn.workflows.predict import PredictionOptions, facts_of, predict
@@ -101,10 +101,7 @@ def access_of(options: ServeOptions) -> Access:
     Raises:
         ConfigError: An address that others can reach, and no token.
     """
-    token = token_of(options)
-    if is_loopback(options.address):
-        return Access(token)
-    return Access(token, hosts=None)
+    return Access(token_of(options))
 
 
 def bounds_of(options: ServeOptions) -> Bounds:

@@ -17,13 +17,13 @@ from starlette.requests import ClientDisconnect
 
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import DataError
-from simfrcnn.service.web_guard import Access, App, Guard, Rate
+from simfrcnn.service.web_guard import FAULT, Access, App, Guard, Rate
 from simfrcnn.service.web_pixels import REDUCTIONS, FilmCache
 from simfrcnn.service.web_refusals import Refusal, malformed, many_uploads
 from simfrcnn.service.web_results import REPORTS, film_of, report_of
 from simfrcnn.service.web_settings import is_loopback
 from simfrcnn.service.web_studies import Studies, Study
-from simfrcnn.service.web_uploads import Bounds, receive
+from simfrcnn.service.web_uploads import Bounds, no_space_to_spool, receive, require_space_to_spool
 from simfrcnn.version import __version__
 from simfrcnn.viewer import viewer_file
 
@@ -79,7 +79,11 @@ def make_app(
         ).to_dict()
         return JSONResponse(content, error.status_code)
 
+    def failed(_: Request, __: Exception) -> Response:
+        return JSONResponse(FAULT.to_dict(), FAULT.status)  # the guard logs it
+
     app.exception_handler(Refusal)(refused)
+    app.exception_handler(Exception)(failed)
     app.exception_handler(HTTPException)(no_route)
 
     def page(name: str) -> Response:
@@ -119,7 +123,7 @@ def make_app(
     @app.post("/studies")
     async def upload(request: Request) -> Response:
         rate.take()
-        studies.require_room()
+        await run_in_threadpool(studies.require_room)
         if not under_way.acquire(blocking=False):
             raise many_uploads(_UPLOADS_AT_A_TIME)
         try:
@@ -135,12 +139,16 @@ def make_app(
         kind = request.headers.get("content-type", "")
         if not kind.lower().startswith("multipart/form-data"):
             raise malformed("the body is no form", "curl -F file=@a.dcm -F file=@b.dcm URL/studies")
+        length = request.headers.get("content-length", str(bounds.max_bytes))
+        await run_in_threadpool(require_space_to_spool, int(length[:20]))
         try:
             form = await request.form(
                 max_files=bounds.max_files, max_fields=_MAX_FIELDS, max_part_size=2**16
             )
         except HTTPException as error:
             raise malformed("the form is damaged, or has too many parts") from error
+        except OSError as error:
+            raise no_space_to_spool() from error
         try:
             files = [one.file for _, one in form.multi_items() if not isinstance(one, str)]
             if not files:

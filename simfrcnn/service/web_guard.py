@@ -6,7 +6,6 @@ Nothing of a request but its method and the pattern of its route is logged.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import logging
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from simfrcnn.service.web_refusals import Refusal, too_large
+from simfrcnn.service.web_settings import is_loopback
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,13 +42,13 @@ logger = logging.getLogger("simfrcnn")
 
 @dataclass(frozen=True)
 class Access:
-    """``token`` that requests must bear, if any; names by which a browser may call the server.
+    """``token`` that requests must bear, if any.
 
-    ``hosts`` of None is any name: then a token is needed anyway.
+    Without one the server goes by the names of loopback alone; with one by any, such as that of a
+    proxy.
     """
 
     token: bytes | None
-    hosts: frozenset[str] | None = frozenset({"localhost"})
 
 
 class Rate:
@@ -117,7 +117,7 @@ class Guard:
         except Exception as error:  # a message may cite what a file holds: only its kind is logged
             logger.error("a request failed: unexpected %s", type(error).__name__)
             if not status:
-                await _answer(_FAULT, with_headers)
+                await _answer(FAULT, with_headers)
         route = getattr(scope.get("route"), "path", "(no route)")
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
         seconds = time.monotonic() - begun
@@ -128,7 +128,7 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1")
         self._check_host(host)
         origin = headers.get(b"origin")
-        is_foreign = origin is not None and _host_in(origin) != host
+        is_foreign = origin is not None and not _is_at(origin.decode("latin-1"), host)
         if is_foreign or headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             is_visit = scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
             if not is_visit:
@@ -152,22 +152,16 @@ class Guard:
 
     def _check_host(self, host: str) -> None:
         """Refuse other names: a page elsewhere could have its name lead here (DNS rebinding)."""
-        if self._access.hosts is None:
+        if self._access.token is not None:
             return
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             name = ""
-        if name in self._access.hosts:
-            return
-        try:
-            is_fine = ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            is_fine = False
-        if not is_fine:
+        if not is_loopback(name):
             raise Refusal(
                 421, "the server does not go by this name", "its address, or localhost",
-                "call it by its address",
+                "call it by its address, or start it with a token",
             )  # fmt: skip
 
     def _counted(self, receive: Receive) -> Receive:
@@ -184,20 +178,25 @@ class Guard:
         return counting
 
 
-_FAULT = Refusal(
+FAULT = Refusal(
     500,
     "the server failed: a fault of simfrcnn, not of the request",
     "requests as docs/serve.md describes them",
     "report it, with the line of the server's log",
 )
+_PORTS = {"http": 80, "https": 443}
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
 
 
-def _host_in(origin: bytes) -> str | None:
+def _is_at(origin: str, host: str) -> bool:
+    """Whether a page of this origin is the server's own; a port left out is that of its scheme."""
     try:
-        return urlsplit(origin.decode("latin-1")).netloc
+        page, own = urlsplit(origin), urlsplit(f"//{host}")
+        usual = _PORTS.get(page.scheme)
+        is_same = (page.port or usual) == (own.port or usual)
     except ValueError:
-        return None
+        return False
+    return page.hostname is not None and page.hostname == own.hostname and is_same
 
 
 def _is_public(scope: Scope) -> bool:

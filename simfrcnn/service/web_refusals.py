@@ -57,11 +57,21 @@ def unknown_study() -> Refusal:
     )
 
 
-def busy(n_waiting: int) -> Refusal:
-    """The queue is full."""
+def too_many_studies(n_studies: int, at_most: int) -> Refusal:
+    """An upload of more studies than can ever wait."""
+    return Refusal(
+        413,
+        f"the upload holds {n_studies} studies",
+        f"at most {at_most} studies; a picture that is no DICOM file is one of its own",
+        "send fewer at a time, or start the server with a larger --queue",
+    )
+
+
+def busy(n_waiting: int, n_more: int = 1) -> Refusal:
+    """The queue has no room for so many more."""
     return Refusal(
         503,
-        f"{n_waiting} studies are waiting, and no more are taken",
+        f"{n_waiting} studies are waiting, and there is no room for {n_more} more",
         "to wait until one is done",
         "try again later, or start the server with a larger --queue",
         retry_after_s=10,

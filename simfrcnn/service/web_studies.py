@@ -7,6 +7,7 @@ table of these and never becomes part of a path. One thread judges, one study at
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from simfrcnn.data.exams import (
 from simfrcnn.data.naming import AsTheyAre
 from simfrcnn.errors import SimFrcnnError
 from simfrcnn.images.finding import walk_images
-from simfrcnn.service.web_refusals import Refusal, busy, unknown_study
+from simfrcnn.service.web_refusals import Refusal, busy, too_many_studies, unknown_study
 from simfrcnn.service.web_uploads import Received
 from simfrcnn.workflows.prediction_folder import EXAMS
 
@@ -95,6 +96,10 @@ class Studies:
         self._judge = judge
         self._selection = selection
         self._lock = threading.RLock()
+        """Of the table, the queue and what is coming; held for moments."""
+        self._looking = threading.Lock()
+        """Of the folder's facts; held while it is looked through. Taken before the other."""
+        self._n_coming = 0
         self._facts: dict[Path, tuple[tuple[int, int], FileFacts]] = {}
         self._studies: dict[str, Study] = {}
         self._looked_at = float("-inf")
@@ -114,9 +119,11 @@ class Studies:
 
     @property
     def n_waiting(self) -> int:
-        """Studies that wait to be judged, and that which is being judged."""
+        """Studies that wait to be judged, come with an upload, or are being judged."""
         with self._lock:
-            return sum(one.state in ("waiting", "running") for one in self._studies.values())
+            return self._n_coming + sum(
+                one.state in ("waiting", "running") for one in self._studies.values()
+            )
 
     @property
     def is_alive(self) -> bool:
@@ -157,20 +164,25 @@ class Studies:
             Refusal: There is none.
         """
         with self._lock:
-            if name not in self._studies:
-                self.look_again()
-            if name not in self._studies:
-                raise unknown_study()
-            return self._studies[name]
+            study = self._studies.get(name)
+        if study is None:
+            self.look_again()
+            with self._lock:
+                study = self._studies.get(name)
+        if study is None:
+            raise unknown_study()
+        return study
 
-    def require_room(self) -> None:
-        """Refuse where too many wait.
+    def require_room(self, n_more: int = 1) -> None:
+        """Refuse where too many would wait.
 
         Raises:
-            Refusal: With the time to wait.
+            Refusal: With the time to wait, or because so many can never wait.
         """
-        if (n_waiting := self.n_waiting) >= self.n_waiting_at_most:
-            raise busy(n_waiting)
+        if n_more > self.n_waiting_at_most:
+            raise too_many_studies(n_more, self.n_waiting_at_most)
+        if (n_waiting := self.n_waiting) + n_more > self.n_waiting_at_most:
+            raise busy(n_waiting, n_more)
 
     def submit(self, name: str) -> Study:
         """Let a study be judged; one that is done already stays as it is.
@@ -189,20 +201,42 @@ class Studies:
         """Keep an upload and let its studies be judged.
 
         Raises:
-            Refusal: No file of it can be judged; it is deleted.
+            Refusal: No file of it can be judged, or there is no room for its studies in the
+                queue; it is deleted.
         """
         facts = [facts_of(path, received.folder, self._selection) for path in received.paths]
         if all(one.what is not None for one in facts):
             received.drop()
             raise _nothing_to_judge(facts)
-        kept = received.keep(secrets.token_hex(8))
-        self.look_again(at_once=True)
-        with self._lock:
-            own = [one for one in self._studies.values() if self._has_files_below(one, kept)]
-            for study in own:
-                if study.state in ("new", "failed"):
-                    self._submit(study)
+        with self._coming(received, facts):
+            kept = received.keep(secrets.token_hex(8))
+            self.look_again(at_once=True)
+            with self._lock:
+                own = [one for one in self._studies.values() if self._has_files_below(one, kept)]
+                for study in own:
+                    if study.state in ("new", "failed"):
+                        self._submit(study)
         return sorted(own, key=lambda one: one.id)
+
+    @contextlib.contextmanager
+    def _coming(self, received: Received, facts: Sequence[FileFacts]) -> Iterator[None]:
+        """Hold places in the queue for an upload's studies, or drop it where there are too few."""
+        with ExamIndex(received.folder) as index:
+            index.add(facts)
+            index.adopt_damaged_files()
+            n_studies = sum(1 for _ in index.exams())
+        try:
+            with self._lock:
+                self.require_room(n_studies)
+                self._n_coming += n_studies
+        except Refusal:
+            received.drop()
+            raise
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_coming -= n_studies
 
     def result(self, name: str) -> dict[str, Any]:
         """The result of a study, as `predict` wrote it.
@@ -223,14 +257,19 @@ class Studies:
         return content
 
     def look_again(self, *, at_once: bool = False) -> None:
-        """Find what came to the folder and what went; only new headers are read."""
-        with self._lock:
+        """Find what came to the folder and what went; only new headers are read.
+
+        Nobody who asks for what is in the table waits for it: the new table is put in at the end.
+        """
+        with self._looking:
             if not at_once and time.monotonic() - self._looked_at < _FRESH_S:
                 return
-            plans = {_NAMING.stem(plan.exam_id): plan for plan in self._plans()}
-            self._studies = {
-                name: self._updated(name, plan) for name, plan in sorted(plans.items())
+            found = {
+                _NAMING.stem(plan.exam_id): self._found_study(plan)
+                for plan in sorted(self._plans(), key=lambda plan: _NAMING.stem(plan.exam_id))
             }
+            with self._lock:
+                self._studies = {name: self._updated(study) for name, study in found.items()}
             self._looked_at = time.monotonic()
 
     def _plans(self) -> list[ExamPlan]:
@@ -251,13 +290,23 @@ class Studies:
             if isinstance(found, Path) and RESULTS not in found.relative_to(self.folder).parts:
                 yield found
 
-    def _updated(self, name: str, plan: ExamPlan) -> Study:
-        before = self._studies.get(name)
+    def _found_study(self, plan: ExamPlan) -> Study:
+        """A study as its files say; its result is read only where it is new or changed."""
+        study = Study(_NAMING.stem(plan.exam_id), plan, "new")
+        before = self._studies.get(study.id)  # tables and plans are changed under `_looking` alone
         is_same = before is not None and before.plan.fingerprint == plan.fingerprint
-        if before is not None and (before.state in ("waiting", "running") or is_same):
-            before.plan = plan
-            return before
-        return self._with_result(Study(name, plan, "new"))
+        return study if is_same else self._with_result(study)
+
+    def _updated(self, found: Study) -> Study:
+        """The study of the table where it is as it was, or in work; else what was found."""
+        before = self._studies.get(found.id)
+        if before is None:
+            return found
+        is_same = before.plan.fingerprint == found.plan.fingerprint
+        if not is_same and before.state not in ("waiting", "running"):
+            return found
+        before.plan = found.plan
+        return before
 
     def _with_result(self, study: Study) -> Study:
         content = self._result_of(study.plan)

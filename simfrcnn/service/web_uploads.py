@@ -2,7 +2,8 @@
 
 An upload is one new folder, which gets its name when all its files are on disk. Files are numbered:
 no name that a request brings becomes part of a path. Zip files are unpacked, each file counted as
-it is inflated, whatever the archive says of itself.
+it is inflated, whatever the archive says of itself. Other compressions than deflate are refused:
+:mod:`zipfile` inflates a whole read of them before a byte can be counted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -36,12 +38,13 @@ _STARTS = {
     b"P5": ".pgm",
 }
 _ZIP = b"PK\x03\x04"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PREAMBLE = 128
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError,
     ValueError, LookupError,
 )  # fmt: skip
-"""What :mod:`zipfile` raises of archives that are damaged, encrypted or of unknown compression."""
+"""What :mod:`zipfile` raises of archives that are damaged or encrypted."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,20 @@ def receive(uploads: Path, files: Sequence[IO[bytes]], bounds: Bounds) -> Receiv
     return Received(folder, tuple(paths), count.n_passed_over)
 
 
+def require_space_to_spool(n_bytes: int) -> None:
+    """Refuse where the folder of temporary files has no room for a body, which comes there first.
+
+    Raises:
+        Refusal: It is full, or there is no such folder.
+    """
+    try:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError as error:
+        raise no_space_to_spool() from error
+    if free < n_bytes:
+        raise no_space_to_spool()
+
+
 def remove_unfinished(uploads: Path) -> None:
     """Delete what a server that was killed had not received whole."""
     for folder in uploads.glob(".unfinished-*"):
@@ -169,13 +186,17 @@ def _unpacked(file: IO[bytes], folder: Path, count: _Count, bounds: Bounds) -> I
         members = [one for one in archive.infolist() if not one.is_dir()]
         if count.n_files + count.n_passed_over + len(members) > bounds.max_files:
             raise too_many_files(bounds.max_files)
+        if any(one.compress_type not in _COMPRESSIONS for one in members):
+            raise malformed(
+                "a zip file is of an unknown compression", "pack the files again, by deflate"
+            )
         for member in members:
             try:
                 with archive.open(member) as stream:
                     yield from _written(stream, folder, count, bounds, allowed)
             except _DAMAGED as error:
                 raise malformed(
-                    "a zip file is damaged, encrypted or of an unknown compression",
+                    "a zip file is damaged or encrypted",
                     "pack the files again, without a password",
                 ) from error
 
@@ -231,6 +252,16 @@ def _no_image() -> Refusal:
         "the upload holds no image",
         "DICOM files with their preamble, PNG, PGM, JPEG and TIFF files, and zip files of them",
         "send the films of a study",
+    )
+
+
+def no_space_to_spool() -> Refusal:
+    """The folder of temporary files is full, or cannot be written to."""
+    return Refusal(
+        507,
+        "the upload cannot be kept until it is there whole",
+        "a folder of temporary files with space for the largest upload",
+        "free some space, or start the server with TMPDIR on a larger disk",
     )
 
 

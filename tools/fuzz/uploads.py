@@ -35,10 +35,11 @@ from simfrcnn.service.web_uploads import Bounds
 
 _BATCH = 50
 _BOUNDS = Bounds(4 * 10**6, 12, per_minute=10**6)
+_INFLATED = 5 * 10**6
 _SECONDS = 20.0
 _BOUNDARY = b"----simfrcnn"
 _N_SHOWN = 20
-_KINDS = ("file", "file", "zip", "body", "body", "headers", "path")
+_KINDS = ("file", "file", "zip", "body", "body", "headers", "path", "bomb")
 _MAY_BE_500 = (501, 503, 507)
 
 
@@ -116,7 +117,9 @@ def make_request(seeds: Sequence[Seed], seed: int, number: int) -> Request:
     case = make_case(seeds, seed, number)
     whole = seeds[int(rng.integers(len(seeds)))].content
     content = case.content if kind != "headers" else whole
-    if kind == "zip" or rng.integers(4) == 0:
+    if kind == "bomb":
+        content = _bomb(rng)
+    elif kind == "zip" or rng.integers(4) == 0:
         content = _zipped([content, whole], rng)
         content = _damaged(content, rng) if kind == "zip" else content
     body = _form([content, *([whole] if rng.integers(3) == 0 else [])])
@@ -218,6 +221,16 @@ def _zipped(contents: Sequence[bytes], rng: np.random.Generator) -> bytes:
         for number, content in enumerate(contents):
             member = zipfile.ZipInfo(f"../{number}")  # of a fixed date
             archive.writestr(member, content, kind)
+    return stream.getvalue()
+
+
+def _bomb(rng: np.random.Generator) -> bytes:
+    """A small zip file of a large file, in a compression that is read or one that is not."""
+    stream = io.BytesIO()
+    kind = int(rng.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]))
+    start = bytes(128) + b"DICM" if rng.integers(2) else bytes(132)
+    with zipfile.ZipFile(stream, "w", kind) as archive:
+        archive.writestr(zipfile.ZipInfo("0"), start + bytes(_INFLATED), kind)
     return stream.getvalue()
 
 

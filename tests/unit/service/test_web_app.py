@@ -306,7 +306,7 @@ def test_uploads_are_rated(studies):
 
 def test_a_token_is_asked_for_and_never_shown(studies, caplog):
     token = b"0123456789abcdef-token"
-    client = client_of(app_of(studies, Access(token, hosts=None)))
+    client = client_of(app_of(studies, Access(token)))
     with caplog.at_level(logging.DEBUG):
         for path in ("/studies", "/model", "/results/x.json", "/results/x/films/0", "/nothing"):
             refusal(client.get(path), 401)
@@ -334,6 +334,22 @@ def test_other_sites_and_names_are_refused(client):
     assert sent(client, b"", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     visit = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert get("/", headers=visit).status_code == 200
+
+
+def test_a_proxy_may_give_a_server_with_a_token_its_own_name(studies):
+    client = client_of(app_of(studies, Access(b"0123456789abcdef")))
+    bearer = {"Authorization": "Bearer 0123456789abcdef"}
+
+    def status(host, origin):
+        headers = {**bearer, "Host": host, "Origin": origin}
+        return client.get("/studies", headers=headers).status_code
+
+    assert status("reading.example", "https://reading.example") == 200
+    assert status("reading.example:443", "https://reading.example") == 200
+    assert status("reading.example:8443", "https://reading.example:8443") == 200
+    assert status("reading.example", "https://evil.example") == 403
+    assert status("reading.example:8443", "https://reading.example") == 403
+    assert status("127.0.0.1:8080", "https://reading.example") == 403  # Host is not passed on
 
 
 @pytest.mark.parametrize(
