@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS result (
 CREATE TABLE IF NOT EXISTS sent (
     sha256 TEXT, target TEXT, begun REAL NOT NULL, tries INTEGER NOT NULL, ended REAL,
     PRIMARY KEY (sha256, target)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost (job INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pulled (study TEXT PRIMARY KEY, films TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -203,6 +204,15 @@ class Queue:
         with self._changing() as run:
             run("UPDATE job SET state = ?, not_before = ? WHERE id = ?", state, not_before, job.id)
 
+    def note_lost(self, job: Job) -> int:
+        """Its results were gone or damaged when they were to be sent; how many times by now."""
+        with self._changing() as run:
+            run(
+                "INSERT INTO lost VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1", job.id
+            )
+            (times,) = run("SELECT times FROM lost WHERE job = ?", job.id).fetchone()
+            return int(times)
+
     def put_back(self, job: Job, state: State) -> None:
         """Put a study back as if it had not been taken up."""
         with self._changing() as run:
@@ -229,6 +239,7 @@ class Queue:
     def retry_failed(self) -> int:
         """Put all studies back that were given up; how many."""
         with self._changing() as run:
+            run("DELETE FROM lost WHERE job IN (SELECT id FROM job WHERE state = 'failed')")
             return int(
                 run(
                     "UPDATE job SET state = again, attempts = 0, not_before = 0, code = NULL, "

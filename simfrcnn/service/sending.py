@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ TOKEN = "SIMFRCNN_DICOMWEB_TOKEN"
 
 _FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 """Study Root Query/Retrieve Information Model - FIND."""
+
+_FAULTS = (OSError, RuntimeError, ValueError)
+"""Of an association: an unknown host, one that has ended, a data set that cannot be encoded."""
 
 
 class SendingError(SimFrcnnError):
@@ -78,9 +82,8 @@ class Pacs:
             SendingError: There is no association, no answer, or a status of failure.
         """
         dataset = pydicom.dcmread(path)
-        entity = application_entity(self.options)
-        entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
-        association = entity.associate(self.host, self.port, ae_title=self.called)
+        with self._naming_faults():
+            association = self._associate(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
         if not association.is_established:
             what = "rejected" if association.is_rejected else "not established"
             raise SendingError(f"association {what}", f"{self.name}: the association was {what}")
@@ -88,7 +91,9 @@ class Pacs:
             if not association.accepted_contexts:
                 kind = UID(dataset.SOPClassUID).name
                 raise SendingError("SOP class refused", f"{self.name} does not take {kind}")
-            self._require_kept(association.send_c_store(dataset))
+            with self._naming_faults():
+                status = association.send_c_store(dataset)
+            self._require_kept(status)
             on_kept()
         finally:
             association.release()
@@ -96,9 +101,10 @@ class Pacs:
     def has(self, path: Path) -> bool:
         """C-FIND at the level of images, where the archive allows it."""
         wanted = pydicom.dcmread(path, stop_before_pixels=True)
-        entity = application_entity(self.options)
-        entity.add_requested_context(_FIND)
-        association = entity.associate(self.host, self.port, ae_title=self.called)
+        try:
+            association = self._associate(_FIND)
+        except _FAULTS:  # such as a name that does not resolve
+            return False
         if not association.is_established:
             return False
         try:
@@ -106,11 +112,25 @@ class Pacs:
                 return False
             query = _query_for(wanted)
             found = [one for _, one in association.send_c_find(query, _FIND) if one is not None]
-        except (RuntimeError, ValueError):  # the association has ended: it does not say
+        except _FAULTS:  # the association has ended: it does not say
             return False
         finally:
             association.release()
         return any(one.get("SOPInstanceUID") == wanted.SOPInstanceUID for one in found)
+
+    def _associate(self, *context: Any) -> Any:
+        entity = application_entity(self.options)
+        entity.add_requested_context(*context)
+        return entity.associate(self.host, self.port, ae_title=self.called)
+
+    @contextlib.contextmanager
+    def _naming_faults(self) -> Iterator[None]:
+        """What pynetdicom raises is of the way to the target, not of the file."""
+        try:
+            yield
+        except _FAULTS as error:
+            code = type(error).__name__
+            raise SendingError(code, f"{self.name}: {code}: {error}") from error
 
     def _require_kept(self, status: Any) -> None:
         if "Status" not in status:
