@@ -157,6 +157,22 @@ def locked(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in a folder under :func:`locked`; True where none can say."""
+    import fcntl
+
+    try:
+        stream = open(folder / LOCK, "rb")
+    except FileNotFoundError:
+        return False
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically (see :func:`writing`)."""
     with writing(path) as temporary:

@@ -16,10 +16,13 @@ from pydicom.uid import UID
 
 from simfrcnn.errors import ConfigError, SimFrcnnError
 from simfrcnn.service.extra import import_dicomweb, import_pynetdicom
-from simfrcnn.service.options import ServiceOptions, require_ae_title
+from simfrcnn.service.options import LOOPBACK, PullOptions, ServiceOptions, require_ae_title
 
 TOKEN = "SIMFRCNN_DICOMWEB_TOKEN"
-"""The environment variable with the bearer token of DICOMweb servers."""
+"""The environment variable with the bearer token of ``--from``; of a node, that of ``--to``."""
+STOW_TOKEN = "SIMFRCNN_STOW_TOKEN"
+"""That of the first DICOMweb server of ``--to``, where it is another one than ``--from``."""
+_PORTS = {"http": 80, "https": 443}
 
 _FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 """Study Root Query/Retrieve Information Model - FIND."""
@@ -184,7 +187,8 @@ def targets_of(options: ServiceOptions) -> tuple[Target, ...]:
     """The targets of ``--to``.
 
     Raises:
-        ConfigError: One is neither AE@HOST:PORT nor a URL, or its library is not installed.
+        ConfigError: One is neither AE@HOST:PORT nor a URL, its library is not installed, or a token
+            would go to it over plain HTTP.
     """
     return tuple(_target_of(text, options) for text in dict.fromkeys(options.to))
 
@@ -200,12 +204,39 @@ def application_entity(options: ServiceOptions) -> Any:
 
 
 def dicomweb_client(url: str, options: ServiceOptions) -> Any:
-    """A client that tries once, with our time-out and the token of the environment."""
-    token = os.environ.get(TOKEN)
+    """A client that tries once, with our time-out and the token of the environment.
+
+    Raises:
+        ConfigError: As of :func:`token_for`.
+    """
+    token = token_for(url, options)
     headers = {"Authorization": f"Bearer {token}"} if token else None
     client = import_dicomweb().DICOMwebClient(url, headers=headers, timeout=options.send_timeout)
     client.set_http_retry_params(retry=False)
     return client
+
+
+def token_for(url: str, options: ServiceOptions) -> str | None:
+    """The token that a server may see: one goes to one origin, and no other ever gets it.
+
+    Raises:
+        ConfigError: It would go over plain HTTP to another machine.
+    """
+    source = options.source if isinstance(options, PullOptions) else None
+    first = next((text for text in options.to if "://" in text), None)
+    if source is not None and _origin(url) == _origin(source):
+        token = os.environ.get(TOKEN)
+    elif first is not None and _origin(url) == _origin(first):
+        token = os.environ.get(STOW_TOKEN) or (os.environ.get(TOKEN) if source is None else None)
+    else:
+        token = None
+    scheme, host, _ = _origin(url)
+    if token and scheme == "http" and host not in LOOPBACK:
+        raise ConfigError(
+            f"the token of {host} would go over plain HTTP, where others can read it: give an "
+            f"https:// URL, or take {TOKEN} and {STOW_TOKEN} out of the environment"
+        )
+    return token or None
 
 
 def web_error(name: str, error: Exception) -> SendingError:
@@ -232,6 +263,12 @@ def require_url(option: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of a URL; RFC 6454."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
 def _query_for(wanted: pydicom.Dataset) -> pydicom.Dataset:
     """An identifier that matches one instance; PS3.4 C.4.1.2."""
     query = pydicom.Dataset()
@@ -244,7 +281,9 @@ def _query_for(wanted: pydicom.Dataset) -> pydicom.Dataset:
 def _target_of(text: str, options: ServiceOptions) -> Target:
     if "://" in text:
         import_dicomweb()
-        return DicomWeb(require_url("--to", text), options)
+        target = DicomWeb(require_url("--to", text), options)
+        token_for(target.name, options)  # so that a token that must not go there is refused now
+        return target
     found = re.fullmatch(r"([^@]+)@(\[[0-9a-fA-F:]+\]|[^:@]+):(\d{1,5})", text)
     if not found or not 0 < int(found[3]) < 65536:
         raise ConfigError(

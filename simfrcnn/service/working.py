@@ -21,6 +21,7 @@ from simfrcnn.service.judging import Judge, Judged
 from simfrcnn.service.options import ServiceOptions
 from simfrcnn.service.queue import Job, Queue, State
 from simfrcnn.service.sending import SendingError, Target
+from simfrcnn.wording import counted
 
 REASON = "reason.json"
 _ENDED = "the process ended"
@@ -75,6 +76,9 @@ class Work:
         if job.attempts > self.options.attempts:
             why = f"{_ENDED} {self.options.attempts} times while it judged this study"
             self._fail(job, "stable", _ENDED, why)
+            return True
+        if n_missing := self.queue.missing_films(job.study):
+            self._fail(job, "stable", "films have left the disk", _send_again(n_missing))
             return True
         begun = time.monotonic()
         try:
@@ -253,6 +257,15 @@ class Work:
 
 def _named(job: Job) -> dict[str, str | int]:
     return {"study": job.study, "revision": job.revision}
+
+
+def _send_again(n_missing: int) -> str:
+    films = counted(n_missing, "earlier [film|films]")
+    return (
+        f"{films} of the study left the disk after judging (--keep-days, --keep-gb), and a report "
+        "without them would look newer than the whole one: send the whole study again; then it "
+        "goes on"
+    )
 
 
 def _require_whole(path: Path, sha256: str) -> None:

@@ -11,6 +11,7 @@ from simfrcnn.service.folder import ServiceFolder
 from simfrcnn.service.intake import Intake
 from simfrcnn.service.options import NodeOptions
 from simfrcnn.service.queue import Queue
+from simfrcnn.service.retention import remove_old
 from simfrcnn.service.sending import targets_of
 from simfrcnn.service.working import Work
 
@@ -98,6 +99,32 @@ def test_a_target_that_is_away_keeps_nothing_from_the_others(work_for):
     assert "AWAY@" in job.reason
     assert "AWAY2@" in job.reason
     assert len(archive.stored) == 1
+
+
+def test_a_late_film_alone_makes_no_report_until_the_whole_study_came_again(work_for, tmp_path):
+    with Archive() as archive:
+        work = work_for(archive.target)
+        bring(work, tmp_path, 2)
+        assert work.judge_one()
+        assert work.send_one()
+        removed = remove_old(
+            work.folder, work.queue, work.audit, keep_days=0, keep_gb=0, now=work.now() + 1
+        )
+        assert len(removed) == 1
+        bring(work, tmp_path, 3)
+        assert work.judge_one()
+        (job,) = work.queue.failed()
+        assert job.code == "films have left the disk"
+        assert "2 earlier films" in job.reason
+        assert "send the whole study again" in job.reason
+        bring(work, tmp_path, 1)
+        assert work.judge_one()
+        assert len(work.queue.failed()) == 1  # one is still away
+        bring(work, tmp_path, 2)
+        assert work.judge_one()
+        assert work.send_one()
+        assert states(work) == {"done": 2}
+    assert len(set(archive.stored)) == 2
 
 
 def test_a_wait_after_very_many_tries_is_the_longest(work_for):
