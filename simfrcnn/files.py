@@ -162,14 +162,12 @@ def is_locked(folder: Path) -> bool:
     import fcntl
 
     try:
-        stream = open(folder / LOCK, "rb")
+        with open(folder / LOCK, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    except OSError:
+        return True
     return False
 
 

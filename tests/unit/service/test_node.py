@@ -340,7 +340,7 @@ def test_health_follows_the_phantom(tmp_path, archive, capsys):
     with running_node(options_of(tmp_path, archive, canary_minutes=10), breakable):
         assert wait_until((folder / "health.json").exists)
         assert main(["node", "--health", str(folder)]) == 0
-    assert capsys.readouterr().out.endswith("\nwell\n")
+    assert capsys.readouterr().out.endswith("well\n")
     assert main(["node", "--health", str(folder)]) == 1
     assert capsys.readouterr().out == "no node runs in the folder\n"
     content = json.loads((folder / "health.json").read_text())
