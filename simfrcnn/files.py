@@ -160,6 +160,20 @@ def locked(folder: Path) -> Iterator[int]:
             path.unlink(missing_ok=True)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in a folder under :func:`locked`; True where none can say."""
+    import fcntl
+
+    try:
+        with open(folder / LOCK, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically (see :func:`writing`)."""
     with writing(path) as temporary:

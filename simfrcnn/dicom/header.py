@@ -13,11 +13,11 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pydicom
 from pydicom.datadict import dictionary_description, tag_for_keyword
@@ -201,7 +201,7 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
     try:
         is_large = path.stat().st_size > MAX_FILE_BYTES
         leave_out = is_large or not with_pixels
-        with _BoundedReader(path) as stream:
+        with _BoundedReader(io.FileIO(os.fspath(path)), path.stat().st_size) as stream:
             _refuse_what_inflates_too_far(path, stream)
             dataset = pydicom.dcmread(
                 stream,
@@ -225,6 +225,32 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
         raise DicomError(f"{path}: not a DICOM file{_what_instead(path)}") from error
     except Exception as error:  # a damaged file makes pydicom fail in many ways
         raise _damaged(path, f"cannot be parsed ({type(error).__name__})") from error
+
+
+def read_values(content: bytes, keywords: Sequence[str], name: str) -> list[str]:
+    """Values of a DICOM file in memory as text, empty where they are absent.
+
+    Args:
+        content: The file; of more than :data:`MAX_FILE_BYTES` nothing is read.
+        keywords: Elements of the top level.
+        name: What stands for the file in errors.
+
+    Raises:
+        DicomError: It is too large, is no DICOM file or cannot be parsed.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise DicomError(f"{name} is larger than {MAX_FILE_BYTES:,} bytes: not a mammogram")
+    try:
+        with _BoundedReader(io.BytesIO(content), len(content)) as stream:
+            _refuse_what_inflates_too_far(name, stream)
+        dataset = pydicom.dcmread(
+            io.BytesIO(content), stop_before_pixels=True, specific_tags=list(keywords)
+        )
+        return [str(dataset.get(keyword) or "").strip() for keyword in keywords]
+    except DicomError:
+        raise
+    except Exception as error:  # damaged bytes can break a reader in any way
+        raise DicomError(f"{name} cannot be read ({type(error).__name__})") from error
 
 
 def _what_instead(path: Path) -> str:
@@ -301,14 +327,14 @@ def _problem_of_syntax_in(path: Path) -> str | None:
 
 
 class _BoundedReader(io.BufferedReader):
-    """A file that never makes room for more bytes than it has left.
+    """A file, or bytes, that never makes room for more bytes than it has left.
 
     The length of an element is four bytes of the file, and pydicom asks for that many.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(os.fspath(path)), _BLOCK_BYTES)
-        self._n_bytes = os.fstat(self.fileno()).st_size
+    def __init__(self, raw: io.RawIOBase | io.BytesIO, n_bytes: int) -> None:
+        super().__init__(cast("io.RawIOBase", raw), _BLOCK_BYTES)
+        self._n_bytes = n_bytes
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
@@ -316,7 +342,7 @@ class _BoundedReader(io.BufferedReader):
         return super().read(min(size, max(0, self._n_bytes - self.tell())))
 
 
-def _refuse_what_inflates_too_far(path: Path, stream: io.BufferedReader) -> None:
+def _refuse_what_inflates_too_far(path: Path | str, stream: io.BufferedReader) -> None:
     """pydicom inflates a deflated data set in one go; a few kilobytes can become gigabytes.
 
     Leaves the stream at its beginning.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import pydicom
-
+from simfrcnn.dicom.header import read_values
 from simfrcnn.errors import DicomError
 from simfrcnn.service.folder import FullError, ServiceFolder, film_name
 from simfrcnn.service.queue import Queue
@@ -50,7 +48,7 @@ class Intake:
 
         Raises:
             IdentityError: It lacks a UID, or has another one.
-            DicomError: Its header cannot be read.
+            DicomError: Its header cannot be read, or it is larger than any mammogram.
             FullError: The disk is full, or fuller than it may become; nothing is left of it.
         """
         study_uid, uid = _uids(content)
@@ -73,12 +71,7 @@ class Intake:
 
 def _uids(content: bytes) -> tuple[str, str]:
     """Study and SOP Instance UID."""
-    wanted = ["StudyInstanceUID", "SOPInstanceUID"]
-    try:
-        header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=wanted)
-        found = [str(header.get(keyword) or "").strip() for keyword in wanted]
-    except Exception as error:  # damaged bytes can break a reader in any way
-        raise DicomError(f"the header cannot be read ({type(error).__name__})") from error
+    found = read_values(content, ["StudyInstanceUID", "SOPInstanceUID"], "the image")
     if not all(found):
         raise IdentityError("the header lacks a Study or SOP Instance UID")
     return found[0], found[1]

@@ -191,6 +191,7 @@ def _show(work: Work, canary: Canary | None = None) -> None:
                 phantom=canary.last,
                 phantom_minutes=canary.minutes,
                 queue=work.queue.counts(),
+                oldest_unsent=work.queue.oldest_unsent(),
                 last_error=work.last_error,
             )
     except (OSError, OutputError) as error:

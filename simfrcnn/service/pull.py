@@ -27,12 +27,20 @@ from simfrcnn.service.node import work_of
 from simfrcnn.service.options import PullOptions
 from simfrcnn.service.queue import Queue
 from simfrcnn.service.retention import remove_old
-from simfrcnn.service.sending import dicomweb_client, require_url, web_error
+from simfrcnn.service.sending import (
+    SendingError,
+    dicomweb_client,
+    require_url,
+    token_for,
+    web_error,
+)
 from simfrcnn.service.working import Work
 
 _STUDY, _SERIES, _INSTANCE, _CLASS = "0020000D", "0020000E", "00080018", "00080016"
 _PAGE = 200
 """Studies that are asked for at a time."""
+_STALE_PAGES = 2
+"""Pages in a row with nothing new that end a pull; one can come of a study that was just added."""
 _IDLE_S = 0.2
 
 logger = logging.getLogger("simfrcnn")
@@ -72,7 +80,7 @@ def run_pull(
 
     Raises:
         ConfigError: An option is missing or not legal.
-        SendingError: The source does not answer the search for studies.
+        SendingError: The source does not answer the search for studies, or ignores its offset.
         OutputError: Another node or pull is at work in the folder.
     """
     options.require("folder", "source", "since", *(("weights",) if judge is None else ()))
@@ -80,6 +88,7 @@ def run_pull(
     dates = f"{_date('--since', options.since)}-{_date('--until', options.until)}"
     if not options.to:
         options = dataclasses.replace(options, to=(source,))
+    token_for(source, options)  # refused before a model is loaded
     stop = threading.Event() if stop is None else stop
     with work_of(options, judge, stop) as work:
         client = dicomweb_client(source, options)
@@ -107,7 +116,8 @@ def run_pull(
 def _studies(client: Any, source: str, dates: str) -> Iterator[str]:
     """Study Instance UIDs with mammograms, page by page."""
     seen: set[str] = set()
-    for offset in range(0, 10**9, _PAGE):
+    offset = n_stale = 0
+    while True:
         try:
             page = client.search_for_studies(
                 search_filters={"ModalitiesInStudy": "MG", "StudyDate": dates},
@@ -116,11 +126,20 @@ def _studies(client: Any, source: str, dates: str) -> Iterator[str]:
             )
         except Exception as error:  # of the HTTP library, or of an answer that is none
             raise web_error(source, error) from error
+        if not page:
+            return
         new = [uid for entry in page if (uid := _text(entry, _STUDY)) and uid not in seen]
+        new = list(dict.fromkeys(new))
         yield from new
         seen.update(new)
-        if not new:
-            return
+        offset += len(page)  # a server may give fewer than were asked for
+        n_stale = 0 if new else n_stale + 1
+        if n_stale == _STALE_PAGES:
+            raise SendingError(
+                "the source does not page",
+                f"{source} answers the same studies whatever the offset, so that some may be "
+                "missing: pull fewer days at a time (--since, --until)",
+            )
 
 
 def _pull_study(client: Any, source: str, study_uid: str, work: Work, pulled: Pulled) -> None:

@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS result (
 CREATE TABLE IF NOT EXISTS sent (
     sha256 TEXT, target TEXT, begun REAL NOT NULL, tries INTEGER NOT NULL, ended REAL,
     PRIMARY KEY (sha256, target)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gone (study TEXT, name TEXT, PRIMARY KEY (study, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost (job INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pulled (study TEXT PRIMARY KEY, films TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -203,6 +205,15 @@ class Queue:
         with self._changing() as run:
             run("UPDATE job SET state = ?, not_before = ? WHERE id = ?", state, not_before, job.id)
 
+    def note_lost(self, job: Job) -> int:
+        """Its results were gone or damaged when they were to be sent; how many times by now."""
+        with self._changing() as run:
+            run(
+                "INSERT INTO lost VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1", job.id
+            )
+            (times,) = run("SELECT times FROM lost WHERE job = ?", job.id).fetchone()
+            return int(times)
+
     def put_back(self, job: Job, state: State) -> None:
         """Put a study back as if it had not been taken up."""
         with self._changing() as run:
@@ -229,6 +240,7 @@ class Queue:
     def retry_failed(self) -> int:
         """Put all studies back that were given up; how many."""
         with self._changing() as run:
+            run("DELETE FROM lost WHERE job IN (SELECT id FROM job WHERE state = 'failed')")
             return int(
                 run(
                     "UPDATE job SET state = again, attempts = 0, not_before = 0, code = NULL, "
@@ -269,7 +281,25 @@ class Queue:
     def forget_films(self, study: str) -> None:
         """Its films are no longer on the disk; should they come again, they are a new revision."""
         with self._changing() as run:
+            run("INSERT OR IGNORE INTO gone SELECT study, name FROM film WHERE study = ?", study)
             run("DELETE FROM film WHERE study = ?", study)
+
+    def missing_films(self, study: str) -> int:
+        """How many films were judged, have left the disk, and did not come again."""
+        ((n,),) = self._rows(
+            "SELECT count(*) FROM gone WHERE study = ? AND name NOT IN "
+            "(SELECT name FROM film WHERE study = ?)",
+            *(study, study),
+        )
+        return int(n)
+
+    def oldest_unsent(self) -> float | None:
+        """When the last image came of the study that waits longest; received ones do not wait."""
+        ((when,),) = self._rows(
+            "SELECT min(last_image) FROM job WHERE state IN "
+            "('stable', 'predicting', 'predicted', 'sending')"
+        )
+        return None if when is None else float(when)
 
     def studies_with_films(self) -> list[str]:
         """All studies of which a film was noted."""

@@ -17,11 +17,13 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
     AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
     DigitalMammographyXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
+from simfrcnn.dicom.header import MAX_FILE_BYTES
 from simfrcnn.errors import ConfigError, DicomError
 from simfrcnn.service.audit import Audit
 from simfrcnn.service.extra import import_pynetdicom
@@ -34,6 +36,7 @@ SUCCESS, OUT_OF_RESOURCES, NOT_OF_CLASS = 0x0000, 0xA700, 0xA900
 CANNOT_UNDERSTAND, PROCESSING_FAILURE = 0xC000, 0x0110
 _VERIFICATION = UID("1.2.840.10008.1.1")
 _CLOSING_S = 10.0
+_IS_COMMAND, _IS_LAST = 0b01, 0b10
 
 logger = logging.getLogger("simfrcnn")
 
@@ -46,6 +49,8 @@ class _Visit:
     arrivals: Counter[str] = field(default_factory=Counter)
     studies: set[str] = field(default_factory=set)
     n_echoes: int = 0
+    n_bytes: int = 0
+    """Of the data set that comes."""
 
 
 class Receiver:
@@ -69,6 +74,7 @@ class Receiver:
         handlers = [
             (events.EVT_C_STORE, self._store),
             (events.EVT_C_ECHO, self._echo),
+            (events.EVT_PDU_RECV, self._bound),
             (events.EVT_ACCEPTED, self._accepted),
             (events.EVT_REJECTED, self._rejected),
             (events.EVT_CONN_CLOSE, self._closed),
@@ -122,6 +128,19 @@ class Receiver:
         self._visit(event).n_echoes += 1
         return SUCCESS
 
+    def _bound(self, event: Any) -> None:
+        """Abort where more of an image comes than any mammogram has: it is held in memory."""
+        for item in getattr(event.pdu, "presentation_data_value_items", ()):
+            visit, control = self._visit(event), item.data[0]  # PS3.8 E.2
+            if control & _IS_COMMAND:
+                continue
+            visit.n_bytes += len(item.data) - 1
+            if visit.n_bytes > MAX_FILE_BYTES:
+                self._audit.note("image too large", **_caller(event), bytes=visit.n_bytes)
+                event.assoc.abort(block=False)
+            if control & _IS_LAST:
+                visit.n_bytes = 0
+
     def _accepted(self, event: Any) -> None:
         refused = [UID(one.abstract_syntax) for one in event.assoc.rejected_contexts]
         if refused:
@@ -149,14 +168,17 @@ class Receiver:
 
 
 def _syntaxes() -> list[UID]:
-    """The transfer syntaxes whose pixels can be decoded here; a sender may choose among them."""
+    """The transfer syntaxes whose pixels can be decoded here; a sender may choose among them.
+
+    Deflated data sets are left out: a few bytes of one can become gigabytes.
+    """
     known = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     for uid in AllTransferSyntaxes:
         try:
             is_decoded = get_decoder(uid).is_available
         except NotImplementedError:
             continue
-        if is_decoded and uid not in known:
+        if is_decoded and uid not in known and uid != DeflatedExplicitVRLittleEndian:
             known.append(uid)
     return known
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,19 @@ from pydicom.uid import UID
 
 from simfrcnn.errors import ConfigError, SimFrcnnError
 from simfrcnn.service.extra import import_dicomweb, import_pynetdicom
-from simfrcnn.service.options import ServiceOptions, require_ae_title
+from simfrcnn.service.options import LOOPBACK, PullOptions, ServiceOptions, require_ae_title
 
 TOKEN = "SIMFRCNN_DICOMWEB_TOKEN"
-"""The environment variable with the bearer token of DICOMweb servers."""
+"""The environment variable with the bearer token of ``--from``; of a node, that of ``--to``."""
+STOW_TOKEN = "SIMFRCNN_STOW_TOKEN"
+"""That of the first DICOMweb server of ``--to``, where it is another one than ``--from``."""
+_PORTS = {"http": 80, "https": 443}
 
 _FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 """Study Root Query/Retrieve Information Model - FIND."""
+
+_FAULTS = (OSError, RuntimeError, ValueError)
+"""Of an association: an unknown host, one that has ended, a data set that cannot be encoded."""
 
 
 class SendingError(SimFrcnnError):
@@ -78,9 +85,8 @@ class Pacs:
             SendingError: There is no association, no answer, or a status of failure.
         """
         dataset = pydicom.dcmread(path)
-        entity = application_entity(self.options)
-        entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
-        association = entity.associate(self.host, self.port, ae_title=self.called)
+        with self._naming_faults():
+            association = self._associate(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
         if not association.is_established:
             what = "rejected" if association.is_rejected else "not established"
             raise SendingError(f"association {what}", f"{self.name}: the association was {what}")
@@ -88,7 +94,9 @@ class Pacs:
             if not association.accepted_contexts:
                 kind = UID(dataset.SOPClassUID).name
                 raise SendingError("SOP class refused", f"{self.name} does not take {kind}")
-            self._require_kept(association.send_c_store(dataset))
+            with self._naming_faults():
+                status = association.send_c_store(dataset)
+            self._require_kept(status)
             on_kept()
         finally:
             association.release()
@@ -96,9 +104,10 @@ class Pacs:
     def has(self, path: Path) -> bool:
         """C-FIND at the level of images, where the archive allows it."""
         wanted = pydicom.dcmread(path, stop_before_pixels=True)
-        entity = application_entity(self.options)
-        entity.add_requested_context(_FIND)
-        association = entity.associate(self.host, self.port, ae_title=self.called)
+        try:
+            association = self._associate(_FIND)
+        except _FAULTS:  # such as a name that does not resolve
+            return False
         if not association.is_established:
             return False
         try:
@@ -106,11 +115,25 @@ class Pacs:
                 return False
             query = _query_for(wanted)
             found = [one for _, one in association.send_c_find(query, _FIND) if one is not None]
-        except (RuntimeError, ValueError):  # the association has ended: it does not say
+        except _FAULTS:  # the association has ended: it does not say
             return False
         finally:
             association.release()
         return any(one.get("SOPInstanceUID") == wanted.SOPInstanceUID for one in found)
+
+    def _associate(self, *context: Any) -> Any:
+        entity = application_entity(self.options)
+        entity.add_requested_context(*context)
+        return entity.associate(self.host, self.port, ae_title=self.called)
+
+    @contextlib.contextmanager
+    def _naming_faults(self) -> Iterator[None]:
+        """What pynetdicom raises is of the way to the target, not of the file."""
+        try:
+            yield
+        except _FAULTS as error:
+            code = type(error).__name__
+            raise SendingError(code, f"{self.name}: {code}: {error}") from error
 
     def _require_kept(self, status: Any) -> None:
         if "Status" not in status:
@@ -164,7 +187,8 @@ def targets_of(options: ServiceOptions) -> tuple[Target, ...]:
     """The targets of ``--to``.
 
     Raises:
-        ConfigError: One is neither AE@HOST:PORT nor a URL, or its library is not installed.
+        ConfigError: One is neither AE@HOST:PORT nor a URL, its library is not installed, or a token
+            would go to it over plain HTTP.
     """
     return tuple(_target_of(text, options) for text in dict.fromkeys(options.to))
 
@@ -180,12 +204,39 @@ def application_entity(options: ServiceOptions) -> Any:
 
 
 def dicomweb_client(url: str, options: ServiceOptions) -> Any:
-    """A client that tries once, with our time-out and the token of the environment."""
-    token = os.environ.get(TOKEN)
+    """A client that tries once, with our time-out and the token of the environment.
+
+    Raises:
+        ConfigError: As of :func:`token_for`.
+    """
+    token = token_for(url, options)
     headers = {"Authorization": f"Bearer {token}"} if token else None
     client = import_dicomweb().DICOMwebClient(url, headers=headers, timeout=options.send_timeout)
     client.set_http_retry_params(retry=False)
     return client
+
+
+def token_for(url: str, options: ServiceOptions) -> str | None:
+    """The token that a server may see: one goes to one origin, and no other ever gets it.
+
+    Raises:
+        ConfigError: It would go over plain HTTP to another machine.
+    """
+    source = options.source if isinstance(options, PullOptions) else None
+    first = next((text for text in options.to if "://" in text), None)
+    if source is not None and _origin(url) == _origin(source):
+        token = os.environ.get(TOKEN)
+    elif first is not None and _origin(url) == _origin(first):
+        token = os.environ.get(STOW_TOKEN) or (os.environ.get(TOKEN) if source is None else None)
+    else:
+        token = None
+    scheme, host, _ = _origin(url)
+    if token and scheme == "http" and host not in LOOPBACK:
+        raise ConfigError(
+            f"the token of {host} would go over plain HTTP, where others can read it: give an "
+            f"https:// URL, or take {TOKEN} and {STOW_TOKEN} out of the environment"
+        )
+    return token or None
 
 
 def web_error(name: str, error: Exception) -> SendingError:
@@ -212,6 +263,12 @@ def require_url(option: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of a URL; RFC 6454."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
 def _query_for(wanted: pydicom.Dataset) -> pydicom.Dataset:
     """An identifier that matches one instance; PS3.4 C.4.1.2."""
     query = pydicom.Dataset()
@@ -224,7 +281,9 @@ def _query_for(wanted: pydicom.Dataset) -> pydicom.Dataset:
 def _target_of(text: str, options: ServiceOptions) -> Target:
     if "://" in text:
         import_dicomweb()
-        return DicomWeb(require_url("--to", text), options)
+        target = DicomWeb(require_url("--to", text), options)
+        token_for(target.name, options)  # so that a token that must not go there is refused now
+        return target
     found = re.fullmatch(r"([^@]+)@(\[[0-9a-fA-F:]+\]|[^:@]+):(\d{1,5})", text)
     if not found or not 0 < int(found[3]) < 65536:
         raise ConfigError(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from simfrcnn.errors import SimFrcnnError
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.service.audit import Audit, now_text
 from simfrcnn.service.folder import ServiceFolder, sync_folder
@@ -18,11 +21,20 @@ from simfrcnn.service.judging import Judge, Judged
 from simfrcnn.service.options import ServiceOptions
 from simfrcnn.service.queue import Job, Queue, State
 from simfrcnn.service.sending import SendingError, Target
+from simfrcnn.wording import counted
 
 REASON = "reason.json"
 _ENDED = "the process ended"
+_ENTRY = re.compile(r"[0-9a-f]+-[0-9]+")
+"""Names in ``failed/`` that are ours: study and revision."""
+_LOST = "a result is lost"
+_MOST_DOUBLINGS = 30
 
 logger = logging.getLogger("simfrcnn")
+
+
+class LostResultError(SimFrcnnError):
+    """A result is gone from the disk, or its bytes have changed; judging makes it again."""
 
 
 @dataclass
@@ -65,6 +77,9 @@ class Work:
             why = f"{_ENDED} {self.options.attempts} times while it judged this study"
             self._fail(job, "stable", _ENDED, why)
             return True
+        if n_missing := self.queue.missing_films(job.study):
+            self._fail(job, "stable", "films have left the disk", _send_again(n_missing))
+            return True
         begun = time.monotonic()
         try:
             judged, results = self._judged(job)
@@ -102,9 +117,16 @@ class Work:
                 return True
         except SendingError as error:
             self._go_wrong(job, "predicted", error.code, str(error))
-        except Exception as error:  # a result is gone or damaged: judging makes it again
-            text = f"the results cannot be read ({type(error).__name__})"
-            self._go_wrong(job, "stable", type(error).__name__, text)
+        except LostResultError as error:
+            if self.queue.note_lost(job) > self.options.attempts:
+                self._fail(job, "stable", _LOST, str(error))
+            else:
+                self._go_wrong(job, "stable", _LOST, str(error))
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # whatever it is, the results are here and can be sent later
+            text = f"sending broke off ({type(error).__name__}: {error})"
+            self._go_wrong(job, "predicted", type(error).__name__, text)
         else:
             self.queue.done(job, self.now())
             self.audit.note("done", **_named(job))
@@ -113,25 +135,38 @@ class Work:
     def show_failed(self) -> None:
         """Let ``failed/`` hold the studies that are given up, with the reason, and no other."""
         failed = {f"{job.study}-{job.revision}": job for job in self.queue.failed()}
-        there = {path.name for path in self.folder.failed.iterdir()}
-        for name in there - set(failed):
-            shutil.rmtree(self.folder.failed / name)
+        there = set()
+        for path in self.folder.failed.iterdir():
+            if not _ENTRY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+                continue  # not ours
+            if path.name in failed and (path / REASON).is_file():
+                there.add(path.name)
+            else:
+                shutil.rmtree(path)
         for name in set(failed) - there:
-            job, place = failed[name], self.folder.failed / name
-            place.mkdir(mode=0o700)
-            films = os.path.relpath(self.folder.films_of(job.study), place)
-            (place / "films").symlink_to(films, target_is_directory=True)
-            write_json(
-                place / REASON,
-                {
-                    "time": now_text(),
-                    **_named(job),
-                    "code": job.code,
-                    "reason": job.reason,
-                    "attempts": job.attempts,
-                    "what_to_do": "remove the cause, then simfrcnn node --retry-failed FOLDER",
-                },
-            )
+            self._show(failed[name], self.folder.failed / name)
+
+    def _show(self, job: Job, place: Path) -> None:
+        """Make an entry of ``failed/``, at once and whole."""
+        if place.exists() or place.is_symlink():
+            return  # somebody has put another thing there, which is not ours to remove
+        unfinished = self.folder.unfinished / f"failed-{place.name}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        films = os.path.relpath(self.folder.films_of(job.study), place)
+        (unfinished / "films").symlink_to(films, target_is_directory=True)
+        write_json(
+            unfinished / REASON,
+            {
+                "time": now_text(),
+                **_named(job),
+                "code": job.code,
+                "reason": job.reason,
+                "attempts": job.attempts,
+                "what_to_do": "remove the cause, then simfrcnn node --retry-failed FOLDER",
+            },
+        )
+        os.rename(unfinished, place)
 
     def _judged(self, job: Job) -> tuple[Judged, dict[str, str]]:
         """Judge into a folder of its own, which gets its name when it is whole."""
@@ -147,22 +182,36 @@ class Work:
         return judged, results
 
     def _send(self, job: Job) -> bool:
-        """Send what was not confirmed before; False where it was asked to stop before the end."""
+        """Send what was not confirmed before; False where it was asked to stop before the end.
+
+        A target that fails keeps nothing from the others.
+
+        Raises:
+            SendingError: What the targets that failed have said, after all were tried.
+        """
         folder = self.folder.results_of(job.study, job.revision)
         results = self.queue.results_of(job)
+        errors: list[SendingError] = []
         for target in self.targets:
-            for name, sha256 in results.items():
-                if self.queue.was_sent(sha256, target.name):
-                    continue
-                if self.stop.is_set():
-                    return False
-                self._send_file(job, folder / name, target, sha256)
+            try:
+                for name, sha256 in results.items():
+                    if self.queue.was_sent(sha256, target.name):
+                        continue
+                    if self.stop.is_set():
+                        return False
+                    self._send_file(job, folder / name, target, sha256)
+            except SendingError as error:
+                errors.append(error)
+        if errors:
+            codes = "; ".join(dict.fromkeys(error.code for error in errors))
+            raise SendingError(codes, "; ".join(map(str, errors)))
         return True
 
     def _send_file(self, job: Job, path: Path, target: Target, sha256: str) -> None:
         def note() -> None:
             self.queue.confirm_sent(sha256, target.name, self.now())
 
+        _require_whole(path, sha256)
         tries = self.queue.begin_sending(sha256, target.name, self.now())
         if tries > 1 and target.has(path):  # a kill came between its answer and our note
             note()
@@ -191,7 +240,7 @@ class Work:
         if self._is_last(job):
             self._fail(job, again, code, reason)
             return
-        wait = self.options.retry_wait * 2.0 ** (job.attempts - 1)
+        wait = self.options.retry_wait * 2.0 ** min(job.attempts - 1, _MOST_DOUBLINGS)
         wait = min(wait, self.options.longest_wait)
         self.queue.try_again(job, again, self.now() + wait)
         self._note_error("tried again later", job, code, wait_s=wait)
@@ -208,3 +257,21 @@ class Work:
 
 def _named(job: Job) -> dict[str, str | int]:
     return {"study": job.study, "revision": job.revision}
+
+
+def _send_again(n_missing: int) -> str:
+    films = counted(n_missing, "earlier [film|films]")
+    return (
+        f"{films} of the study left the disk after judging (--keep-days, --keep-gb), and a report "
+        "without them would look newer than the whole one: send the whole study again; then it "
+        "goes on"
+    )
+
+
+def _require_whole(path: Path, sha256: str) -> None:
+    try:
+        found = sha256_of(path)
+    except (OSError, SimFrcnnError) as error:
+        raise LostResultError(f"the result {path.name} cannot be read") from error
+    if found != sha256:
+        raise LostResultError(f"the result {path.name} is not what was judged: it is damaged")

@@ -153,6 +153,45 @@ def test_bytes_that_are_no_image_are_refused_and_leave_nothing(tmp_path):
         assert list(folder.unfinished.iterdir()) == []
 
 
+def test_a_deflated_image_is_not_taken_and_nothing_inflates_without_a_bound(tmp_path, monkeypatch):
+    import io
+    import zlib
+
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    from simfrcnn.service.receiving import _syntaxes
+
+    assert DeflatedExplicitVRLittleEndian not in _syntaxes()
+    dataset = pydicom.dcmread(write_film(tmp_path / "a.dcm", 1, 1))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.PixelData = bytes(2**20)
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    assert len(stream.getvalue()) < 2**16
+    folder = ServiceFolder(tmp_path / "node")
+    with contextlib.closing(Queue(folder.path / "queue.sqlite")) as queue:
+        intake = Intake(folder, queue)
+        monkeypatch.setattr("simfrcnn.dicom.header.MAX_FILE_BYTES", 2**19)
+        monkeypatch.setattr(zlib, "decompress", lambda *_, **__: pytest.fail("inflated at once"))
+        with pytest.raises(DicomError, match="deflated data set is larger"):
+            intake.take(stream.getvalue())
+        with pytest.raises(DicomError, match="the image is larger than 524,288 bytes"):
+            intake.take(bytes(2**19 + 1))
+    assert films_of(tmp_path) == {}
+
+
+def test_an_image_that_is_too_large_is_aborted_while_it_comes(tmp_path, archive, monkeypatch):
+    film = write_film(tmp_path / "1.dcm", 1, 1)
+    large = write_film(tmp_path / "2.dcm", 1, 2, size=256)
+    monkeypatch.setattr("simfrcnn.service.receiving.MAX_FILE_BYTES", 2**15)
+    with running_node(options_of(tmp_path, archive, stable_after=60), quick_judge()) as port:
+        assert send([film], port) == [0]
+        assert send([large], port) == [None]
+        assert send([film], port) == [0]
+    assert len(films_of(tmp_path)) == 1
+    assert events(tmp_path, "image too large")[0]["ae"] == "SENDER"
+
+
 def test_a_full_disk_is_answered_with_out_of_resources(tmp_path, archive, monkeypatch):
     films = [write_film(tmp_path / f"{n}.dcm", 1, n) for n in (1, 2, 3)]
     write, full = os.fsync, threading.Event()
@@ -300,16 +339,23 @@ def test_health_follows_the_phantom(tmp_path, archive, capsys):
 
     with running_node(options_of(tmp_path, archive, canary_minutes=10), breakable):
         assert wait_until((folder / "health.json").exists)
-    assert main(["node", "--health", str(folder)]) == 0
+        assert main(["node", "--health", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("well\n")
+    assert main(["node", "--health", str(folder)]) == 1
+    assert capsys.readouterr().out == "no node runs in the folder\n"
     content = json.loads((folder / "health.json").read_text())
     assert content["phantom"]["ok"]
     assert archive.stored == []
     old = {**content, "unix": content["unix"] - 1e6}
+    old["queue"] = {**content["queue"], "failed": 2}
+    old["oldest_unsent_unix"] = content["unix"] - 7200
     old["phantom"] = {**content["phantom"], "unix": content["unix"] - 1e6}
     (folder / "health.json").write_text(json.dumps(old))
     assert main(["node", "--health", str(folder)]) == 1
     printed = capsys.readouterr().out
     assert "no sign of life since" in printed
+    assert "2 studies have failed: see failed/" in printed
+    assert "a study waits for its results to be sent for 120 minutes" in printed
     assert "no phantom study went through the model since" in printed
     (folder / "health.json").unlink()
     is_broken.set()

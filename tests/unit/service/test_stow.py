@@ -7,8 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from benchmarks.node_parts import quick_judge, write_film
-from simfrcnn.service.options import NodeOptions
-from simfrcnn.service.sending import TOKEN, SendingError, targets_of
+from simfrcnn.errors import ConfigError
+from simfrcnn.service.options import NodeOptions, PullOptions
+from simfrcnn.service.pull import run_pull
+from simfrcnn.service.sending import STOW_TOKEN, TOKEN, SendingError, targets_of, token_for
 
 
 @pytest.fixture
@@ -62,6 +64,33 @@ def test_the_token_of_the_environment_goes_to_the_server(server, result, monkeyp
         ("/dicom-web/studies", "Bearer hush-hush"),
     ]
     assert kept == [1, 2]
+
+
+def test_a_token_goes_to_one_origin(monkeypatch):
+    monkeypatch.setenv(TOKEN, "of-source")
+    monkeypatch.setenv(STOW_TOKEN, "of-target")
+    to = ("https://target/dw", "https://other/dw")
+    options = PullOptions(source="https://source/dw", to=to)
+    asked = ("https://SOURCE:443/else", *to, "https://source:8443/dw", "http://source/dw")
+    tokens = [token_for(url, options) for url in asked]
+    assert tokens == ["of-source", "of-target", None, None, None]
+    monkeypatch.delenv(STOW_TOKEN)
+    assert token_for("https://target/dw", options) is None
+    node = NodeOptions(to=("PACS@pacs:104", *to))
+    assert [token_for(url, node) for url in to] == ["of-source", None]
+    back = PullOptions(source="https://source/dw", to=("https://source/dw",))
+    assert token_for("https://source/dw", back) == "of-source"
+
+
+def test_a_token_does_not_go_over_plain_http(monkeypatch):
+    monkeypatch.setenv(TOKEN, "hush-hush")
+    with pytest.raises(ConfigError, match="https://") as caught:
+        targets_of(NodeOptions(to=("http://pacs.example/dicom-web",)))
+    assert "hush" not in str(caught.value)
+    options = PullOptions(folder="x", source="http://pacs.example/dw", since="2026-01-01")
+    with pytest.raises(ConfigError, match="plain HTTP"):
+        run_pull(options, judge=quick_judge())
+    assert token_for("http://[::1]/dw", NodeOptions(to=("http://[::1]/dw",))) == "hush-hush"
 
 
 @pytest.mark.parametrize(
