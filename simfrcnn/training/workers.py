@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -80,14 +81,20 @@ def _start_worker(_worker: int) -> None:
 
     The processes share the cores already. A terminal sends Ctrl-C to all of them, a batch system
     SIGUSR1, SIGUSR2 or SIGTERM; the parent may want to finish what it does, and ends them when it
-    is done. It may have to do so by a SIGTERM of its own, so the second one is obeyed.
+    is done, by a SIGTERM of its own. Where the sender of a signal cannot be known (macOS), every
+    SIGTERM is obeyed.
     """
     torch.set_num_threads(1)
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _obey_the_next)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
 
 
-def _obey_the_next(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+def _obey(parent: int) -> None:
+    """End this process when its parent says so, and at no one else's word."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)  # as PyTorch's own handler does
