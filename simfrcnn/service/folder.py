@@ -26,6 +26,7 @@ from pathlib import Path
 
 from simfrcnn.data.pseudonyms import Pseudonyms, read_or_make_key
 from simfrcnn.errors import OutputError
+from simfrcnn.files import sync_folder
 
 _NAME_DIGITS = 24
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -144,15 +145,6 @@ class ServiceFolder:
 def film_name(uid: str) -> str:
     """What stands for a film in paths and queue: a hash of its UID."""
     return hashlib.sha256(uid.encode()).hexdigest()[:_NAME_DIGITS]
-
-
-def sync_folder(folder: Path) -> None:
-    """Let the names in a folder be on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def size_of(folder: Path) -> int:

@@ -154,7 +154,7 @@ class DicomWeb:
         """Store one instance.
 
         Raises:
-            SendingError: The server cannot be reached, refuses, or has not kept it.
+            SendingError: The server cannot be reached, refuses, or does not keep it.
         """
         try:
             answer = dicomweb_client(self.name, self.options).store_instances(

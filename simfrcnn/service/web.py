@@ -42,6 +42,7 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
         OutputError: The folder holds results of another model, or the address is in use.
     """
     weights, folder = options.required()
+    _require_place(folder)
     access = access_of(options)
     uvicorn = import_uvicorn()
     from simfrcnn.service.web_app import make_app
@@ -72,6 +73,21 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
             url = _url(options.address, listener)
             say(f"simfrcnn is at {url} (research use only; Ctrl-C ends it)")
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _require_place(folder: Path) -> None:
+    """Refuse a folder that cannot be meant; a new one is made where its parent exists.
+
+    Raises:
+        ConfigError: It is a file, or lies in a folder that does not exist.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--folder {folder} is a file; give the folder of the studies")
+    if not folder.absolute().parent.is_dir():
+        raise ConfigError(
+            f"--folder {folder}: {folder.absolute().parent} does not exist; give the folder of the "
+            "studies, or a new one in a folder that exists"
+        )
 
 
 def studies_of(

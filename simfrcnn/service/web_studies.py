@@ -242,7 +242,7 @@ class Studies:
         """The result of a study, as `predict` wrote it.
 
         Raises:
-            Refusal: There is no such study, or it has not been judged.
+            Refusal: There is no such study, or it is not judged yet.
         """
         study = self.study(name)
         content = self._result_of(study.plan) if study.state == "done" else None

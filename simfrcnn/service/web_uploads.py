@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from simfrcnn.errors import OutputError
-from simfrcnn.files import writing
+from simfrcnn.files import sync_folder, writing
 from simfrcnn.service.web_refusals import Refusal, malformed, too_large, too_many_files
 
 _MIB = 2**20
@@ -82,7 +82,7 @@ class Received:
         """Give the folder its name beside itself, on disk for good."""
         target = self.folder.parent / name
         self.folder.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return target
 
     def drop(self) -> None:
@@ -118,7 +118,7 @@ def receive(uploads: Path, files: Sequence[IO[bytes]], bounds: Bounds) -> Receiv
                 paths += _written(file, folder, count, bounds, allowed=bounds.max_bytes)
         if not paths:
             raise _no_image()
-        _sync_folder(folder)
+        sync_folder(folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -236,14 +236,6 @@ def _suffix_of(start: bytes) -> str | None:
     if start[_PREAMBLE:] == b"DICM":
         return ".dcm"
     return next((suffix for magic, suffix in _STARTS.items() if start.startswith(magic)), None)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _no_image() -> Refusal:

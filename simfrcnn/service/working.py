@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simfrcnn.errors import SimFrcnnError
-from simfrcnn.files import sha256_of, write_json
+from simfrcnn.files import sha256_of, sync_folder, write_json
 from simfrcnn.service.audit import Audit, now_text
-from simfrcnn.service.folder import ServiceFolder, sync_folder
+from simfrcnn.service.folder import ServiceFolder
 from simfrcnn.service.judging import Judge, Judged
 from simfrcnn.service.options import ServiceOptions
 from simfrcnn.service.queue import Job, Queue, State

@@ -55,7 +55,7 @@ def following(model):
 
 
 def taught_model(engine, heads="fpn", boxes_of=the_square, *words):
-    """A model whose teacher finds what it is told to."""
+    """A model whose teacher finds what a test says."""
     model = following(seeded_model(engine, smoke_config(engine, heads, *ON, *words)))
     model.teacher._detect = finds(boxes_of)
     return model

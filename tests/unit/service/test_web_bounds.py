@@ -11,7 +11,10 @@ import zipfile
 import pytest
 from starlette.testclient import TestClient
 
+from simfrcnn.errors import ConfigError
+from simfrcnn.service.web import serve
 from simfrcnn.service.web_refusals import Refusal
+from simfrcnn.service.web_settings import ServeOptions
 from simfrcnn.service.web_uploads import Bounds, receive
 from support.studies import write_study
 from support.web import app_of, studies_in
@@ -148,3 +151,13 @@ def test_nobody_waits_while_the_folder_is_looked_through(tmp_path, monkeypatch):
         looking.join(20)
         assert asked == [0, study]
         assert len(studies.listed()) == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"), [("file", "is a file"), ("no/studies", "no does not exist; give")]
+)
+def test_a_folder_that_cannot_be_meant_is_refused_and_not_made(tmp_path, folder, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=message):
+        serve(ServeOptions(weights="cbis-mass", folder=tmp_path / folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -29,7 +29,7 @@ FILES = {
 
 
 def shown(film):
-    """What the viewer draws of a film, as it is told to: window, curve, 8 bits."""
+    """What the viewer draws of a film, as it is asked to: window, curve, 8 bits."""
     scale = film.samples / np.iinfo(film.samples.dtype).max
     place = ((scale - film.low) / (film.high - film.low)).clip(0, 1)
     greys = np.interp(place, np.linspace(0, 1, len(film.curve)), film.curve)
