@@ -1,4 +1,4 @@
-"""The workflow file of the hosted CI: it runs what `.ci/run` runs, on every Python that is named."""
+"""The hosted workflow: it runs what `.ci/run` runs, on every Python that is named."""
 
 import re
 from pathlib import Path
