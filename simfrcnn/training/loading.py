@@ -191,9 +191,14 @@ def _outlines(findings: Sequence[Finding], frame: Frame) -> tuple[Outline, ...]:
     """What is drawn of findings, in input pixels; none at all where nothing is."""
     if not any(finding.outline for finding in findings):
         return ()
+    return tuple(moved_outline(finding.outline, frame) for finding in findings)
+
+
+def moved_outline(outline: Outline, frame: Frame) -> Outline:
+    """An outline in original pixels -> input pixels."""
 
     def moved(ring: Ring) -> Ring:
         points = frame.points_to_input(torch.tensor(ring, dtype=torch.float64))
         return tuple((x, y) for x, y in points.tolist())
 
-    return tuple(tuple(map(moved, finding.outline)) for finding in findings)
+    return tuple(map(moved, outline))
