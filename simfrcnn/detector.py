@@ -34,6 +34,7 @@ from simfrcnn.engines.common.decoding import (
 )
 from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.validation import masks_from
 from simfrcnn.engines.contract import Engine, load_engine
 from simfrcnn.errors import CheckpointError, DataError
 from simfrcnn.evaluation.case import pool
@@ -269,6 +270,7 @@ class Detector:
             "classes": list(self.classes),
             "target_classes": list(self.target_classes),
             "note": NOT_A_DEVICE,
+            **masks_from(self.cfg),
         }
 
     def _judged(
@@ -304,11 +306,12 @@ def _detections_of(found: Detections, classes: Sequence[str]) -> tuple[Detection
     columns = (found.boxes, found.scores, found.labels, found.first_scores, found.second_scores)
     unknown = [None] * len(found.labels)
     rows = zip(*(unknown if c is None else c.tolist() for c in columns), strict=True)
+    masks = unknown if found.masks is None else found.masks
     return tuple(
         Detection(
-            tuple(box), score, classes[label - 1], first, None if second != second else second
+            tuple(box), score, classes[label - 1], first, None if second != second else second, mask
         )
-        for box, score, label, first, second in rows
+        for (box, score, label, first, second), mask in zip(rows, masks, strict=True)
     )
 
 

@@ -20,7 +20,8 @@ from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm, Region, model_
 from simfrcnn.errors import DataError
 from simfrcnn.files import write_bytes, write_files, write_json
 from simfrcnn.images.drawing import as_marked_png, draw_boxes, hung_side_by_side
-from simfrcnn.records import Box, Laterality, ViewPosition
+from simfrcnn.outlines import Rle, traced
+from simfrcnn.records import Box, Laterality, Outline, ViewPosition
 
 SCHEMA = 3
 """Of the JSON of an exam."""
@@ -35,7 +36,9 @@ class Detection:
     """One suspicious region; ``score`` in [0, 1], ``category`` one of the model's classes.
 
     Of a model with a second look ``first_score`` is the detector's own and ``second_score`` that of
-    the second look, None where it did not look; ``score`` is made of both.
+    the second look, None where it did not look; ``score`` is made of both. Of a model with a mask
+    head ``mask`` is what it takes for the inside of the region, in the size of the stored image;
+    None below the score from which it makes them.
     """
 
     box: Box
@@ -43,15 +46,22 @@ class Detection:
     category: str
     first_score: float | None = None
     second_score: float | None = None
+    mask: Rle | None = None
+
+    @property
+    def outline(self) -> Outline:
+        """The edge of the mask, rings of points (x, y) in stored pixels; empty without a mask."""
+        return () if self.mask is None else traced(self.mask.to_array()).outline
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON types; the two scores only where they are known."""
+        """In JSON types; the two scores and the mask (COCO's run lengths) only where known."""
         both = {"first_score": self.first_score, "second_score": self.second_score}
         return {
             "box_xyxy_px": list(self.box),
             "score": self.score,
             "class": self.category,
             **{name: value for name, value in both.items() if value is not None},
+            **({} if self.mask is None else {"segmentation": self.mask.to_json()}),
         }
 
 
@@ -139,6 +149,8 @@ class ImageResult:
     def draw(self, score_threshold: float = 0.5) -> NDArray[np.uint8]:
         """The stored pixels with a frame round every suspicious region from a score on.
 
+        Of a model with a mask head also the edges of the masks.
+
         Returns:
             (H, W, 3) BGR, as OpenCV has it.
 
@@ -147,7 +159,8 @@ class ImageResult:
         """
         drawn = [one for one in self.suspicious if one.score >= score_threshold]
         boxes, scores = [one.box for one in drawn], [one.score for one in drawn]
-        return draw_boxes(self._kept_pixels(), boxes, scores)
+        outlines = [one.outline for one in drawn]
+        return draw_boxes(self._kept_pixels(), boxes, scores, outlines)
 
     def to_png(self, score_threshold: float = 0.5) -> bytes:
         """The picture of :meth:`draw` as a PNG file; a grey one where there is no frame.

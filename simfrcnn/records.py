@@ -18,6 +18,11 @@ from pathlib import Path
 from simfrcnn.settings import InputSettings
 
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+Ring = tuple[Point, ...]
+"""A closed way through points (x, y) at pixel edges; the last is joined with the first."""
+Outline = tuple[Ring, ...]
+"""What rings enclose together; none if it is not known."""
 
 
 class Laterality(str, Enum):
@@ -72,7 +77,8 @@ class Finding:
 
     ``category`` is the class name in the annotation file (``malignant``, ``benign``, ``suspected``
     ...); ``lesion_id`` joins the findings of one lesion over views; ``score`` is set for
-    pseudo-boxes only.
+    pseudo-boxes only. ``outline`` is what was drawn, where that is known, in pixels of the stored
+    image.
     """
 
     box: Box
@@ -83,6 +89,7 @@ class Finding:
     source: FindingSource = FindingSource.RADIOLOGIST
     score: float | None = None
     iscrowd: bool = False
+    outline: Outline = ()
 
 
 RAW_ATTRIBUTE = "for_processing"
@@ -111,6 +118,11 @@ class Prepared:
         x1, x2 = sorted(self.scale_x * x + self.offset_x for x in box[::2])
         y1, y2 = sorted(self.scale_y * y + self.offset_y for y in box[1::2])
         return x1, y1, x2, y2
+
+    def point_to_stored(self, point: Point) -> Point:
+        """A point (x, y) in pixels of the source's image -> pixels of the stored picture."""
+        x, y = point
+        return self.scale_x * x + self.offset_x, self.scale_y * y + self.offset_y
 
     def to_source(self, box: Box) -> Box:
         """A box in pixels of the stored picture -> pixels of the source's image, inside it."""

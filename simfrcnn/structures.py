@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simfrcnn.records import ImageRecord
+from simfrcnn.outlines import Rle
+from simfrcnn.records import ImageRecord, Outline
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Frame:
         limits = mapped.new_tensor([self.original_width, self.original_height] * 2)
         return torch.minimum(mapped.clamp(min=0), limits)
 
+    def points_to_input(self, points: Tensor) -> Tensor:
+        """Points (P, 2), x and y in original pixels -> input pixels."""
+        return points * self._scale(points) + self._offset(points)
+
+    def points_to_original(self, points: Tensor) -> Tensor:
+        """Points (P, 2), x and y in input pixels -> original pixels, unclipped."""
+        return (points - self._offset(points)) / self._scale(points)
+
     def then(self, after: Frame) -> Frame:
         """This map and, on what it gives, another one."""
         return Frame(
@@ -55,9 +64,13 @@ class Frame:
         )
 
     def _scale_and_offset(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        scale = boxes.new_tensor([self.scale_x, self.scale_y] * 2)
-        offset = boxes.new_tensor([self.offset_x, self.offset_y] * 2)
-        return scale, offset
+        return self._scale(boxes).repeat(2), self._offset(boxes).repeat(2)
+
+    def _scale(self, like: Tensor) -> Tensor:
+        return like.new_tensor([self.scale_x, self.scale_y])
+
+    def _offset(self, like: Tensor) -> Tensor:
+        return like.new_tensor([self.offset_x, self.offset_y])
 
 
 def _ordered(boxes: Tensor) -> Tensor:
@@ -75,7 +88,8 @@ class ImageTargets:
     a normal image. A normal image with pseudo or oracle boxes is trained as an ordinary boxed one
     (``is_normal`` False). ``image_label`` in 1..K says that the image, or one of its bag, shows a
     finding of that class, nobody knows where; ``label_weight`` is the weight of its loss. Images
-    with the same ``bag`` share one label; None is a bag of one.
+    with the same ``bag`` share one label; None is a bag of one. ``outlines`` (B,) are those of the
+    boxes in input pixels, empty where an outline is not known; or none at all.
     """
 
     boxes: Tensor
@@ -84,8 +98,14 @@ class ImageTargets:
     image_label: int | None = None
     label_weight: float = 0.0
     bag: int | None = None
+    outlines: tuple[Outline, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.outlines and len(self.outlines) != len(self.boxes):
+            raise ValueError(
+                f"{len(self.outlines)} outlines for {len(self.boxes)} boxes; one each, or none, is "
+                "legal"
+            )
         if self.is_normal and len(self.boxes):
             raise ValueError("a normal image carries no training boxes; is_normal must be False")
         if self.image_label is not None and (self.is_normal or len(self.boxes)):
@@ -127,7 +147,9 @@ class Detections:
 
     ``boxes`` (D, 4) in original pixels; ``scores`` (D,) in [0, 1]; ``labels`` (D,) int64 in 1..K.
     After a second look ``first_scores`` (D,) are the detector's own and ``second_scores`` (D,)
-    those of the second look, NaN where it did not look; None without one.
+    those of the second look, NaN where it did not look; None without one. Of a model with a mask
+    head ``masks`` (D,) are what it takes for the inside of each finding, in original pixels; None
+    for those below the score from which it makes them.
     """
 
     image_id: int
@@ -136,6 +158,7 @@ class Detections:
     labels: Tensor
     first_scores: Tensor | None = None
     second_scores: Tensor | None = None
+    masks: tuple[Rle | None, ...] | None = None
 
 
 BOTH_SCORES = ("first_scores", "second_scores")

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_labels"),
-    *("image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
-    *("version", "wording"),
+    *("image_names", "label_settings", "labels", "outlines", "parallel", "registry"),
+    *("second_look_settings", "version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -22,19 +22,21 @@ ALLOWED = {
     "described": (set(), set()),
     "settings": (set(), set()),
     "second_look_settings": (set(), set()),
+    "detection_entries": (set(), {"numpy"}),
     "fields": (set(), set()),
     "files": (set(), set()),
     "image_labels": (set(), set()),
     "image_names": (set(), set()),
     "label_settings": (set(), set()),
     "labels": (set(), set()),
+    "outlines": (set(), {"cv2", "numpy", "pycocotools"}),
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
     "version": (set(), set()),
     "wording": (set(), set()),
     "zoo": (set(), set()),
     "structures": (set(), {"torch"}),
-    "artifacts": (set(), {"numpy"}),
+    "artifacts": ({"detection_entries"}, {"numpy"}),
     "config": (set(), {"fvcore", "yaml"}),
     "dicom": (set(), {"numpy", "pydicom", "cv2"}),
     "images": ({"dicom", "structures"}, {"numpy", "cv2", "torch", "PIL"}),

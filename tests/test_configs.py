@@ -28,6 +28,7 @@ from support.examples import (
     seeded_model,
 )
 from support.imagenet import random_timm_model, write_imagenet_pth
+from support.outlined import outlined
 
 
 def kind_of(name):
@@ -111,6 +112,8 @@ def first_steps(engine, cfg, n_steps):
         nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
         labelled = ImageTargets(*nothing, image_label=1, label_weight=0.5)
         samples += [dataclasses.replace(positives(3)[2], targets=labelled)]
+    if cfg.MODEL.MASK_ON:
+        samples = [outlined(sample) for sample in samples]
     samples = [dataclasses.replace(s, image=s.image.repeat(1, 1, 2)[:, :, :160]) for s in samples]
     if cfg.MODEL.SECOND_LOOK.ENABLED:
         stored = [Native(s.image[0].to(torch.uint8), s.frame) for s in samples]
@@ -139,6 +142,8 @@ def test_there_are_configs():
     assert len(SMOKE) >= 2
     assert {f"cbis/{name}.yaml" for name in FILM} <= set(SHIPPED)
     assert {"ladder/study.yaml", "ladder/smoke.yaml", "ladder/second_look.yaml"} <= set(LADDERS)
+    assert {"mask_r101.yaml", "smoke/mask_r18.yaml"} <= set(SHIPPED)
+    assert "ladder/masks.yaml" in LADDERS
 
 
 @pytest.mark.parametrize("name", SHIPPED)

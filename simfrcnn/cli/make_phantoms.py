@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace other phantoms in --out; files that are not phantoms stay",
     )
+    parser.add_argument(
+        "--outlines",
+        action="store_true",
+        help="also write train_outlines.json ...: the outlines of what is boxed, for masks",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         n_workers=args.workers,
         overwrite=args.overwrite,
+        outlines=args.outlines,
     )
     print("\n".join(lines_on(manifest)))
     return 0

@@ -48,6 +48,7 @@ _FRACTIONS = (
 )
 _TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
 _STAGES = ("res2", "res3", "res4", "res5")
+_MASK_HEAD = "SimMaskHead"
 _SUSPECTED = "suspected"  # the class of pseudo-boxes on normal images
 
 
@@ -65,6 +66,7 @@ def check_config(cfg: Any) -> None:
     _check_second_look(cfg)
     _check_labels(cfg)
     _check_teacher(cfg)
+    _check_masks(cfg)
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
@@ -164,6 +166,26 @@ def _check_teacher(cfg: Any) -> None:
             f"{prefix}.START is {node.START} but SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}: the "
             "teacher would never teach; legal is less than that"
         )
+
+
+def _check_masks(cfg: Any) -> None:
+    """Refuse a mask head that does not know findings without an outline, or keys nobody reads."""
+    if not cfg.MODEL.MASK_ON:
+        return
+    node, prefix = cfg.MODEL.ROI_MASK_HEAD, "MODEL.ROI_MASK_HEAD"
+    _require(node.NAME == _MASK_HEAD, f"{prefix}.NAME", node.NAME, _MASK_HEAD)
+    for key, least in (("NUM_CONV", 0), ("CONV_DIM", 1), ("POOLER_RESOLUTION", 1)):
+        legal = f"a whole number, at least {least}"
+        is_legal = isinstance(node[key], int) and node[key] >= least
+        _require(is_legal, f"{prefix}.{key}", node[key], legal)
+    if cfg.MODEL.ROI_HEADS.NAME != "SimRes5ROIHeads":
+        return
+    for key, default in (("POOLER_RESOLUTION", 14), ("POOLER_SAMPLING_RATIO", 0)):
+        if node[key] != default:
+            raise ConfigError(
+                f"{prefix}.{key} is {node[key]} but MODEL.ROI_HEADS.NAME is SimRes5ROIHeads, whose "
+                f"mask head sees the regions of the box head; leave it at {default}"
+            )
 
 
 def _check_replay(cfg: Any) -> None:

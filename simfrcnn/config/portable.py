@@ -31,6 +31,7 @@ def _model() -> CfgNode:
     model.META_ARCHITECTURE = "GeneralizedRCNN"
     model.DEVICE = "cuda"
     model.WEIGHTS = ""
+    model.MASK_ON = False
     model.PIXEL_MEAN = [103.530, 116.280, 123.675]
     model.PIXEL_STD = [1.0, 1.0, 1.0]
     model.BACKBONE = CfgNode({"NAME": "build_resnet_backbone", "FREEZE_AT": 2})
@@ -85,6 +86,18 @@ def _model() -> CfgNode:
             "POOLER_TYPE": "ROIAlignV2",
             "NUM_FC": 0,
             "FC_DIM": 1024,
+        }
+    )
+    model.ROI_MASK_HEAD = CfgNode(
+        {
+            "NAME": "MaskRCNNConvUpsampleHead",
+            "POOLER_RESOLUTION": 14,
+            "POOLER_SAMPLING_RATIO": 0,
+            "NUM_CONV": 0,
+            "CONV_DIM": 256,
+            "NORM": "",
+            "CLS_AGNOSTIC_MASK": False,
+            "POOLER_TYPE": "ROIAlignV2",
         }
     )
     return model

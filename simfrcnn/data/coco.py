@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,7 +94,8 @@ def read_coco(
     categories = dict(_each(lists["categories"], lambda e: read_category(path, e), refused))
     _require_unique(path, "category name", list(categories.values()))
     annotations = _of_known_images(path, document["images"], lists["annotations"], refused)
-    findings = _findings(path, annotations, categories, refused)
+    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in lists["images"]}
+    findings = _findings(path, annotations, categories, sizes, refused)
     files = Finder(path.parent)
     read = _each(lists["images"], lambda entry: read_record(path, entry, findings, files), refused)
     records = tuple(read)
@@ -368,11 +370,13 @@ def _findings(
     path: Path,
     entries: Entries,
     categories: Mapping[int, str],
+    sizes: Mapping[Any, tuple[Any, Any]],
     refused: list[AnnotationError] | None,
 ) -> dict[int, list[Finding]]:
     """The findings by image id, each in file order."""
     by_image: dict[int, list[Finding]] = {}
-    for image_id, finding in _each(entries, lambda e: read_finding(path, e, categories), refused):
+    read = partial(read_finding, path, categories=categories, sizes=sizes)
+    for image_id, finding in _each(entries, read, refused):
         by_image.setdefault(image_id, []).append(finding)
     error = _fractions(path, [finding for own in by_image.values() for finding in own])
     if error is not None:

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from simfrcnn import fields
+from simfrcnn import fields, outlines
 from simfrcnn.errors import AnnotationError
 from simfrcnn.image_labels import contradiction_of
 from simfrcnn.images.names import Finder
@@ -25,6 +25,7 @@ from simfrcnn.records import (
     FindingSource,
     ImageRecord,
     Laterality,
+    Outline,
     Pathology,
     Supervision,
     ViewPosition,
@@ -44,6 +45,10 @@ _TOLERANCE_PX = 1e-2
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _NO_LABELS: Mapping[str, bool] = {}
 _MALIGNANT = "malignant"
+_REMEDY = (
+    "correct it, or leave the key out: the outline is then not known (simfrcnn prepare-data coco "
+    "mends such outlines)"
+)
 
 
 class BoxOutsideError(AnnotationError):
@@ -91,9 +96,12 @@ def read_category(path: Path, entry: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def read_finding(
-    path: Path, entry: Mapping[str, Any], categories: Mapping[int, str]
+    path: Path,
+    entry: Mapping[str, Any],
+    categories: Mapping[int, str],
+    sizes: Mapping[Any, tuple[Any, Any]],
 ) -> tuple[int, Finding]:
-    """The id of its image, and the finding."""
+    """The id of its image, and the finding; ``sizes`` are the images' (height, width) by id."""
     where = f"{path}: annotation {entry.get('id')!r}"
     finding_id = number_of(where, entry, "id")
     category_id = number_of(where, entry, "category_id")
@@ -112,8 +120,21 @@ def read_finding(
         or FindingSource.RADIOLOGIST,
         score=fields.optional(where, entry, "score", fields.number),
         iscrowd=_is_crowd(where, entry),
+        outline=_outline(where, entry, sizes),
     )
     return number_of(where, entry, "image_id"), finding
+
+
+def _outline(where: str, entry: Mapping[str, Any], sizes: Mapping[Any, tuple[Any, Any]]) -> Outline:
+    """What ``segmentation`` says; whether it lies in the image is checked with the box."""
+    value = entry.get("segmentation")
+    if not value:
+        return ()
+    height, width = sizes.get(entry.get("image_id"), (None, None))
+    try:
+        return outlines.read_segmentation(value, height, width).outline
+    except AnnotationError as error:
+        raise AnnotationError(f"{where}: {error}; {_REMEDY}") from None
 
 
 def _is_crowd(where: str, entry: Mapping[str, Any]) -> bool:
@@ -219,6 +240,8 @@ def keys_are_missing(keys: Sequence[str]) -> str:
 
 
 def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int) -> Finding:
+    if finding.outline:
+        finding = replace(finding, outline=_legal_outline(path, image_id, finding, height, width))
     x1, y1, x2, y2 = finding.box
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return finding
@@ -232,6 +255,16 @@ def _inside(path: Path, image_id: int, finding: Finding, height: int, width: int
             "high: clip it or correct the size"
         )
     return replace(finding, box=clipped)
+
+
+def _legal_outline(path: Path, image_id: int, finding: Finding, height: int, width: int) -> Outline:
+    problem = outlines.problem_of(finding.outline, height, width)
+    if problem is not None:
+        raise AnnotationError(
+            f"{path}: annotation {finding.finding_id} of image {image_id}: 'segmentation' "
+            f"{problem}; {_REMEDY}"
+        )
+    return outlines.clean(finding.outline, height, width)
 
 
 def _require_normal(where: str, findings: Sequence[Finding]) -> None:
@@ -333,12 +366,17 @@ def annotation_entry(
             f"'{finding.category}'; the categories are {', '.join(ids) or 'none'}"
         )
     x1, y1, x2, y2 = finding.box
+    area, segmentation = (x2 - x1) * (y2 - y1), {}
+    if finding.outline:
+        area = float(outlines.rle_of(finding.outline, record.height, record.width).area)
+        segmentation = {"segmentation": outlines.as_segmentation(finding.outline)}
     return {
         "id": finding.finding_id,
         "image_id": record.image_id,
         "category_id": ids[finding.category],
         "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": (x2 - x1) * (y2 - y1),
+        "area": area,
+        **segmentation,
         "iscrowd": int(finding.iscrowd),
         "pathology": _value(finding.pathology),
         "lesion_id": finding.lesion_id,

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn import outlines
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import AnnotationError, DataError, OutputError
 from simfrcnn.fields import read_prepared
@@ -243,7 +244,10 @@ def _moved(finding: Finding, picture: _Picture) -> Finding:
     width, height = float(picture.width), float(picture.height)
     # A box that ends at the crop's edge may leave it by the last digit.
     box = (max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height))
-    return dataclasses.replace(finding, box=box)
+    outline = outlines.moved(finding.outline, picture.prepared.point_to_stored)
+    if outline:
+        outline = outlines.simplified(outlines.clean(outline, picture.height, picture.width), 0)
+    return dataclasses.replace(finding, box=box, outline=outline)
 
 
 def _made_from(record: ImageRecord, settings: CacheSettings) -> str:

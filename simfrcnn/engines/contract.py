@@ -31,6 +31,8 @@ LOSS_KEYS = (
 """The losses of every step, whatever the batch holds: already weighted, to be summed."""
 SECOND_LOOK_KEY = "loss_second_look"
 """One more with ``MODEL.SECOND_LOOK.ENABLED``."""
+MASK_KEY = "loss_mask"
+"""One more with ``MODEL.MASK_ON``."""
 LABEL_KEY = "loss_label"
 """One more with ``DATASETS.LABELS_PER_ITEM``."""
 TEACHER_KEY = "loss_teacher"
@@ -45,7 +47,8 @@ def loss_keys(cfg: Any) -> tuple[str, ...]:
     of_labels = (LABEL_KEY,) if cfg.DATASETS.LABELS_PER_ITEM else ()
     of_teacher = (TEACHER_KEY,) if cfg.MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED else ()
     of_second_look = (SECOND_LOOK_KEY,) if cfg.MODEL.SECOND_LOOK.ENABLED else ()
-    return (*LOSS_KEYS, *of_labels, *of_teacher, *of_second_look)
+    of_masks = (MASK_KEY,) if cfg.MODEL.MASK_ON else ()
+    return (*LOSS_KEYS, *of_masks, *of_labels, *of_teacher, *of_second_look)
 
 
 def as_contracted(losses: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
@@ -87,6 +90,11 @@ class Deviation:
     asked: str
     used: str
     why: str
+
+
+def deviations_of(deviations: Sequence[Deviation], cfg: Any) -> tuple[Deviation, ...]:
+    """Those that are a run's: what it does not ask for, it gets no otherwise."""
+    return tuple(each for each in deviations if each.key != "MODEL.MASK_ON" or cfg.MODEL.MASK_ON)
 
 
 @runtime_checkable

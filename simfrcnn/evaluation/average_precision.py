@@ -20,7 +20,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,13 @@ from simfrcnn.evaluation.bootstrap import Statistic, per_patient
 from simfrcnn.evaluation.matching import box_iou
 from simfrcnn.evaluation.results import NAN, Curve
 from simfrcnn.evaluation.truth import View
+from simfrcnn.outlines import Rle, rle_of, rle_of_box
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
+Kind = Literal["bbox", "segm"]
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -61,13 +63,17 @@ class CocoMatches:
     finding_patients: IntArray
 
 
-def coco_matches(views: Sequence[View], iou_thresholds: FloatArray) -> CocoMatches:
+def coco_matches(
+    views: Sequence[View], iou_thresholds: FloatArray, *, kind: Kind = "bbox"
+) -> CocoMatches:
     """Match the detections of the evaluated images (by image id) at each IoU with pycocotools.
 
-    It sees the images in which there is anything to match; elsewhere every detection is false.
+    By boxes or, with ``segm``, by masks, which every detection must have; findings whose outline is
+    not known are then crowd regions, neither to be found nor wrong to find. It sees the images in
+    which there is anything to match; elsewhere every detection is false.
     """
     with_truth = [view for view in views if view.has_regions]
-    coco = run_pycocotools(with_truth, iou_thresholds) if with_truth else None
+    coco = run_pycocotools(with_truth, iou_thresholds, kind=kind) if with_truth else None
     matched = {image["image_id"]: image for image in coco.evalImgs if image} if coco else {}
     ends = np.cumsum([0, *(min(len(view.scores), MAX_DETECTIONS) for view in views)])
     scores = np.concatenate([np.zeros(0), *(view.scores[:MAX_DETECTIONS] for view in views)])
@@ -97,10 +103,12 @@ def coco_matches(views: Sequence[View], iou_thresholds: FloatArray) -> CocoMatch
     )
 
 
-def run_pycocotools(views: Sequence[View], iou_thresholds: FloatArray) -> Any:
+def run_pycocotools(
+    views: Sequence[View], iou_thresholds: FloatArray, *, kind: Kind = "bbox"
+) -> Any:
     """A COCOeval that has evaluated ``views`` (and not yet accumulated), all sizes, silently."""
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCOeval(*coco_objects(views), "bbox")
+        coco = COCOeval(*coco_objects(views, kind), kind)
         coco.params.iouThrs = iou_thresholds
         coco.params.maxDets = [MAX_DETECTIONS]
         coco.params.areaRng = [[0, _LARGEST_AREA]]
@@ -111,8 +119,10 @@ def run_pycocotools(views: Sequence[View], iou_thresholds: FloatArray) -> Any:
     return coco
 
 
-def coco_objects(views: Sequence[View]) -> tuple[Any, Any]:
+def coco_objects(views: Sequence[View], kind: Kind = "bbox") -> tuple[Any, Any]:
     """Truth and detections as pycocotools' objects, all target classes as one category."""
+    if kind == "segm":
+        return _masked_objects(views)
     truth = [
         _annotation(view, box, facts)
         for view in views
@@ -129,6 +139,37 @@ def coco_objects(views: Sequence[View]) -> tuple[Any, Any]:
     ]
     images = [{"id": view.record.image_id} for view in views]
     return _coco(images, truth), _coco(images, found)
+
+
+def _masked_objects(views: Sequence[View]) -> tuple[Any, Any]:
+    """The same with the masks of all, as :func:`coco_matches` says."""
+    truth, found = [], []
+    for view in views:
+        size = view.record.height, view.record.width
+        for finding in view.findings:
+            facts = {} if finding.outline else {"iscrowd": 1}
+            mask = rle_of(finding.outline, *size) if facts == {} else rle_of_box(finding.box, *size)
+            truth.append(_masked(view, finding.box, mask, facts))
+        for box in view.crowd_boxes.tolist():
+            truth.append(_masked(view, box, rle_of_box(tuple(box), *size), {"iscrowd": 1}))
+        of_view = zip(view.boxes.tolist(), view.scores.tolist(), view.masks or (), strict=True)
+        for box, score, mask_found in of_view:
+            assert mask_found is not None
+            found.append(_masked(view, box, mask_found, {"score": score}))
+    images = [
+        {"id": v.record.image_id, "height": v.record.height, "width": v.record.width} for v in views
+    ]
+    return _coco(images, truth), _coco(images, found)
+
+
+def _masked(
+    view: View, box: Sequence[float], mask: Rle, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        **_annotation(view, box, facts),
+        "segmentation": mask.to_json(),
+        "area": mask.area,
+    }
 
 
 def ap_statistic(

@@ -29,6 +29,7 @@ from simfrcnn.evaluation.froc import (
     froc_statistic,
 )
 from simfrcnn.evaluation.inputs import check_inputs, check_labels, check_settings
+from simfrcnn.evaluation.masks import mask_statistics
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
@@ -188,3 +189,4 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     yield corloc_statistic(evidence.located, n_patients, settings.score_threshold)
     for event in evidence.events:
         yield froc_statistic(event, with_bands=has_bands)
+    yield from mask_statistics(evidence.located, n_patients, settings)

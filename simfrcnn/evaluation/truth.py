@@ -17,6 +17,7 @@ from simfrcnn.artifacts import ImageDetections
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.matching import falling_order
 from simfrcnn.labels import NORMAL, POSITIVE, Tally, tally_of
+from simfrcnn.outlines import Rle
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.wording import counted
@@ -49,7 +50,8 @@ class View:
     without crowd regions, in the order of ``finding_boxes``. ``looks`` (D, 2) are the two scores
     of a model with a second look, see :class:`~simfrcnn.artifacts.ImageDetections`.
     ``is_located`` is whether it is known where its findings lie, or that there are none; not so
-    where a label alone says that the image is positive.
+    where a label alone says that the image is positive. ``masks`` (D,) are those of a model with a
+    mask head, None for detections that were given none.
     """
 
     record: ImageRecord
@@ -63,6 +65,7 @@ class View:
     ignored_boxes: FloatArray
     is_located: bool
     looks: FloatArray | None = None
+    masks: tuple[Rle | None, ...] | None = None
 
     @property
     def score(self) -> float:
@@ -170,7 +173,7 @@ def patient_strata(
 def _view(
     record: ImageRecord, patient: int, found: ImageDetections, settings: EvaluationSettings
 ) -> View:
-    boxes, scores, looks = _of_targets(found, settings.target_classes)
+    boxes, scores, looks, masks = _of_targets(found, settings.target_classes)
     if settings.boxes_outside == "clip":
         boxes = boxes.clip(0, (record.width, record.height) * 2)
     order = falling_order(boxes, scores)
@@ -191,6 +194,7 @@ def _view(
         crowd_boxes=_boxes([finding for finding in (*targets, *ignored) if finding.iscrowd]),
         ignored_boxes=_boxes([finding for finding in ignored if not finding.iscrowd]),
         looks=None if looks is None else looks[order],
+        masks=None if masks is None else tuple(masks[place] for place in order.tolist()),
         is_located=truth is Truth.NORMAL or _has_all_boxes(record, settings.target_classes),
     )
 
@@ -205,13 +209,16 @@ def _has_all_boxes(record: ImageRecord, target_classes: Sequence[str]) -> bool:
 
 def _of_targets(
     found: ImageDetections, target_classes: Sequence[str]
-) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Boxes, scores and looks of the target classes."""
+) -> tuple[FloatArray, FloatArray, FloatArray | None, Sequence[Rle | None] | None]:
+    """Boxes, scores, looks and masks of the target classes."""
     if all(name in target_classes for name in found.categories):
-        return found.boxes, found.scores, found.looks
+        return found.boxes, found.scores, found.looks, found.masks
     is_target = np.array([name in target_classes for name in found.categories], dtype=bool)
     looks = None if found.looks is None else found.looks[is_target]
-    return found.boxes[is_target], found.scores[is_target], looks
+    masks = found.masks
+    if masks is not None:
+        masks = tuple(mask for mask, is_own in zip(masks, is_target, strict=True) if is_own)
+    return found.boxes[is_target], found.scores[is_target], looks, masks
 
 
 def _refuse_boxes_outside(

@@ -12,22 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.images.png import OVERLAY_KEYWORD, encode_png
-from simfrcnn.records import Box, Laterality, ViewPosition
+from simfrcnn.records import Box, Laterality, Outline, ViewPosition
 
 _COLOUR = (0, 200, 255)
 """Of frames and scores, BGR."""
+_OUTLINE_COLOUR = (255, 200, 0)
+"""Of outlines, BGR."""
 _GAP_PX = 8
 
 
 def draw_boxes(
-    pixels: NDArray[np.uint8], boxes: Sequence[Box], scores: Sequence[float]
+    pixels: NDArray[np.uint8],
+    boxes: Sequence[Box],
+    scores: Sequence[float],
+    outlines: Sequence[Outline] = (),
 ) -> NDArray[np.uint8]:
-    """The image in grey, with a frame round every box and its score above it.
+    """The image in grey, with a frame round every box and its score above it, and outlines.
 
     Args:
         pixels: (H, W), white = dense.
         boxes: XYXY in pixels of this image.
         scores: One for each box.
+        outlines: In pixels of this image.
 
     Returns:
         (H, W, 3) BGR.
@@ -46,6 +52,10 @@ def draw_boxes(
             _COLOUR,
             width,
         )
+    for ring in (ring for outline in outlines for ring in outline):
+        # Points lie at pixel edges, the library's pixels at their own centres.
+        points = np.floor(np.array(ring)).astype(np.int32)[:, None]
+        cv2.polylines(picture, [points], True, _OUTLINE_COLOUR, width)
     return np.asarray(picture, dtype=np.uint8)
 
 

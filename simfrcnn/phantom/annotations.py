@@ -1,7 +1,9 @@
 """Which COCO files describe a phantom data set?
 
 One file per split, and ``train_oracle.json``: the same training images with their benign masses
-boxed, for the upper bound only (no reader of a real archive has drawn them).
+boxed, for the upper bound only (no reader of a real archive has drawn them). Where they are asked
+for, ``train_outlines.json``, ``val_outlines.json`` and ``test_outlines.json`` are the first three
+with the outlines of what is boxed.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from simfrcnn.phantom.exams import VIEWS_OF_EXAM, PhantomExam, stored_box
+from simfrcnn import outlines
+from simfrcnn.phantom.exams import VIEWS_OF_EXAM, PhantomExam, stored_box, stored_outline
 from simfrcnn.phantom.lesions import Mass
 from simfrcnn.phantom.presets import Preset
 from simfrcnn.records import FindingSource, Laterality, Pathology, Supervision, ViewPosition
@@ -18,7 +21,13 @@ CATEGORIES = ({"id": 1, "name": "malignant"}, {"id": 2, "name": "benign"})
 
 
 def annotation_file(
-    exams: Sequence[PhantomExam], preset: Preset, seed: int, *, split: str, oracle: bool = False
+    exams: Sequence[PhantomExam],
+    preset: Preset,
+    seed: int,
+    *,
+    split: str,
+    oracle: bool = False,
+    outlined: bool = False,
 ) -> dict[str, Any]:
     """The content of one COCO file.
 
@@ -29,6 +38,7 @@ def annotation_file(
         split: Whose images are listed.
         oracle: Also box the benign masses, on images whose truth is complete (``boxes``,
             ``normal``).
+        outlined: Also give the outline of every mass that is boxed.
 
     Returns:
         A COCO dictionary with the project's extra keys; boxes are XYWH.
@@ -46,8 +56,10 @@ def annotation_file(
                 annotations.append(
                     {"id": number, "image_id": image["id"]}
                     | _annotation(mass, laterality, view, preset)
+                    | (_segmentation(mass, laterality, view, preset) if outlined else {})
                 )
     kind = f"{split} with benign boxes" if oracle else split
+    kind = f"{kind} with outlines" if outlined else kind
     info = {
         "description": f"simfrcnn phantom mammograms, preset {preset.name}, seed {seed}: {kind}",
         "version": "1",
@@ -89,6 +101,14 @@ def _boxed(
         return []
     masses = exam.masses(laterality, view)
     return [mass for mass in masses if oracle or mass.pathology is Pathology.MALIGNANT]
+
+
+def _segmentation(
+    mass: Mass, laterality: Laterality, view: ViewPosition, preset: Preset
+) -> dict[str, Any]:
+    outline = stored_outline(mass, laterality, view, preset)
+    inside = outlines.rle_of(outline, preset.rows, preset.columns)
+    return {"area": float(inside.area), "segmentation": outlines.as_segmentation(outline)}
 
 
 def _annotation(

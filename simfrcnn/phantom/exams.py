@@ -21,11 +21,12 @@ from simfrcnn.phantom.anatomy import (
     mirror_box,
     vary_shape,
 )
-from simfrcnn.phantom.lesions import Mass, draw_mass, mass_box
+from simfrcnn.phantom.lesions import Mass, draw_mass, mass_box, mass_margin
 from simfrcnn.phantom.presets import SPLITS, Preset
 from simfrcnn.records import (
     Box,
     Laterality,
+    Outline,
     Pathology,
     Supervision,
     ViewPosition,
@@ -170,3 +171,16 @@ def stored_box(mass: Mass, laterality: Laterality, view: ViewPosition, preset: P
     """The mass's box in the stored image of one view (XYXY, pixels, half open)."""
     box = mass_box(mass.projections[view], preset.pixel_spacing_mm, preset.rows, preset.columns)
     return mirror_box(box, preset.columns, laterality)
+
+
+def stored_outline(
+    mass: Mass, laterality: Laterality, view: ViewPosition, preset: Preset
+) -> Outline:
+    """The margin of the mass's core in the stored image of one view, a point a degree.
+
+    Spicules are not inside: no reader would follow them.
+    """
+    x, y = mass_margin(mass.projections[view], preset.pixel_spacing_mm)
+    x = preset.columns - x if laterality is Laterality.RIGHT else x
+    points = zip(x.clip(0, preset.columns).tolist(), y.clip(0, preset.rows).tolist(), strict=True)
+    return (tuple((round(column, 2), round(row, 2)) for column, row in points),)

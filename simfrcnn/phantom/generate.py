@@ -1,7 +1,8 @@
 """How is a phantom data set written to a folder: in parallel, resumably, byte for byte the same?
 
 The folder: ``dicom/<patient>/<exam>_<side><view>.dcm``, ``train.json``, ``val.json``,
-``test.json``, ``train_oracle.json`` and, last of all, ``phantom.json``. While it is incomplete it
+``test.json``, ``train_oracle.json`` and, last of all, ``phantom.json``; those with outlines
+(``train_outlines.json`` ...) where somebody asks for them. While it is incomplete it
 holds ``phantom.incomplete.json`` instead, which says what is being made there.
 """
 
@@ -26,7 +27,7 @@ from simfrcnn.parallel import results_of
 from simfrcnn.phantom.annotations import annotation_file
 from simfrcnn.phantom.dicom_writer import dicom_bytes, instance_uid
 from simfrcnn.phantom.exams import VIEWS_OF_EXAM, PhantomExam, draw_exams
-from simfrcnn.phantom.presets import SPLITS, Preset
+from simfrcnn.phantom.presets import PRESETS, SPLITS, Preset
 from simfrcnn.phantom.render import render_view
 from simfrcnn.records import Laterality, Supervision, ViewPosition
 
@@ -36,7 +37,13 @@ GENERATOR_VERSION = 1
 MANIFEST = "phantom.json"
 INCOMPLETE = "phantom.incomplete.json"
 ORACLE = "train_oracle.json"
-_OWN_NAMES = {MANIFEST, INCOMPLETE, ORACLE, "dicom", *(f"{split}.json" for split in SPLITS)}
+OUTLINED = {f"{split}_outlines.json": split for split in SPLITS}
+"""File with the outlines of what is boxed -> the split it is of."""
+_OWN_NAMES = {
+    *(MANIFEST, INCOMPLETE, ORACLE, "dicom"),
+    *(f"{split}.json" for split in SPLITS),
+    *OUTLINED,
+}
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -83,6 +90,29 @@ def generate(
     exams = draw_exams(preset, seed)
     hashes = _write_images(exams, preset, seed, folder, n_workers, progress)
     return _finish(folder, identity, exams, preset, seed, hashes)
+
+
+def write_outlined(folder: Path) -> list[Path]:
+    """Write the annotation files with outlines beside those of a complete phantom data set.
+
+    They follow from its preset and seed, so the images are not made again, nor is any other file.
+
+    Raises:
+        OutputError: The folder holds no complete data set of this version's presets, or cannot be
+            written.
+    """
+    found = _read_identity(folder) if (folder / MANIFEST).exists() else None
+    preset = PRESETS.get(found["preset"].get("name", "")) if found else None
+    if found is None or preset is None or found != _identity(preset, found["seed"]):
+        raise OutputError(
+            f"{folder} holds no complete phantom data set of this version, so its outlines are not "
+            "known: make it again (simfrcnn make-phantoms --overwrite)"
+        )
+    exams = draw_exams(preset, found["seed"])
+    for name, split in OUTLINED.items():
+        content = annotation_file(exams, preset, found["seed"], split=split, outlined=True)
+        write_json(folder / name, content)
+    return [folder / name for name in OUTLINED]
 
 
 def _identity(preset: Preset, seed: int) -> dict[str, Any]:

@@ -239,6 +239,16 @@ def mass_box(projection: Projection, spacing_mm: float, rows: int, columns: int)
     return left, top, float(columns_hit[-1] + 1), float(rows_hit[-1] + 1)
 
 
+def mass_margin(
+    projection: Projection, spacing_mm: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The core's margin, x and y in pixels of the image as drawn for a left breast: (360,) each."""
+    angle = np.deg2rad(np.arange(360.0))
+    radius = projection.boundary(angle)
+    x, v = projection.centre_mm
+    return (x + radius * np.cos(angle)) / spacing_mm, (v + radius * np.sin(angle)) / spacing_mm
+
+
 def mass_window(
     projection: Projection, spacing_mm: float, rows: int, columns: int
 ) -> tuple[slice, slice]:

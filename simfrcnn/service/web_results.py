@@ -9,6 +9,7 @@ from typing import Any
 from simfrcnn.dicom_out.saving import files_of, kinds_of
 from simfrcnn.errors import SimFrcnnError
 from simfrcnn.exam import Call, Detection, ExamResult, ImageResult, LeftOut
+from simfrcnn.outlines import Rle
 from simfrcnn.records import Laterality, ViewPosition
 from simfrcnn.service.web_refusals import Refusal
 
@@ -117,4 +118,5 @@ def _detection_of(found: Mapping[str, Any]) -> Detection:
         found["class"],
         found.get("first_score"),
         found.get("second_score"),
+        Rle.from_json(found["segmentation"]) if "segmentation" in found else None,
     )

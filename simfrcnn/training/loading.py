@@ -18,7 +18,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.images.preprocess import flip, native_of, pad, to_input
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import trained_findings
-from simfrcnn.records import Box, ImageRecord
+from simfrcnn.records import Box, Finding, ImageRecord, Outline, Ring
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Frame, ImageTargets, Native, Sample
 from simfrcnn.training.augment import draw_flips
@@ -179,4 +179,26 @@ def _targets(
     boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
     if known is not None:
         return ImageTargets(boxes.float(), labels, False, known.label, known.weight, known.bag)
-    return ImageTargets(boxes.float(), labels, is_normal=not record.findings_of(classes))
+    return ImageTargets(
+        boxes.float(),
+        labels,
+        is_normal=not record.findings_of(classes),
+        outlines=_outlines(trained, frame),
+    )
+
+
+def _outlines(findings: Sequence[Finding], frame: Frame) -> tuple[Outline, ...]:
+    """What is drawn of findings, in input pixels; none at all where nothing is."""
+    if not any(finding.outline for finding in findings):
+        return ()
+    return tuple(moved_outline(finding.outline, frame) for finding in findings)
+
+
+def moved_outline(outline: Outline, frame: Frame) -> Outline:
+    """An outline in original pixels -> input pixels."""
+
+    def moved(ring: Ring) -> Ring:
+        points = frame.points_to_input(torch.tensor(ring, dtype=torch.float64))
+        return tuple((x, y) for x, y in points.tolist())
+
+    return tuple(map(moved, outline))

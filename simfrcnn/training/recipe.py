@@ -24,6 +24,7 @@ from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.image_labels import require_drawn_truth
+from simfrcnn.labels import trained_findings
 from simfrcnn.registry import look_up
 from simfrcnn.sampling.pairs import ItemNumbers
 from simfrcnn.sampling.replay import NormalReplay
@@ -198,7 +199,22 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
             f"categories {sorted(known)} only"
         )
     _require_examples(sets, cfg)
+    if cfg.MODEL.MASK_ON:
+        _require_outlines(sets, cfg)
     return sets
+
+
+def _require_outlines(sets: Sequence[AnnotatedSet], cfg: Any) -> None:
+    """Refuse to train a mask head on nothing."""
+    classes = tuple(cfg.DATASETS.CLASSES)
+    records = [record for annotated in sets for record in annotated.records]
+    if not any(finding.outline for r in records for finding in trained_findings(r, classes)):
+        raise DataError(
+            f"MODEL.MASK_ON is True, but no box of {', '.join(classes)} in "
+            f"{[str(annotated.path) for annotated in sets]} has an outline ('segmentation'): "
+            "prepare the data set again with outlines (prepare-data; of phantoms, the sets "
+            "train_outlines, val_outlines, test_outlines), or set MODEL.MASK_ON to False"
+        )
 
 
 def _require_examples(sets: Sequence[AnnotatedSet], cfg: Any) -> None:

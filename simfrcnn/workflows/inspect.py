@@ -17,6 +17,7 @@ from simfrcnn.data.inspect.overview.anchors import (
     suggest_c4,
     suggest_fpn,
 )
+from simfrcnn.data.inspect.overview.exploration import draw_exploration, explore
 from simfrcnn.data.inspect.overview.fragment import fragment
 from simfrcnn.data.inspect.overview.histograms import draw_histograms
 from simfrcnn.data.inspect.overview.sheets import draw_all, evenly, sheet
@@ -31,10 +32,12 @@ from simfrcnn.wording import counted
 DEFAULT_SIZE = 512
 BOXED_SHEET, UNBOXED_SHEET, LESION_SHEET = "boxed.png", "unboxed.png", "lesions.png"
 HISTOGRAMS = "histograms.png"
+FINDINGS, SEVERAL_SHEET, OUTLINE_SHEET = "findings.png", "several.png", "outlines.png"
 C4_FRAGMENT, FPN_FRAGMENT = "data_c4.yaml", "data_fpn.yaml"
 OUTPUTS = (
     *(BOXED_SHEET, UNBOXED_SHEET, LESION_SHEET),
     *(HISTOGRAMS, C4_FRAGMENT, FPN_FRAGMENT),
+    *(FINDINGS, SEVERAL_SHEET, OUTLINE_SHEET),
 )
 _LEAST_SIZE = 32
 
@@ -192,8 +195,11 @@ def show_data(
             (FPN_FRAGMENT, fpn, f"a pyramid of {N_LEVELS} levels"),
         )
     }
+    beside = {name: read_coco(p, check_files=False).records for name, p in _files_of(target, files)}
+    explored = explore(beside, annotated.records, statistics.shares)
     contents = {
         **sheets,
+        FINDINGS: draw_exploration(explored),
         HISTOGRAMS: draw_histograms(statistics, c4, fpn),
         **{name: as_utf8(text) for name, text in fragments.items()},
     }
@@ -202,6 +208,7 @@ def show_data(
         f"{title}: {counted(statistics.n_images, 'training [image|images]')}, "
         f"{counted(len(statistics.sides_px), '[box|boxes]')}",
         f"grey values: mean {statistics.mean:.1f}, deviation {statistics.std:.1f}",
+        *explored.lines(),
     ]
     for name, anchors in (("C4", c4), ("pyramid", fpn)):
         fit = coverage(statistics.sides_px, anchors)
@@ -221,6 +228,11 @@ def _require_free(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} holds {', '.join(taken)} already; give another --output, or --overwrite"
         )
+
+
+def _files_of(target: str, files: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """The annotation files of the target, by name."""
+    return [(path.stem, path) for path in annotation_files(target, files)]
 
 
 def _training_file(target: str, files: Mapping[str, str]) -> Path:
@@ -244,17 +256,27 @@ def _sheets(
     n_images: int,
     n_workers: int | None,
 ) -> dict[str, bytes]:
-    """The pictures by file name: images with and without boxes, and lesions close up."""
+    """The pictures by file name: images with and without boxes, lesions close up; those with
+    several findings, and what their outlines cover together.
+    """
     boxed = evenly([record for record in records if record.findings], n_images)
     others = evenly([record for record in records if not record.findings], n_images)
-    drawn = draw_all([*boxed, *others], settings, categories, n_workers=n_workers)
-    with_boxes, without = drawn[: len(boxed)], drawn[len(boxed) :]
+    several = evenly([record for record in records if len(record.findings) > 1], n_images)
+    drawn = draw_all([*boxed, *others, *several], settings, categories, n_workers=n_workers)
+    with_boxes, without = drawn[: len(boxed)], drawn[len(boxed) : len(boxed) + len(others)]
+    with_several = drawn[len(boxed) + len(others) :]
     close_ups = [close_up for each in with_boxes for close_up in each.close_ups]
     sheets = {
         BOXED_SHEET: sheet([each.tile for each in with_boxes], categories),
         LESION_SHEET: sheet(close_ups),
     }
-    return sheets | ({UNBOXED_SHEET: sheet([each.tile for each in without])} if without else {})
+    summed = [tile for each in with_several or with_boxes if (tile := each.summed) is not None]
+    further = {
+        UNBOXED_SHEET: ([each.tile for each in without], ()),
+        SEVERAL_SHEET: ([each.tile for each in with_several], categories),
+        OUTLINE_SHEET: (summed, ()),
+    }
+    return sheets | {name: sheet(tiles, names) for name, (tiles, names) in further.items() if tiles}
 
 
 def _size(sides: Sequence[int]) -> tuple[int, int]:

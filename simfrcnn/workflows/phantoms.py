@@ -1,7 +1,8 @@
 """Are the embedded phantom data sets there? If a config names one that is not, it is made.
 
 ``train_labels`` is made of a preset's ``train``: one patient in two keeps the boxes, the images of
-the others their label alone.
+the others their label alone. ``train_outlines``, ``val_outlines`` and ``test_outlines`` are the
+splits with the outlines of what is boxed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from simfrcnn.data import catalog
 from simfrcnn.data.weaken import weaken
 from simfrcnn.parallel import available_cores
-from simfrcnn.phantom.generate import MANIFEST, generate
+from simfrcnn.phantom.generate import MANIFEST, OUTLINED, generate, write_outlined
 from simfrcnn.phantom.presets import PRESETS, Preset
 
 logger = logging.getLogger("simfrcnn")
@@ -43,21 +44,35 @@ def make_missing_phantoms(cfg: Any) -> None:
             annotated = catalog.read(path.with_name(_SOURCE))
             patients = {r.patient_id for r in annotated.records if r.is_positive(_TARGETS)}
             weaken(annotated, path, n_patients=(len(patients) + 1) // 2, seed=0)
+        if of_phantom and path.name in OUTLINED and not path.exists():
+            write_outlined(path.parent)
 
 
 def make_phantoms(
-    preset: Preset, folder: Path, *, seed: int = 0, n_workers: int = 1, overwrite: bool = False
+    preset: Preset,
+    folder: Path,
+    *,
+    seed: int = 0,
+    n_workers: int = 1,
+    overwrite: bool = False,
+    outlines: bool = False,
 ) -> Path:
-    """Make a data set with a progress bar; see :func:`simfrcnn.phantom.generate.generate`."""
+    """Make a data set with a progress bar; see :func:`simfrcnn.phantom.generate.generate`.
+
+    With ``outlines`` there are ``train_outlines.json`` ... as well.
+    """
     with tqdm(total=4 * preset.n_patients, unit="image", desc=f"phantoms {preset.name}") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return generate(
+        manifest = generate(
             preset, folder, seed=seed, n_workers=n_workers, overwrite=overwrite, progress=show
         )
+    if outlines:
+        write_outlined(folder)
+    return manifest
 
 
 def lines_on(manifest: Path) -> Iterator[str]:

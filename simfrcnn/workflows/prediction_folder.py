@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from simfrcnn.artifacts import write_sidecar
+from simfrcnn.artifacts import MASKS_FROM, write_sidecar
 from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
@@ -213,9 +213,7 @@ class PredictionFolder:
             self.path / DETECTIONS,
             image_ids=image_ids,
             categories={number: name for name, number in numbers.items()},
-            provenance={
-                name: self.facts[name] for name in ("simfrcnn", "engine", "checkpoint_sha256")
-            },
+            provenance={name: self.facts[name] for name in _PROVENANCE if name in self.facts},
             image_list=IMAGES,
         )
         return tally
@@ -224,6 +222,9 @@ class PredictionFolder:
         for folder in sorted((self.path / EXAMS).glob("*")):
             for path in sorted(folder.glob("*.json")):
                 yield path.relative_to(self.path).as_posix(), _read(path)
+
+
+_PROVENANCE = ("simfrcnn", "engine", "checkpoint_sha256", MASKS_FROM)
 
 
 class Done:
@@ -352,6 +353,10 @@ def _image_entry(image: Mapping[str, Any], exam: Mapping[str, Any]) -> dict[str,
     }
 
 
+_FURTHER = ("first_score", "second_score", "segmentation")
+"""What a detection has of a second look and of a mask head."""
+
+
 def _detection_entry(
     image_id: int, found: Mapping[str, Any], numbers: Mapping[str, int]
 ) -> dict[str, Any]:
@@ -361,7 +366,7 @@ def _detection_entry(
         "category_id": numbers[found["class"]],
         "bbox": [x1, y1, x2 - x1, y2 - y1],
         "score": found["score"],
-        **{name: found[name] for name in ("first_score", "second_score") if name in found},
+        **{name: found[name] for name in _FURTHER if name in found},
     }
 
 

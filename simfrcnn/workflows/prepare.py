@@ -43,6 +43,7 @@ from simfrcnn.workflows.identities import (
     identities,
     note_of_new_key,
 )
+from simfrcnn.workflows.outlining import OutlineOptions, outlined
 from simfrcnn.workflows.pictures import PictureOptions, Storing
 
 TARGET = "malignant"
@@ -136,6 +137,7 @@ def option_groups(source: Source) -> tuple[type[Options], ...]:
         *((PublishedOptions,) if source.publishes_split else ()),
         DivisionOptions,
         PictureOptions,
+        OutlineOptions,
         *(() if source.has_public_ids else (PrivacyOptions,)),
         *((LayoutOptions,) if source.layouts else ()),
         RunOptions,
@@ -216,7 +218,7 @@ class _Preparation:
         _require_apart(self.root, self.out, makes_pictures=wanted.copy or cache is not None)
         _require_free(self.out, overwrite=self._run.overwrite)
         identities = self._identities()
-        data = source.read(self.root, own, self.how)
+        data = outlined(source.read(self.root, own, self.how), self.given[OutlineOptions])
         # By the identifiers of the source: every site divides one public set alike.
         division = self._divided(data)
         require_patients(division.splits)

@@ -24,7 +24,7 @@ from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.validation import save_detections
-from simfrcnn.engines.contract import Engine
+from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.pseudo import labels as labels_of
@@ -192,7 +192,7 @@ def detect(
     """
     facts = {
         "engine": engine.NAME,
-        "deviations": [asdict(deviation) for deviation in engine.DEVIATIONS],
+        "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": weights_sha256(weights),
         "config": _detection_keys(cfg),

@@ -26,7 +26,7 @@ from simfrcnn.engines.common.checkpoints import (
 )
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
-from simfrcnn.engines.contract import Engine
+from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.evaluation import operating
 from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.inputs import check_labels, check_settings
@@ -89,7 +89,7 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     judged = weights_sha256(weights)
     provenance = {
         "engine": engine.NAME,
-        "deviations": [asdict(deviation) for deviation in engine.DEVIATIONS],
+        "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": judged,
     }

@@ -27,11 +27,13 @@ from simfrcnn.data.sources.table import Row, read_table
 from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.names import files_below
+from simfrcnn.outlines import clean
 from simfrcnn.records import (
     Box,
     Finding,
     ImageRecord,
     Laterality,
+    Outline,
     Pathology,
     Supervision,
     ViewPosition,
@@ -313,7 +315,7 @@ def _record(
     pathology = _pathology(birads, is_malignant)
     rois = () if outlines is None else read_rois(outlines)
     asked = [roi for roi in rois if roi.kind in kinds]
-    boxes, without_extent, n_clipped = _boxes(asked, outlines, facts.height, facts.width)
+    drawn, without_extent, n_clipped = _drawn(asked, outlines, facts.height, facts.width)
     laterality = Laterality(row.one_of("laterality", ("L", "R")))
     problems = {
         "[image|images] whose outlines were clipped to the image": n_clipped,
@@ -321,7 +323,7 @@ def _record(
         "[image|images] with outlines of unknown names (Unnamed, Point 1 ...), not boxed": any(
             roi.kind is None for roi in rois
         ),
-        "malignant [image|images] without a box of the kinds asked for": is_malignant and not boxes,
+        "malignant [image|images] without a box of the kinds asked for": is_malignant and not drawn,
         "[image|images] of BI-RADS 1 with outlines": birads == "1" and rois,
         "[image|images] whose file names the other breast than the table, which was followed": (
             laterality is not file.laterality
@@ -342,7 +344,7 @@ def _record(
             birads,
             is_malignant=is_malignant,
             is_drawn=bool(rois),
-            is_complete=bool(boxes) and not without_extent,
+            is_complete=bool(drawn) and not without_extent,
         ),
         laterality=laterality,
         view_position=_view(row),
@@ -354,8 +356,9 @@ def _record(
                 category="malignant" if is_malignant else "benign",
                 finding_id=next(finding_ids),
                 pathology=pathology,
+                outline=outline,
             )
-            for box in boxes
+            for box, outline in drawn
         ),
         attributes=_attributes(row, birads, rois),
     )
@@ -396,15 +399,16 @@ def _supervision(
     return Supervision.NORMAL if birads in ("1", "2") else Supervision.IMAGE_LABEL
 
 
-def _boxes(
+def _drawn(
     rois: Sequence[Roi], path: Path | None, height: int, width: int
-) -> tuple[list[Box], int, int]:
-    """The boxes, how many outlines have none (a point or a line), and how many were clipped.
+) -> tuple[list[tuple[Box, Outline]], int, int]:
+    """The boxes with their outlines, how many outlines have none (a point or a line), and how many
+    were clipped.
 
     Raises:
         AnnotationError: An outline lies outside its image.
     """
-    boxes: list[Box] = []
+    drawn: list[tuple[Box, Outline]] = []
     n_without_extent, n_clipped = 0, 0
     for roi in rois:
         (x1, y1), (x2, y2) = (
@@ -420,8 +424,8 @@ def _boxes(
             n_without_extent += 1
             continue
         n_clipped += box != (x1, y1, x2, y2)
-        boxes.append(box)
-    return boxes, n_without_extent, n_clipped
+        drawn.append((box, clean((roi.points,), height, width)))
+    return drawn, n_without_extent, n_clipped
 
 
 SOURCE = Source(

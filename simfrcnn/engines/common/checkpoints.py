@@ -72,8 +72,22 @@ _ARCHITECTURE_KEYS = (
     "MODEL.SIMFRCNN.DEFORM_STAGES",
     "DATASETS.CLASSES",
 )
+# Of a model with a mask head alone: other checkpoints stay as they always were.
+_MASK_KEYS = (
+    "MODEL.MASK_ON",
+    "MODEL.ROI_MASK_HEAD.NUM_CONV",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM",
+    "MODEL.ROI_MASK_HEAD.NORM",
+    "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE",
+)
 # What a checkpoint meant before it had the key.
-_BEFORE_THE_KEY = {"MODEL.TIMM.NAME": "", "MODEL.SIMFRCNN.DEFORM_STAGES": "[]"}
+_BEFORE_THE_KEY = {
+    "MODEL.TIMM.NAME": "",
+    "MODEL.SIMFRCNN.DEFORM_STAGES": "[]",
+    "MODEL.MASK_ON": "False",
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,8 @@ class Identity:
     @classmethod
     def of(cls, engine: str, cfg: Any) -> Identity:
         """Read the identity of a model from its config."""
-        return cls(engine, {key: _plain(_get(cfg, key)) for key in _ARCHITECTURE_KEYS})
+        keys = (*_ARCHITECTURE_KEYS, *(_MASK_KEYS if cfg.MODEL.MASK_ON else ()))
+        return cls(engine, {key: _plain(_get(cfg, key)) for key in keys})
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,13 @@ def save_detections(
         path,
         [image_detections(image, cfg.DATASETS.CLASSES) for image in found],
         categories=category_ids(cfg.DATASETS.CLASSES, annotated),
-        provenance={**provenance, "annotations_sha256": annotated.sha256},
+        provenance={**provenance, **masks_from(cfg), "annotations_sha256": annotated.sha256},
     )
+
+
+def masks_from(cfg: Any) -> dict[str, float]:
+    """For the provenance of detections: from which score on they have masks; nothing without."""
+    return {artifacts.MASKS_FROM: cfg.EVAL.SCORE_THRESHOLD} if cfg.MODEL.MASK_ON else {}
 
 
 def image_detections(found: Detections, classes: Sequence[str]) -> artifacts.ImageDetections:
@@ -71,6 +76,7 @@ def image_detections(found: Detections, classes: Sequence[str]) -> artifacts.Ima
         scores=found.scores.double().numpy(),
         categories=tuple(classes[label - 1] for label in found.labels.tolist()),
         looks=_looks_of(found),
+        masks=found.masks,
     )
 
 

@@ -13,7 +13,9 @@ from torch.utils.data import BatchSampler
 
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.engines.detectron2.mask_head import outline_fields
 from simfrcnn.errors import ConfigError
+from simfrcnn.outlines import as_segmentation
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.structures import ImageTargets, Sample
 from simfrcnn.training import recipe
@@ -49,7 +51,10 @@ def to_dict(sample: Sample) -> dict[str, Any]:
         height, width = sample.image.shape[-2:]
         entry["is_normal"] = targets.is_normal
         entry["instances"] = Instances(
-            (height, width), gt_boxes=Boxes(targets.boxes), gt_classes=targets.labels - 1
+            (height, width),
+            gt_boxes=Boxes(targets.boxes),
+            gt_classes=targets.labels - 1,
+            **outline_fields(targets),
         )
     if targets is not None and targets.image_label is not None:
         entry |= {name: getattr(targets, name) for name in _OF_LABEL}
@@ -206,4 +211,5 @@ def _standard_annotation(finding: Finding, classes: tuple[str, ...]) -> dict[str
         "lesion_id": finding.lesion_id,
         "source": finding.source.value,
         "score": finding.score,
+        **({"segmentation": as_segmentation(finding.outline)} if finding.outline else {}),
     }

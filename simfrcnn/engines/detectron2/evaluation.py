@@ -33,7 +33,10 @@ from simfrcnn.settings import EvaluationSettings
 
 NO_INTERVALS = EvaluationSettings(bootstrap_replicates=0)
 """The default rules, without the resampling: cheap enough for every validation of a training."""
-_LOGGED = ("case/", "exam/", "patient/", "breast/", "image/", "finding/", "froc/centre/all/")
+_LOGGED = (
+    *("case/", "exam/", "patient/", "breast/", "image/", "finding/", "froc/centre/all/"),
+    "mask/",
+)
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.labelled import judge_of, require_separate_regions
+from simfrcnn.engines.common.masks import masks_of
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages
 from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.engines.contract import SECOND_LOOK_KEY, TEACHER_KEY, as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
 from simfrcnn.engines.detectron2.data import targets_of, to_dicts
+from simfrcnn.engines.detectron2.mask_head import SimMaskHead
 from simfrcnn.engines.detectron2.mixed_precision import keep_boxes_exact
 from simfrcnn.engines.detectron2.roi_heads import SimROIHeads
 from simfrcnn.engines.detectron2.rpn import TopLikelihoodRPN
@@ -38,7 +40,6 @@ logger = logging.getLogger("simfrcnn")
 _MUST_BE_FALSE = {
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "it would drop the normal images",
     "DATALOADER.ASPECT_RATIO_GROUPING": "it would break the pairs",
-    "MODEL.MASK_ON": "mammograms come with boxes",
     "MODEL.KEYPOINT_ON": "mammograms come with boxes",
     "MODEL.LOAD_PROPOSALS": "the top likelihood loss trains the network's own proposals",
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": "a region's background score is needed to rank partners",
@@ -65,6 +66,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         loss_names: Sequence[str],
         input_size: tuple[int, int],
         second_look: SecondLook | None = None,
+        mask_min_score: float = 0.5,
         **parts: Any,
     ) -> None:
         """Take the library's parts, and what a config says beside them.
@@ -74,6 +76,7 @@ class SimFasterRCNN(GeneralizedRCNN):
             loss_names: Of every training step, in order.
             input_size: (height, width) of the images that the network is made for.
             second_look: What looks again at what is suspected; None for nothing.
+            mask_min_score: From which score on detections get a mask, with a mask head.
             **parts: The library's arguments.
         """
         super().__init__(**parts)
@@ -82,6 +85,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         self._input_size = input_size
         self._has_warned = False
         self.second_look = second_look
+        self.mask_min_score = mask_min_score
         self.teacher: Teacher | None = None
 
     @classmethod
@@ -101,6 +105,8 @@ class SimFasterRCNN(GeneralizedRCNN):
         stages = stages_of(parts["backbone"], parts["roi_heads"])
         adapt_stages(cfg, stages, statistics_freezer(cfg))
         keep_boxes_exact(parts["roi_heads"])
+        if cfg.MODEL.MASK_ON:
+            _require(cfg, "ROI_MASK_HEAD", parts["roi_heads"].mask_head, SimMaskHead)
         look = build_second_look(cfg)  # last: the other weights are those without it
         require_separate_regions(cfg, parts["roi_heads"], look)
         return {
@@ -109,6 +115,7 @@ class SimFasterRCNN(GeneralizedRCNN):
             "loss_names": loss_keys(cfg),
             "input_size": config.input_settings(cfg).size_px,
             "second_look": look,
+            "mask_min_score": config.evaluation_settings(cfg).score_threshold,
         }
 
     @property
@@ -212,7 +219,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         if not do_postprocess:
             return raw
         return [
-            {"instances": _in_original_pixels(instances, entry["frame"])}
+            {"instances": _in_original_pixels(instances, entry["frame"], self.mask_min_score)}
             if "frame" in entry
             else GeneralizedRCNN._postprocess([instances], [entry], [instances.image_size])[0]
             for instances, entry in zip(raw, batched_inputs, strict=True)
@@ -271,18 +278,30 @@ class SimFasterRCNN(GeneralizedRCNN):
             )
 
 
-def _in_original_pixels(instances: Instances, frame: Frame) -> Instances:
-    """Map the boxes back; those that lie in the padding alone are dropped, as the library does."""
+def _in_original_pixels(instances: Instances, frame: Frame, mask_min_score: float) -> Instances:
+    """Map the boxes back; those that lie in the padding alone are dropped, as the library does.
+
+    In place of the library's pictures of masks, a gigabyte a film, ``pred_rles`` are run lengths.
+    """
     boxes = Boxes(frame.to_original(instances.pred_boxes.tensor))
     size = (frame.original_height, frame.original_width)
-    mapped = Instances(size, **{**instances.get_fields(), "pred_boxes": boxes})
-    return mapped[boxes.nonempty()]
+    is_there = boxes.nonempty()
+    mapped = Instances(size, **{**instances.get_fields(), "pred_boxes": boxes})[is_there]
+    if mapped.has("pred_masks"):
+        in_input = instances.pred_boxes.tensor[is_there]
+        grids = mapped.pred_masks[:, 0]
+        mapped.remove("pred_masks")
+        mapped.pred_rles = list(
+            masks_of(grids, in_input, mapped.scores, frame, min_score=mask_min_score)
+        )
+    return mapped
 
 
 def _require(cfg: Any, group: str, part: Any, kind: type) -> None:
     if not isinstance(part, kind):
         legal = "SimRes5ROIHeads, SimStandardROIHeads" if kind is SimROIHeads else kind.__name__
+        what = "findings without an outline" if kind is SimMaskHead else "normal images"
         raise ConfigError(
-            f"MODEL.{group}.NAME is {cfg.MODEL[group].NAME!r}, which does not know normal images; "
+            f"MODEL.{group}.NAME is {cfg.MODEL[group].NAME!r}, which does not know {what}; "
             f"legal with SimFasterRCNN: {legal}"
         )

@@ -101,4 +101,5 @@ def to_detections(image_id: int, instances: Any) -> Detections:
     found = instances.to("cpu")
     both = {name: found.get(name) for name in BOTH_SCORES if found.has(name)}
     labels = found.pred_classes + 1
-    return Detections(image_id, found.pred_boxes.tensor, found.scores, labels, **both)
+    masks = tuple(found.pred_rles) if found.has("pred_rles") else None
+    return Detections(image_id, found.pred_boxes.tensor, found.scores, labels, **both, masks=masks)

@@ -7,13 +7,13 @@ from typing import Any
 from simfrcnn.config import add_simfrcnn_config, portable_defaults
 from simfrcnn.engines.torchvision.model import (
     DEVIATIONS,
-    NAME,
     SimFasterRCNN,
     build_model,
     detect,
     load_weights,
     training_losses,
 )
+from simfrcnn.engines.torchvision.supported import NAME
 from simfrcnn.engines.torchvision.trainer import launch_training, train
 from simfrcnn.engines.torchvision.weights import load_initial_weights
 

@@ -28,6 +28,7 @@ from simfrcnn.engines.common.labelled import (
     label_settings_of,
     require_separate_regions,
 )
+from simfrcnn.engines.common.masks import masks_of
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
 from simfrcnn.engines.common.teacher import Teacher, teacher_of
@@ -39,19 +40,13 @@ from simfrcnn.engines.contract import (
     loss_keys,
 )
 from simfrcnn.engines.torchvision import backbone as backbones
-from simfrcnn.engines.torchvision.roi_heads import (
-    AlignedPooler,
-    FcBoxHead,
-    Float32Predictor,
-    Res5BoxHead,
-    SimRoIHeads,
-)
+from simfrcnn.engines.torchvision.masks import mask_parts, mask_targets
+from simfrcnn.engines.torchvision.regions import AlignedPooler, FcBoxHead, Res5BoxHead
+from simfrcnn.engines.torchvision.roi_heads import Float32Predictor, SimRoIHeads
 from simfrcnn.engines.torchvision.rpn import Float32RPNHead, FloatAnchors, TopLikelihoodRPN
-from simfrcnn.errors import ConfigError
+from simfrcnn.engines.torchvision.supported import FPN, NAME, check_supported, per_level
 from simfrcnn.second_look import Found, SecondLook, picture_of
 from simfrcnn.structures import BOTH_SCORES, Detections, Sample
-
-NAME = "torchvision"
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
@@ -72,42 +67,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         used="proposals of at least 0.001 and detections of at least 0.01 pixels a side",
         why="fixed in torchvision",
     ),
+    Deviation(
+        key="MODEL.MASK_ON",
+        asked="outlines rasterised inside each region",
+        used="outlines rasterised in the input's pixels, and those averaged in each region",
+        why="torchvision's loss takes masks of the whole input",
+    ),
 )
-
-_SMOOTH_L1_BETA = 1 / 9
-_C4, _FPN = "SimRes5ROIHeads", "SimStandardROIHeads"
-_STAGES = ["res2", "res3", "res4", "res5"]
-# What each of the two heads needs the other keys to be.
-_LEGAL_WITH_HEADS: dict[str, dict[str, tuple[Any, ...]]] = {
-    _C4: {
-        "MODEL.BACKBONE.NAME": ("build_resnet_backbone", timm_backbones.C4_NAME),
-        "MODEL.RESNETS.OUT_FEATURES": (["res4"],),
-        "MODEL.RPN.IN_FEATURES": (["res4"],),
-        "MODEL.ROI_HEADS.IN_FEATURES": (["res4"],),
-        "MODEL.ROI_BOX_HEAD.NAME": ("",),
-    },
-    _FPN: {
-        "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone", timm_backbones.FPN_NAME),
-        "MODEL.RESNETS.OUT_FEATURES": (_STAGES,),
-        "MODEL.FPN.IN_FEATURES": (_STAGES,),
-        "MODEL.FPN.NORM": ("", "BN", "GN"),
-        "MODEL.RPN.IN_FEATURES": (["p2", "p3", "p4", "p5", "p6"],),
-        "MODEL.ROI_HEADS.IN_FEATURES": (["p2", "p3", "p4", "p5"],),
-        "MODEL.ROI_BOX_HEAD.NAME": ("FastRCNNConvFCHead",),
-    },
-}
-_LEGAL: dict[str, tuple[Any, ...]] = {
-    "MODEL.META_ARCHITECTURE": ("SimFasterRCNN",),
-    "MODEL.PROPOSAL_GENERATOR.NAME": ("TopLikelihoodRPN",),
-    "MODEL.ROI_HEADS.NAME": (_C4, _FPN),
-    "MODEL.BACKBONE.FREEZE_AT": (0, 1, 2, 3, 4, 5),
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIAlign"),
-}
-# Of torchvision's own ResNets; timm's models are checked where they are built.
-_LEGAL_RESNETS: dict[str, tuple[Any, ...]] = {
-    "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
-    "MODEL.RESNETS.NORM": tuple(backbones.NORMS),
-}
 
 
 class SimFasterRCNN(GeneralizedRCNN):
@@ -118,6 +84,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         *,
         identity: Identity,
         loss_names: Sequence[str],
+        mask_min_score: float,
         **parts: nn.Module,
     ) -> None:
         super().__init__(**parts)
@@ -125,6 +92,8 @@ class SimFasterRCNN(GeneralizedRCNN):
         self.teacher: Teacher | None = None
         self.identity = identity
         self._loss_names = tuple(loss_names)
+        self.mask_min_score = mask_min_score
+        """From which score on detections get a mask, with a mask head."""
 
     @property
     def stages(self) -> dict[str, nn.Module]:
@@ -185,9 +154,11 @@ class SimFasterRCNN(GeneralizedRCNN):
         if self.second_look is None:
             return found
         pictures = [picture_of(sample, self.second_look.settings.source) for sample in samples]
-        rescored = self.second_look.rescored(pictures, [Found(**one) for one in found])
+        first = [Found(one["boxes"], one["scores"], one["labels"]) for one in found]
+        rescored = self.second_look.rescored(pictures, first)
         return [
             {
+                **({"masks": before["masks"][after.order]} if "masks" in before else {}),
                 "boxes": before["boxes"][after.order],
                 "labels": before["labels"][after.order],
                 "scores": after.scores,
@@ -206,6 +177,11 @@ class SimFasterRCNN(GeneralizedRCNN):
             "labels": targets.labels.to(self.device),
             "is_normal": targets.is_normal,
             "of_image": targets,
+            **(
+                mask_targets(targets, tuple(sample.image.shape[-2:]), self.device)
+                if self.roi_heads.has_mask()
+                else {}
+            ),
         }
 
 
@@ -217,6 +193,20 @@ class NormaliseOnly(GeneralizedRCNNTransform):
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Return the input."""
         return image, target
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """The library's, but masks stay grids: it would make pictures of all of them at once."""
+        grids = [one.pop("masks", None) for one in result]
+        done = super().postprocess(result, image_shapes, original_image_sizes)
+        return [
+            one if own is None else {**one, "masks": own[:, 0]}
+            for one, own in zip(done, grids, strict=True)
+        ]
 
 
 def build_model(cfg: Any) -> SimFasterRCNN:
@@ -233,12 +223,13 @@ def build_model(cfg: Any) -> SimFasterRCNN:
 def _without_teacher(cfg: Any) -> SimFasterRCNN:
     check_supported(cfg)
     device = check_device(cfg)
-    is_fpn = cfg.MODEL.ROI_HEADS.NAME == _FPN
+    is_fpn = cfg.MODEL.ROI_HEADS.NAME == FPN
     backbone, res5 = _backbone(cfg, is_fpn)
     strides = backbones.FPN_STRIDES if is_fpn else backbones.C4_STRIDES
     model = SimFasterRCNN(
         identity=Identity.of(NAME, cfg),
         loss_names=loss_keys(cfg),
+        mask_min_score=config.evaluation_settings(cfg).score_threshold,
         backbone=backbone,
         rpn=_rpn(cfg, backbone.out_channels, tuple(strides.values())),
         roi_heads=_roi_heads(cfg, backbone.out_channels, res5),
@@ -285,40 +276,9 @@ def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
             found = model(samples)
     finally:
         model.train(was_training)
-    return [_detections(one, sample) for one, sample in zip(found, samples, strict=True)]
-
-
-def check_supported(cfg: Any) -> None:
-    """Refuse what this engine cannot honour.
-
-    Raises:
-        ConfigError: Names the key, its value and what is legal.
-    """
-    for key, legal in _LEGAL.items():
-        _require_one_of(cfg, key, legal)
-    for key, legal in _LEGAL_WITH_HEADS[cfg.MODEL.ROI_HEADS.NAME].items():
-        _require_one_of(cfg, key, legal, f" with {cfg.MODEL.ROI_HEADS.NAME}")
-    for key in ("MODEL.RPN.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA"):
-        if abs(_get(cfg, key) - _SMOOTH_L1_BETA) > 1e-6:
-            raise _refusal(cfg, key, "1/9 (0.1111111), which torchvision has fixed")
-    if not timm_backbones.is_timm(cfg):
-        for key, legal in _LEGAL_RESNETS.items():
-            _require_one_of(cfg, key, legal)
-        depth = cfg.MODEL.RESNETS.DEPTH
-        _require_one_of(
-            cfg,
-            "MODEL.RESNETS.RES2_OUT_CHANNELS",
-            (64,) if depth in (18, 34) else (256,),
-            f" with MODEL.RESNETS.DEPTH {depth}",
-        )
-    _require_length(cfg, "MODEL.RPN.IOU_THRESHOLDS", (2,))
-    _require_length(cfg, "MODEL.ROI_HEADS.IOU_THRESHOLDS", (1,))
-    n_levels = len(cfg.MODEL.RPN.IN_FEATURES)
-    for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
-        _require_length(cfg, key, (1, n_levels))
-    _require_one_head_for_all_levels(cfg, n_levels)
-    if cfg.MODEL.ROI_HEADS.NAME == _FPN and cfg.MODEL.ROI_BOX_HEAD.NUM_FC < 1:
-        raise _refusal(cfg, "MODEL.ROI_BOX_HEAD.NUM_FC", f"at least 1 with {_FPN}")
+    assert isinstance(model, SimFasterRCNN)
+    min_score = model.mask_min_score
+    return [_detections(one, sample, min_score) for one, sample in zip(found, samples, strict=True)]
 
 
 def _backbone(cfg: Any, is_fpn: bool) -> tuple[Any, Res5BoxHead | None]:
@@ -339,8 +299,8 @@ def _backbone(cfg: Any, is_fpn: bool) -> tuple[Any, Res5BoxHead | None]:
 def _rpn(cfg: Any, n_channels: int, strides: tuple[int, ...]) -> TopLikelihoodRPN:
     node, method = cfg.MODEL.RPN, config.method_settings(cfg)
     anchors = FloatAnchors(
-        sizes=_per_level(cfg.MODEL.ANCHOR_GENERATOR.SIZES, len(strides)),
-        aspect_ratios=_per_level(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS, len(strides)),
+        sizes=per_level(cfg.MODEL.ANCHOR_GENERATOR.SIZES, len(strides)),
+        aspect_ratios=per_level(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS, len(strides)),
         strides=strides,
     )
     return TopLikelihoodRPN(
@@ -370,20 +330,23 @@ def _roi_heads(cfg: Any, n_channels: int, res5: Res5BoxHead | None) -> SimRoIHea
         box_head = FcBoxHead(n_channels * box.POOLER_RESOLUTION**2, box.NUM_FC, box.FC_DIM)
         n_features = box.FC_DIM
         strides = {name: backbones.FPN_STRIDES[name] for name in node.IN_FEATURES}
+    box_pooler = AlignedPooler(
+        strides=strides,
+        resolution=box.POOLER_RESOLUTION,
+        sampling_ratio=box.POOLER_SAMPLING_RATIO,
+        aligned=box.POOLER_TYPE == "ROIAlignV2",
+    )
+    box_predictor = Float32Predictor(n_features, node.NUM_CLASSES)
     return SimRoIHeads(
         roi_normal_sampling=method.roi_normal_sampling,
         similarity=method.similarity,
         labels=label_settings_of(cfg),
         target_labels=[data.classes.index(name) + 1 for name in data.target_classes],
         box_loss_weight=box.BBOX_REG_LOSS_WEIGHT,
-        box_roi_pool=AlignedPooler(
-            strides=strides,
-            resolution=box.POOLER_RESOLUTION,
-            sampling_ratio=box.POOLER_SAMPLING_RATIO,
-            aligned=box.POOLER_TYPE == "ROIAlignV2",
-        ),
+        box_roi_pool=box_pooler,
         box_head=box_head,
-        box_predictor=Float32Predictor(n_features, node.NUM_CLASSES),
+        box_predictor=box_predictor,
+        **mask_parts(cfg, n_channels, box_pooler, box_head),  # last: the others are as without
         fg_iou_thresh=node.IOU_THRESHOLDS[0],
         bg_iou_thresh=node.IOU_THRESHOLDS[0],
         batch_size_per_image=node.BATCH_SIZE_PER_IMAGE,
@@ -395,49 +358,18 @@ def _roi_heads(cfg: Any, n_channels: int, res5: Res5BoxHead | None) -> SimRoIHea
     )
 
 
-def _detections(found: dict[str, Tensor], sample: Sample) -> Detections:
+def _detections(found: dict[str, Tensor], sample: Sample, mask_min_score: float) -> Detections:
     boxes = sample.frame.to_original(found["boxes"].cpu())
     is_there = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    masks = None
+    if "masks" in found:
+        of_those = (found[name].cpu()[is_there] for name in ("masks", "boxes", "scores"))
+        masks = masks_of(*of_those, sample.frame, min_score=mask_min_score)
     return Detections(
         image_id=sample.record.image_id,
         boxes=boxes[is_there],
         scores=found["scores"].cpu()[is_there],
         labels=found["labels"].cpu()[is_there],
         **{name: found[name].cpu()[is_there] for name in BOTH_SCORES if name in found},
+        masks=masks,
     )
-
-
-def _per_level(values: Sequence[Any], n_levels: int) -> list[Any]:
-    """One entry serves all levels, as in Detectron2."""
-    return list(values) * n_levels if len(values) == 1 else list(values)
-
-
-def _require_one_of(cfg: Any, key: str, legal: Sequence[Any], condition: str = "") -> None:
-    value = _get(cfg, key)
-    value = list(value) if isinstance(value, (list, tuple)) else value
-    if value not in legal:
-        raise _refusal(cfg, key, " | ".join(map(repr, legal)) + condition)
-
-
-def _require_length(cfg: Any, key: str, legal: Sequence[int]) -> None:
-    if len(_get(cfg, key)) not in legal:
-        raise _refusal(cfg, key, f"a list of {' or '.join(map(str, sorted(set(legal))))}")
-
-
-def _require_one_head_for_all_levels(cfg: Any, n_levels: int) -> None:
-    node = cfg.MODEL.ANCHOR_GENERATOR
-    sizes, ratios = _per_level(node.SIZES, n_levels), _per_level(node.ASPECT_RATIOS, n_levels)
-    n_anchors = {len(s) * len(r) for s, r in zip(sizes, ratios, strict=True)}
-    if len(n_anchors) > 1:
-        legal = "as many anchors per location (SIZES x ASPECT_RATIOS) on every level"
-        raise _refusal(cfg, "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", legal)
-
-
-def _refusal(cfg: Any, key: str, legal: str) -> ConfigError:
-    return ConfigError(f"{key} is {_get(cfg, key)!r}; the engine {NAME} takes {legal}")
-
-
-def _get(cfg: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        cfg = cfg[part]
-    return cfg

@@ -5,7 +5,6 @@ Shapes: R sampled regions of a batch, D features of a region, C = 1 + K classes,
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
-from torchvision.ops.poolers import LevelMapper
 
 from simfrcnn.engines.common.labelled import Choice, Judge, are_of, loss_of_bags
-from simfrcnn.engines.common.region_align import align_regions
-from simfrcnn.engines.contract import LABEL_KEY
+from simfrcnn.engines.contract import LABEL_KEY, MASK_KEY
+from simfrcnn.engines.torchvision.masks import loss_of_masks, rows_with_outline
+from simfrcnn.engines.torchvision.regions import Res5BoxHead
 from simfrcnn.label_settings import LabelSettings
 from simfrcnn.losses import are_partners, similarity_loss
 from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
@@ -76,7 +75,8 @@ class SimRoIHeads(RoIHeads):
             proposals: Per image, by falling objectness, as the RPN gives them.
             image_shapes: (height, width) without padding.
             targets: Per image ``boxes``, ``labels``, ``is_normal`` and ``of_image``, the
-                :class:`~simfrcnn.structures.ImageTargets`; in training.
+                :class:`~simfrcnn.structures.ImageTargets`, and with a mask head those of
+                :func:`~simfrcnn.engines.torchvision.masks.mask_targets`; in training.
         """
         if not self.training or targets is None:
             return super().forward(features, proposals, image_shapes, targets)
@@ -88,11 +88,27 @@ class SimRoIHeads(RoIHeads):
         if self._bags.images:
             proposals = self._with_chosen(features, proposals, image_shapes)
         try:
-            regions, _, labels, box_targets = self.select_training_samples(proposals, targets)
-            vectors = self.box_head(self.box_roi_pool(features, regions, image_shapes))
+            regions, matched, labels, box_targets = self.select_training_samples(proposals, targets)
+            pooled = self.box_roi_pool(features, regions, image_shapes)
+            maps = self.box_head.maps(pooled) if isinstance(self.box_head, Res5BoxHead) else None
+            vectors = self.box_head(pooled) if maps is None else maps.mean(dim=(2, 3))
             class_logits, box_deltas = self.box_predictor(vectors)
             self.regions = self._regions(regions, labels, class_logits, box_deltas)
-            return [], self._losses(vectors, class_logits, box_deltas, labels, box_targets)
+            losses = self._losses(vectors, class_logits, box_deltas, labels, box_targets)
+            if self.has_mask():
+                rows = rows_with_outline(labels, matched, targets)
+                chosen = [of_image[row] for of_image, row in zip(regions, rows, strict=True)]
+                if maps is None:
+                    shown = self.mask_roi_pool(features, chosen, image_shapes)
+                else:  # shared with the box head
+                    shown = maps[_rows_of_batch(rows, regions)]
+                losses[MASK_KEY] = loss_of_masks(
+                    self.mask_predictor(self.mask_head(shown)),
+                    chosen,
+                    [finding[row] for finding, row in zip(matched, rows, strict=True)],
+                    targets,
+                )
+            return [], losses
         finally:
             self._is_normal, self._is_partner, self._bags = [], (), NO_BAGS
 
@@ -238,86 +254,6 @@ class SimRoIHeads(RoIHeads):
         }
 
 
-class AlignedPooler(nn.Module):
-    """ROIAlign over one or more levels, with the half-pixel shift that the library's pooler lacks.
-
-    A region goes to the level of its size, floor(4 + log2(sqrt(area) / 224)), clipped.
-
-    Reference:
-        Lin 2017 (Feature Pyramid Networks), eq. 1.
-    """
-
-    def __init__(
-        self,
-        *,
-        strides: dict[str, int],
-        resolution: int,
-        sampling_ratio: int,
-        aligned: bool,
-    ) -> None:
-        super().__init__()
-        self.strides = dict(strides)
-        self.resolution = resolution
-        self.sampling_ratio = sampling_ratio
-        self.aligned = aligned
-        exponents = [stride.bit_length() - 1 for stride in self.strides.values()]
-        self._level_of = LevelMapper(min(exponents), max(exponents))
-
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        boxes: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-    ) -> Tensor:
-        """Regions (R, channels, resolution, resolution), in the order of the boxes."""
-        image_index = [torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)]
-        regions = torch.cat([torch.cat(image_index), torch.cat(boxes)], dim=1)
-        levels = self._level_of(boxes)
-        pooled, places = [], []
-        for level, (name, stride) in enumerate(self.strides.items()):
-            place = torch.nonzero(levels == level).flatten()
-            of_level = align_regions(
-                features[name],
-                regions[place],
-                output_size=(self.resolution, self.resolution),
-                spatial_scale=1.0 / stride,
-                sampling_ratio=self.sampling_ratio,
-                aligned=self.aligned,
-            )
-            pooled.append(of_level)
-            places.append(place)
-        return torch.cat(pooled)[torch.argsort(torch.cat(places))]
-
-
-class Res5BoxHead(nn.Module):
-    """The last stage of a ResNet and the mean over space: one vector per region (C4)."""
-
-    def __init__(self, layer4: nn.Module, n_features: int) -> None:
-        super().__init__()
-        self.layer4 = layer4
-        self.n_features = n_features
-
-    def forward(self, regions: Tensor) -> Tensor:
-        """(R, channels, h, w) -> (R, D)."""
-        vectors: Tensor = self.layer4(regions).mean(dim=(2, 3))
-        return vectors
-
-
-class FcBoxHead(nn.Sequential):
-    """Fully connected layers on the flattened region (FPN), initialised as in Detectron2."""
-
-    def __init__(self, n_inputs: int, n_layers: int, n_features: int) -> None:
-        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-        for number in range(1, n_layers + 1):
-            linear = nn.Linear(n_inputs, n_features)
-            nn.init.kaiming_uniform_(linear.weight, a=1)
-            nn.init.zeros_(linear.bias)
-            layers[f"fc{number}"] = linear
-            layers[f"relu{number}"] = nn.ReLU()
-            n_inputs = n_features
-        super().__init__(layers)
-
-
 class Float32Predictor(FastRCNNPredictor):
     """The library's predictor with float32 outputs, initialised as in Detectron2."""
 
@@ -332,6 +268,15 @@ class Float32Predictor(FastRCNNPredictor):
         """Class logits (R, C) and box deltas (R, 4 C)."""
         class_logits, box_deltas = super().forward(x)
         return class_logits.float(), box_deltas.float()
+
+
+def _rows_of_batch(rows: Sequence[Tensor], regions: Sequence[Tensor]) -> Tensor:
+    """Places in the list of each image -> places in that of the batch."""
+    first, places = 0, []
+    for own, of_image in zip(rows, regions, strict=True):
+        places.append(own + first)
+        first += len(of_image)
+    return torch.cat(places)
 
 
 def _rank(of_image: Tensor) -> Tensor:

@@ -24,15 +24,15 @@ from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import open_run_folder, write_config, write_manifest
 from simfrcnn.engines.common.stopping import Interruption, StopRequested, attempt, interrupted
 from simfrcnn.engines.common.validation import mean_over_sets, quick_report
-from simfrcnn.engines.contract import loss_keys
+from simfrcnn.engines.contract import deviations_of, loss_keys
 from simfrcnn.engines.torchvision.model import (
     DEVIATIONS,
-    NAME,
     build_model,
     detect,
 )
 from simfrcnn.engines.torchvision.processes import Processes, joined_processes
 from simfrcnn.engines.torchvision.progress import Progress
+from simfrcnn.engines.torchvision.supported import NAME
 from simfrcnn.engines.torchvision.weights import load_initial_weights
 from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Sample
@@ -144,7 +144,7 @@ class _Training:
             model_card(
                 cfg,
                 engine=NAME,
-                deviations=DEVIATIONS,
+                deviations=deviations_of(DEVIATIONS, cfg),
                 training=self.training_sets,
                 validation=self.validation_sets,
                 world_size=processes.world_size,
@@ -322,7 +322,7 @@ class _Training:
                 self.folder,
                 self.cfg,
                 engine=NAME,
-                deviations=DEVIATIONS,
+                deviations=deviations_of(DEVIATIONS, self.cfg),
                 sets=[*self.training_sets, *self.validation_sets],
                 labels=self.items.tally,
                 world_size=self.processes.world_size,

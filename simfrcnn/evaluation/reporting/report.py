@@ -38,16 +38,23 @@ from simfrcnn.evaluation.reporting.gallery import (
     gallery_data,
     picture_source,
 )
+from simfrcnn.evaluation.reporting.outline_pictures import (
+    CAPTION,
+    FILE_NAME,
+    has_outlines,
+    outlines_svg,
+)
 from simfrcnn.evaluation.reporting.page import charts_html, html_page, page_data
 from simfrcnn.evaluation.reporting.report_rules import provenance_table, rules_of_report
 from simfrcnn.evaluation.reporting.report_tables import (
     calibration_blocks,
     count_table,
     finding_blocks,
+    mask_blocks,
     subgroup_blocks,
     unit_blocks,
 )
-from simfrcnn.evaluation.reporting.templates import render
+from simfrcnn.evaluation.reporting.templates import as_html, render
 from simfrcnn.evaluation.reporting.wording import (
     FIGURE_COLUMNS,
     RULES_OF_POINTS,
@@ -65,6 +72,7 @@ MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
 _PICTURE_FILES = {
     "images.png",  # of the first versions
     *(f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")),
+    FILE_NAME,
 }
 
 
@@ -116,6 +124,9 @@ def write_report(
     sections = list(_sections(report, gallery, has_pictures=load_pictures is not None))
     charts = pictures_of(report)
     drawn = by_file_name({name: draw_charts(some) for name, some in charts.items()})
+    outlines = outlines_svg(gallery, pictures) if has_outlines(gallery) else None
+    if outlines is not None:
+        drawn[FILE_NAME] = as_utf8(outlines)
     page = html_page(
         title,
         sections,
@@ -123,6 +134,7 @@ def write_report(
             "headlines": render("headlines.html", tiles=_tiles(report)),
             "explorer": render("explorer.html", reasons=GROUPS),
             **{f"{name}.svg": charts_html(some) for name, some in charts.items()},
+            **({} if outlines is None else {FILE_NAME: as_html(outlines)}),
         },
         page_data(
             report,
@@ -201,6 +213,9 @@ def _sections(report: Report, gallery: Gallery, *, has_pictures: bool) -> Iterat
     )
     yield Section("Cases, breasts, images", list(unit_blocks(report)))
     yield Section("Findings", list(finding_blocks(report)))
+    if any(key.startswith("mask/") for key in report.figures):
+        of_films = [Picture(FILE_NAME, CAPTION)] if has_outlines(gallery) else []
+        yield Section("Outlines", [*mask_blocks(report), *of_films])
     if report.calibration:
         yield Section("Calibration", list(calibration_blocks(report)))
     if report.subgroups:

@@ -57,7 +57,9 @@ def unit_blocks(report: Report) -> Iterator[Block]:
             f"{report.settings.prevalence:.4g}, not at the part of positives in this test set."
         )
     yield from missing_intervals(
-        figure for key, figure in report.figures.items() if not key.startswith(("froc/", "finding"))
+        figure
+        for key, figure in report.figures.items()
+        if not key.startswith(("froc/", "finding", "mask/"))
     )
 
 
@@ -144,6 +146,21 @@ def _froc_table(report: Report, populations: Sequence[str], prefix: str, caption
                 rows.append((criterion.label, label, *cells))
     columns = ("hit by", "false positives over", *(f"{rate:g}" for rate in RATES))
     return Table(columns, rows, caption)
+
+
+def mask_blocks(report: Report) -> Iterator[Block]:
+    """What masks cover, and what the boxes would cover if they were filled."""
+    figures = {key: figure for key, figure in report.figures.items() if key.startswith("mask/")}
+    yield Table(FIGURE_COLUMNS, [(label_of(key), *cells_of(f)) for key, f in figures.items()])
+    yield (
+        f"Detections of score >= {report.settings.score_threshold:.4g} count, with the pixels of "
+        "probability >= .5, in the stored image. Over images: the union of all masks against the "
+        "union of all outlines, 0 where nothing is predicted. Over found findings: the highest "
+        "detection whose box meets the finding's at IoU .5. Crowd regions, ignored findings and "
+        "findings without an outline count on neither side. Filled boxes are what a mask has to "
+        "beat: an ellipse in a perfect box has an IoU of .785."
+    )
+    yield from missing_intervals(figures.values())
 
 
 def calibration_blocks(report: Report) -> Iterator[Block]:

@@ -32,6 +32,13 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(values))
 
 
+def as_html(drawing: str) -> Markup:
+    """A drawing that our own code has made of numbers alone, as HTML."""
+    from markupsafe import Markup
+
+    return Markup(drawing)
+
+
 def page_file(name: str) -> Markup:
     """A file of ``page_files`` as it is, with the line ends that a reader of the page sees."""
     from markupsafe import Markup

@@ -42,6 +42,8 @@ RULES_OF_POINTS = {
 def label_of(key: str) -> str:
     """What a figure is called in a table."""
     start, *_, last = key.split("/")
+    if start == "mask":
+        return _label_of_mask(last)
     if start == "finding":
         if last == "coco_ap":
             return "COCO AP (mean over IoU .50:.05:.95)"
@@ -57,6 +59,19 @@ def label_of(key: str) -> str:
         return f"SEN at {rate} FP/image ({hit_criterion(criterion).label}{over})"
     names = {"auc": "AUC", "brier": "Brier score"}
     return f"{names.get(last, last)} by {start}"
+
+
+def _label_of_mask(name: str) -> str:
+    if name == "normal_share":
+        return "share of images without a finding that have a mask"
+    if name == "coco_ap":
+        return "COCO AP of masks (mean over IoU .50:.05:.95)"
+    if name.startswith("ap"):
+        return f"AP of masks at IoU {float(name.removeprefix('ap')) / 100:g}"
+    *kinds, measure, average = name.split("_")
+    what = "filled boxes" if "box" in kinds else "masks"
+    over = "found findings" if "found" in kinds else "images with a finding"
+    return f"{ {'iou': 'IoU', 'dice': 'Dice'}[measure] } of {what}, {average} over {over}"
 
 
 def text_of(figure: Figure) -> str:

@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 
 from simfrcnn.engines.common.stages import freeze_layers
 from simfrcnn.engines.torchvision.backbone import build_resnet, freeze_statistics
-from simfrcnn.engines.torchvision.roi_heads import AlignedPooler
+from simfrcnn.engines.torchvision.regions import AlignedPooler
 from simfrcnn.engines.torchvision.rpn import FloatAnchors
 from simfrcnn.errors import ConfigError
 from support.examples import (

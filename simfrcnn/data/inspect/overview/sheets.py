@@ -19,13 +19,15 @@ from simfrcnn.errors import OutputError
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
-from simfrcnn.training.loading import load_sample
+from simfrcnn.structures import Frame
+from simfrcnn.training.loading import load_sample, moved_outline
 
 Picture = NDArray[np.uint8]
 
 _COLOURS = ((60, 60, 255), (80, 220, 80), (255, 180, 60), (60, 200, 255), (230, 120, 230))
 """BGR, by the order of the categories; the first is the target's."""
 _TILE_PX, _CLOSE_UP_PX, _CAPTION_PX, _GAP_PX = 256, 160, 18, 4
+_SUMMED_COLOUR, _SUMMED_SHARE = (60, 200, 255), 0.5
 _N_COLUMNS = 8
 _CONTEXT = 3.0
 """Side of a close-up in sides of its box."""
@@ -47,6 +49,8 @@ class Drawn:
 
     tile: Picture
     close_ups: tuple[Picture, ...]
+    summed: Picture | None = None
+    """The tile with all outlines filled, where any is known."""
 
 
 def draw_all(
@@ -80,11 +84,28 @@ def draw(task: PictureTask) -> Drawn:
         x1, y1, x2, y2 = (round(edge * factor) for edge in box)
         colour = _COLOURS[task.categories.index(finding.category) % len(_COLOURS)]
         cv2.rectangle(tile, (x1 - 1, y1 - 1), (x2, y2), colour, 1)
+    has_outlines = any(finding.outline for finding in record.findings)
     close_ups = [
         _captioned(_close_up(grey, box), f"{record.image_id} {finding.category}")
         for finding, box in zip(record.findings, boxes, strict=True)
     ]
-    return Drawn(_captioned(tile, _caption(record)), tuple(close_ups))
+    summed = _summed(small, record, sample.frame, factor) if has_outlines else None
+    return Drawn(
+        _captioned(tile, _caption(record)),
+        tuple(close_ups),
+        None if summed is None else _captioned(summed, _caption(record)),
+    )
+
+
+def _summed(small: Picture, record: ImageRecord, frame: Frame, factor: float) -> Picture:
+    """A tile with all that is outlined in one colour: what a network of whole masks would see."""
+    picture = _to_colour(small)
+    for finding in record.findings:
+        for ring in moved_outline(finding.outline, frame):
+            points = np.rint(np.array(ring) * factor).astype(np.int32)[:, None]
+            cv2.fillPoly(picture, [points], _SUMMED_COLOUR)
+    blended: Picture = cv2.addWeighted(picture, _SUMMED_SHARE, _to_colour(small), 0.5, 0)
+    return blended
 
 
 def sheet(tiles: Sequence[Picture], categories: Sequence[str] = ()) -> bytes:

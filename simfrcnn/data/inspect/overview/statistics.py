@@ -5,18 +5,22 @@ Shapes: B boxes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import DataError
+from simfrcnn.images.breast import breast_mask
+from simfrcnn.outlines import rle_of
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import DataSettings, InputSettings
-from simfrcnn.training.loading import load_sample
+from simfrcnn.structures import Frame
+from simfrcnn.training.loading import load_sample, moved_outline
 
 _N_GREYS = 256
 
@@ -32,10 +36,13 @@ class InputTask:
 
 @dataclass(frozen=True)
 class InputFacts:
-    """One input: the number of its pixels by grey value (256,), its boxes' (width, height)."""
+    """One input: the number of its pixels by grey value (256,), its boxes' (width, height), and the
+    share of the breast that each finding covers, by class.
+    """
 
     greys: NDArray[np.int64]
     sides_px: tuple[tuple[float, float], ...]
+    shares: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,14 @@ class Statistics:
         n_images: Positive and normal images.
         greys: (256,) number of pixels by grey value, padding included.
         sides_px: (B, 2) width and height of the trained boxes, in input pixels.
+        shares: Class -> the share of the breast that each finding covers: its outline where that is
+            known, else its box.
     """
 
     n_images: int
     greys: NDArray[np.int64]
     sides_px: NDArray[np.float64]
+    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -86,14 +96,18 @@ def measure_inputs(
     tasks = [InputTask(record, settings, classes) for record in (*lists.positives, *lists.normals)]
     greys = np.zeros(_N_GREYS, dtype=np.int64)
     sides: list[tuple[float, float]] = []
+    shares: dict[str, list[float]] = {}
     for facts in in_parallel(
         measure_input, tasks, title="measure", unit="image", n_workers=n_workers
     ):
         greys += facts.greys
         sides += facts.sides_px
+        for category, share in facts.shares:
+            shares.setdefault(category, []).append(share)
     if not sides:
         raise DataError(f"no box of {', '.join(classes)} is trained: all are crowd boxes")
-    return Statistics(len(tasks), greys, np.array(sides))
+    by_class = {name: tuple(shares[name]) for name in sorted(shares)}
+    return Statistics(len(tasks), greys, np.array(sides), by_class)
 
 
 def measure_input(task: InputTask) -> InputFacts:
@@ -108,4 +122,23 @@ def measure_input(task: InputTask) -> InputFacts:
     return InputFacts(
         greys=np.bincount(pixels.reshape(-1), minlength=_N_GREYS),
         sides_px=tuple((width, height) for width, height in sides),
+        shares=tuple(_shares(task.record, sample.frame, pixels)),
     )
+
+
+def _shares(
+    record: ImageRecord, frame: Frame, pixels: NDArray[np.uint8]
+) -> Iterator[tuple[str, float]]:
+    """Of each finding, its class and which share of the breast it covers."""
+    if not record.findings:
+        return
+    n_breast = int(breast_mask(pixels).sum())
+    for finding in record.findings:
+        if finding.outline:
+            inside = rle_of(moved_outline(finding.outline, frame), *pixels.shape).area
+        else:
+            box = torch.tensor([finding.box], dtype=torch.float64)
+            x1, y1, x2, y2 = frame.to_input(box)[0].tolist()
+            inside = (x2 - x1) * (y2 - y1)
+        if inside:
+            yield finding.category, min(1.0, inside / n_breast)

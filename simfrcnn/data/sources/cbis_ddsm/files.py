@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn import outlines
 from simfrcnn.data.sources.films import (
     ANY_IMAGE,
     dicom_first,
@@ -30,7 +31,7 @@ from simfrcnn.errors import DataError, DicomError
 from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.names import files_below
 from simfrcnn.images.reading import read_image
-from simfrcnn.records import Box
+from simfrcnn.records import Box, Outline
 
 _UID = re.compile(r"\d+(\.\d+){4,}")
 _TWO_VALUED = 0.99
@@ -63,6 +64,7 @@ class Mask:
 
     ``mask`` and ``crop`` are None where they are not found, and ``problem`` says why there is no
     ``box``; ``box`` is in pixels of the film, half open, ``scaled`` if the mask has another size.
+    ``outline`` follows the edges of the mask's pixels, ``n_holes`` were filled for it.
     """
 
     mask: Path | None = None
@@ -70,6 +72,8 @@ class Mask:
     box: Box | None = None
     scaled: bool = False
     problem: str | None = None
+    outline: Outline = ()
+    n_holes: int = 0
 
 
 def find_files(root: Path) -> Files:
@@ -150,12 +154,16 @@ def find_mask(paths: Sequence[Path], height: int, width: int) -> Mask:
     (box,) = boxes
     if len(masks) == 2 and not crops:  # a crop of two values in the film's shape, but not its size
         crop = next((other for other, _ in masks if other != path), None)
+    edge = outlines.traced(inside)
+    y, x = height / inside.shape[0], width / inside.shape[1]
     return Mask(
         mask=path,
         crop=crop,
         box=box,
         scaled=inside.shape != (height, width),
         problem=None if box else "empty mask",
+        outline=outlines.moved(edge.outline, lambda point: (point[0] * x, point[1] * y)),
+        n_holes=edge.n_holes,
     )
 
 

@@ -276,6 +276,7 @@ def _record(
             finding_id=finding_ids[row.name],
             pathology=pathology_of(malignant, [row.pathology]),
             lesion_id=row.name,
+            outline=mask.outline,
         )
         for row, mask in picture.places
         if mask.box is not None and (category := _category(row, malignant)) is not None
@@ -336,6 +337,7 @@ def _notes(
     apart = [v.name for v in seen if len(v.pictures) > 1]
     nowhere = [f"{row.name} ({mask.problem})" for row, mask in places if mask.box is None]
     scaled = [row.name for row, mask in places if mask.scaled]
+    filled = [row.name for row, mask in places if mask.n_holes]
     unjudged = [row.name for row, _ in places if _category(row, malignant) is None]
     notes = ["CBIS-DDSM has no normal films: each has at least one abnormality (--normals-from)"]
     if moved:
@@ -360,6 +362,7 @@ def _notes(
         ),
         *note_on_labels(records),
         *listed("[mask|masks] of another size than [its|their] film, boxes scaled", scaled),
+        *listed("[mask|masks] with holes, filled in [its outline|their outlines]", filled),
         *listed("[abnormality|abnormalities] of assessment 0, left without a box", unjudged),
     ]
 

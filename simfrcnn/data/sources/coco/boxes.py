@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask
 
+from simfrcnn import outlines
 from simfrcnn.data.sources.coco.documents import Drawn, Picture
-from simfrcnn.records import Box
+from simfrcnn.errors import AnnotationError
+from simfrcnn.records import Box, Outline
 
 UNITS = {
     "pixels": "x, y of the upper left corner, width, height in pixels",
@@ -42,6 +44,29 @@ def box_of(drawn: Drawn, height: int, width: int, units: str) -> Box | str:
     if box[0] >= box[2] or box[1] >= box[3]:
         return f"lies outside of its image, which is {width} wide and {height} high"
     return box
+
+
+def outline_of(
+    drawn: Drawn, box: Box, height: int, width: int, units: str
+) -> tuple[Outline, str | None]:
+    """The outline of an annotation, mended where it crosses itself or leaves its image.
+
+    Returns:
+        The outline, or an empty one and why it is not taken; both are empty where nothing is drawn.
+    """
+    value = drawn.entry.get("segmentation")
+    if not value or value == [[]]:
+        return (), None
+    if units != "pixels":
+        return (), "is not in pixels"
+    try:
+        read = outlines.read_segmentation(value, height, width).outline
+    except AnnotationError as error:
+        return (), str(error)
+    outline = outlines.clean(read, height, width)
+    if not outline:
+        return (), "has no area inside its image"
+    return (outline, None) if outlines.fits(outline, box) else ((), "does not fit its box")
 
 
 def leaves(drawn: Drawn, height: int, width: int, units: str) -> bool:

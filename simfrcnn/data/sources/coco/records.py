@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class _Seen:
     clipped: list[str] = field(default_factory=list)
     without_box: list[str] = field(default_factory=list)
     guessed: set[int] = field(default_factory=set)
+    without_outline: list[str] = field(default_factory=list)
     n_crowd: int = 0
 
 
@@ -129,6 +130,10 @@ def records_of(
         *listed(
             "[finding has|findings have] no usable box, so [its|their] image is image_label:",
             seen.without_box,
+        ),
+        *listed(
+            "[outline|outlines] not taken, [its finding keeps|their findings keep] the box:",
+            seen.without_outline,
         ),
         *(
             (
@@ -303,7 +308,11 @@ def _findings(
             seen.clipped.append(picture.file_name)
         is_crowd = boxes.is_crowd(drawn)
         seen.n_crowd += is_crowd
-        findings.append(_finding(drawn.entry, box, category, next(finding_ids), is_crowd, answers))
+        outline, problem = boxes.outline_of(drawn, box, facts.height, facts.width, answers.units)
+        if problem is not None:
+            seen.without_outline.append(f"{picture.file_name} ({drawn.name} {problem})")
+        finding = _finding(drawn.entry, box, category, next(finding_ids), is_crowd, answers)
+        findings.append(replace(finding, outline=outline))
     return tuple(findings), is_whole
 
 

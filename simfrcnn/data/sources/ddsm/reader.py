@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import count, groupby
 from pathlib import Path
 
+from simfrcnn import outlines
 from simfrcnn.data.sources.ddsm.cases import Case, View, find_cases
 from simfrcnn.data.sources.ddsm.overlay import Abnormality, read_overlay
 from simfrcnn.data.sources.films import Film, find_film, has_shape_of
@@ -31,7 +32,7 @@ from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.described import Options
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.parallel import in_parallel
-from simfrcnn.records import Box, Finding, ImageRecord, Pathology, Supervision
+from simfrcnn.records import Box, Finding, ImageRecord, Outline, Pathology, Supervision
 from simfrcnn.wording import agreeing, counted
 
 CATEGORIES = {1: "malignant", 2: "benign"}
@@ -184,6 +185,14 @@ def _scaled(box: Box, scale: tuple[float, float]) -> Box:
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
+def _outline(abnormality: Abnormality, scale: tuple[float, float] | None, film: Film) -> Outline:
+    """The edge of the region that a chain code encloses, its own pixels included."""
+    y, x = scale or (1.0, 1.0)
+    edge = outlines.of_pixels(abnormality.outline).outline
+    on_film = outlines.moved(edge, lambda point: (point[0] * x, point[1] * y))
+    return outlines.clean(on_film, film.height, film.width)
+
+
 def _clipped(box: Box, film: Film) -> Box | None:
     """The part of a box within the film, None if there is none."""
     x1, y1, x2, y2 = box
@@ -234,6 +243,7 @@ def _record(
             finding_id=next(finding_ids),
             pathology=pathology_of(malignant, [abnormality.pathology]),
             lesion_id=f"{seen.item.name}.{abnormality.number}",
+            outline=_outline(abnormality, seen.scale, film),
         )
         for abnormality, box in seen.marked
         if box is not None and (category := _category(abnormality, malignant)) is not None

@@ -17,7 +17,7 @@ IDENTIFYING = ("patient", "exam")
 """Columns whose values no message shows."""
 VISIBLE = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 """What may stand behind a category in the column `labels`."""
-COLUMNS = ("file", "label", *CORNERS, *OF_IMAGE, "lesion")
+COLUMNS = ("file", "label", *CORNERS, "outline", *OF_IMAGE, "lesion")
 """What a table without a mapping file can have."""
 MAPPED = (*COLUMNS, "sop_instance_uid", "birads", *SIDES)
 """What a mapping file can name a column for."""

@@ -27,6 +27,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from simfrcnn import outlines
 from simfrcnn.data.sources.breasts import doubtful_views, without_guesses
 from simfrcnn.data.sources.facts import Facts
 from simfrcnn.data.sources.folder.columns import CATEGORIES, COLUMNS, FURTHER, KEYS, TABLES
@@ -265,6 +266,8 @@ def _finding(one: Label, box: Box, patient: str, facts: Facts) -> Finding:
                 f"the box leaves its image, which is {facts.width} wide and {facts.height} high; "
                 f"legal is {'at most' if limit else 'at least'} {limit}",
             )
+    if problem := outlines.problem_of(one.outline, facts.height, facts.width):
+        raise one.row.error("outline", f"it {problem}")
     lesion = one.row.get("lesion")
     return Finding(
         box=box,
@@ -272,6 +275,7 @@ def _finding(one: Label, box: Box, patient: str, facts: Facts) -> Finding:
         finding_id=0,
         pathology=Pathology(one.label),
         lesion_id=f"{patient}/{lesion}" if lesion else None,
+        outline=outlines.clean(one.outline, facts.height, facts.width),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from simfrcnn import outlines
 from simfrcnn.data.sources.folder.columns import (
     CATEGORIES,
     CORNERS,
@@ -19,7 +20,7 @@ from simfrcnn.data.sources.split_words import part_of
 from simfrcnn.data.sources.table import Row
 from simfrcnn.errors import AnnotationError
 from simfrcnn.images.names import normal_place
-from simfrcnn.records import Box
+from simfrcnn.records import Box, Outline
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Label:
     box: Box | None
     visible: Mapping[str, bool]
     """By category, whether a finding of it is visible in the image, where column `labels` says."""
+    outline: Outline = ()
+    """In pixels of the image, where column `outline` says it."""
 
     @property
     def has_finding(self) -> bool:
@@ -56,7 +59,31 @@ def label_of(row: Row, file: str) -> Label:
             f"legal are {SPLITS}, and names such as test_site2; `values: split:` of a mapping file "
             "(--mapping) says what other words mean",
         )
-    return Label(row, file, label, _box(row, label), _visible(row, label))
+    outline = _outline(row, label)
+    box = _box(row, label) or (outlines.box_of(outline) if outline else None)
+    if outline and box is not None and not outlines.fits(outline, box):
+        raise row.error("outline", f"its box is {outlines.box_of(outline)}, not that of x1 to y2")
+    return Label(row, file, label, box, _visible(row, label), outline)
+
+
+def _outline(row: Row, label: str) -> Outline:
+    """What column `outline` says, such as ``10 20, 30 20, 25 40``; rings are parted by `;`."""
+    text = row.get("outline")
+    if not text:
+        return ()
+    if label not in CATEGORIES.values():
+        raise row.error("label", f"only {' and '.join(CATEGORIES.values())} findings are outlined")
+    try:
+        numbers = [
+            [float(side) for side in ring.replace(",", " ").split()] for ring in text.split(";")
+        ]
+        return outlines.read_segmentation(numbers, None, None).outline
+    except (ValueError, AnnotationError):
+        raise row.error(
+            "outline",
+            "legal are x and y of three or more points, such as `10 20, 30 20, 25 40`; further "
+            "rings behind a `;`",
+        ) from None
 
 
 def _visible(row: Row, label: str) -> dict[str, bool]:
