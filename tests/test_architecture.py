@@ -65,6 +65,7 @@ ALLOWED = {
         {"artifacts", "viewer"},
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
     ),
+    "combining": ({"artifacts", "evaluation"}, {"numpy", "scipy", "sklearn"}),
     "viewer": (set(), set()),
     "service": (
         {
@@ -89,7 +90,16 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("cluster", "decision", "detector", "dicom_out", "exam", "phantom", "pseudo"),
+            *(
+                "cluster",
+                "combining",
+                "decision",
+                "detector",
+                "dicom_out",
+                "exam",
+                "phantom",
+                "pseudo",
+            ),
             *("structures", "training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},

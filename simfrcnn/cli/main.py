@@ -40,6 +40,10 @@ VERBS = {
         "Judge saved detections against an annotation file: by case, breast, image, finding and "
         "lesion."
     ),
+    "combine": (
+        "Combine several models' detections of the same images, or one model's with patients' "
+        "facts."
+    ),
     "predict": (
         "Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures."
     ),
