@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simfrcnn.described import Described, described
+from simfrcnn.grading_settings import GradingSettings as GradingSettings
 from simfrcnn.label_settings import LabelBags
 from simfrcnn.label_settings import LabelSettings as LabelSettings
 from simfrcnn.label_settings import TeacherSettings as TeacherSettings
@@ -432,6 +433,7 @@ CONFIGURED: tuple[type, ...] = (
     MethodSettings,
     TopLikelihoodSettings,
     SimilaritySettings,
+    GradingSettings,
     SecondLookSettings,
     LabelSettings,
     TeacherSettings,

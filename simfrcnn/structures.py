@@ -75,7 +75,8 @@ class ImageTargets:
     a normal image. A normal image with pseudo or oracle boxes is trained as an ordinary boxed one
     (``is_normal`` False). ``image_label`` in 1..K says that the image, or one of its bag, shows a
     finding of that class, nobody knows where; ``label_weight`` is the weight of its loss. Images
-    with the same ``bag`` share one label; None is a bag of one.
+    with the same ``bag`` share one label; None is a bag of one. ``normal_weight`` is the weight of
+    a normal image among others (``MODEL.SIMFRCNN.BENIGN_WEIGHT``).
     """
 
     boxes: Tensor
@@ -84,6 +85,7 @@ class ImageTargets:
     image_label: int | None = None
     label_weight: float = 0.0
     bag: int | None = None
+    normal_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.is_normal and len(self.boxes):
@@ -93,6 +95,8 @@ class ImageTargets:
                 "a labelled image carries no training boxes and is not normal; image_label must be "
                 "None"
             )
+        if self.normal_weight != 1 and not self.is_normal:
+            raise ValueError("an image that is not normal has no weight as one; it must be 1.0")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
-    *("errors", "records", "described", "settings", "fields", "files", "image_labels"),
-    *("image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
+    *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
+    *("image_labels", "image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
     *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -24,6 +24,7 @@ ALLOWED = {
     "second_look_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
+    "grading_settings": (set(), set()),
     "image_labels": (set(), set()),
     "image_names": (set(), set()),
     "label_settings": (set(), set()),

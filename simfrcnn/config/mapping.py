@@ -66,6 +66,11 @@ def second_look_settings(cfg: Any) -> settings.SecondLookSettings:
     return settings_from(cfg, settings.SecondLookSettings)
 
 
+def grading_settings(cfg: Any) -> settings.GradingSettings:
+    """How much more a benign normal image teaches (``MODEL.SIMFRCNN.BENIGN_WEIGHT``)."""
+    return settings_from(cfg, settings.GradingSettings)
+
+
 def label_settings(cfg: Any) -> settings.LabelSettings:
     """How images with a label and no box teach (``MODEL.SIMFRCNN.LABELS``)."""
     return settings_from(cfg, settings.LabelSettings)

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from simfrcnn.errors import ConfigError
 from simfrcnn.images.preprocess import flip, native_of, pad, to_input
 from simfrcnn.images.reading import Greys, load_greys
-from simfrcnn.labels import trained_findings
+from simfrcnn.labels import is_benign, trained_findings
 from simfrcnn.records import Box, ImageRecord
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Frame, ImageTargets, Native, Sample
@@ -46,6 +46,7 @@ def load_sample(
     augmentation: AugmentationSettings | None = None,
     native: bool = False,
     known: KnownLabel | None = None,
+    benign_weight: float = 1.0,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -64,6 +65,7 @@ def load_sample(
         native: Keep the stored pixels too, for the second look.
         known: In training, the label by which the image trains in a bag: it is not normal then, and
             its boxes, which can be a model's guesses alone, do not train.
+        benign_weight: In training, the weight of a normal image that shows something benign.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -78,7 +80,10 @@ def load_sample(
             raise ValueError("augmentation needs an rng, seeded for this sample")
         horizontal, vertical = draw_flips(augmentation, rng)
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
-    targets = _targets(record, classes, frame, input_settings.size_px, known) if training else None
+    size_px = input_settings.size_px
+    targets = None
+    if training:
+        targets = _targets(record, classes, frame, size_px, known, benign_weight)
     shown = as_native(record, greys, frame, input_settings) if native else None
     return Sample(three_channels(image), frame, record, targets, shown)
 
@@ -169,6 +174,7 @@ def _targets(
     frame: Frame,
     size_px: tuple[int, int],
     known: KnownLabel | None,
+    benign_weight: float,
 ) -> ImageTargets:
     """Boxes (B, 4) in input pixels, clipped, and labels (B,) in 1..K."""
     trained = trained_findings(record, classes) if known is None else ()
@@ -179,4 +185,6 @@ def _targets(
     boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
     if known is not None:
         return ImageTargets(boxes.float(), labels, False, known.label, known.weight, known.bag)
-    return ImageTargets(boxes.float(), labels, is_normal=not record.findings_of(classes))
+    is_normal = not record.findings_of(classes)
+    weight = benign_weight if is_normal and is_benign(record) else 1.0
+    return ImageTargets(boxes.float(), labels, is_normal, normal_weight=weight)

@@ -24,6 +24,7 @@ from simfrcnn.data.selection import TrainingLists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.image_labels import require_drawn_truth
+from simfrcnn.labels import is_benign
 from simfrcnn.registry import look_up
 from simfrcnn.sampling.pairs import ItemNumbers
 from simfrcnn.sampling.replay import NormalReplay
@@ -275,7 +276,31 @@ def training_items(cfg: Any) -> TrainingItems:
         augmentation=config.augmentation_settings(cfg),
         replay=_replay(cfg, lists),
         native=config.needs_native_pixels(cfg),
+        benign_weight=_benign_weight(cfg, lists),
     )
+
+
+def _benign_weight(cfg: Any, lists: TrainingLists) -> float:
+    """The weight of benign normal images.
+
+    Raises:
+        ConfigError: It would change nothing.
+    """
+    weight = config.grading_settings(cfg).benign_weight
+    reason = None
+    if cfg.MODEL.SIMFRCNN.RPN_NORMALS != "top_likelihood" and not cfg.MODEL.SECOND_LOOK.ENABLED:
+        reason = (
+            "MODEL.SIMFRCNN.RPN_NORMALS is not top_likelihood and MODEL.SECOND_LOOK.ENABLED is "
+            "False"
+        )
+    elif not any(map(is_benign, lists.normals)):
+        reason = "no normal image of the training sets is known to show anything benign"
+    if weight != 1 and reason is not None:
+        raise ConfigError(
+            f"MODEL.SIMFRCNN.BENIGN_WEIGHT is {weight}, but {reason}: it changes nothing; legal "
+            "here is 1"
+        )
+    return weight
 
 
 def _replay(cfg: Any, lists: TrainingLists) -> NormalReplay | None:

@@ -20,10 +20,10 @@ def filled() -> Memory:
 
 def test_the_last_squares_of_each_side_are_kept_and_drawn_once_each() -> None:
     torch.manual_seed(0)
-    found, labels = filled().drawn(9, is_of_positive=True)
+    found, labels, _ = filled().drawn(9, is_of_positive=True)
     assert sorted(found[:, 0, 0].tolist()) == [3, 4, 5]
     assert labels.tolist() == [1, 1, 1]
-    found, labels = filled().drawn(9, is_of_positive=False)
+    found, labels, _ = filled().drawn(9, is_of_positive=False)
     assert dict(zip(found[:, 1, 1].tolist(), labels.tolist(), strict=True)) == {2: 0, 6: 2}
     assert len(filled().drawn(2, is_of_positive=True)[0]) == 2
     assert len(filled().drawn(-1, is_of_positive=True)[0]) == 0
