@@ -10,7 +10,15 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
-    *("image_labels", "image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
+    *(
+        "image_labels",
+        "image_names",
+        "label_settings",
+        "labels",
+        "parallel",
+        "registry",
+        "second_look_settings",
+    ),
     *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}

@@ -55,6 +55,10 @@ VERBS = {
     "prepare-data": (
         "Prepare a data set: its own files -> COCO annotation files, split by patient."
     ),
+    "prepare-patches": (
+        "Cut patches at a detector's scale out of a data set, to train a classifier or a backbone "
+        "on."
+    ),
     "weaken": (
         "Take the boxes of all but a few patients out of a data set; labels stay in their place."
     ),

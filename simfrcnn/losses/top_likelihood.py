@@ -27,9 +27,10 @@ def top_likelihood_loss(
 
     Returns:
         A scalar in float32 or better, the mean of BCE(p, 0) = softplus(logit) over the top K
-        anchors of an image and, weighted, over N images (the sum is divided by N, not by the
-        weights, so that a loss does not depend on how images are shared among processes). With nothing to rank it is a zero that is still
-        connected to the graph (the sum of an empty slice: multiplying by 0 would keep NaN).
+        anchors of an image and, weighted, over N images: the sum is divided by N, not by the
+        weights, so that a loss does not depend on how images are shared among processes. With
+        nothing to rank it is a zero that is still connected to the graph (the sum of an empty
+        slice: multiplying by 0 would keep NaN).
 
     Example:
         >>> import torch

@@ -263,7 +263,8 @@ def balanced_cross_entropy(
         logits: (n, C).
         labels: (n,) in 0..K.
         is_of_positive: (n,) whether a square is of a positive image.
-        weights: (n,) of the squares' images, None for 1 each; the sum is divided by squares, not by weights.
+        weights: (n,) of the squares' images, None for 1 each; a side is still divided by its
+            squares.
     """
     costs = functional.cross_entropy(logits, labels, reduction="none")
     costs = costs if weights is None else costs * weights

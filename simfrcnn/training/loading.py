@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.images.preprocess import flip, native_of, pad, to_input
+from simfrcnn.images.preprocess import flip, native_of, pad, to_content
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import is_benign, trained_findings
 from simfrcnn.records import Box, ImageRecord
@@ -94,10 +94,24 @@ def as_input(
     settings: InputSettings,
     keep: Sequence[Box] = (),
 ) -> tuple[NDArray[np.uint8], Frame]:
-    """What :func:`to_input` makes; of a picture that was prepared as input, only the padding."""
+    """What :func:`~simfrcnn.images.preprocess.to_input` makes.
+
+    Of a picture that was prepared as input, only the padding is made.
+    """
+    content, frame = as_content(record, greys, settings, keep)
+    return pad(content, settings), frame
+
+
+def as_content(
+    record: ImageRecord,
+    greys: Greys,
+    settings: InputSettings,
+    keep: Sequence[Box] = (),
+) -> tuple[NDArray[np.uint8], Frame]:
+    """:func:`as_input` without its padding."""
     made_for = None if record.prepared is None else record.prepared.as_input
     if made_for is None:
-        return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
+        return to_content(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
     if made_for != settings:
         raise ConfigError(
             f"{record.path}: was prepared as input of {made_for}, and the config asks for "
@@ -106,7 +120,7 @@ def as_input(
             "--stretch; --size full keeps pictures for any size)"
         )
     height, width = greys.shape
-    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
+    return greys.as_uint8(), Frame(1, 0, 1, 0, height, width)
 
 
 def as_native(record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings) -> Native:
