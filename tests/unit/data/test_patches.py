@@ -128,9 +128,7 @@ def test_a_box_turns_with_its_pixels(turns: int) -> None:
 
 def test_a_side_that_does_not_suit_is_refused() -> None:
     boxes = [(0.0, 0.0, 10.0 * n, 5.0) for n in range(1, 11)]
-    with pytest.raises(
-        ConfigError, match=r"side is 70, and 3 of 10 .* at most 20% .* of 100 holds"
-    ):
+    with pytest.raises(ConfigError, match=r"is 70, and 3 of 10 .* at most 20% .* of 100 holds"):
         patches.require_fitting_side(boxes, [SIZE], 70)
     patches.require_fitting_side(boxes, [SIZE], 80)
     with pytest.raises(ConfigError, match="side is 101, but an input of the detector is 100"):
@@ -273,16 +271,14 @@ def test_hard_normals_are_half_of_the_background_at_most(
 def test_bad_input_leaves_nothing(discs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     source, config, _ = discs
     data, place = f"d/train={source}", tmp_path / "out"
-    with pytest.raises(
-        ConfigError, match=r"side is 16, and 2 of 2 boxes .* A side of 41 holds 95%"
-    ):
+    with pytest.raises(ConfigError, match=r"is 16, and 2 of 2 boxes .* A side of 41 holds 95%"):
         prepare_patches(data, str(config), place, PatchSettings(side=16))
     with pytest.raises(ConfigError, match="side is 151, but an input of the detector is 150"):
         prepare_patches(data, str(config), place, PatchSettings(side=151))
     fewer = tmp_path / "fewer.json"
     write_detections(fewer, [found(10)], categories={1: "malignant"})
+    sources = PatchSources(detections=fewer)
     with pytest.raises(DataError, match="holds no result of image 30"):
-        sources = PatchSources(detections=fewer)
         prepare_patches(data, str(config), place, PatchSettings(side=48), sources)
     content = json.loads(source.read_text())
     normal = source.with_name("normal.json")
