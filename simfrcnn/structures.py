@@ -75,7 +75,9 @@ class ImageTargets:
     a normal image. A normal image with pseudo or oracle boxes is trained as an ordinary boxed one
     (``is_normal`` False). ``image_label`` in 1..K says that the image, or one of its bag, shows a
     finding of that class, nobody knows where; ``label_weight`` is the weight of its loss. Images
-    with the same ``bag`` share one label; None is a bag of one.
+    with the same ``bag`` share one label; None is a bag of one. ``present`` (K,) float32 is for a
+    whole-image classifier: 1 where a finding of the class is visible, 0 where none is, NaN where
+    that is not known.
     """
 
     boxes: Tensor
@@ -84,6 +86,7 @@ class ImageTargets:
     image_label: int | None = None
     label_weight: float = 0.0
     bag: int | None = None
+    present: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.is_normal and len(self.boxes):

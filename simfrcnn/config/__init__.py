@@ -16,11 +16,15 @@ from simfrcnn.config.loading import (
     set_keys,
 )
 from simfrcnn.config.mapping import (
+    CLASSIFIER,
+    DETECTOR,
     augmentation_settings,
+    classifier_settings,
     data_settings,
     evaluation_settings,
     images_per_item,
     input_settings,
+    is_classifier,
     items_per_step,
     keys_without_effect,
     label_settings,
@@ -36,17 +40,21 @@ from simfrcnn.config.portable import portable_defaults
 from simfrcnn.config.shipped import find_config
 
 __all__ = [
+    "CLASSIFIER",
+    "DETECTOR",
     "MEANT_BEFORE",
     "FileKey",
     "add_simfrcnn_config",
     "augmentation_settings",
     "changed_keys",
     "check_config",
+    "classifier_settings",
     "data_settings",
     "evaluation_settings",
     "find_config",
     "images_per_item",
     "input_settings",
+    "is_classifier",
     "items_per_step",
     "keys_without_effect",
     "label_settings",

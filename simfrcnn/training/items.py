@@ -43,6 +43,7 @@ class TrainingItems(Dataset[list[Sample]]):
         replay: NormalReplay | None = None,
         native: bool = False,
         weights: LabelWeights | None = None,
+        whole_images: bool = False,
     ) -> None:
         self._lists = lists
         self._seed = seed
@@ -52,6 +53,7 @@ class TrainingItems(Dataset[list[Sample]]):
         self._augmentation = augmentation
         self._native = native
         self._weights = weights
+        self._target_classes = data.target_classes if whole_images else None
         self.tally = lists.tally
         """What the labels of the training sets come to."""
         self.replay = replay
@@ -81,6 +83,7 @@ class TrainingItems(Dataset[list[Sample]]):
                 rng=np.random.default_rng([self._seed, number, index]),
                 native=self._native,
                 known=place.known,
+                target_classes=self._target_classes,
             )
             for index, place in enumerate(self._places_of(number))
         ]

@@ -5,6 +5,7 @@ Shapes: H x W the network's input, B boxes of an image.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from simfrcnn.errors import ConfigError
+from simfrcnn.image_labels import presence_of
 from simfrcnn.images.preprocess import flip, native_of, pad, to_input
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import trained_findings
@@ -46,6 +48,7 @@ def load_sample(
     augmentation: AugmentationSettings | None = None,
     native: bool = False,
     known: KnownLabel | None = None,
+    target_classes: tuple[str, ...] | None = None,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -64,6 +67,8 @@ def load_sample(
         native: Keep the stored pixels too, for the second look.
         known: In training, the label by which the image trains in a bag: it is not normal then, and
             its boxes, which can be a model's guesses alone, do not train.
+        target_classes: In training, for a whole-image classifier: the sample then says of every
+            class whether the image shows it, and need not have boxes.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -79,6 +84,8 @@ def load_sample(
         horizontal, vertical = draw_flips(augmentation, rng)
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
     targets = _targets(record, classes, frame, input_settings.size_px, known) if training else None
+    if targets is not None and target_classes is not None:
+        targets = _of_whole_image(targets, record, classes, target_classes)
     shown = as_native(record, greys, frame, input_settings) if native else None
     return Sample(three_channels(image), frame, record, targets, shown)
 
@@ -180,3 +187,15 @@ def _targets(
     if known is not None:
         return ImageTargets(boxes.float(), labels, False, known.label, known.weight, known.bag)
     return ImageTargets(boxes.float(), labels, is_normal=not record.findings_of(classes))
+
+
+def _of_whole_image(
+    targets: ImageTargets,
+    record: ImageRecord,
+    classes: tuple[str, ...],
+    target_classes: tuple[str, ...],
+) -> ImageTargets:
+    """The same with what is known of each class."""
+    is_normal = record.is_known_normal(target_classes) and not len(targets.boxes)
+    present = torch.tensor(presence_of(record, classes, target_classes))
+    return dataclasses.replace(targets, is_normal=is_normal, present=present)
