@@ -171,17 +171,13 @@ class ImageClassifier(nn.Module):
     def _pooled(self, maps: Tensor) -> Tensor:
         return pooled(maps, self.settings.pool, top_share=self.settings.top_share)
 
-    def _boxes(
-        self, samples: Sequence[Sample], maps: Tensor, component: Component
-    ) -> list[Tensor]:
+    def _boxes(self, samples: Sequence[Sample], maps: Tensor, component: Component) -> list[Tensor]:
         """Of each image (K, 4) in input pixels."""
         height, width = samples[0].image.shape[-2:]
         return [
             torch.stack(
                 [
-                    box_of_map(
-                        cells, (height, width), stride=self.head.stride, component=component
-                    )
+                    box_of_map(cells, (height, width), stride=self.head.stride, component=component)
                     for cells in of_image
                 ]
             )
@@ -229,9 +225,10 @@ def _present(sample: Sample) -> Tensor:
 
 
 def _as_labelled(sample: Sample) -> ImageTargets:
-    """The targets for the second look, to which a positive image without a box is a labelled one."""
+    """The targets for the second look, to which a positive without a box is a labelled one."""
     targets = sample.targets
-    assert targets is not None and targets.present is not None
+    assert targets is not None
+    assert targets.present is not None
     if len(targets.boxes) or not bool((targets.present == 1).any()):
         return targets
     label = int((targets.present == 1).nonzero()[0]) + 1

@@ -247,10 +247,11 @@ def _create_features(
         info = _create(cfg, **getter).feature_info
         strides = [int(stride) for stride in info.reduction()]
     except _FAILURES as error:
-        raise _no_pyramid(name, f"timm gives no feature maps of it ({_one_line(error)})") from error
+        reason = f"timm gives no feature maps of it ({_one_line(error)})"
+        raise _no_pyramid(name, reason, wanted) from error
     missing = [stride for stride in wanted if stride not in strides]
     if missing:
-        raise _no_pyramid(name, f"its feature maps have the strides {strides}")
+        raise _no_pyramid(name, f"its feature maps have the strides {strides}", wanted)
     indices = [info.out_indices[strides.index(stride)] for stride in wanted]
     net = _create(cfg, **getter, out_indices=indices)
     height, width = _PROBE_PX if is_exact else _LARGER_PROBE_PX
@@ -262,10 +263,11 @@ def _create_features(
         maps = net.eval()(torch.ones(1, 3, height, width))
     except _FAILURES as error:
         reason = f"it does not take an input of {height} x {width} ({_one_line(error)})"
-        raise _no_pyramid(name, reason) from error
+        raise _no_pyramid(name, reason, wanted) from error
     found = [tuple(level.shape) for level in maps]
     if is_exact and found != expected:
-        raise _no_pyramid(name, f"an input of {height} x {width} gives {found}, not {expected}")
+        reason = f"an input of {height} x {width} gives {found}, not {expected}"
+        raise _no_pyramid(name, reason, wanted)
     parameters = list(net.parameters())
     total = torch.stack([level.sum() for level in maps]).sum()
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -274,11 +276,14 @@ def _create_features(
     return net.train()
 
 
-def _no_pyramid(name: str, reason: str) -> ConfigError:
+def _no_pyramid(name: str, reason: str, wanted: Sequence[int]) -> ConfigError:
+    what = "stand below a feature pyramid" if len(wanted) > 1 else "give the map of a classifier"
+    maps = "feature maps of strides" if len(wanted) > 1 else "a feature map of stride"
     return ConfigError(
-        f"MODEL.TIMM.NAME is {name}, which cannot stand below a feature pyramid: {reason}. Needed "
-        f"are feature maps of strides {', '.join(map(str, STRIDES.values()))} for inputs of any "
-        "size, as ResNets, RegNets, ConvNeXts and EfficientNets have them"
+        f"MODEL.TIMM.NAME is {name}, which cannot {what}: {reason}. Needed "
+        f"{'are' if len(wanted) > 1 else 'is'} {maps} {', '.join(map(str, wanted))} for inputs of "
+        "any size, as ResNets, RegNets, ConvNeXts and EfficientNets have"
+        f"{' them' if len(wanted) > 1 else ''}"
     )
 
 

@@ -43,7 +43,7 @@ def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Te
 
 
 def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
-    """Detections in original pixels by falling score, one entry per sample; the mode is restored."""
+    """Detections in original pixels by falling score, one entry a sample; the mode is restored."""
     if not isinstance(model, SimClassifier):
         return detectors.detect(model, samples)
     was_training = model.training
