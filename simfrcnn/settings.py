@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from simfrcnn.classifier_settings import ClassifierSettings as ClassifierSettings
 from simfrcnn.described import Described, described
 from simfrcnn.grading_settings import GradingSettings as GradingSettings
 from simfrcnn.label_settings import LabelBags
@@ -437,6 +438,7 @@ CONFIGURED: tuple[type, ...] = (
     SecondLookSettings,
     LabelSettings,
     TeacherSettings,
+    ClassifierSettings,
     InputSettings,
     AugmentationSettings,
     DataSettings,

@@ -76,7 +76,9 @@ class ImageTargets:
     (``is_normal`` False). ``image_label`` in 1..K says that the image, or one of its bag, shows a
     finding of that class, nobody knows where; ``label_weight`` is the weight of its loss. Images
     with the same ``bag`` share one label; None is a bag of one. ``normal_weight`` is the weight of
-    a normal image among others (``MODEL.SIMFRCNN.BENIGN_WEIGHT``).
+    a normal image among others (``MODEL.SIMFRCNN.BENIGN_WEIGHT``). ``present`` (K,) float32 is for
+    a whole-image classifier: 1 where a finding of the class is visible, 0 where none is, NaN where
+    that is not known.
     """
 
     boxes: Tensor
@@ -86,6 +88,7 @@ class ImageTargets:
     label_weight: float = 0.0
     bag: int | None = None
     normal_weight: float = 1.0
+    present: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.is_normal and len(self.boxes):

@@ -5,6 +5,7 @@ Shapes: H x W the network's input, B boxes of an image.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from simfrcnn.errors import ConfigError
+from simfrcnn.image_labels import presence_of
 from simfrcnn.images.preprocess import flip, native_of, pad, to_content
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import is_benign, trained_findings
@@ -47,6 +49,7 @@ def load_sample(
     native: bool = False,
     known: KnownLabel | None = None,
     benign_weight: float = 1.0,
+    target_classes: tuple[str, ...] | None = None,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -66,6 +69,8 @@ def load_sample(
         known: In training, the label by which the image trains in a bag: it is not normal then, and
             its boxes, which can be a model's guesses alone, do not train.
         benign_weight: In training, the weight of a normal image that shows something benign.
+        target_classes: In training, for a whole-image classifier: the sample then says of every
+            class whether the image shows it, and need not have boxes.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -84,6 +89,8 @@ def load_sample(
     targets = None
     if training:
         targets = _targets(record, classes, frame, size_px, known, benign_weight)
+        if target_classes is not None:
+            targets = _of_whole_image(targets, record, classes, target_classes)
     shown = as_native(record, greys, frame, input_settings) if native else None
     return Sample(three_channels(image), frame, record, targets, shown)
 
@@ -202,3 +209,15 @@ def _targets(
     is_normal = not record.findings_of(classes)
     weight = benign_weight if is_normal and is_benign(record) else 1.0
     return ImageTargets(boxes.float(), labels, is_normal, normal_weight=weight)
+
+
+def _of_whole_image(
+    targets: ImageTargets,
+    record: ImageRecord,
+    classes: tuple[str, ...],
+    target_classes: tuple[str, ...],
+) -> ImageTargets:
+    """The same with what is known of each class."""
+    is_normal = record.is_known_normal(target_classes) and not len(targets.boxes)
+    present = torch.tensor(presence_of(record, classes, target_classes))
+    return dataclasses.replace(targets, is_normal=is_normal, present=present)

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from simfrcnn import config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.data.selection import TrainingLists, training_lists
+from simfrcnn.data.selection import TrainingLists, image_lists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.image_labels import require_drawn_truth
@@ -198,7 +198,8 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
             f"DATASETS.CLASSES asks for {missing}, but {[str(s.path) for s in sets]} have the "
             f"categories {sorted(known)} only"
         )
-    _require_examples(sets, cfg)
+    if not config.is_classifier(cfg):  # of which `image_lists` asks more
+        _require_examples(sets, cfg)
     return sets
 
 
@@ -266,7 +267,10 @@ def training_items(cfg: Any) -> TrainingItems:
     """The endless items of the config's training sets."""
     data = config.data_settings(cfg)
     records = [record for annotated in training_sets(cfg) for record in annotated.records]
-    lists = training_lists(records, data, names=tuple(cfg.DATASETS.TRAIN))
+    whole_images = config.is_classifier(cfg)
+    lists = (image_lists if whole_images else training_lists)(
+        records, data, names=tuple(cfg.DATASETS.TRAIN)
+    )
     return TrainingItems(
         lists,
         seed=cfg.SEED,
@@ -277,6 +281,7 @@ def training_items(cfg: Any) -> TrainingItems:
         replay=_replay(cfg, lists),
         native=config.needs_native_pixels(cfg),
         benign_weight=_benign_weight(cfg, lists),
+        whole_images=whole_images,
     )
 
 

@@ -29,6 +29,7 @@ from simfrcnn.errors import CheckpointError
 
 _PREFIXES = ("backbone.bottom_up.", "backbone.", "roi_heads.")
 _PREFIXES_OF_TIMM = {
+    "backbone.body.net.model.": "",
     "backbone.body.": "",
     "backbone.bottom_up.body.net.model.": "",
     "backbone.bottom_up.body.": "",

@@ -97,7 +97,7 @@ _LEGAL_WITH_HEADS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 _LEGAL: dict[str, tuple[Any, ...]] = {
-    "MODEL.META_ARCHITECTURE": ("SimFasterRCNN",),
+    "MODEL.META_ARCHITECTURE": (config.DETECTOR, config.CLASSIFIER),
     "MODEL.PROPOSAL_GENERATOR.NAME": ("TopLikelihoodRPN",),
     "MODEL.ROI_HEADS.NAME": (_C4, _FPN),
     "MODEL.BACKBONE.FREEZE_AT": (0, 1, 2, 3, 4, 5),

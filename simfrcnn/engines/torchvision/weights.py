@@ -17,7 +17,7 @@ from simfrcnn.engines.common.weights import (
     read_imagenet_weights,
     tensors_by_file_name,
 )
-from simfrcnn.engines.torchvision.model import load_weights
+from simfrcnn.engines.torchvision.building import load_weights
 
 # Where the parts of a backbone are in the model, and how torchvision's or timm's names begin there.
 _PREFIXES = {
