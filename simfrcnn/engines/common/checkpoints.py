@@ -98,6 +98,11 @@ class Identity:
         keys = (*_ARCHITECTURE_KEYS, *further)
         return cls(engine, {key: _plain(_get(cfg, key)) for key in keys})
 
+    @classmethod
+    def in_file(cls, content: Mapping[str, Any]) -> Identity:
+        """Of what :func:`read_checkpoint` gave; older files lack keys that changed nothing then."""
+        return cls(content["engine"], {**_BEFORE_THE_KEY, **content["architecture"]})
+
 
 @dataclass(frozen=True)
 class Description:

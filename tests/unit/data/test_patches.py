@@ -135,7 +135,7 @@ def test_a_side_that_does_not_suit_is_refused() -> None:
         patches.require_fitting_side(boxes, [SIZE, (200, 200)], 101)
     with pytest.raises(DataError, match="no image has a box that gives a patch"):
         patches.require_fitting_side([], [SIZE], 32)
-    with pytest.raises(ConfigError, match=r"--side is 0; legal is a number in \[8, inf\)"):
+    with pytest.raises(ConfigError, match="--side is 0; legal is at least 8"):
         PatchSettings(side=0)
 
 
