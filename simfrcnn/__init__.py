@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simfrcnn.dicom.mammogram import read_mammogram
     from simfrcnn.exam import ExamResult
     from simfrcnn.settings import EvaluationSettings
+    from simfrcnn.workflows.combine import combine
     from simfrcnn.workflows.compare import compare
     from simfrcnn.workflows.evaluate import evaluate
     from simfrcnn.workflows.prepare import prepare
@@ -28,6 +29,7 @@ __all__ = [
     "EvaluationSettings",
     "ExamResult",
     "__version__",
+    "combine",
     "compare",
     "evaluate",
     "load",
@@ -42,6 +44,7 @@ _HOMES = {
     "Detector": "simfrcnn.detector",
     "EvaluationSettings": "simfrcnn.settings",
     "ExamResult": "simfrcnn.exam",
+    "combine": "simfrcnn.workflows.combine",
     "compare": "simfrcnn.workflows.compare",
     "evaluate": "simfrcnn.workflows.evaluate",
     "load": "simfrcnn.detector",

@@ -7,10 +7,11 @@ or all views of a breast that nobody has boxed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from simfrcnn.errors import DataError
-from simfrcnn.labels import misspelt
+from simfrcnn.labels import NORMAL, POSITIVE, misspelt
 from simfrcnn.records import FindingSource, ImageRecord, Supervision
 from simfrcnn.settings import DataSettings
 
@@ -84,6 +85,65 @@ def require_drawn_truth(
                     f"pseudo-box of the target class {finding.category!r}: a model has proposed "
                     "it, so it is no truth to judge a model by; use the file that it was made from"
                 )
+
+
+def image_roles(records: Sequence[ImageRecord], target_classes: tuple[str, ...]) -> list[str]:
+    """What each image is to a whole-image classifier, or why it is left out.
+
+    A positive shows a target, by a box or by its label; of a normal one it is known that it shows
+    none. Where a finding lies nobody need have said.
+
+    Args:
+        records: N images.
+        target_classes: What makes an image positive.
+
+    Returns:
+        (N,) ``positive``, ``normal``, or the reason.
+    """
+    return [_image_role(record, target_classes) for record in records]
+
+
+def _image_role(record: ImageRecord, target_classes: tuple[str, ...]) -> str:
+    if record.supervision is Supervision.NORMAL and record.is_positive(target_classes):
+        return "normal: stated to be normal, but has target boxes"
+    if record.shows_target(target_classes):
+        return POSITIVE
+    if record.is_known_normal(target_classes):
+        return NORMAL
+    return f"{record.supervision.value}: not known to show a target or to show none"
+
+
+def presence_of(
+    record: ImageRecord, classes: tuple[str, ...], target_classes: tuple[str, ...]
+) -> list[float]:
+    """Of each class 1 if a finding of it is visible in an image, 0 if none is, NaN if not known."""
+    known = (record.label_of(name, target_classes) for name in classes)
+    return [math.nan if each is None else float(each) for each in known]
+
+
+def require_both_kinds(
+    where: str,
+    records: Iterable[ImageRecord],
+    classes: tuple[str, ...],
+    target_classes: tuple[str, ...],
+) -> None:
+    """Refuse a class that all images of a training show, or none: there is nothing to learn.
+
+    Raises:
+        DataError: Names the class, how many images show it, and what to do.
+    """
+    rows = [presence_of(record, classes, target_classes) for record in records]
+    for place, name in enumerate(classes):
+        column = [row[place] for row in rows]
+        n_shown, n_free = column.count(1.0), column.count(0.0)
+        if not n_shown or not n_free:
+            raise DataError(
+                f"{where}: of the class {name!r} {n_shown} training images show a finding, "
+                f"{n_free} are known to show none, of {len(rows) - n_shown - n_free} that is not "
+                "known: a class needs both kinds to be learnt. Give images that have it (boxes, or "
+                "true in 'labels') and such that do not (false in 'labels', or, of a target, "
+                "supervision 'normal'), or leave it out of DATASETS.CLASSES"
+            )
 
 
 def bag_of(record: ImageRecord, settings: DataSettings) -> Hashable:

@@ -52,6 +52,18 @@ def is_malignant(record: ImageRecord) -> bool:
     )
 
 
+def is_benign(record: ImageRecord) -> bool:
+    """Whether the record says that its breast, or the image, shows something benign."""
+    return (
+        record.pathology is Pathology.BENIGN
+        or bool(record.labels.get("benign"))
+        or any(
+            finding.pathology is Pathology.BENIGN or finding.category == "benign"
+            for finding in record.findings
+        )
+    )
+
+
 def has_target(record: ImageRecord, target_classes: tuple[str, ...]) -> bool:
     """Whether the record says, by a box or otherwise, that its breast holds a target finding."""
     return is_malignant(record) or record.shows_target(target_classes)

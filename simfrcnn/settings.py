@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from simfrcnn.classifier_settings import ClassifierSettings as ClassifierSettings
 from simfrcnn.described import Described, described
+from simfrcnn.grading_settings import GradingSettings as GradingSettings
 from simfrcnn.label_settings import LabelBags
 from simfrcnn.label_settings import LabelSettings as LabelSettings
 from simfrcnn.label_settings import TeacherSettings as TeacherSettings
@@ -432,9 +434,11 @@ CONFIGURED: tuple[type, ...] = (
     MethodSettings,
     TopLikelihoodSettings,
     SimilaritySettings,
+    GradingSettings,
     SecondLookSettings,
     LabelSettings,
     TeacherSettings,
+    ClassifierSettings,
     InputSettings,
     AugmentationSettings,
     DataSettings,

@@ -89,7 +89,10 @@ class ImageTargets:
     (``is_normal`` False). ``image_label`` in 1..K says that the image, or one of its bag, shows a
     finding of that class, nobody knows where; ``label_weight`` is the weight of its loss. Images
     with the same ``bag`` share one label; None is a bag of one. ``outlines`` (B,) are those of the
-    boxes in input pixels, empty where an outline is not known; or none at all.
+    boxes in input pixels, empty where an outline is not known; or none at all. ``normal_weight`` is
+    the weight of a normal image among others (``MODEL.SIMFRCNN.BENIGN_WEIGHT``). ``present`` (K,)
+    float32 is for a whole-image classifier: 1 where a finding of the class is visible, 0 where none
+    is, NaN where that is not known.
     """
 
     boxes: Tensor
@@ -99,6 +102,8 @@ class ImageTargets:
     label_weight: float = 0.0
     bag: int | None = None
     outlines: tuple[Outline, ...] = ()
+    normal_weight: float = 1.0
+    present: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.outlines and len(self.outlines) != len(self.boxes):
@@ -113,6 +118,8 @@ class ImageTargets:
                 "a labelled image carries no training boxes and is not normal; image_label must be "
                 "None"
             )
+        if self.normal_weight != 1 and not self.is_normal:
+            raise ValueError("an image that is not normal has no weight as one; it must be 1.0")
 
 
 @dataclass(frozen=True)

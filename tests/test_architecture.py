@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
-    *("errors", "records", "described", "settings", "fields", "files", "image_labels"),
-    *("image_names", "label_settings", "labels", "outlines", "parallel", "registry"),
-    *("second_look_settings", "version", "wording"),
+    *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
+    *("image_labels", "image_names", "label_settings", "labels", "outlines", "parallel"),
+    *("registry", "second_look_settings", "version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -25,6 +25,7 @@ ALLOWED = {
     "detection_entries": (set(), {"numpy"}),
     "fields": (set(), set()),
     "files": (set(), set()),
+    "grading_settings": (set(), set()),
     "image_labels": (set(), set()),
     "image_names": (set(), set()),
     "label_settings": (set(), set()),
@@ -67,6 +68,7 @@ ALLOWED = {
         {"artifacts", "viewer"},
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
     ),
+    "combining": ({"artifacts", "evaluation"}, {"numpy", "scipy", "sklearn"}),
     "viewer": (set(), set()),
     "service": (
         {
@@ -91,7 +93,16 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *("cluster", "decision", "detector", "dicom_out", "exam", "phantom", "pseudo"),
+            *(
+                "cluster",
+                "combining",
+                "decision",
+                "detector",
+                "dicom_out",
+                "exam",
+                "phantom",
+                "pseudo",
+            ),
             *("structures", "training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},

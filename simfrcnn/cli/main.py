@@ -40,6 +40,10 @@ VERBS = {
         "Judge saved detections against an annotation file: by case, breast, image, finding and "
         "lesion."
     ),
+    "combine": (
+        "Combine several models' detections of the same images, or one model's with patients' "
+        "facts."
+    ),
     "predict": (
         "Find suspicious regions in a folder of mammograms: a JSON per exam, and overlay pictures."
     ),
@@ -50,6 +54,10 @@ VERBS = {
     "serve": "Serve a web page and REST on which studies are judged and looked at.",
     "prepare-data": (
         "Prepare a data set: its own files -> COCO annotation files, split by patient."
+    ),
+    "prepare-patches": (
+        "Cut patches at a detector's scale out of a data set, to train a classifier or a backbone "
+        "on."
     ),
     "weaken": (
         "Take the boxes of all but a few patients out of a data set; labels stay in their place."

@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from simfrcnn.config.mapping import images_per_item, items_per_step, settings_from, value_of
+from simfrcnn.config.classifier import check_classifier
+from simfrcnn.config.mapping import (
+    images_per_item,
+    is_classifier,
+    items_per_step,
+    settings_from,
+    value_of,
+)
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
 from simfrcnn.settings import CONFIGURED
@@ -67,6 +74,7 @@ def check_config(cfg: Any) -> None:
     _check_labels(cfg)
     _check_teacher(cfg)
     _check_masks(cfg)
+    check_classifier(cfg)
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
@@ -79,7 +87,7 @@ def check_config(cfg: Any) -> None:
     _check_batch(cfg)
     _check_numbers(cfg)
     _require(
-        len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        is_classifier(cfg) or len(cfg.DATASETS.CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         "MODEL.ROI_HEADS.NUM_CLASSES",
         cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         f"{len(cfg.DATASETS.CLASSES)}, as many as DATASETS.CLASSES {tuple(cfg.DATASETS.CLASSES)}",
@@ -312,8 +320,8 @@ def _check_backbone(cfg: Any) -> None:
 def _frozen_stages(cfg: Any) -> tuple[str, ...]:
     """The stages that ``FREEZE_AT`` freezes; in a C4 detector res5 is the box head's and is not."""
     frozen = _STAGES[: max(cfg.MODEL.BACKBONE.FREEZE_AT - 1, 0)]
-    is_pyramid = "fpn" in cfg.MODEL.BACKBONE.NAME
-    return frozen if is_pyramid else tuple(stage for stage in frozen if stage != "res5")
+    is_whole = "fpn" in cfg.MODEL.BACKBONE.NAME or is_classifier(cfg)
+    return frozen if is_whole else tuple(stage for stage in frozen if stage != "res5")
 
 
 def _check_loader_keys(cfg: Any) -> None:

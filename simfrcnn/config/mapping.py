@@ -13,6 +13,9 @@ from simfrcnn.described import Description, JobStep, descriptions
 
 S = TypeVar("S")
 
+DETECTOR, CLASSIFIER = "SimFasterRCNN", "SimClassifier"
+"""Values of ``MODEL.META_ARCHITECTURE``."""
+
 
 def add_described_keys(cfg: Any) -> None:
     """Add the key of every setting with its default to a config tree, in place."""
@@ -66,6 +69,11 @@ def second_look_settings(cfg: Any) -> settings.SecondLookSettings:
     return settings_from(cfg, settings.SecondLookSettings)
 
 
+def grading_settings(cfg: Any) -> settings.GradingSettings:
+    """How much more a benign normal image teaches (``MODEL.SIMFRCNN.BENIGN_WEIGHT``)."""
+    return settings_from(cfg, settings.GradingSettings)
+
+
 def label_settings(cfg: Any) -> settings.LabelSettings:
     """How images with a label and no box teach (``MODEL.SIMFRCNN.LABELS``)."""
     return settings_from(cfg, settings.LabelSettings)
@@ -74,6 +82,16 @@ def label_settings(cfg: Any) -> settings.LabelSettings:
 def teacher_settings(cfg: Any) -> settings.TeacherSettings:
     """Whether and how a teacher boxes labelled images (``MODEL.SIMFRCNN.LABELS.TEACHER``)."""
     return settings_from(cfg, settings.TeacherSettings)
+
+
+def classifier_settings(cfg: Any) -> settings.ClassifierSettings:
+    """How a whole-image classifier makes and pools class maps (``MODEL.CLASSIFIER``)."""
+    return settings_from(cfg, settings.ClassifierSettings)
+
+
+def is_classifier(cfg: Any) -> bool:
+    """Whether a config is of a whole-image classifier, not of a detector."""
+    return bool(cfg.MODEL.META_ARCHITECTURE == CLASSIFIER)
 
 
 def images_per_item(cfg: Any) -> int:

@@ -55,6 +55,8 @@ _VENDORS = {
     "Planmed": r"planmed",
     "Siemens": r"siemens",
 }
+_SEXES = frozenset("FMO")
+_OLDEST = 90
 _LEFT_OUT = frozenset({"notes"})
 """Attributes in free words, for the terminal."""
 
@@ -279,7 +281,15 @@ def _renamed_finding(finding: Finding, place: str, pseudonyms: Pseudonyms) -> Fi
 
 
 def _said(name: str, value: str, pseudonyms: Pseudonyms) -> str:
-    """An attribute's value if it cannot identify anybody, else a code for it."""
+    """An attribute's value if it cannot identify anybody, else a code for it.
+
+    Ages of 90 and more are all 90: so few women are that old that an age tells who it is (DICOM
+    PS3.15 E, as the rules for research data of the United States, 45 CFR 164.514).
+    """
+    if name == "age" and value.isdecimal() and len(value) <= len("999"):
+        return str(min(int(value), _OLDEST))
+    if name == "sex" and value in _SEXES:
+        return value
     if _PLAIN.fullmatch(value):
         return value
     for vendor, spelling in _VENDORS.items():

@@ -6,7 +6,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from simfrcnn.errors import DataError
-from simfrcnn.image_labels import bag_classes, bag_of, require_agreeing_labels
+from simfrcnn.image_labels import (
+    bag_classes,
+    bag_of,
+    image_roles,
+    require_agreeing_labels,
+    require_both_kinds,
+)
 from simfrcnn.labels import (
     ALL_CROWD,
     NORMAL,
@@ -86,6 +92,44 @@ def training_lists(
     lists = TrainingLists(of_role[POSITIVE], of_role[NORMAL], tally, bags)
     _require_trainable(lists, settings, where)
     return lists
+
+
+def image_lists(
+    records: Sequence[ImageRecord], settings: DataSettings, *, names: Sequence[str] = ()
+) -> TrainingLists:
+    """The same for a whole-image classifier, to which a label is worth a box.
+
+    Positive is what shows a target, by a box or by its label; normal, what is known to show none
+    (see :func:`simfrcnn.image_labels.image_roles`). There are no bags.
+
+    Args:
+        records: All records of the training sets.
+        settings: Classes and target classes.
+        names: The data sets' names, for messages.
+
+    Raises:
+        DataError: A class has no image that shows it, or none that does not; labels contradict
+            boxes, or are of a class in another spelling.
+    """
+    where = ", ".join(names) or "the training set"
+    named = (*settings.target_classes, *settings.classes)
+    require_one_spelling(where, records, named)
+    require_agreeing_labels(where, records, named, settings.target_classes)
+    roles = image_roles(records, settings.target_classes)
+    positives, normals = (
+        tuple(r for r, own in zip(records, roles, strict=True) if own == role)
+        for role in (POSITIVE, NORMAL)
+    )
+    require_both_kinds(where, (*positives, *normals), settings.classes, settings.target_classes)
+    if not normals:
+        raise DataError(
+            f"{where}: {len(positives)} positive images, and none that is known to show no target "
+            f"({', '.join(settings.target_classes)}): a batch of pairs needs such images"
+        )
+    tally = tally_of(
+        records, roles, target_classes=settings.target_classes, named_classes=settings.classes
+    )
+    return TrainingLists(positives, normals, tally)
 
 
 def _bags(

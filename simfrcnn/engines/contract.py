@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.errors import EngineError
@@ -35,6 +36,8 @@ MASK_KEY = "loss_mask"
 """One more with ``MODEL.MASK_ON``."""
 LABEL_KEY = "loss_label"
 """One more with ``DATASETS.LABELS_PER_ITEM``."""
+IMAGE_KEY = "loss_image"
+"""The one loss of a whole-image classifier (``MODEL.META_ARCHITECTURE SimClassifier``)."""
 TEACHER_KEY = "loss_teacher"
 """One more with ``MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED``."""
 
@@ -44,9 +47,11 @@ def loss_keys(cfg: Any) -> tuple[str, ...]:
 
     They follow from the config, never from what a batch holds.
     """
+    of_second_look = (SECOND_LOOK_KEY,) if cfg.MODEL.SECOND_LOOK.ENABLED else ()
+    if config.is_classifier(cfg):
+        return (IMAGE_KEY, *of_second_look)
     of_labels = (LABEL_KEY,) if cfg.DATASETS.LABELS_PER_ITEM else ()
     of_teacher = (TEACHER_KEY,) if cfg.MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED else ()
-    of_second_look = (SECOND_LOOK_KEY,) if cfg.MODEL.SECOND_LOOK.ENABLED else ()
     of_masks = (MASK_KEY,) if cfg.MODEL.MASK_ON else ()
     return (*LOSS_KEYS, *of_masks, *of_labels, *of_teacher, *of_second_look)
 

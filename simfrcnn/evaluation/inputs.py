@@ -44,6 +44,24 @@ def check_inputs(
     records: Sequence[ImageRecord], detections: DetectionFile, settings: EvaluationSettings
 ) -> None:
     """Refuse records and detections that do not belong together (see :func:`evaluate`)."""
+    require_same_images(records, detections)
+    require_drawn_truth("the annotation file", records, settings.target_classes)
+    names = set(detections.categories.values())
+    missing = [name for name in settings.target_classes if name not in names]
+    if missing:
+        raise ArtifactError(
+            f"the model behind {detections.name} does not know the target class {missing[0]!r}; it "
+            f"knows {sorted(names)}{near(missing[0], names)}"
+        )
+
+
+def require_same_images(records: Sequence[ImageRecord], detections: DetectionFile) -> None:
+    """Refuse detections that are not of exactly the images of an annotation file.
+
+    Raises:
+        DataError: There are no images, or two with one id.
+        ArtifactError: Names an image that was not run, or that the annotation file lacks.
+    """
     if not records:
         raise DataError("there are no images to evaluate: the annotation file lists none")
     by_id: dict[int, ImageRecord] = {}
@@ -54,7 +72,6 @@ def check_inputs(
                 f"image id {record.image_id} stands for {other.file_name} and {record.file_name}; "
                 "each image needs its own"
             )
-    require_drawn_truth("the annotation file", records, settings.target_classes)
     for record in records:
         if record.image_id not in detections.images:
             raise ArtifactError(
@@ -66,11 +83,4 @@ def check_inputs(
         raise ArtifactError(
             f"{detections.name} covers image {unknown[0]}, which the annotation file lacks "
             f"({len(unknown)} such images): evaluate against the file the prediction was made on"
-        )
-    names = set(detections.categories.values())
-    missing = [name for name in settings.target_classes if name not in names]
-    if missing:
-        raise ArtifactError(
-            f"the model behind {detections.name} does not know the target class {missing[0]!r}; it "
-            f"knows {sorted(names)}{near(missing[0], names)}"
         )

@@ -51,10 +51,22 @@ def to_input(
     Returns:
         The input (h, w) uint8 and the map from original to input pixels.
     """
+    content, frame = to_content(pixels, settings, keep=keep, flips=flips)
+    return pad(content, settings), frame
+
+
+def to_content(
+    pixels: NDArray[np.uint8],
+    settings: InputSettings,
+    *,
+    keep: Sequence[Box] = (),
+    flips: Flips = AS_STORED,
+) -> tuple[NDArray[np.uint8], Frame]:
+    """:func:`to_input` without its padding: (h', w') with h' <= h and w' <= w."""
     hung, to_hung = hang(pixels, flips)
     crop = crop_of(hung, settings, moved(keep, to_hung))
     content, from_hung = cut_and_resize(hung, crop, settings)
-    return pad(content, settings), to_hung.then(from_hung)
+    return content, to_hung.then(from_hung)
 
 
 def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int]) -> Native:

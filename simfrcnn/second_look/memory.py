@@ -30,30 +30,45 @@ class Memory:
         self.size = size
         self._squares = {side: torch.zeros(0, size, size, dtype=torch.uint8) for side in _SIDES}
         self._labels = {side: torch.zeros(0, dtype=torch.int64) for side in _SIDES}
+        self._weights = {side: torch.zeros(0) for side in _SIDES}
 
-    def add(self, squares: Tensor, labels: Tensor, is_of_positive: Tensor) -> None:
-        """Remember squares (n, S, S) in grey levels, their labels (n,) and sides (n,)."""
+    def add(
+        self,
+        squares: Tensor,
+        labels: Tensor,
+        is_of_positive: Tensor,
+        weights: Tensor | None = None,
+    ) -> None:
+        """Remember squares (n, S, S) in grey levels, their labels, sides and weights (n,) each;
+        None is a weight of 1.
+        """
         if not self.capacity:
             return
+        weights = torch.ones(len(squares)) if weights is None else weights
         in_8_bits = squares.round().clamp(0, 255).to(torch.uint8)
         for side in _SIDES:
             own = is_of_positive == side
             kept = torch.cat([self._squares[side], in_8_bits[own]])
             self._squares[side] = kept[-self.capacity :]
             self._labels[side] = torch.cat([self._labels[side], labels[own]])[-self.capacity :]
+            self._weights[side] = torch.cat([self._weights[side], weights[own]])[-self.capacity :]
 
-    def drawn(self, n: int, *, is_of_positive: bool) -> tuple[Tensor, Tensor]:
-        """Squares (n, S, S) and labels (n,) of one side, each once; fewer where there are fewer."""
-        labels = self._labels[is_of_positive]
+    def drawn(self, n: int, *, is_of_positive: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Squares (n, S, S), labels (n,) and weights (n,) of one side, each once; fewer where there
+        are fewer.
+        """
+        labels, weights = self._labels[is_of_positive], self._weights[is_of_positive]
         chosen = torch.randperm(len(labels))[: max(n, 0)]
-        return self._squares[is_of_positive][chosen].float(), labels[chosen]
+        return self._squares[is_of_positive][chosen].float(), labels[chosen], weights[chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        """What going on exactly needs."""
-        return {
-            _NAMES[side]: {"squares": self._squares[side], "labels": self._labels[side]}
-            for side in _SIDES
-        }
+        """What going on exactly needs; weights only where one is not 1."""
+        state: dict[str, Any] = {}
+        for side in _SIDES:
+            state[_NAMES[side]] = {"squares": self._squares[side], "labels": self._labels[side]}
+            if (self._weights[side] != 1).any():
+                state[_NAMES[side]]["weights"] = self._weights[side]
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what was remembered; squares of another size, or none, leave nothing."""
@@ -62,6 +77,8 @@ class Memory:
             if of_side is not None and of_side["squares"].shape[-1] == self.size:
                 self._squares[side] = of_side["squares"][-self.capacity :][: self.capacity]
                 self._labels[side] = of_side["labels"][-self.capacity :][: self.capacity]
+                weights = of_side.get("weights", torch.ones(len(of_side["labels"])))
+                self._weights[side] = weights[-self.capacity :][: self.capacity]
 
 
 _SIDES = (True, False)

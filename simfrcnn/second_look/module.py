@@ -69,7 +69,8 @@ class SecondLook(nn.Module):
         """The loss of a step, weighted: a scalar to which every parameter is connected.
 
         Cross entropy over the classes; the mean over the squares of positive images and the mean
-        over those of the others count one half each, so that neither side outweighs the other.
+        over those of the others, weighted like their image, count one half each, so that neither
+        side outweighs the other.
 
         Of each labelled image the region that was chosen for its label gets one more square. They
         are a part of their own, weighted like their label, and are not remembered.
@@ -109,10 +110,15 @@ class SecondLook(nn.Module):
         squares, labels, suspicion, image_index = self._drawn(pictures, targets, regions)
         n_new, device = len(squares), self.judge.classifier.weight.device
         sides = torch.tensor([is_positive(each, self.target_labels) for each in targets])
-        batch, batch_labels, batch_sides = self._filled_up(squares, labels, sides[image_index])
+        weights = torch.tensor([each.normal_weight for each in targets])
+        batch, batch_labels, batch_sides, batch_weights = self._filled_up(
+            squares, labels, sides[image_index], weights[image_index]
+        )
         turns = torch.randint(N_TURNS, (len(batch),))
         vectors, logits = self._judged(turned(batch, turns))
-        loss = balanced_cross_entropy(logits, batch_labels.to(device), batch_sides.to(device))
+        loss = balanced_cross_entropy(
+            logits, batch_labels.to(device), batch_sides.to(device), batch_weights.to(device)
+        )
         similarity = similarity_loss(  # of this step's pairs of images alone
             features=vectors[:n_new],
             labels=labels.to(device),
@@ -208,18 +214,17 @@ class SecondLook(nn.Module):
         return tuple(map(torch.cat, (squares, labels, suspicion, image_index)))  # type: ignore[return-value]
 
     def _filled_up(
-        self, squares: Tensor, labels: Tensor, is_of_positive: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, squares: Tensor, labels: Tensor, is_of_positive: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The squares of a step, then remembered ones up to half a batch of each side."""
         half = self.settings.batch_size // 2
-        parts = [(squares, labels, is_of_positive)]
+        parts = [(squares, labels, is_of_positive, weights)]
         for side in (True, False):
             n_missing = half - int((is_of_positive == side).sum())
-            old, old_labels = self.memory.drawn(n_missing, is_of_positive=side)
-            parts.append((old, old_labels, torch.full((len(old),), side)))
-        self.memory.add(squares, labels, is_of_positive)
-        first, second, third = zip(*parts, strict=True)
-        return torch.cat(first), torch.cat(second), torch.cat(third)
+            old, old_labels, old_weights = self.memory.drawn(n_missing, is_of_positive=side)
+            parts.append((old, old_labels, torch.full((len(old),), side), old_weights))
+        self.memory.add(squares, labels, is_of_positive, weights)
+        return tuple(map(torch.cat, zip(*parts, strict=True)))  # type: ignore[return-value]
 
     def _cut(self, picture: Picture, boxes: Tensor) -> Tensor:
         """The squares (n, S, S) round boxes (n, 4) in input pixels."""
@@ -253,14 +258,19 @@ def n_bags_of(targets: Sequence[ImageTargets]) -> int:
     return len({("image", i) if t.bag is None else ("bag", t.bag) for i, t in enumerate(targets)})
 
 
-def balanced_cross_entropy(logits: Tensor, labels: Tensor, is_of_positive: Tensor) -> Tensor:
+def balanced_cross_entropy(
+    logits: Tensor, labels: Tensor, is_of_positive: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Half the mean cross entropy of each side; a side without squares adds 0.
 
     Args:
         logits: (n, C).
         labels: (n,) in 0..K.
         is_of_positive: (n,) whether a square is of a positive image.
+        weights: (n,) of the squares' images, None for 1 each; a side is still divided by its
+            squares.
     """
     costs = functional.cross_entropy(logits, labels, reduction="none")
+    costs = costs if weights is None else costs * weights
     sides = (costs[is_of_positive], costs[~is_of_positive])
     return torch.stack([side.sum() / max(len(side), 1) for side in sides]).sum() / 2

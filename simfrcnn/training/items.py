@@ -43,6 +43,8 @@ class TrainingItems(Dataset[list[Sample]]):
         replay: NormalReplay | None = None,
         native: bool = False,
         weights: LabelWeights | None = None,
+        benign_weight: float = 1.0,
+        whole_images: bool = False,
     ) -> None:
         self._lists = lists
         self._seed = seed
@@ -52,6 +54,8 @@ class TrainingItems(Dataset[list[Sample]]):
         self._augmentation = augmentation
         self._native = native
         self._weights = weights
+        self._benign_weight = benign_weight
+        self._target_classes = data.target_classes if whole_images else None
         self.tally = lists.tally
         """What the labels of the training sets come to."""
         self.replay = replay
@@ -81,6 +85,8 @@ class TrainingItems(Dataset[list[Sample]]):
                 rng=np.random.default_rng([self._seed, number, index]),
                 native=self._native,
                 known=place.known,
+                benign_weight=self._benign_weight,
+                target_classes=self._target_classes,
             )
             for index, place in enumerate(self._places_of(number))
         ]

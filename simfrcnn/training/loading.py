@@ -5,6 +5,7 @@ Shapes: H x W the network's input, B boxes of an image.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.images.preprocess import flip, native_of, pad, to_input
+from simfrcnn.image_labels import presence_of
+from simfrcnn.images.preprocess import flip, native_of, pad, to_content
 from simfrcnn.images.reading import Greys, load_greys
-from simfrcnn.labels import trained_findings
+from simfrcnn.labels import is_benign, trained_findings
 from simfrcnn.records import Box, Finding, ImageRecord, Outline, Ring
 from simfrcnn.settings import AugmentationSettings, InputSettings
 from simfrcnn.structures import Frame, ImageTargets, Native, Sample
@@ -46,6 +48,8 @@ def load_sample(
     augmentation: AugmentationSettings | None = None,
     native: bool = False,
     known: KnownLabel | None = None,
+    benign_weight: float = 1.0,
+    target_classes: tuple[str, ...] | None = None,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -64,6 +68,9 @@ def load_sample(
         native: Keep the stored pixels too, for the second look.
         known: In training, the label by which the image trains in a bag: it is not normal then, and
             its boxes, which can be a model's guesses alone, do not train.
+        benign_weight: In training, the weight of a normal image that shows something benign.
+        target_classes: In training, for a whole-image classifier: the sample then says of every
+            class whether the image shows it, and need not have boxes.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -78,7 +85,12 @@ def load_sample(
             raise ValueError("augmentation needs an rng, seeded for this sample")
         horizontal, vertical = draw_flips(augmentation, rng)
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
-    targets = _targets(record, classes, frame, input_settings.size_px, known) if training else None
+    size_px = input_settings.size_px
+    targets = None
+    if training:
+        targets = _targets(record, classes, frame, size_px, known, benign_weight)
+        if target_classes is not None:
+            targets = _of_whole_image(targets, record, classes, target_classes)
     shown = as_native(record, greys, frame, input_settings) if native else None
     return Sample(three_channels(image), frame, record, targets, shown)
 
@@ -89,10 +101,24 @@ def as_input(
     settings: InputSettings,
     keep: Sequence[Box] = (),
 ) -> tuple[NDArray[np.uint8], Frame]:
-    """What :func:`to_input` makes; of a picture that was prepared as input, only the padding."""
+    """What :func:`~simfrcnn.images.preprocess.to_input` makes.
+
+    Of a picture that was prepared as input, only the padding is made.
+    """
+    content, frame = as_content(record, greys, settings, keep)
+    return pad(content, settings), frame
+
+
+def as_content(
+    record: ImageRecord,
+    greys: Greys,
+    settings: InputSettings,
+    keep: Sequence[Box] = (),
+) -> tuple[NDArray[np.uint8], Frame]:
+    """:func:`as_input` without its padding."""
     made_for = None if record.prepared is None else record.prepared.as_input
     if made_for is None:
-        return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
+        return to_content(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
     if made_for != settings:
         raise ConfigError(
             f"{record.path}: was prepared as input of {made_for}, and the config asks for "
@@ -101,7 +127,7 @@ def as_input(
             "--stretch; --size full keeps pictures for any size)"
         )
     height, width = greys.shape
-    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
+    return greys.as_uint8(), Frame(1, 0, 1, 0, height, width)
 
 
 def as_native(record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings) -> Native:
@@ -169,6 +195,7 @@ def _targets(
     frame: Frame,
     size_px: tuple[int, int],
     known: KnownLabel | None,
+    benign_weight: float,
 ) -> ImageTargets:
     """Boxes (B, 4) in input pixels, clipped, and labels (B,) in 1..K."""
     trained = trained_findings(record, classes) if known is None else ()
@@ -179,11 +206,14 @@ def _targets(
     boxes = torch.minimum(frame.to_input(boxes).clamp(min=0), limits)
     if known is not None:
         return ImageTargets(boxes.float(), labels, False, known.label, known.weight, known.bag)
+    is_normal = not record.findings_of(classes)
+    weight = benign_weight if is_normal and is_benign(record) else 1.0
     return ImageTargets(
         boxes.float(),
         labels,
-        is_normal=not record.findings_of(classes),
+        is_normal,
         outlines=_outlines(trained, frame),
+        normal_weight=weight,
     )
 
 
@@ -202,3 +232,15 @@ def moved_outline(outline: Outline, frame: Frame) -> Outline:
         return tuple((x, y) for x, y in points.tolist())
 
     return tuple(map(moved, outline))
+
+
+def _of_whole_image(
+    targets: ImageTargets,
+    record: ImageRecord,
+    classes: tuple[str, ...],
+    target_classes: tuple[str, ...],
+) -> ImageTargets:
+    """The same with what is known of each class."""
+    is_normal = record.is_known_normal(target_classes) and not len(targets.boxes)
+    present = torch.tensor(presence_of(record, classes, target_classes))
+    return dataclasses.replace(targets, is_normal=is_normal, present=present)

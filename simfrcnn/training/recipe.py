@@ -20,11 +20,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from simfrcnn import config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.data.selection import TrainingLists, training_lists
+from simfrcnn.data.selection import TrainingLists, image_lists, training_lists
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.image_labels import require_drawn_truth
-from simfrcnn.labels import trained_findings
+from simfrcnn.labels import is_benign, trained_findings
 from simfrcnn.registry import look_up
 from simfrcnn.sampling.pairs import ItemNumbers
 from simfrcnn.sampling.replay import NormalReplay
@@ -198,7 +198,8 @@ def training_sets(cfg: Any) -> list[AnnotatedSet]:
             f"DATASETS.CLASSES asks for {missing}, but {[str(s.path) for s in sets]} have the "
             f"categories {sorted(known)} only"
         )
-    _require_examples(sets, cfg)
+    if not config.is_classifier(cfg):  # of which `image_lists` asks more
+        _require_examples(sets, cfg)
     if cfg.MODEL.MASK_ON:
         _require_outlines(sets, cfg)
     return sets
@@ -281,7 +282,10 @@ def training_items(cfg: Any) -> TrainingItems:
     """The endless items of the config's training sets."""
     data = config.data_settings(cfg)
     records = [record for annotated in training_sets(cfg) for record in annotated.records]
-    lists = training_lists(records, data, names=tuple(cfg.DATASETS.TRAIN))
+    whole_images = config.is_classifier(cfg)
+    lists = (image_lists if whole_images else training_lists)(
+        records, data, names=tuple(cfg.DATASETS.TRAIN)
+    )
     return TrainingItems(
         lists,
         seed=cfg.SEED,
@@ -291,7 +295,32 @@ def training_items(cfg: Any) -> TrainingItems:
         augmentation=config.augmentation_settings(cfg),
         replay=_replay(cfg, lists),
         native=config.needs_native_pixels(cfg),
+        benign_weight=_benign_weight(cfg, lists),
+        whole_images=whole_images,
     )
+
+
+def _benign_weight(cfg: Any, lists: TrainingLists) -> float:
+    """The weight of benign normal images.
+
+    Raises:
+        ConfigError: It would change nothing.
+    """
+    weight = config.grading_settings(cfg).benign_weight
+    reason = None
+    if cfg.MODEL.SIMFRCNN.RPN_NORMALS != "top_likelihood" and not cfg.MODEL.SECOND_LOOK.ENABLED:
+        reason = (
+            "MODEL.SIMFRCNN.RPN_NORMALS is not top_likelihood and MODEL.SECOND_LOOK.ENABLED is "
+            "False"
+        )
+    elif not any(map(is_benign, lists.normals)):
+        reason = "no normal image of the training sets is known to show anything benign"
+    if weight != 1 and reason is not None:
+        raise ConfigError(
+            f"MODEL.SIMFRCNN.BENIGN_WEIGHT is {weight}, but {reason}: it changes nothing; legal "
+            "here is 1"
+        )
+    return weight
 
 
 def _replay(cfg: Any, lists: TrainingLists) -> NormalReplay | None:

@@ -25,6 +25,7 @@ from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import as_json, as_utf8, write_files
+from simfrcnn.image_labels import image_roles
 from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.records import ImageRecord
 from simfrcnn.registry import require_known
@@ -77,8 +78,9 @@ class SplitCounts:
     """What a split holds.
 
     ``supervision`` and ``boxes`` count images and boxes by kind and class. Of the images,
-    ``n_positive`` have complete boxes with one of the target `malignant` that trains, ``n_normal``
-    are known to have none, and ``n_left_out`` teach nothing.
+    ``n_positive`` have complete boxes with one of the target `malignant` that trains (in a set of
+    labels, such as ChestX-ray14: show one of its classes), ``n_normal`` are known to have none, and
+    ``n_left_out`` teach nothing.
     """
 
     n_patients: int
@@ -150,8 +152,8 @@ def prepare(
     """Prepare a data set: its own files -> COCO annotation files, split by patient.
 
     Args:
-        source: What it is: `mias`, `cbis_ddsm`, `ddsm`, `inbreast`, `vindr_mammo`, `coco` (files of
-            an annotation tool) or `folder` (images with a table).
+        source: What it is: `mias`, `cbis_ddsm`, `ddsm`, `inbreast`, `vindr_mammo`, `rsna`, `cmmd`,
+            `chestxray14`, `coco` (files of an annotation tool) or `folder` (images with a table).
         root: Its folder.
         out: Where `train.json` ... go; by default the source's name below $SIMFRCNN_DATASETS.
         options: Those of ``simfrcnn prepare-data SOURCE --help``, with underscores and without the
@@ -301,8 +303,8 @@ class _Preparation:
             folder = self.out / pictures.FOLDER
             splits = pictures.all_copied(splits, place_of, folder, overwrite=self._run.overwrite)
         files = _write(self.out, splits, data, facts)
-        counts = {name: _counted(records) for name, records in splits.items()}
-        notes += _without_positives(counts)
+        counts = {name: _counted(records, data.label_targets) for name, records in splits.items()}
+        notes += _without_positives(counts, data.label_targets)
         return Prepared(self.out, files, counts, tuple(notes), None if own is None else own.id_map)
 
 
@@ -386,9 +388,13 @@ def _info(
     }
 
 
-def _counted(records: Sequence[ImageRecord]) -> SplitCounts:
-    roles = training_roles(records, (TARGET,), "exclude")
-    tally = tally_of(records, roles, target_classes=(TARGET,))
+def _counted(records: Sequence[ImageRecord], label_targets: tuple[str, ...]) -> SplitCounts:
+    targets = label_targets or (TARGET,)
+    by_boxes = not label_targets
+    roles = (
+        training_roles(records, targets, "exclude") if by_boxes else image_roles(records, targets)
+    )
+    tally = tally_of(records, roles, target_classes=targets)
     return SplitCounts(
         n_patients=tally.n_patients,
         n_images=tally.n_images,
@@ -399,7 +405,11 @@ def _counted(records: Sequence[ImageRecord]) -> SplitCounts:
     )
 
 
-def _without_positives(counts: Mapping[str, SplitCounts]) -> list[str]:
+def _without_positives(
+    counts: Mapping[str, SplitCounts], label_targets: tuple[str, ...]
+) -> list[str]:
+    if label_targets:  # a classifier says which class lacks what
+        return []
     names = [name for name, of_split in counts.items() if not of_split.n_positive]
     if not names:
         return []

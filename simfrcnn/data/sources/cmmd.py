@@ -175,7 +175,7 @@ def _record(number: int, view: _View, benign_is_normal: bool) -> ImageRecord:
     if pathology is Pathology.BENIGN and benign_is_normal:
         supervision = Supervision.NORMAL
     columns = ("age", "abnormality", "subtype")
-    stated = {} if row is None else {name: row.get(name) for name in columns}
+    stated = {} if row is None else {name: value for name in columns if (value := row.get(name))}
     return ImageRecord(
         image_id=number,
         file_name=view.path.name,
@@ -189,7 +189,7 @@ def _record(number: int, view: _View, benign_is_normal: bool) -> ImageRecord:
         view_position=facts.view_position,
         pixel_spacing_mm=facts.pixel_spacing_mm,
         pathology=pathology,
-        attributes={key: value for key, value in {**stated, **facts.attributes}.items() if value},
+        attributes={**facts.person, **stated, **facts.attributes},
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from simfrcnn.dicom.display import is_raw
 from simfrcnn.dicom.header import Header, naming_damage, read_header
+from simfrcnn.dicom.patient import age_of, sex_of
 from simfrcnn.dicom.screening import not_screening_of
 from simfrcnn.dicom.view import (
     has_burned_in_text,
@@ -52,6 +53,14 @@ class Facts:
     sop_instance_uid: str | None = None
     not_screening: str | None = None
     is_prepared: bool = False
+    age: str | None = None
+    sex: str | None = None
+
+    @property
+    def person(self) -> dict[str, str]:
+        """Age in years and sex, as attributes of a record; a table's own come after them."""
+        facts = {"age": self.age, "sex": self.sex}
+        return {key: value for key, value in facts.items() if value}
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -134,4 +143,6 @@ def _facts(header: Header) -> Facts:
         has_burned_in_text=has_burned_in_text(header),
         sop_instance_uid=header.text("SOPInstanceUID"),
         not_screening=not_screening_of(header),
+        age=age_of(header),
+        sex=sex_of(header),
     )

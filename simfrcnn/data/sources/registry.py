@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from simfrcnn.data.sources import cmmd, inbreast, mias, rsna, vindr_mammo
+from simfrcnn.data.sources import chestxray14, cmmd, inbreast, mias, rsna, vindr_mammo
 from simfrcnn.data.sources.cbis_ddsm import source as cbis_ddsm
 from simfrcnn.data.sources.coco import source as coco
 from simfrcnn.data.sources.ddsm import reader as ddsm
@@ -22,6 +22,7 @@ SOURCES: Mapping[str, Source] = {
         vindr_mammo.SOURCE,
         rsna.SOURCE,
         cmmd.SOURCE,
+        chestxray14.SOURCE,
         coco.SOURCE,
         folder.SOURCE,
     )

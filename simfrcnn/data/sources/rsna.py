@@ -158,7 +158,8 @@ def _record(row: Row, path: Path, facts: Facts) -> ImageRecord:
     patient = row.get("patient_id")
     benign = Pathology.BENIGN if row.get("biopsy") == "1" else Pathology.NORMAL
     attributes = {
-        "age": _whole_text(row.get("age")),
+        **facts.person,
+        "age": _whole_text(row.get("age")) or facts.age or "",
         "birads": _whole_text(row.get("birads")),
         "density": row.get("density"),
         "implant": "yes" if row.get("implant") == "1" else "no",

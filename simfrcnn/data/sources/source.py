@@ -27,6 +27,7 @@ class SourceData:
         notes: What was left out, clipped or repaired: one line each.
         further_roots: Name of another set -> the folder of those images that do not lie below the
             root that was read.
+        label_targets: Where images are labelled, not boxed: the classes by which they are counted.
     """
 
     records: tuple[ImageRecord, ...]
@@ -34,6 +35,7 @@ class SourceData:
     info: Mapping[str, object]
     notes: tuple[str, ...]
     further_roots: Mapping[str, Path] = field(default_factory=dict)
+    label_targets: tuple[str, ...] = ()
 
     def place_of(self, path: Path, root: Path) -> Path:
         """A file's path below its root; below the other set's name where it comes from that."""

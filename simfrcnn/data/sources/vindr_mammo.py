@@ -304,6 +304,7 @@ def _record(
     )
     names = dict.fromkeys(name for marked in view.marked for name in marked.categories)
     attributes = {
+        **facts.person,
         "birads": str(view.breast_birads),
         "density": row.get("breast_density").removeprefix("DENSITY "),
         "findings": ",".join(names),

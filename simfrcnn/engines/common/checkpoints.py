@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simfrcnn import config
 from simfrcnn.engines.common.stored_weights import restored
 from simfrcnn.engines.common.tensor_files import (
     read_safetensors,
@@ -82,6 +83,13 @@ _MASK_KEYS = (
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE",
 )
+# Of a whole-image classifier alone.
+_KEYS_OF_A_CLASSIFIER = (
+    "MODEL.CLASSIFIER.HEAD",
+    "MODEL.CLASSIFIER.HEAD_CHANNELS",
+    "MODEL.CLASSIFIER.POOL",
+    "MODEL.CLASSIFIER.TOP_SHARE",
+)
 # What a checkpoint meant before it had the key.
 _BEFORE_THE_KEY = {
     "MODEL.TIMM.NAME": "",
@@ -100,8 +108,17 @@ class Identity:
     @classmethod
     def of(cls, engine: str, cfg: Any) -> Identity:
         """Read the identity of a model from its config."""
-        keys = (*_ARCHITECTURE_KEYS, *(_MASK_KEYS if cfg.MODEL.MASK_ON else ()))
+        keys = (
+            *_ARCHITECTURE_KEYS,
+            *(_MASK_KEYS if cfg.MODEL.MASK_ON else ()),
+            *(_KEYS_OF_A_CLASSIFIER if config.is_classifier(cfg) else ()),
+        )
         return cls(engine, {key: _plain(_get(cfg, key)) for key in keys})
+
+    @classmethod
+    def in_file(cls, content: Mapping[str, Any]) -> Identity:
+        """Of what :func:`read_checkpoint` gave; older files lack keys that changed nothing then."""
+        return cls(content["engine"], {**_BEFORE_THE_KEY, **content["architecture"]})
 
 
 @dataclass(frozen=True)
@@ -348,6 +365,12 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
         )
     theirs = {**_BEFORE_THE_KEY, **content["architecture"]}
     ours = {**_BEFORE_THE_KEY, **identity.architecture}
+    kind = "MODEL.META_ARCHITECTURE"
+    if theirs.get(kind) != ours.get(kind):
+        raise CheckpointError(
+            f"{path} is of another architecture: it holds a {theirs.get(kind)}, and {kind} of the "
+            f"config is {ours.get(kind)}; take a file of the same kind, or the config of the file"
+        )
     differing = [
         f"{key} is {theirs.get(key)} in the file, {ours.get(key)} in the config"
         for key in sorted({*theirs, *ours})

@@ -43,13 +43,13 @@ def require_separate_regions(cfg: Any, head: nn.Module, look: SecondLook | None)
     if not cfg.DATASETS.LABELS_PER_ITEM:
         return
     said = f"DATASETS.LABELS_PER_ITEM is {cfg.DATASETS.LABELS_PER_ITEM}, but"
-    if found := _not_separate(head):
+    if found := not_separate(head):
         raise ConfigError(
             f"{said} the box head has a {found}: a region would be chosen by other values than it "
             "is learnt from. Take MODEL.RESNETS.NORM FrozenBN or GN (of a C4 detector res5 is the "
             "box head), MODEL.ROI_BOX_HEAD.NORM GN or '', and no dropout"
         )
-    if look is not None and (found := _not_separate(look.judge)):
+    if look is not None and (found := not_separate(look.judge)):
         raise ConfigError(
             f"{said} the network of the second look has a {found}, and the one region of a label "
             "is judged alone. Give MODEL.SECOND_LOOK.BACKBONE_WEIGHTS, with which its batch "
@@ -57,7 +57,7 @@ def require_separate_regions(cfg: Any, head: nn.Module, look: SecondLook | None)
         )
 
 
-def _not_separate(network: nn.Module) -> str | None:
+def not_separate(network: nn.Module) -> str | None:
     """A layer by which regions see one another, or chance has a say; None without one."""
     for name, module in network.named_modules():
         has_statistics = isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -12,7 +12,7 @@ Shapes: N images, C channels of a level.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ _STEM = ("conv1", "bn1", "act1", "maxpool")
 _NORMS = ("FrozenBN", "BN", "GN", "")
 _N_GROUPS = 32
 _PROBE_PX = (64, 96)
+_LARGER_PROBE_PX = (96, 128)
 # What the many models of timm raise when they have no feature maps, or not for such an input.
 _FAILURES = (RuntimeError, AttributeError, AssertionError, TypeError, ValueError)
 _MODELS_OF_A_CHECKPOINT = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -69,16 +70,16 @@ class TimmResNet(TimmBody):
 
 
 class TimmFeatures(TimmBody):
-    """Any other model of timm, cut to its four feature maps."""
+    """Any other model of timm, cut to its four feature maps, or to some of them."""
 
-    def __init__(self, net: Any) -> None:
-        """Wrap what ``timm.create_model(features_only=True)`` gave, with four outputs."""
-        super().__init__(dict(zip(STRIDES, net.feature_info.channels(), strict=True)))
+    def __init__(self, net: Any, levels: Sequence[str] = tuple(STRIDES)) -> None:
+        """Wrap what ``timm.create_model(features_only=True)`` gave, with an output a level."""
+        super().__init__(dict(zip(levels, net.feature_info.channels(), strict=True)))
         self.net = net
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) -> {"res2": (N, C, H / 4, W / 4), ..., "res5": (N, C, H / 32, W / 32)}."""
-        return dict(zip(STRIDES, self.net(images), strict=True))
+        return dict(zip(self.channels, self.net(images), strict=True))
 
 
 def is_timm(cfg: Any) -> bool:
@@ -120,12 +121,38 @@ def build_pyramid_body(cfg: Any) -> TimmBody:
         body = TimmResNet(_with_norm(model, cfg), tuple(STRIDES))
         freeze_layers(body, cfg.MODEL.BACKBONE.FREEZE_AT, freeze_statistics)
         return body
+    _refuse_freezing(cfg)
+    return TimmFeatures(_with_norm(_create_features(cfg), cfg))
+
+
+def build_levels(cfg: Any) -> TimmBody:
+    """A network for a classifier, which gives the maps of ``MODEL.RESNETS.OUT_FEATURES``.
+
+    A model whose only map is res5 may have one of another size than a 32nd of the input, as
+    Inception-v3 has: its convolutions do not pad.
+
+    Raises:
+        ConfigError: timm is missing, the model is unknown or does not have the feature maps, or a
+            key that it cannot honour.
+    """
+    levels = tuple(cfg.MODEL.RESNETS.OUT_FEATURES)
+    _check_keys(cfg, list(levels))
+    model = _create(cfg, num_classes=0)
+    if _is_resnet(model):
+        body = TimmResNet(_with_norm(model, cfg), levels)
+        freeze_layers(body, cfg.MODEL.BACKBONE.FREEZE_AT, freeze_statistics)
+        return body
+    _refuse_freezing(cfg)
+    net = _create_features(cfg, levels, is_exact=len(levels) > 1)
+    return TimmFeatures(_with_norm(net, cfg), levels)
+
+
+def _refuse_freezing(cfg: Any) -> None:
     if cfg.MODEL.BACKBONE.FREEZE_AT:
         raise ConfigError(
             f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, but {cfg.MODEL.TIMM.NAME}"
             " is not a ResNet of timm and has no stages res2 to res5; set it to 0"
         )
-    return TimmFeatures(_with_norm(_create_features(cfg), cfg))
 
 
 def freeze_statistics(module: nn.Module) -> nn.Module:
@@ -205,36 +232,42 @@ def _is_resnet(model: Any) -> bool:
     return [strides.get(layer) for layer in LAYERS] == list(STRIDES.values())
 
 
-def _create_features(cfg: Any) -> Any:
-    """A model cut to the feature maps of strides 4, 8, 16 and 32, tried on an input.
+def _create_features(
+    cfg: Any, levels: Sequence[str] = tuple(STRIDES), *, is_exact: bool = True
+) -> Any:
+    """A model cut to the feature maps of strides 4, 8, 16 and 32, or some, tried on an input.
+
+    Maps that must be exact have a size that is the input's divided by the stride.
 
     A parameter that no feature map depends on (some versions of timm leave one in) is not trained.
     """
-    name, wanted = cfg.MODEL.TIMM.NAME, list(STRIDES.values())
+    name, wanted = cfg.MODEL.TIMM.NAME, [STRIDES[level] for level in levels]
     getter = {"features_only": True, "feature_cls": "getter"}
     try:
         info = _create(cfg, **getter).feature_info
         strides = [int(stride) for stride in info.reduction()]
     except _FAILURES as error:
-        raise _no_pyramid(name, f"timm gives no feature maps of it ({_one_line(error)})") from error
+        reason = f"timm gives no feature maps of it ({_one_line(error)})"
+        raise _no_pyramid(name, reason, wanted) from error
     missing = [stride for stride in wanted if stride not in strides]
     if missing:
-        raise _no_pyramid(name, f"its feature maps have the strides {strides}")
+        raise _no_pyramid(name, f"its feature maps have the strides {strides}", wanted)
     indices = [info.out_indices[strides.index(stride)] for stride in wanted]
     net = _create(cfg, **getter, out_indices=indices)
-    height, width = _PROBE_PX
+    height, width = _PROBE_PX if is_exact else _LARGER_PROBE_PX
     expected = [
         (1, channels, height // stride, width // stride)
         for channels, stride in zip(net.feature_info.channels(), wanted, strict=True)
     ]
     try:
-        maps = net.eval()(torch.ones(1, 3, *_PROBE_PX))
+        maps = net.eval()(torch.ones(1, 3, height, width))
     except _FAILURES as error:
         reason = f"it does not take an input of {height} x {width} ({_one_line(error)})"
-        raise _no_pyramid(name, reason) from error
+        raise _no_pyramid(name, reason, wanted) from error
     found = [tuple(level.shape) for level in maps]
-    if found != expected:
-        raise _no_pyramid(name, f"an input of {height} x {width} gives {found}, not {expected}")
+    if is_exact and found != expected:
+        reason = f"an input of {height} x {width} gives {found}, not {expected}"
+        raise _no_pyramid(name, reason, wanted)
     parameters = list(net.parameters())
     total = torch.stack([level.sum() for level in maps]).sum()
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -243,11 +276,14 @@ def _create_features(cfg: Any) -> Any:
     return net.train()
 
 
-def _no_pyramid(name: str, reason: str) -> ConfigError:
+def _no_pyramid(name: str, reason: str, wanted: Sequence[int]) -> ConfigError:
+    what = "stand below a feature pyramid" if len(wanted) > 1 else "give the map of a classifier"
+    maps = "feature maps of strides" if len(wanted) > 1 else "a feature map of stride"
     return ConfigError(
-        f"MODEL.TIMM.NAME is {name}, which cannot stand below a feature pyramid: {reason}. Needed "
-        f"are feature maps of strides {', '.join(map(str, STRIDES.values()))} for inputs of any "
-        "size, as ResNets, RegNets, ConvNeXts and EfficientNets have them"
+        f"MODEL.TIMM.NAME is {name}, which cannot {what}: {reason}. Needed "
+        f"{'are' if len(wanted) > 1 else 'is'} {maps} {', '.join(map(str, wanted))} for inputs of "
+        "any size, as ResNets, RegNets, ConvNeXts and EfficientNets have"
+        f"{' them' if len(wanted) > 1 else ''}"
     )
 
 

@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simfrcnn.config.mapping import CLASSIFIER
 from simfrcnn.engines.common.checkpoints import (
+    Identity,
     holds_detector,
     is_counter,
     is_simfrcnn_checkpoint,
+    read_checkpoint,
     read_weights_file,
 )
 from simfrcnn.engines.common.deformable import is_offset
@@ -30,6 +33,16 @@ _DETECTRON2_NAME = re.compile(
     r"(?:res(?P<stage>[2-5])\.(?P<block>\d+)\.|stem\.)"
     r"(?P<layer>conv[1-3]|shortcut)\.(?P<rest>norm\.\w+|weight|bias)"
 )
+_IN_A_CLASSIFIER = ("backbone.body.net.model.", "backbone.body.", "backbone.")
+"""How names of a backbone begin in a classifier of either engine; the first that fits counts."""
+_OF_A_BACKBONE = (
+    "MODEL.TIMM.NAME",
+    "MODEL.RESNETS.DEPTH",
+    "MODEL.RESNETS.NORM",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+)
+_BATCH_NORMS = {"FrozenBN": "BN", "SyncBN": "BN"}
+"""Norm layers whose weights and statistics mean the same."""
 _CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|linear)\w*\.(?:weight|bias)$|^stem\.fc\.")
 
 
@@ -84,6 +97,7 @@ def read_imagenet_weights(path: Path) -> dict[str, Tensor]:
 def fill_new_model(
     weights: str,
     *,
+    identity: Identity,
     load_detector: Callable[[Path], None],
     backbone: Mapping[str, Tensor],
     read: Callable[[Path], Mapping[str, Tensor]] = read_imagenet_weights,
@@ -96,7 +110,9 @@ def fill_new_model(
 
     Args:
         weights: A checkpoint of simfrcnn, or the name of a model that comes with it, from which the
-            whole detector starts; or a backbone.
+            whole detector starts; or a backbone: a file of ImageNet weights, or the checkpoint of a
+            whole-image classifier, of either engine, which gives a detector its backbone.
+        identity: Of the model.
         load_detector: Fills the whole model from a checkpoint, strictly.
         backbone: The file's name (torchvision's or timm's) -> the model's own tensor.
         read: Reads a backbone's file; names are those of ``backbone``.
@@ -109,13 +125,58 @@ def fill_new_model(
     if not weights:
         return
     path = find_model(weights)
-    if holds_detector(path):
+    if not holds_detector(path):
+        found = read(path)
+    elif _is_classifier(identity) or not _is_classifier(
+        stored := Identity.in_file(read_checkpoint(path))
+    ):
         load_detector(path)
         return
-    filling = backbone_weights(read(path), backbone, path, architecture_key)
+    else:
+        _require_same_backbone(identity, stored, path)
+        found = _backbone_of_classifier(read_checkpoint(path)["model"])
+    filling = backbone_weights(found, backbone, path, architecture_key)
     with torch.no_grad():
         for name, value in filling.items():
             backbone[name].copy_(value)
+
+
+def _is_classifier(identity: Identity) -> bool:
+    return identity.architecture.get("MODEL.META_ARCHITECTURE") == CLASSIFIER
+
+
+def _backbone_of_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone in a classifier's state dict, by torchvision's or timm's names."""
+    tensors = {}
+    for name, value in state.items():
+        prefix = next((each for each in _IN_A_CLASSIFIER if name.startswith(each)), None)
+        if prefix is not None:
+            own = name.removeprefix(prefix)
+            tensors[torchvision_name(own) or own] = value
+    return tensors
+
+
+def _require_same_backbone(model: Identity, stored: Identity, path: Path) -> None:
+    """Refuse a classifier whose backbone is another one, though names and shapes may be the same.
+
+    Raises:
+        CheckpointError: Names the key and both values.
+    """
+    for key in _OF_A_BACKBONE:
+        ours, theirs = (each.architecture.get(key, "") for each in (model, stored))
+        if key == "MODEL.RESNETS.NORM":
+            ours, theirs = (_BATCH_NORMS.get(norm, norm) for norm in (ours, theirs))
+        if ours != theirs:
+            raise CheckpointError(
+                f"{path} is a {CLASSIFIER} with {key} {stored.architecture.get(key)!r}, and the "
+                f"model has {model.architecture.get(key)!r}: its backbone would mean something "
+                "else; use the same"
+            )
+    if stored.architecture.get("MODEL.SIMFRCNN.DEFORM_STAGES", "[]") not in ("[]", "()"):
+        raise CheckpointError(
+            f"{path} is a {CLASSIFIER} with deformable convolutions, whose backbone a detector "
+            "cannot start from; train it with MODEL.SIMFRCNN.DEFORM_STAGES ()"
+        )
 
 
 def tensors_by_file_name(model: nn.Module, prefixes: Mapping[str, str]) -> dict[str, Tensor]:

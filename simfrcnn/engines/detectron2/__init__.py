@@ -10,6 +10,7 @@ from simfrcnn.engines.detectron2.compatibility import check_seams
 check_seams()
 
 from simfrcnn.engines.detectron2.checkpointer import Checkpointer  # noqa: E402
+from simfrcnn.engines.detectron2.classifier import SimClassifier  # noqa: E402
 from simfrcnn.engines.detectron2.data import (  # noqa: E402
     build_test_loader,
     build_train_loader,
@@ -45,6 +46,7 @@ __all__ = [
     "DEVIATIONS",
     "NAME",
     "Checkpointer",
+    "SimClassifier",
     "SimFasterRCNN",
     "SimRes5ROIHeads",
     "SimStandardROIHeads",

@@ -11,6 +11,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import ResNet
 from torch import Tensor, nn
 
+from simfrcnn.config import is_classifier
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.engines.common.stages import STEM, stages_by_layer
 from simfrcnn.engines.common.timm_backbones import TimmBody
@@ -34,7 +35,9 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: Any, input_shape: ShapeSpec) -> TimmBackbone:
-    """conv1 to conv4 of a ResNet of timm, for a C4 detector."""
+    """conv1 to conv4 of a ResNet of timm, for a C4 detector; what a classifier asks for."""
+    if is_classifier(cfg):
+        return TimmBackbone(timm_backbones.build_levels(cfg))
     return TimmBackbone(timm_backbones.build_c4(cfg)[0])
 
 

@@ -11,7 +11,8 @@ import importlib
 import inspect
 from typing import Any
 
-from simfrcnn.config import add_simfrcnn_config, portable_defaults
+from simfrcnn.config import CLASSIFIER, DETECTOR, add_simfrcnn_config, portable_defaults
+from simfrcnn.config.classifier import OF_A_DETECTOR
 from simfrcnn.errors import ConfigError, EngineError
 
 SEAMS: dict[str, tuple[str, ...]] = {
@@ -104,6 +105,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
 _REPLACED = ("SOLVER", "INPUT", "DATASETS", "DATALOADER", "TEST")
 """Groups of keys whose reader in Detectron2 (solver, mapper, loader, tester) ours stands in for."""
 
+_OF_OTHER_HEADS = ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS")
 _REGISTRIES = {
     "MODEL.META_ARCHITECTURE": "modeling:META_ARCH_REGISTRY",
     "MODEL.BACKBONE.NAME": "modeling:BACKBONE_REGISTRY",
@@ -141,18 +143,37 @@ def check_supported(cfg: Any) -> None:
         if value not in known:
             legal = sorted(name for name, _ in known)
             raise ConfigError(f"{key} is {value!r}, which Detectron2 does not know; it has {legal}")
-    if cfg.MODEL.META_ARCHITECTURE != "SimFasterRCNN":
+    if cfg.MODEL.META_ARCHITECTURE not in (DETECTOR, CLASSIFIER):
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, which has none of the "
             "losses of MODEL.SIMFRCNN; legal is SimFasterRCNN (the baseline too: set "
-            "MODEL.SIMFRCNN.RPN_NORMALS ordinary, ROI_NORMAL_SAMPLING random, SIMILARITY.LOSS none)"
+            "MODEL.SIMFRCNN.RPN_NORMALS ordinary, ROI_NORMAL_SAMPLING random, SIMILARITY.LOSS "
+            f"none), or {CLASSIFIER} for whole images"
         )
+    if cfg.MODEL.META_ARCHITECTURE == CLASSIFIER:
+        _require_nothing_of_a_detector(cfg)
     ignored = _ignored_keys(cfg)
     if ignored:
         raise ConfigError(
             f"{', '.join(ignored)}: set, but not read by simfrcnn's recipe, which stands in for "
             "Detectron2's solver, mapper and loader; leave them at their defaults"
         )
+
+
+def _require_nothing_of_a_detector(cfg: Any) -> None:
+    """What the portable keys have not shown already: Detectron2 has more of them."""
+    from detectron2.config import get_cfg
+
+    defaults = get_cfg()
+    for group in (*OF_A_DETECTOR, *_OF_OTHER_HEADS):
+        if group == "MODEL.SIMFRCNN":  # ours, and judged when the config was loaded
+            continue
+        for key, default in _leaves({group: _get(defaults, group)}):
+            if _get(cfg, key) != default:
+                raise ConfigError(
+                    f"{key} is {_get(cfg, key)!r} but MODEL.META_ARCHITECTURE is {CLASSIFIER}, "
+                    f"which has no regions; leave it at {default!r}"
+                )
 
 
 def _ignored_keys(cfg: Any) -> list[str]:

@@ -50,6 +50,8 @@ def to_dict(sample: Sample) -> dict[str, Any]:
     if targets is not None:
         height, width = sample.image.shape[-2:]
         entry["is_normal"] = targets.is_normal
+        if targets.normal_weight != 1:
+            entry["normal_weight"] = targets.normal_weight
         entry["instances"] = Instances(
             (height, width),
             gt_boxes=Boxes(targets.boxes),
@@ -67,7 +69,7 @@ def targets_of(entry: Mapping[str, Any]) -> ImageTargets:
     It gives ``instances`` and ``is_normal``, and for an image with a label and no box, whose
     instances are empty, ``image_label`` (1..K, in the order of ``DATASETS.CLASSES``),
     ``label_weight`` (see :class:`~simfrcnn.training.labelled.LabelWeights`) and, if it shares the
-    label with others of the batch, ``bag``.
+    label with others of the batch, ``bag``. A normal image may have a ``normal_weight``.
 
     Raises:
         ValueError: A key is missing, or they contradict each other; names the image.
@@ -88,6 +90,7 @@ def targets_of(entry: Mapping[str, Any]) -> ImageTargets:
             None if label is None else int(label),
             float(entry.get("label_weight", 0.0)),
             entry.get("bag"),
+            float(entry.get("normal_weight", 1.0)),
         )
     except ValueError as error:
         raise ValueError(f"{image}: {error}") from error

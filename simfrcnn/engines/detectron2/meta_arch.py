@@ -167,7 +167,12 @@ class SimFasterRCNN(GeneralizedRCNN):
         look = self.second_look
         pictures = [] if look is None else [self._picture(entry) for entry in batched_inputs]
         proposals, rpn_losses = self.proposal_generator(
-            images, features, targets, is_normal=is_normal, labelled=bags.images
+            images,
+            features,
+            targets,
+            is_normal=is_normal,
+            labelled=bags.images,
+            normal_weights=[one.normal_weight for one in known],
         )
         _, roi_losses = self.roi_heads(
             images,

@@ -17,6 +17,7 @@ from simfrcnn.config import add_simfrcnn_config
 from simfrcnn.engines.common.checkpoints import load_model_strictly, read_checkpoint
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.teacher import teacher_of
+from simfrcnn.engines.detectron2.classifier import SimClassifier
 from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import to_dicts
 from simfrcnn.engines.detectron2.meta_arch import NAME, SimFasterRCNN
@@ -70,7 +71,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: Another engine, architecture, name or shape; a damaged or unsafe file.
     """
-    assert isinstance(model, SimFasterRCNN)
+    assert isinstance(model, SimFasterRCNN | SimClassifier)
     load_model_strictly(model, read_checkpoint(path, model.identity)["model"], path)
 
 

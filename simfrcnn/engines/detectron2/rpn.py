@@ -36,6 +36,7 @@ class TopLikelihoodRPN(RPN):
         self.method = method
         self._is_normal: tuple[bool, ...] = ()
         self._labelled: tuple[int, ...] = ()
+        self._normal_weights: tuple[float, ...] = ()
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class TopLikelihoodRPN(RPN):
         gt_instances: list[Instances] | None = None,
         is_normal: Sequence[bool] | None = None,
         labelled: Sequence[int] = (),
+        normal_weights: Sequence[float] = (),
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """Propose regions and, in training, return the losses.
 
@@ -59,6 +61,8 @@ class TopLikelihoodRPN(RPN):
             is_normal: In training, for each image whether it is trained as a normal one.
             labelled: In training, the places of images with a label and no box. They have no loss
                 here: nothing is known of their anchors.
+            normal_weights: In training, of the N images, see
+                :class:`~simfrcnn.structures.ImageTargets`; empty for 1 each.
 
         Raises:
             ValueError: In training without ``is_normal``.
@@ -66,10 +70,11 @@ class TopLikelihoodRPN(RPN):
         if self.training and is_normal is None:
             raise ValueError("TopLikelihoodRPN needs is_normal in training; SimFasterRCNN gives it")
         self._is_normal, self._labelled = tuple(is_normal or ()), tuple(labelled)
+        self._normal_weights = tuple(normal_weights)
         try:
             return super().forward(images, features, gt_instances)
         finally:
-            self._is_normal = self._labelled = ()
+            self._is_normal = self._labelled = self._normal_weights = ()
 
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
@@ -118,9 +123,14 @@ class TopLikelihoodRPN(RPN):
         settings = self.method.top_likelihood
         logits = torch.cat([logits[normals] for logits in pred_objectness_logits], dim=1)
         losses["loss_rpn_top_likelihood"] = settings.weight * top_likelihood_loss(
-            logits, settings.top_k
+            logits, settings.top_k, self._weights_of(normals)
         )
         return losses
+
+    def _weights_of(self, normals: list[int]) -> Tensor | None:
+        """Those of the normal images; None where all are 1."""
+        graded = any(weight != 1 for weight in self._normal_weights)
+        return torch.tensor([self._normal_weights[i] for i in normals]) if graded else None
 
     def _ordinary(self) -> list[int]:
         """The images that get the library's own losses."""

@@ -29,6 +29,7 @@ from simfrcnn.errors import CheckpointError
 
 _PREFIXES = ("backbone.bottom_up.", "backbone.", "roi_heads.")
 _PREFIXES_OF_TIMM = {
+    "backbone.body.net.model.": "",
     "backbone.body.": "",
     "backbone.bottom_up.body.net.model.": "",
     "backbone.bottom_up.body.": "",
@@ -45,9 +46,11 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
     """
     fill_second_look(model)
     load_detector = partial(load_weights, model)
+    identity: Any = model.identity
     if any(isinstance(part, TimmBody) for part in model.modules()):
         fill_new_model(
             weights,
+            identity=identity,
             load_detector=load_detector,
             backbone=tensors_by_file_name(model, _PREFIXES_OF_TIMM),
             read=read_timm_weights,
@@ -56,6 +59,7 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
         return
     fill_new_model(
         weights,
+        identity=identity,
         load_detector=load_detector,
         backbone=_tensors_of_the_resnet(model),
         read=_read,

@@ -39,6 +39,7 @@ class TopLikelihoodRPN(RegionProposalNetwork):
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: compute_loss is not given the targets and returns two losses only.
         self._is_normal: list[bool] = []
+        self._normal_weights: list[float] = []
         self._labelled: tuple[int, ...] = ()
         self._top_likelihood_loss: Tensor | None = None
 
@@ -52,6 +53,7 @@ class TopLikelihoodRPN(RegionProposalNetwork):
         if not self.training or targets is None:
             return super().forward(images, features, targets)
         self._is_normal = [bool(target["is_normal"]) for target in targets]
+        self._normal_weights = [target["of_image"].normal_weight for target in targets]
         self._labelled = Bags.of([target["of_image"] for target in targets]).images
         try:
             proposals, losses = super().forward(images, features, targets)
@@ -62,6 +64,7 @@ class TopLikelihoodRPN(RegionProposalNetwork):
             }
         finally:
             self._is_normal, self._labelled, self._top_likelihood_loss = [], (), None
+            self._normal_weights = []
 
     def compute_loss(
         self,
@@ -95,7 +98,10 @@ class TopLikelihoodRPN(RegionProposalNetwork):
 
     def _loss_of_normals(self, logits: Tensor, normals: list[int]) -> Tensor:
         ranked = normals if self.rpn_normals == "top_likelihood" else []
-        loss = top_likelihood_loss(logits[ranked], self.top_likelihood.top_k)
+        weights = None  # of 1 each
+        if any(weight != 1 for weight in self._normal_weights):
+            weights = torch.tensor([self._normal_weights[index] for index in ranked])
+        loss = top_likelihood_loss(logits[ranked], self.top_likelihood.top_k, weights)
         return loss * self.top_likelihood.weight
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from simfrcnn import config
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.engines.torchvision import backbone as backbones
 from simfrcnn.errors import ConfigError
@@ -33,7 +34,7 @@ _LEGAL_WITH_HEADS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 _LEGAL: dict[str, tuple[Any, ...]] = {
-    "MODEL.META_ARCHITECTURE": ("SimFasterRCNN",),
+    "MODEL.META_ARCHITECTURE": (config.DETECTOR, config.CLASSIFIER),
     "MODEL.PROPOSAL_GENERATOR.NAME": ("TopLikelihoodRPN",),
     "MODEL.ROI_HEADS.NAME": (C4, FPN),
     "MODEL.BACKBONE.FREEZE_AT": (0, 1, 2, 3, 4, 5),

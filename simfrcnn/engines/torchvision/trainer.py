@@ -25,11 +25,8 @@ from simfrcnn.engines.common.run_folder import open_run_folder, write_config, wr
 from simfrcnn.engines.common.stopping import Interruption, StopRequested, attempt, interrupted
 from simfrcnn.engines.common.validation import mean_over_sets, quick_report
 from simfrcnn.engines.contract import deviations_of, loss_keys
-from simfrcnn.engines.torchvision.model import (
-    DEVIATIONS,
-    build_model,
-    detect,
-)
+from simfrcnn.engines.torchvision.building import build_model, detect
+from simfrcnn.engines.torchvision.model import DEVIATIONS
 from simfrcnn.engines.torchvision.processes import Processes, joined_processes
 from simfrcnn.engines.torchvision.progress import Progress
 from simfrcnn.engines.torchvision.supported import NAME

@@ -7,6 +7,7 @@ checkpoint of simfrcnn, from which the whole detector starts.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -17,7 +18,7 @@ from simfrcnn.engines.common.weights import (
     read_imagenet_weights,
     tensors_by_file_name,
 )
-from simfrcnn.engines.torchvision.model import load_weights
+from simfrcnn.engines.torchvision.building import load_weights
 
 # Where the parts of a backbone are in the model, and how torchvision's or timm's names begin there.
 _PREFIXES = {
@@ -34,9 +35,11 @@ def load_initial_weights(model: nn.Module, weights: str) -> None:
         CheckpointError: See :func:`simfrcnn.engines.common.weights.fill_new_model`.
     """
     fill_second_look(model)
+    identity: Any = model.identity
     is_timm = any(isinstance(part, TimmBody) for part in model.modules())
     fill_new_model(
         weights,
+        identity=identity,
         load_detector=partial(load_weights, model),
         backbone=tensors_by_file_name(model, _PREFIXES),
         read=read_timm_weights if is_timm else read_imagenet_weights,

@@ -125,7 +125,7 @@ def test_a_case(tmp_path: Path) -> None:
     write_case(tmp_path, "cancer_01", "A_1141_1", {"LEFT_CC": overlay(abnormality())})
     (case,) = find_cases(tmp_path)
     assert (case.name, case.patient, case.volume) == ("A_1141_1", "A_1141", "cancer")
-    assert case.facts == {"density": "3", "digitizer": "LUMISYS LASER"}
+    assert case.facts == {"density": "3", "digitizer": "LUMISYS LASER", "age": "42"}
     assert [view.name for view in case.views] == list(VIEWS)
     assert [view.has_overlay for view in case.views] == [True, False, False, False]
     first = case.views[0]
@@ -200,7 +200,7 @@ def test_what_is_known_of_each_film(tmp_path: Path) -> None:
     assert (normal.supervision, normal.pathology) == (Supervision.NORMAL, Pathology.NORMAL)
     assert (normal.patient_id, normal.exam_id) == ("ddsm-A_0029", "ddsm-A_0029_1")
     assert normal.pixel_spacing_mm == (0.05, 0.05)
-    assert normal.attributes == {"density": "3", "digitizer": "LUMISYS LASER"}
+    assert normal.attributes == {"density": "3", "digitizer": "LUMISYS LASER", "age": "42"}
     film = found["B_3024_1.RIGHT_CC"]
     assert (film.supervision, film.pathology) == (Supervision.BOXES, Pathology.MALIGNANT)
     assert [(f.category, f.box, f.pathology) for f in film.findings] == [

@@ -108,6 +108,11 @@ def test_the_order_and_other_images_do_not_matter() -> None:
     [
         ("density", "b", "b"),
         ("age", "57", "57"),
+        ("age", "89", "89"),
+        ("age", "90", "90"),
+        ("age", "103", "90"),
+        ("sex", "F", "F"),
+        ("sex", "Jane", None),
         ("birads", "4a", "4a"),
         ("manufacturer", "HOLOGIC, Inc.", "Hologic"),
         ("manufacturer", "GE MEDICAL SYSTEMS", "GE"),

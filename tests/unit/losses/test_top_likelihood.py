@@ -89,3 +89,17 @@ def test_order_of_anchors_does_not_matter():
     logits = torch.randn(3, 50)
     shuffled = logits[:, torch.randperm(50)]
     assert torch.allclose(top_likelihood_loss(logits, 7), top_likelihood_loss(shuffled, 7))
+
+
+def test_a_weighted_image_counts_more_and_weights_of_one_change_no_bit():
+    logits = torch.tensor([[1.0, -9.0], [0.5, -9.0]], requires_grad=True)
+    plain = top_likelihood_loss(logits, 1)
+    (gradient,) = torch.autograd.grad(plain, logits)
+    ones = top_likelihood_loss(logits, 1, torch.ones(2))
+    (same,) = torch.autograd.grad(ones, logits)
+    assert torch.equal(plain, ones)
+    assert torch.equal(gradient, same)
+    graded = top_likelihood_loss(logits, 1, torch.tensor([3.0, 1.0]))
+    expected = (3 * math.log(1 + math.exp(1.0)) + math.log(1 + math.exp(0.5))) / 2
+    assert graded.item() == pytest.approx(expected, rel=1e-6)
+    assert top_likelihood_loss(logits[:0], 1, torch.ones(0)).item() == 0

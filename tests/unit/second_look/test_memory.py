@@ -20,10 +20,10 @@ def filled() -> Memory:
 
 def test_the_last_squares_of_each_side_are_kept_and_drawn_once_each() -> None:
     torch.manual_seed(0)
-    found, labels = filled().drawn(9, is_of_positive=True)
+    found, labels, _ = filled().drawn(9, is_of_positive=True)
     assert sorted(found[:, 0, 0].tolist()) == [3, 4, 5]
     assert labels.tolist() == [1, 1, 1]
-    found, labels = filled().drawn(9, is_of_positive=False)
+    found, labels, _ = filled().drawn(9, is_of_positive=False)
     assert dict(zip(found[:, 1, 1].tolist(), labels.tolist(), strict=True)) == {2: 0, 6: 2}
     assert len(filled().drawn(2, is_of_positive=True)[0]) == 2
     assert len(filled().drawn(-1, is_of_positive=True)[0]) == 0
@@ -49,3 +49,21 @@ def test_a_state_goes_on_where_it_stopped() -> None:
     none = Memory(0, 2)
     none.add(squares(1), torch.tensor([1]), torch.tensor([True]))
     assert len(none.drawn(1, is_of_positive=True)[0]) == 0
+
+
+def test_weights_come_again_with_their_squares_and_are_kept_where_they_are_not_one() -> None:
+    assert all("weights" not in side for side in filled().state_dict().values())
+    memory = filled()
+    memory.add(squares(7), torch.tensor([0]), torch.tensor([False]), torch.tensor([2.0]))
+    again = Memory(3, 2)
+    again.load_state_dict(memory.state_dict())
+    for each in (memory, again):
+        found, _, weights = each.drawn(9, is_of_positive=False)
+        assert dict(zip(found[:, 0, 0].tolist(), weights.tolist(), strict=True)) == {
+            2: 1,
+            6: 1,
+            7: 2,
+        }
+    assert memory.state_dict()["other"]["weights"].tolist() == [1, 1, 2]
+    again.load_state_dict(filled().state_dict())  # of a training without weights
+    assert again.drawn(9, is_of_positive=False)[2].tolist() == [1, 1]

@@ -72,6 +72,26 @@ def test_both_sides_count_one_half() -> None:
     assert float(alone) == pytest.approx(positive / 2, rel=1e-6)
 
 
+def test_a_benign_normal_image_counts_as_its_weight_says() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    labels, of_positive = torch.tensor([1, 0, 0]), torch.tensor([True, False, False])
+    plain = balanced_cross_entropy(logits, labels, of_positive)
+    assert torch.equal(balanced_cross_entropy(logits, labels, of_positive, torch.ones(3)), plain)
+    graded = balanced_cross_entropy(logits, labels, of_positive, torch.tensor([1.0, 2.0, 1.0]))
+    normal = (2 * math.log(1 + math.exp(2)) + math.log(1 + math.exp(-3))) / 2
+    assert float(graded) == pytest.approx((math.log(2) + normal) / 2, rel=1e-6)
+
+
+def test_the_loss_of_a_step_takes_the_weights_of_its_images() -> None:
+    heavy = dataclasses.replace(NORMAL, normal_weight=3.0)
+    losses = []
+    for normal in (NORMAL, heavy):
+        look = second_look(memory=0)
+        torch.manual_seed(1)
+        losses.append(float(look.training_loss([picture()], [normal], [REGIONS]).detach()))
+    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-6)
+
+
 @pytest.mark.parametrize("targets", [[POSITIVE, NORMAL], [POSITIVE], [NORMAL], []])
 def test_every_parameter_gets_a_gradient_whatever_there_is(targets: list[ImageTargets]) -> None:
     look = second_look()

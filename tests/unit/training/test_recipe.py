@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from simfrcnn import config
 from simfrcnn.config import load_config
-from simfrcnn.data.coco import write_coco
+from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.records import Finding, ImageRecord, Supervision
+from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
 from simfrcnn.training import recipe
 
 WORDS = (
@@ -381,3 +381,41 @@ def test_an_optimiser_or_schedule_that_nobody_knows_is_an_error_with_the_nearest
     cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"  # of Detectron2, which a plain script has
     with pytest.raises(ConfigError, match=r"LR_SCHEDULER_NAME is 'WarmupCosineLR'; legal is Warm"):
         recipe.build_lr_scheduler(cfg, optimizer)
+
+
+def with_benign(tmp_path: Path, pathology: Pathology | None) -> str:
+    """The set with one normal image of that pathology."""
+    entry = write_set(tmp_path, 2, 3)
+    path = Path(entry.partition("=")[2])
+    annotated = read_coco(path)
+    records = [
+        dataclasses.replace(record, pathology=pathology)
+        if record.file_name.startswith("normal_3")
+        else record
+        for record in annotated.records
+    ]
+    write_coco(path, records, annotated.categories, {})
+    return entry
+
+
+def test_benign_normal_images_get_their_weight_and_others_one(tmp_path):
+    entry = with_benign(tmp_path, Pathology.BENIGN)
+    items = recipe.training_items(make_config("MODEL.SIMFRCNN.BENIGN_WEIGHT 2.5", [entry]))
+    seen = {sample.record.file_name: sample.targets for n in range(6) for sample in items[n]}
+    assert {name: targets.normal_weight for name, targets in seen.items()} == {
+        name: 2.5 if name.startswith("normal_3") else 1.0 for name in seen
+    }
+    assert len(seen) == 5
+    off = recipe.training_items(make_config("", [entry]))
+    assert all(sample.targets.normal_weight == 1 for n in range(6) for sample in off[n])
+
+
+def test_a_weight_that_would_change_nothing_is_refused(tmp_path):
+    entry = with_benign(tmp_path, None)
+    with pytest.raises(ConfigError, match="no normal image of the training sets is known to show"):
+        recipe.training_items(make_config("MODEL.SIMFRCNN.BENIGN_WEIGHT 2", [entry]))
+    words = "MODEL.SIMFRCNN.BENIGN_WEIGHT 2 MODEL.SIMFRCNN.RPN_NORMALS ordinary"
+    with pytest.raises(ConfigError, match="RPN_NORMALS is not top_likelihood and"):
+        recipe.training_items(make_config(words, [entry]))
+    with pytest.raises(ConfigError, match=r"BENIGN_WEIGHT is 0.*legal is above 0"):
+        recipe.training_items(make_config("MODEL.SIMFRCNN.BENIGN_WEIGHT 0", [entry]))

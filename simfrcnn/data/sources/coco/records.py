@@ -213,7 +213,7 @@ def _record(
         split=picture.part,
         findings=findings,
         labels=labels,
-        attributes={**_attributes(picture, answers), **facts.attributes},
+        attributes={**facts.person, **_attributes(picture, answers), **facts.attributes},
     )
     if contradiction := contradiction_of(record, ("malignant",)):
         raise AnnotationError(f"{picture.where}: {contradiction}")

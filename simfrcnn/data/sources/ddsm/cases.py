@@ -63,7 +63,7 @@ class Case:
         name: Such as A_1141_1.
         volume: `normal`, `cancer`, `benign` or `benign_without_callback`, by the folder; None
             outside of such folders.
-        facts: DENSITY (1 to 4) and DIGITIZER, where they are given.
+        facts: DENSITY (1 to 4), DIGITIZER and PATIENT_AGE (as ``age``), where they are given.
         views: In the file's order.
     """
 
@@ -128,6 +128,8 @@ def _read_case(root: Path, path: Path, of_view: Mapping[tuple[str, str], list[Pa
         key, _, value = line.partition(" ")
         if key in {"DENSITY", "DIGITIZER"} and value:
             facts[key.lower()] = value
+        elif key == "PATIENT_AGE" and value.isdecimal():
+            facts["age"] = value
         elif key.startswith(("LEFT_", "RIGHT_")):
             if key in views:
                 raise AnnotationError(f"{path}: {key} is there twice")

@@ -241,7 +241,7 @@ def _record(item: tuple[int, Image], unboxed_benign: str) -> ImageRecord:
             _finding(one, one.box, patient, facts) for one in image.labels if one.box is not None
         ),
         labels={name: value for one in image.labels for name, value in one.visible.items()},
-        attributes={**_not_empty(stated), **facts.attributes},
+        attributes={**facts.person, **_not_empty(stated), **facts.attributes},
     )
     for name, is_visible in record.labels.items():
         if not is_visible and record.findings_of((name,)):

@@ -1,0 +1,32 @@
+"""What does a file say of its patient that may help to judge the picture? Age and sex, no more."""
+
+from __future__ import annotations
+
+import re
+
+from simfrcnn.dicom.header import Header
+
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
+_YEAR = 365.25
+_SEXES = frozenset("FMO")
+
+
+def age_of(header: Header) -> str | None:
+    """Patient's Age (0010,1010) in whole years; None where it is absent or no legal value.
+
+    Dates are not asked: that of birth leads to the patient.
+
+    Reference:
+        DICOM PS3.5 6.2, Age String: three digits and D, W, M or Y.
+    """
+    match = _AGE.fullmatch(header.code("PatientAge") or "")
+    if match is None or int(match[1]) == 0:  # 000Y is what scrubbed files say
+        return None
+    return str(int(int(match[1]) * _DAYS[match[2]] / _YEAR + 1e-9))
+
+
+def sex_of(header: Header) -> str | None:
+    """Patient's Sex (0010,0040): F, M or O; None where it is absent or anything else."""
+    stated = header.code("PatientSex")
+    return stated if stated in _SEXES else None

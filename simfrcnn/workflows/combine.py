@@ -1,0 +1,408 @@
+"""How do saved detections of several models become one list? What ``combine`` and Python call."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from simfrcnn.artifacts import DetectionFile, write_detections
+from simfrcnn.combining.rescoring import Combination, fit, rescore
+from simfrcnn.combining.union import union
+from simfrcnn.config import read_keys
+from simfrcnn.config.shipped import find_config
+from simfrcnn.data import catalog
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.described import Options, described, made
+from simfrcnn.errors import ArtifactError, ConfigError, DataError, OutputError
+from simfrcnn.evaluation.inputs import (
+    check_inputs,
+    check_labels,
+    check_settings,
+    require_same_images,
+)
+from simfrcnn.files import sha256_of, write_json
+from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.inputs import annotated_set, detections_of
+
+logger = logging.getLogger("simfrcnn")
+
+DETECTIONS, COMBINATION = "detections.json", "combination.json"
+SCHEMA_VERSION = 1
+_KIND = "simfrcnn-combination"
+
+
+@dataclass(frozen=True)
+class CombineOptions(Options):
+    """How detections are combined."""
+
+    how: Literal["union", "rescore"] = described(
+        "union",
+        "union: the boxes of all models with their mean score; rescore: the boxes of the first, "
+        "whose scores take the other models' image scores and --attributes into account",
+    )
+    iou: float = described(
+        0.5,
+        "with union: from this IoU on, boxes are one",
+        legal="(0, 1]",
+        metavar="IOU",
+    )
+    attributes: tuple[str, ...] = described(
+        (),
+        "with rescore: facts of the patient, by their names in the annotation file, such as age "
+        "density",
+        many="words",
+        metavar="NAME",
+    )
+    target_classes: tuple[str, ...] = described(
+        ("malignant",),
+        "with rescore: classes that make an image positive, whose scores change",
+        many="words",
+        metavar="NAME",
+    )
+    combination: Path | None = described(
+        None,
+        "with rescore: apply this combination.json, which was fitted on a validation set, and fit "
+        "nothing",
+        parse=Path,
+        metavar="FILE",
+    )
+    config_file: str | None = described(
+        None,
+        "a config, whose DATASETS.TEST is refused for fitting",
+        metavar="FILE|NAME",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse options that would mean nothing."""
+        super().__post_init__()
+        fitting = [f"--{n}" for n in ("attributes", "combination") if getattr(self, n)]
+        if self.how == "union" and fitting:
+            raise ConfigError(
+                f"{' and '.join(fitting)} go with --how rescore; a union fits nothing"
+            )
+        named = self.attributes or "--target-classes" in self.chosen()
+        if self.combination is not None and named:
+            raise ConfigError(
+                "--combination says which attributes and target classes count; leave --attributes "
+                "and --target-classes out"
+            )
+
+
+def combine(
+    annotations: str | Path | AnnotatedSet,
+    detections: Sequence[str | Path | DetectionFile],
+    output: str | Path,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> Path:
+    """Combine several models' detections of one set, and write them as one list.
+
+    ``rescore`` fits on a validation set and writes ``combination.json`` beside the detections; with
+    ``combination`` it is applied to another set and nothing is fitted. Fitting on a test set is
+    refused: one whose images say ``split`` test, or that ``config_file`` has in DATASETS.TEST.
+
+    Args:
+        annotations: A COCO file of the images, or what :func:`simfrcnn.read_coco` gave.
+        detections: What each model found in them; of ``rescore`` one is enough if there are
+            attributes.
+        output: A folder for ``detections.json``.
+        name: Of the data set, for ``config_file``.
+        **options: Those of :class:`CombineOptions`.
+
+    Returns:
+        The file of detections, for :func:`simfrcnn.evaluate` and :func:`simfrcnn.compare`.
+
+    Raises:
+        ConfigError: An option that is not legal or means nothing here.
+        DataError: A test set to be fitted on, too few positive or normal patients, or an attribute
+            that no image states.
+        ArtifactError: Detections of other images, or of other models than were fitted.
+        OutputError: The output cannot be written.
+
+    Example:
+        Two models that agree on one box:
+
+        >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> import simfrcnn
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> truth = {
+        ...     "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 100,
+        ...                 "patient_id": "P1", "exam_id": "E1", "supervision": "normal"}],
+        ...     "annotations": [],
+        ...     "categories": [{"id": 1, "name": "malignant"}],
+        ... }
+        >>> _ = (folder / "test.json").write_text(json.dumps(truth))
+        >>> box = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30]}
+        >>> for name, score in (("a", 0.9), ("b", 0.5)):
+        ...     _ = (folder / f"{name}.json").write_text(json.dumps([{**box, "score": score}]))
+        >>> path = simfrcnn.combine(
+        ...     folder / "test.json", [folder / "a.json", folder / "b.json"], folder / "both"
+        ... )
+        >>> simfrcnn.read_detections(path).images[1].scores.tolist()
+        [0.7]
+    """
+    known = CombineOptions.__dataclass_fields__
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"combine has no option {option!r}; legal: {', '.join(known)}")
+    chosen = made(CombineOptions, options)
+    output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file; --output takes a folder")
+    annotated = annotated_set(annotations, check_files=False)
+    inputs = [detections_of(each, annotated) for each in detections]
+    _require_outside(output, inputs)
+    combination = None if chosen.combination is None else read_combination(chosen.combination)
+    targets = chosen.target_classes if combination is None else combination.fitted.target_classes
+    settings = EvaluationSettings(target_classes=targets)
+    if chosen.how == "rescore":
+        check_settings(settings, annotated.categories)
+        check_labels(annotated.records, settings, str(annotated.path))
+    _check_inputs(annotated, inputs, chosen, settings)
+    facts: dict[str, Any] = {"how": chosen.how, "inputs": [_origin(each) for each in inputs]}
+    if chosen.how == "union":
+        ids = [record.image_id for record in annotated.records]
+        found = [union([each.images[i] for each in inputs], chosen.iou) for i in ids]
+        facts["iou"] = chosen.iou
+    else:
+        if combination is None:
+            _refuse_test(annotated, name, chosen.config_file)
+            combination = _fitted(annotated, inputs, chosen)
+            write_json(output / COMBINATION, combination.to_json())
+        _require_same_models(combination, inputs)
+        _say(combination, annotated)
+        found = rescore(combination.fitted, annotated.records, inputs)
+        facts["combination"] = combination.to_json()
+    write_detections(
+        output / DETECTIONS,
+        found,
+        categories=_categories(annotated, inputs),
+        provenance={**_common(inputs), "combined": facts},
+    )
+    logger.info(f"combined detections: {output / DETECTIONS}")
+    return output / DETECTIONS
+
+
+def combine_data_set(
+    dataset: str, detections: Sequence[Path], output: Path, **options: Any
+) -> Path:
+    """:func:`combine` for a data set by name, or ``NAME=FILE``."""
+    name, equals, _ = dataset.partition("=")
+    files = catalog.parse_files([dataset] if equals else [])
+    annotated = catalog.load(name.strip(), files, check_files=False)
+    return combine(annotated, detections, output, name=name.strip(), **options)
+
+
+@dataclass(frozen=True)
+class FittedCombination:
+    """A combination with the models and the validation set that it belongs to.
+
+    ``checkpoints`` holds a hash for each list of detections, None where a list does not state it.
+    """
+
+    fitted: Combination
+    checkpoints: tuple[str | None, ...]
+    annotations: str
+    annotations_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``combination.json`` holds."""
+        return {
+            "kind": _KIND,
+            "schema_version": SCHEMA_VERSION,
+            "checkpoints": list(self.checkpoints),
+            "annotations": self.annotations,
+            "annotations_sha256": self.annotations_sha256,
+            **self.fitted.to_json(),
+        }
+
+
+def read_combination(path: Path) -> FittedCombination:
+    """Read what an earlier ``combine`` fitted.
+
+    Raises:
+        ArtifactError: The file is missing, of another kind or schema version, or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}); a {COMBINATION} of `combine --how rescore` "
+            "was expected there"
+        ) from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no combination: it is not valid JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("kind") != _KIND:
+        raise ArtifactError(f"{path} holds no combination (its 'kind' must be {_KIND!r})")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema version {content.get('schema_version')!r}; this program reads "
+            f"{SCHEMA_VERSION}: fit the combination again"
+        )
+    try:
+        return FittedCombination(
+            fitted=Combination.from_json(content),
+            checkpoints=tuple(None if c is None else str(c) for c in content["checkpoints"]),
+            annotations=str(content["annotations"]),
+            annotations_sha256=str(content["annotations_sha256"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is damaged ({type(error).__name__}: {error}): fit the combination again"
+        ) from error
+
+
+def _fitted(
+    annotated: AnnotatedSet, inputs: Sequence[DetectionFile], chosen: CombineOptions
+) -> FittedCombination:
+    fitted = fit(
+        annotated.records,
+        inputs,
+        attributes=chosen.attributes,
+        target_classes=chosen.target_classes,
+    )
+    return FittedCombination(
+        fitted,
+        tuple(_checkpoint(each) for each in inputs),
+        annotated.path.name,
+        annotated.sha256,
+    )
+
+
+def _say(combination: FittedCombination, annotated: AnnotatedSet) -> None:
+    for line in lines_on(combination):
+        logger.info(line)
+    if combination.annotations_sha256 == annotated.sha256:
+        logger.info(
+            f"note: {annotated.path.name} is the set the combination was fitted on: figures on "
+            "these detections are too good, and no test result"
+        )
+    for fact in combination.fitted.facts:
+        words = fact.unknown_words(annotated.records)
+        if words:
+            logger.warning(
+                f"{fact.name}: {', '.join(map(repr, words))} did not occur where the combination "
+                "was fitted, and count as missing"
+            )
+
+
+def lines_on(combination: FittedCombination) -> Iterator[str]:
+    """The weights and what they were fitted on, for a terminal."""
+    fitted, n = combination.fitted, combination.fitted.counts
+    yield (
+        f"fitted on {combination.annotations}: {n['images']} images of {n['patients']} patients, "
+        f"{n['positive_images']} positive; left out {n['images_of_unknown_truth']} of unknown "
+        f"truth, {n['images_without_detection']} without a detection"
+    )
+    others = (f"model {i}: {w:+.4f}" for i, w in enumerate(fitted.others, start=2))
+    facts = (f"{c}: {w:+.4f}" for c, w in zip(fitted.columns, fitted.fact_weights, strict=True))
+    yield (
+        f"shift (prevalence of that set, not of a clinic): {fitted.intercept:+.4f}; "
+        + "; ".join([f"model 1: {fitted.own:+.4f}", *others, *facts])
+        + f"; C {fitted.inverse_penalty:g}"
+    )
+    if fitted.own <= 0:
+        yield (
+            "note: the weight of the first model's own score is not above 0: its boxes keep no "
+            "order, or the opposite one, within an image"
+        )
+
+
+def _check_inputs(
+    annotated: AnnotatedSet,
+    inputs: Sequence[DetectionFile],
+    chosen: CombineOptions,
+    settings: EvaluationSettings,
+) -> None:
+    enough = 1 if chosen.how == "rescore" and (chosen.attributes or chosen.combination) else 2
+    if len(inputs) < enough:
+        raise ConfigError(
+            f"given: {len(inputs)} detections; {enough} or more are legal (one is enough with "
+            "--how rescore and --attributes)"
+        )
+    for each in inputs:
+        if set(each.images) != set(inputs[0].images):
+            different = sorted(set(each.images) ^ set(inputs[0].images))
+            raise ArtifactError(
+                f"{each.name} and {inputs[0].name} are not of the same images: {len(different)} "
+                f"are in one alone, the first is image {different[0]}; run each model on the same "
+                "annotation file"
+            )
+        if chosen.how == "rescore":
+            check_inputs(annotated.records, each, settings)
+        else:
+            require_same_images(annotated.records, each)
+
+
+def _refuse_test(annotated: AnnotatedSet, name: str | None, config_file: str | None) -> None:
+    """A combination that has seen the test set would be judged on what it learnt."""
+    refusal = f"{annotated.path}: a combination is fitted on a validation set, not on a test set"
+    tested = [r for r in annotated.records if r.split is not None and r.split.startswith("test")]
+    if tested:
+        raise DataError(
+            f"{refusal}; {len(tested)} of its images say split {tested[0].split!r}. Fit on "
+            f"validation detections, then apply that {COMBINATION} here with --combination"
+        )
+    if config_file is None:
+        return
+    keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
+    files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
+    for judged in keys.get("DATASETS.TEST", ()):
+        if judged == name or _path_of(judged, files) == annotated.path.resolve():
+            raise DataError(f"{refusal}; {config_file} has it in DATASETS.TEST as {judged}")
+
+
+def _path_of(name: str, files: Mapping[str, str]) -> Path | None:
+    try:
+        return catalog.resolve(name, files).resolve()
+    except DataError:
+        return None
+
+
+def _require_same_models(combination: FittedCombination, inputs: Sequence[DetectionFile]) -> None:
+    for fitted, each in zip(combination.checkpoints, inputs, strict=False):
+        own = _checkpoint(each)
+        if fitted is not None and own is not None and fitted != own:
+            raise ArtifactError(
+                f"{each.name} is of another checkpoint (sha256 {own[:12]}...) than the one the "
+                f"combination was fitted with in its place ({fitted[:12]}...): a score means "
+                "something else there; give the detections of the same models in the same order"
+            )
+
+
+def _require_outside(output: Path, inputs: Sequence[DetectionFile]) -> None:
+    for each in inputs:
+        if each.path is not None and each.path.resolve() == (output / DETECTIONS).resolve():
+            raise OutputError(f"{each.path} would be overwritten; give another --output")
+
+
+def _categories(annotated: AnnotatedSet, inputs: Sequence[DetectionFile]) -> dict[int, str]:
+    """Those of the annotation file, then further classes of the models by name."""
+    categories = dict(annotated.categories)
+    further = {name for each in inputs for name in each.categories.values()}
+    for name in sorted(further - set(categories.values())):
+        categories[max(categories, default=0) + 1] = name
+    return categories
+
+
+def _origin(found: DetectionFile) -> dict[str, Any]:
+    file = {} if found.path is None else {"file": found.path.name, "sha256": sha256_of(found.path)}
+    return {**file, "provenance": dict(found.provenance)}
+
+
+def _checkpoint(found: DetectionFile) -> str | None:
+    sha256 = found.provenance.get("checkpoint_sha256")
+    return None if sha256 is None else str(sha256)
+
+
+def _common(inputs: Sequence[DetectionFile]) -> dict[str, str]:
+    """The annotation file the detections were made on, if it is one."""
+    hashes = {each.provenance.get("annotations_sha256") for each in inputs}
+    (one, *others) = hashes
+    return {} if others or one is None else {"annotations_sha256": str(one)}

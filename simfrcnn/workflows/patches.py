@@ -1,0 +1,282 @@
+"""How does a data set become patches at a detector's scale? What ``prepare-patches`` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from simfrcnn.artifacts import read_detections
+from simfrcnn.config import find_config, read_keys
+from simfrcnn.data import catalog, patches
+from simfrcnn.data.coco import AnnotatedSet, write_coco
+from simfrcnn.data.patches import Patch, PatchSettings
+from simfrcnn.described import Options, described, descriptions
+from simfrcnn.errors import DataError
+from simfrcnn.files import writing_folder
+from simfrcnn.images.breast import breast_mask
+from simfrcnn.images.png import encode_png
+from simfrcnn.images.reading import load_greys
+from simfrcnn.parallel import in_parallel
+from simfrcnn.records import Box, Finding, ImageRecord, Supervision
+from simfrcnn.settings import DataSettings, InputSettings
+from simfrcnn.structures import Frame
+from simfrcnn.training.loading import as_content
+from simfrcnn.wording import counted
+
+logger = logging.getLogger("simfrcnn")
+
+IMAGES = "images"
+INFO_KEY = "patches"
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class PatchSources(Options):
+    """What else patches are made from, and by how many processes."""
+
+    detections: Path | None = described(
+        None,
+        "what a detector found in these images: up to half of the background are its highest wrong "
+        "detections on normal ones",
+        parse=Path,
+        metavar="FILE",
+    )
+    workers: int | None = described(
+        None, "processes (default: one per core, at most 8)", metavar="N", parse=int
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An image's findings in its input: (h, w) without padding, and boxes in input pixels."""
+
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    record: ImageRecord
+    n_background: int
+    found: tuple[Box, ...]
+
+
+def prepare_patches(
+    dataset: str,
+    config_file: str,
+    output: Path,
+    settings: PatchSettings,
+    sources: PatchSources | None = None,
+) -> Counter[str]:
+    """Cut patches from what a detector would see, and write them as a data set.
+
+    A patch of a finding has supervision ``boxes``, with every box that it meets clipped to it; one
+    of background is ``normal``. Patient, exam, side, view and division stay, so the check for
+    patients in two sets works on patches. Images of which not all is known give none.
+
+    Args:
+        dataset: A name, or ``NAME=FILE``.
+        config_file: Of the detector: its INPUT.MAMMO and DATASETS.TARGET_CLASSES count.
+        output: A new or empty folder, for pictures and ``<name of the file>.json``.
+        settings: Side, number, seed.
+        sources: Detections for hard normal patches, and how many processes work.
+
+    Returns:
+        How many patches of each kind there are, and ``beyond``, how many of them are of findings
+        that are larger than the side.
+
+    Raises:
+        ConfigError: The side does not suit the data.
+        DataError: No finding gives a patch, or an image cannot be read.
+        ArtifactError: Detections of other images.
+        OutputError: The folder is not empty, or cannot be written.
+    """
+    keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
+    seen_as = _from_keys(InputSettings, keys)
+    targets = _from_keys(DataSettings, keys).target_classes
+    sources = sources or PatchSources()
+    name, equals, _ = dataset.partition("=")
+    annotated = catalog.load(name.strip(), catalog.parse_files([dataset] if equals else []))
+    records = [record for record in annotated.records if patches.gives_patches(record)]
+    boxed = [record for record in records if _drawn(record)]
+    look = partial(_seen, settings=seen_as)
+    seen = list(in_parallel(look, boxed, title="boxes", unit="image", n_workers=sources.workers))
+    boxes = [box for each in seen for box in each.boxes]
+    patches.require_fitting_side(boxes, [each.size for each in seen] or [(0, 0)], settings.side)
+    n_beyond = sum(patches.is_beyond(box, settings.side) for box in boxes)
+    n_findings = (len(boxes) - n_beyond) * settings.per_finding
+    n_findings += n_beyond * min(2, settings.per_finding)
+    hard = _hard_places(annotated, sources.detections, targets, n_findings // 2)
+    n_background = n_findings - sum(map(len, hard.values()))
+    of_image = patches.shares(n_background, [str(r.image_id) for r in records], settings.seed)
+    tasks = [
+        _Task(r, of_image[str(r.image_id)], tuple(hard.get(str(r.image_id), ()))) for r in records
+    ]
+    with writing_folder(output) as folder:
+        (folder / IMAGES).mkdir()
+        make = partial(_made, folder=folder, seen_as=seen_as, settings=settings)
+        made = in_parallel(make, tasks, title="patches", unit="image", n_workers=sources.workers)
+        written = _numbered([record for of_record in made for record in of_record])
+        counts = Counter(record.attributes["patch"] for record in written)
+        counts["beyond"] = n_beyond * min(2, settings.per_finding)
+        info = {
+            **dataclasses.asdict(settings),
+            "input": dataclasses.asdict(seen_as),
+            "counts": dict(counts),
+            "source": annotated.path.name,
+            "source_sha256": annotated.sha256,
+        }
+        target = folder / f"{annotated.path.stem}.json"
+        write_coco(target, written, annotated.categories, {**annotated.info, INFO_KEY: info})
+    _say(output / target.name, counts, n_findings, n_beyond, len(annotated.records) - len(records))
+    return counts
+
+
+def _from_keys(kind: type[S], keys: Mapping[str, Any]) -> S:
+    """Settings of a class from the keys of a config file alone: no engine need be installed."""
+    given = {d.name: keys[d.key] for d in descriptions(kind) if d.key and d.key in keys}
+    return kind(**given)
+
+
+def _drawn(record: ImageRecord) -> tuple[Finding, ...]:
+    """The findings that give patches: a crowd region is no finding by itself."""
+    return tuple(finding for finding in record.findings if not finding.iscrowd)
+
+
+def _hard_places(
+    annotated: AnnotatedSet, detections: Path | None, targets: tuple[str, ...], n: int
+) -> dict[str, list[Box]]:
+    """Of normal images: where the highest wrong detections of targets are, in stored pixels."""
+    if detections is None:
+        return {}
+    found = read_detections(
+        detections, records=annotated.records, categories=annotated.categories
+    ).images
+    wrong: dict[str, list[tuple[float, Box]]] = {}
+    for record in annotated.records:
+        if record.image_id not in found:
+            raise DataError(
+                f"{detections} holds no result of image {record.image_id} ({record.file_name}); "
+                "give the detections of this very data set"
+            )
+        if record.supervision is Supervision.NORMAL and record.is_known_normal(targets):
+            one = found[record.image_id]
+            places = zip(one.scores.tolist(), one.boxes.tolist(), one.categories, strict=True)
+            wrong[str(record.image_id)] = [
+                (score, (box[0], box[1], box[2], box[3]))
+                for score, box, category in places
+                if category in targets
+            ]
+    return patches.worst_places(wrong, n)
+
+
+def _seen(record: ImageRecord, settings: InputSettings) -> _Seen:
+    content, frame = as_content(
+        record, load_greys(record), settings, [finding.box for finding in record.findings]
+    )
+    height, width = content.shape
+    return _Seen((height, width), _moved([f.box for f in _drawn(record)], frame))
+
+
+def _moved(boxes: Sequence[Box], frame: Frame) -> tuple[Box, ...]:
+    corners = torch.tensor(list(boxes), dtype=torch.float64).reshape(-1, 4)
+    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in frame.to_input(corners).tolist())
+
+
+def _made(
+    task: _Task, folder: Path, seen_as: InputSettings, settings: PatchSettings
+) -> list[ImageRecord]:
+    """Cut and write the patches of one image; their numbers are given later."""
+    record, key = task.record, str(task.record.image_id)
+    content, frame = as_content(
+        record, load_greys(record), seen_as, [finding.box for finding in record.findings]
+    )
+    height, width = content.shape
+    patches_of_image: list[Patch] = []
+    everything = _moved([finding.box for finding in record.findings], frame)
+    drawn = _moved([finding.box for finding in _drawn(record)], frame)
+    found = _moved(task.found, frame)
+    if min(height, width) >= settings.side:
+        patches_of_image = [
+            *patches.finding_patches(drawn, (height, width), settings, key),
+            *patches.hard_patches(found, everything, (height, width), settings, key),
+            *patches.background_patches(
+                task.n_background, everything, breast_mask(content), settings, key
+            ),
+        ]
+    made = []
+    for number, patch in enumerate(patches_of_image):
+        path = folder / IMAGES / f"{record.image_id}_{number:04d}.png"
+        path.write_bytes(encode_png(patch.cut(content), {}))
+        made.append(_record_of(record, patch, everything, frame, path))
+    return made
+
+
+def _record_of(
+    record: ImageRecord, patch: Patch, boxes: Sequence[Box], frame: Frame, path: Path
+) -> ImageRecord:
+    """What is known of a patch."""
+    findings = []
+    if patch.kind == "finding":
+        clipped = zip(record.findings, map(patch.moved, boxes), strict=True)
+        findings = [dataclasses.replace(f, box=box) for f, box in clipped if box is not None]
+    spacing = record.pixel_spacing_mm
+    if spacing is not None:
+        spacing = spacing[0] / abs(frame.scale_y), spacing[1] / abs(frame.scale_x)
+        spacing = spacing[::-1] if patch.turns else spacing
+    return dataclasses.replace(
+        record,
+        path=path,
+        file_name=path.name,
+        height=patch.side,
+        width=patch.side,
+        pixel_spacing_mm=spacing,
+        supervision=Supervision.BOXES if patch.kind == "finding" else Supervision.NORMAL,
+        pathology=None,  # of the breast: a patch beside its finding shows nothing of it
+        labels={},
+        findings=tuple(findings),
+        attributes={**record.attributes, "patch": patch.kind},
+        prepared=None,
+    )
+
+
+def _numbered(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The records with numbers of their own, in their order."""
+    numbered, n_findings = [], 0
+    for number, record in enumerate(records, start=1):
+        findings = []
+        for finding in record.findings:
+            n_findings += 1
+            findings.append(dataclasses.replace(finding, finding_id=n_findings))
+        numbered.append(dataclasses.replace(record, image_id=number, findings=tuple(findings)))
+    return numbered
+
+
+def _say(
+    path: Path, counts: Mapping[str, int], n_findings: int, n_beyond: int, n_left_out: int
+) -> None:
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("finding", "background", "hard"))
+    logger.info(f"{path}: {kinds}")
+    if n_beyond:
+        logger.info(
+            f"  {counted(n_beyond, '[box is|boxes are]')} longer than the side, and shown in part"
+        )
+    missing = n_findings - counts["background"] - counts["hard"]
+    if missing > 0:
+        logger.info(
+            f"  {missing} fewer patches of background than of findings: too little breast without "
+            "a box"
+        )
+    if n_left_out:
+        logger.info(
+            f"  {counted(n_left_out, '[image gives|images give]')} none: not all of "
+            f"{'it' if n_left_out == 1 else 'them'} is known"
+        )
