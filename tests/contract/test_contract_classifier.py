@@ -248,7 +248,7 @@ def test_a_detector_has_no_keys_of_a_classifier(engine):
 def test_a_side_of_no_pixels_is_refused_and_one_below_the_stride_is_one_cell(engine):
     with pytest.raises(ConfigError, match=r"INPUT\.MAMMO\.SIZE"):
         classifier_config(engine, "INPUT.MAMMO.SIZE", "[0, 0]")
-    model = seeded_model(engine, classifier_config(engine)).eval()
+    model = seeded_model(engine, resnet_classifier(engine)).eval()
     (sample,) = positives(1)
     small = dataclasses.replace(sample, image=sample.image[:, :20, :24].contiguous())
     with torch.no_grad():
