@@ -48,6 +48,18 @@ class InputSettings(Described):
         "resize by one factor and pad right and below with 0; otherwise stretch",
         key="INPUT.MAMMO.KEEP_ASPECT",
     )
+    window: tuple[float, float] = described(
+        (0.0, 255.0),
+        "grey levels that become black and white; what lies beyond is clipped",
+        key="INPUT.MAMMO.WINDOW",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ends = self.window
+        if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 255:
+            legal = "(low, high) with 0 <= low < high <= 255"
+            raise illegal("INPUT.MAMMO.WINDOW", ends, legal)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,23 @@ def to_input(
     hung, to_hung = hang(pixels, flips)
     crop = crop_of(hung, settings, moved(keep, to_hung))
     content, from_hung = cut_and_resize(hung, crop, settings)
-    return pad(content, settings), to_hung.then(from_hung)
+    return pad(windowed(content, settings), settings), to_hung.then(from_hung)
+
+
+def windowed(pixels: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.uint8]:
+    """Grey levels of the window spread over all 256; the whole range leaves every pixel as it is.
+
+    It comes after the resize and before the padding, which stays black.
+
+    Args:
+        pixels: (h, w).
+        settings: Their ``window``.
+    """
+    low, high = settings.window
+    if (low, high) == (0.0, 255.0):
+        return pixels
+    levels = (np.arange(256) - low) * (255 / (high - low))
+    return np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
 
 
 def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int]) -> Native:

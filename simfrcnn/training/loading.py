@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.image_labels import presence_of
-from simfrcnn.images.preprocess import flip, native_of, pad, to_input
+from simfrcnn.images.preprocess import flip, native_of, pad, to_input, windowed
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import trained_findings
 from simfrcnn.records import Box, ImageRecord
@@ -100,7 +100,8 @@ def as_input(
     made_for = None if record.prepared is None else record.prepared.as_input
     if made_for is None:
         return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
-    if made_for != settings:
+    # Pictures are prepared with all their grey levels.
+    if made_for != dataclasses.replace(settings, window=made_for.window):
         raise ConfigError(
             f"{record.path}: was prepared as input of {made_for}, and the config asks for "
             f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "
@@ -108,7 +109,7 @@ def as_input(
             "--stretch; --size full keeps pictures for any size)"
         )
     height, width = greys.shape
-    return pad(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
+    return pad(windowed(greys.as_uint8(), settings), settings), Frame(1, 0, 1, 0, height, width)
 
 
 def as_native(record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings) -> Native:

@@ -167,8 +167,8 @@ def predict(
         DataError: There is nothing to read.
         OutputError: The output is in use or inside the input, or cannot be written. What is done
             stays.
-        ConfigError: Heat maps are asked of a detector; the id map would lie in the output; DICOM results are asked for with
-            pseudonyms, or need a library that is not installed.
+        ConfigError: Heat maps are asked of a detector; the id map would lie in the output;
+            DICOM results are asked for with pseudonyms, or need a library that is not installed.
     """
     require_identifiers(kinds_of(options.dicom), are_kept=pseudonyms is None)
     if options.heat_maps:

@@ -170,9 +170,8 @@ class ImageClassifier(nn.Module):
 
     @torch.no_grad()
     def heat_maps(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Of each image (K, h', w') in [0, 1]: the sigmoid of its class maps, over the stored image.
-
-        The mode of the model is restored.
+        """Of each image (K, h', w') in [0, 1]: the sigmoid of its class maps, over the stored
+        image. The mode of the model is restored.
         """
         was_training = self.training
         self.eval()
