@@ -14,6 +14,8 @@ from typing import Literal
 
 from simfrcnn.classifier_settings import ClassifierSettings as ClassifierSettings
 from simfrcnn.described import Described, described
+from simfrcnn.input_settings import InputSettings as InputSettings
+from simfrcnn.input_settings import WindowedInputSettings as WindowedInputSettings
 from simfrcnn.label_settings import LabelBags
 from simfrcnn.label_settings import LabelSettings as LabelSettings
 from simfrcnn.label_settings import TeacherSettings as TeacherSettings
@@ -31,35 +33,6 @@ UnknownImages = Literal["exclude", "normal"]
 Pooling = Literal["max", "mean", "noisy_or"]
 CaseBy = Literal["exam", "patient"]
 BoxesOutside = Literal["refuse", "clip"]
-
-
-@dataclass(frozen=True)
-class InputSettings(Described):
-    """How a stored image becomes the network's input."""
-
-    size_px: tuple[int, int] = described(
-        (512, 512), "height and width of the network's input in pixels", key="INPUT.MAMMO.SIZE"
-    )
-    crop_to_breast: bool = described(
-        True, "cut to the largest connected bright region", key="INPUT.MAMMO.CROP_TO_BREAST"
-    )
-    keep_aspect: bool = described(
-        True,
-        "resize by one factor and pad right and below with 0; otherwise stretch",
-        key="INPUT.MAMMO.KEEP_ASPECT",
-    )
-    window: tuple[float, float] = described(
-        (0.0, 255.0),
-        "grey levels that become black and white; what lies beyond is clipped",
-        key="INPUT.MAMMO.WINDOW",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        ends = self.window
-        if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 255:
-            legal = "(low, high) with 0 <= low < high <= 255"
-            raise illegal("INPUT.MAMMO.WINDOW", ends, legal)
 
 
 @dataclass(frozen=True)
@@ -450,6 +423,7 @@ CONFIGURED: tuple[type, ...] = (
     TeacherSettings,
     ClassifierSettings,
     InputSettings,
+    WindowedInputSettings,
     AugmentationSettings,
     DataSettings,
     ReplaySettings,

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "image_labels"),
-    *("image_names", "label_settings", "labels", "parallel", "registry", "second_look_settings"),
+    *("classifier_settings", "image_names", "input_settings", "label_settings", "labels"),
+    *("parallel", "registry", "second_look_settings"),
     *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -22,6 +23,8 @@ ALLOWED = {
     "described": (set(), set()),
     "settings": (set(), set()),
     "second_look_settings": (set(), set()),
+    "classifier_settings": (set(), set()),
+    "input_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
     "image_labels": (set(), set()),
@@ -58,7 +61,7 @@ ALLOWED = {
         {"numpy", "torch", "yaml"},
     ),
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
-    "sampling": ({"structures"}, {"torch"}),
+    "sampling": ({"structures"}, {"numpy", "scipy", "torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
     "second_look": ({"structures", "losses"}, {"torch"}),
     "evaluation": (

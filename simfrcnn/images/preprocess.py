@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.images.breast import breast_box
+from simfrcnn.input_settings import ALL_GREYS
 from simfrcnn.records import Box
 from simfrcnn.settings import InputSettings
 from simfrcnn.structures import Frame, Native
@@ -64,10 +65,10 @@ def windowed(pixels: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.u
 
     Args:
         pixels: (h, w).
-        settings: Their ``window``.
+        settings: Their ``greys``.
     """
-    low, high = settings.window
-    if (low, high) == (0.0, 255.0):
+    low, high = settings.greys
+    if (low, high) == ALL_GREYS:
         return pixels
     levels = (np.arange(256) - low) * (255 / (high - low))
     return np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]

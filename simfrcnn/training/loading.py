@@ -101,7 +101,7 @@ def as_input(
     if made_for is None:
         return to_input(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
     # Pictures are prepared with all their grey levels.
-    if made_for != dataclasses.replace(settings, window=made_for.window):
+    if made_for != settings.unwindowed():
         raise ConfigError(
             f"{record.path}: was prepared as input of {made_for}, and the config asks for "
             f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "

@@ -85,9 +85,7 @@ def test_it_trains_a_classifier_of_many_labels(tmp_path: Path) -> None:
     lists = image_lists(records, DataSettings(names, names))
     assert [r.image_id for r in lists.positives] == [1, 2, 4]
     assert [r.image_id for r in lists.normals] == [3]
-    with pytest.raises(
-        DataError, match=r"of the class 'Edema' 0 training images show a finding, 4"
-    ):
+    with pytest.raises(DataError, match="of the class 'Edema' 0 training images show"):
         image_lists(records, DataSettings(("Cardiomegaly", "Edema"), ("Cardiomegaly",)))
 
 
@@ -123,11 +121,9 @@ def test_labels_that_are_not_understood_are_refused(
 
 def test_lists_and_boxes_that_do_not_fit_are_refused_or_said(tmp_path: Path) -> None:
     both = write_download(tmp_path / "a", test=("00000003_000.png", "00000002_000.png"))
-    with pytest.raises(
-        AnnotationError, match=r"00000002_000.png is in train_val_list\.txt as well"
-    ):
+    with pytest.raises(AnnotationError, match=r"00000002_000\.png is in train_val_list"):
         read(both)
-    with pytest.raises(AnnotationError, match="00000003_000.png is in none of"):
+    with pytest.raises(AnnotationError, match=r"00000003_000\.png is in none of"):
         read(write_download(tmp_path / "b", test=()))
     (both / "test_list.txt").unlink()
     with pytest.raises(DataError, match=r"has one of the official lists, but not test_list\.txt"):
