@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
-    *("image_labels", "image_names", "label_settings", "labels", "outlines", "parallel"),
-    *("registry", "second_look_settings", "version", "wording"),
+    *("classifier_settings", "image_labels", "image_names", "input_settings", "label_settings"),
+    *("labels", "outlines", "parallel", "registry", "second_look_settings", "version"),
+    "wording",
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -23,6 +24,8 @@ ALLOWED = {
     "settings": (set(), set()),
     "second_look_settings": (set(), set()),
     "detection_entries": (set(), {"numpy"}),
+    "classifier_settings": (set(), set()),
+    "input_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
     "grading_settings": (set(), set()),
@@ -61,7 +64,7 @@ ALLOWED = {
         {"numpy", "torch", "yaml"},
     ),
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
-    "sampling": ({"structures"}, {"torch"}),
+    "sampling": ({"structures"}, {"numpy", "scipy", "torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
     "second_look": ({"structures", "losses"}, {"torch"}),
     "evaluation": (
