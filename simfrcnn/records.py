@@ -72,7 +72,8 @@ class Finding:
 
     ``category`` is the class name in the annotation file (``malignant``, ``benign``, ``suspected``
     ...); ``lesion_id`` joins the findings of one lesion over views; ``score`` is set for
-    pseudo-boxes only.
+    pseudo-boxes only; ``weight`` says how much its lesion counts beside the others of its case in
+    wAFROC, None where all count alike.
     """
 
     box: Box
@@ -83,6 +84,7 @@ class Finding:
     source: FindingSource = FindingSource.RADIOLOGIST
     score: float | None = None
     iscrowd: bool = False
+    weight: float | None = None
 
 
 RAW_ATTRIBUTE = "for_processing"

@@ -112,6 +112,7 @@ def read_finding(
         or FindingSource.RADIOLOGIST,
         score=fields.optional(where, entry, "score", fields.number),
         iscrowd=_is_crowd(where, entry),
+        weight=fields.optional(where, entry, "lesion_weight", fields.above_zero),
     )
     return number_of(where, entry, "image_id"), finding
 
@@ -344,6 +345,7 @@ def annotation_entry(
         "lesion_id": finding.lesion_id,
         "source": finding.source.value,
         "score": finding.score,
+        **({} if finding.weight is None else {"lesion_weight": finding.weight}),
     }
 
 

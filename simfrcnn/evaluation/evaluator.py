@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
+from simfrcnn.evaluation.afroc import LEVELS, Lesions, lesions_of, localised_statistic
 from simfrcnn.evaluation.average_precision import (
     CocoMatches,
     ap_statistic,
@@ -136,7 +137,8 @@ class Evidence:
 
     ``located`` are the views that figures of boxes are about, see
     :func:`~simfrcnn.evaluation.truth.located`; ``strata`` (P,) the truths of the patients;
-    ``units`` are by level; there is one of ``events`` for each hit criterion.
+    ``units`` are by level; there is one of ``events`` for each hit criterion, and one of
+    ``lesions`` for each level at which lesions are to be found and normal units left alone.
     """
 
     views: Sequence[View]
@@ -147,6 +149,7 @@ class Evidence:
     points: tuple[OperatingPoint, ...]
     matches: CocoMatches
     events: Sequence[Events]
+    lesions: Sequence[Lesions]
 
 
 def gather(
@@ -168,6 +171,7 @@ def gather(
         points=all_points(tuple(units), settings, operating_points),
         matches=coco_matches(placed, iou_thresholds_with(settings.iou_threshold)),
         events=[events_of(placed, c, len(patient_ids), settings) for c in HIT_CRITERIA],
+        lesions=[lesions_of(views, placed, level, settings) for level in LEVELS],
     )
 
 
@@ -188,3 +192,6 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     yield corloc_statistic(evidence.located, n_patients, settings.score_threshold)
     for event in evidence.events:
         yield froc_statistic(event, with_bands=has_bands)
+        for lesions in evidence.lesions:
+            if lesions.is_defined:
+                yield localised_statistic(lesions, event)
