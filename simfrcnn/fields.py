@@ -51,6 +51,13 @@ def number(where: str, entry: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
+def above_zero(where: str, entry: Mapping[str, Any], key: str) -> float:
+    value = number(where, entry, key)
+    if value <= 0:
+        raise AnnotationError(f"{where}: '{key}' must be above 0, not {shown(value)}")
+    return value
+
+
 def text(where: str, entry: Mapping[str, Any], key: str) -> str:
     value = present(where, entry, key)
     if not isinstance(value, str) or not value.strip():

@@ -78,7 +78,8 @@ class Finding:
     ``category`` is the class name in the annotation file (``malignant``, ``benign``, ``suspected``
     ...); ``lesion_id`` joins the findings of one lesion over views; ``score`` is set for
     pseudo-boxes only. ``outline`` is what was drawn, where that is known, in pixels of the stored
-    image.
+    image. ``weight`` says how much its lesion counts beside the others of its case in wAFROC, None
+    where all count alike.
     """
 
     box: Box
@@ -90,6 +91,7 @@ class Finding:
     score: float | None = None
     iscrowd: bool = False
     outline: Outline = ()
+    weight: float | None = None
 
 
 RAW_ATTRIBUTE = "for_processing"

@@ -121,6 +121,7 @@ def read_finding(
         score=fields.optional(where, entry, "score", fields.number),
         iscrowd=_is_crowd(where, entry),
         outline=_outline(where, entry, sizes),
+        weight=fields.optional(where, entry, "lesion_weight", fields.above_zero),
     )
     return number_of(where, entry, "image_id"), finding
 
@@ -382,6 +383,7 @@ def annotation_entry(
         "lesion_id": finding.lesion_id,
         "source": finding.source.value,
         "score": finding.score,
+        **({} if finding.weight is None else {"lesion_weight": finding.weight}),
     }
 
 

@@ -114,7 +114,7 @@ def units_of(views: Sequence[View], level: str, settings: EvaluationSettings) ->
     a case sees them too.
     """
     groups: dict[tuple[str, str], list[View]] = defaultdict(list)
-    id_of = _id_of_units(level, settings)
+    id_of = id_of_units(level, settings)
     for view in views:
         groups[view.record.patient_id, id_of(view.record)].append(view)
     keys = sorted(groups)
@@ -303,7 +303,7 @@ def _predictive_interval(
     return Interval(low, high, "clopper-pearson")
 
 
-def _id_of_units(level: str, settings: EvaluationSettings) -> Callable[[ImageRecord], str]:
+def id_of_units(level: str, settings: EvaluationSettings) -> Callable[[ImageRecord], str]:
     """What the images of one unit have in common."""
     if level == "case":
         return look_up(CASES, settings.case_by, "EVAL.CASE_BY")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError
+from simfrcnn.evaluation.afroc import LEVELS, lesions_of, level_of
 from simfrcnn.evaluation.bootstrap import (
     Interval,
     all_weights,
@@ -34,7 +35,7 @@ from simfrcnn.evaluation.delong import DeLong, paired_delong
 from simfrcnn.evaluation.froc import events_of, froc_curve
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import hit_criterion
-from simfrcnn.evaluation.metrics import METRICS, Judged
+from simfrcnn.evaluation.metrics import LOCALISED, METRICS, Judged
 from simfrcnn.evaluation.results import NAN, Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
 from simfrcnn.evaluation.trainings import over_trainings
@@ -66,6 +67,11 @@ class Resampled:
     roc: Curve
     froc: Curve
     settings: EvaluationSettings
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """By what it was judged, in the order of the tables."""
+        return tuple(key for key in (*METRICS, *LOCALISED) if key in self.values)
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,14 @@ def resample(
     settings: EvaluationSettings,
     *,
     categories: Mapping[int, str] | None = None,
+    with_localised: bool = False,
 ) -> Resampled:
     """Judge a model on the test set and on ``settings.bootstrap_replicates`` resamplings of it.
 
     Two models on the same records and settings get the same resamplings: they are a function of
-    the patients, their truth and the seed.
+    the patients, their truth and the seed. ``with_localised`` adds
+    :data:`~simfrcnn.evaluation.metrics.LOCALISED` at the levels where there are lesions and normal
+    units.
 
     Raises:
         DataError, ArtifactError, ConfigError: As :func:`simfrcnn.evaluation.evaluate`.
@@ -153,12 +162,18 @@ def resample(
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    judged = Judged(views, placed, cases, events, settings)
-    for make in dict.fromkeys(metric.statistic for metric in METRICS.values()):
+    levels = [lesions_of(views, placed, level, settings) for level in LEVELS * with_localised]
+    lesions = {each.level: each for each in levels if each.is_defined}
+    judged = Judged(views, placed, cases, events, settings, lesions)
+    metrics = {
+        **METRICS,
+        **{key: metric for key, metric in LOCALISED.items() if level_of(key) in lesions},
+    }
+    for make in dict.fromkeys(metric.statistic for metric in metrics.values()):
         statistic = make(judged)  # dropped, with its arrays, before the next is made
         by_row = values_of(statistic, weights)
         for column, key in enumerate(statistic.keys):
-            if key in METRICS:
+            if key in metrics:
                 values[key] = by_row[:, column]
                 n[key], reasons[key] = statistic.n[key], statistic.why_undefined[key]
     return Resampled(
@@ -182,7 +197,8 @@ def mean_over_seeds(models: Sequence[Resampled]) -> dict[str, Figure]:
     """
     _require_same_cases(models)
     return {
-        key: _figure([model.values[key] for model in models], models[0], key) for key in METRICS
+        key: _figure([model.values[key] for model in models], models[0], key)
+        for key in models[0].metrics
     }
 
 
@@ -203,7 +219,7 @@ def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparis
         raise ValueError(f"{len(first)} and {len(second)} seeds: as many of each, at least one")
     _require_same_cases([*first, *second])
     differences = {}
-    for key in METRICS:
+    for key in first[0].metrics:
         by_seed = [
             one.values[key] - two.values[key] for one, two in zip(first, second, strict=True)
         ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ scores with AUC .6 to .95 and correlation 0 to .8: 12% (6%) with 5 positive and 
 (3%) with 10 and 200, 7% (2%) with 20 and 200 to 1,000, 6% (1.5%) with 30 and 1,000. See
 docs/evaluation.md.
 """
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+_SMALL = 1e-12
 _TAIL = (1 - CONFIDENCE) / 2
 _ROUNDING = 1e-24
 """Variances below this are 0 but for rounding: that of one lost pair in 10^10 is 10^-20."""
@@ -52,7 +55,12 @@ class DeLong:
     reason: str | None = None
 
 
-def auc_interval(patients: IntArray, scores: FloatArray, is_positive: BoolArray) -> Interval:
+def auc_interval(
+    patients: IntArray,
+    scores: FloatArray,
+    is_positive: BoolArray,
+    unit_weights: FloatArray | None = None,
+) -> Interval:
     """The 95% interval of one AUC; patients may give several units, also of both kinds.
 
     A normal interval on the logit of the AUC, which keeps it inside (0, 1) and as skew as it has to
@@ -65,14 +73,18 @@ def auc_interval(patients: IntArray, scores: FloatArray, is_positive: BoolArray)
         patients: (U,) whose each unit is.
         scores: (U,) of each unit.
         is_positive: (U,) both kinds are there.
+        unit_weights: (U,) how much each unit counts; None where all count alike.
 
     Reference:
         DeLong, DeLong and Clarke-Pearson 1988 (the variance from structural components); Obuchowski
         1997, eq. 2 to 5 (several units of a patient; DeLong's where each gives one); Pepe 2003,
         section 5.2.4 (the interval on the logit).
     """
-    below, above = _components(scores, is_positive)
-    auc = float(below.mean())
+    below, above = auc_components(scores, is_positive, unit_weights)
+    own = None if unit_weights is None else (unit_weights[is_positive], unit_weights[~is_positive])
+    auc = float(below.mean()) if own is None else float(np.average(below, weights=own[0]))
+    if own is not None and min(auc, 1 - auc) < _SMALL:  # of sums of weights, but for rounding
+        auc = float(round(auc))
     positives, normals = patients[is_positive], patients[~is_positive]
     if auc in (0.0, 1.0):
         return _interval_of_a_perfect_order(auc, disjoint_pairs(positives, normals))
@@ -82,7 +94,7 @@ def auc_interval(patients: IntArray, scores: FloatArray, is_positive: BoolArray)
             f"no interval: it needs two patients with a positive unit and two with a normal one; "
             f"there are {n_positive} and {n_normal}"
         )
-    variance = auc_variance(below, above, positives, normals)
+    variance = auc_variance(below, above, positives, normals, own)
     if variance < _ROUNDING:
         return Interval.missing(
             "no interval: every patient fares alike, so that the AUC has no variance in this set"
@@ -95,7 +107,11 @@ def auc_interval(patients: IntArray, scores: FloatArray, is_positive: BoolArray)
 
 
 def auc_variance(
-    below: FloatArray, above: FloatArray, positives: IntArray, normals: IntArray
+    below: FloatArray,
+    above: FloatArray,
+    positives: IntArray,
+    normals: IntArray,
+    unit_weights: tuple[FloatArray, FloatArray] | None = None,
 ) -> float:
     """The variance of an AUC over patients, from the components of its units.
 
@@ -104,15 +120,23 @@ def auc_variance(
         above: (N,) part of the positive units that score above each normal one.
         positives: (M,) patients of the positive units; at least two.
         normals: (N,) patients of the normal units; at least two.
+        unit_weights: (M,) and (N,) how much each unit counts; None where all count alike. The AUC
+            is then a ratio of weighted sums, and a patient contributes by its weighted deviations.
 
     Reference:
         Obuchowski 1997, eq. 2 to 5.
     """
-    auc = below.mean()
     own, place = np.unique(np.concatenate([positives, normals]), return_inverse=True)
     n_patients, n_positive = len(own), len(below)
-    gains = np.bincount(place[:n_positive], below - auc, n_patients) / n_positive
-    others = np.bincount(place[n_positive:], above - auc, n_patients) / len(above)
+    if unit_weights is None:
+        auc = below.mean()
+        gains = np.bincount(place[:n_positive], below - auc, n_patients) / n_positive
+        others = np.bincount(place[n_positive:], above - auc, n_patients) / len(above)
+    else:
+        of_positives, of_normals = (each / each.sum() for each in unit_weights)
+        auc = of_positives @ below
+        gains = np.bincount(place[:n_positive], of_positives * (below - auc), n_patients)
+        others = np.bincount(place[n_positive:], of_normals * (above - auc), n_patients)
     return float(
         _bessel(len(np.unique(positives))) * gains @ gains
         + _bessel(len(np.unique(normals))) * others @ others
@@ -152,7 +176,7 @@ def paired_delong(
     if n_positive < 2 or n_normal < 2:
         reason = f"needs two positive and two normal cases; there are {n_positive} and {n_normal}"
         return DeLong(NAN, NAN, NAN, NAN, NAN, reason)
-    wins = [_components(scores, is_positive) for scores in (first, second)]
+    wins = [auc_components(scores, is_positive) for scores in (first, second)]
     auc_first, auc_second = (float(positive.mean()) for positive, _ in wins)
     difference = auc_first - auc_second
     positive, normal = (one - other for one, other in zip(*wins, strict=True))
@@ -192,18 +216,35 @@ def _bessel(n: int) -> float:
     return n / (n - 1)
 
 
-def _components(scores: FloatArray, is_positive: BoolArray) -> tuple[FloatArray, FloatArray]:
+def auc_components(
+    scores: FloatArray, is_positive: BoolArray, unit_weights: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """How each unit fares: (M,) part of the normals below each positive; (N,) of positives above.
 
     A tie counts half. Among all units a positive one's midrank is its midrank among the positives
-    plus the number of normals below it; for a normal one likewise.
+    plus the number of normals below it; for a normal one likewise. With ``unit_weights`` (U,) a
+    part is one of the others' weights.
     """
     positives, normals = scores[is_positive], scores[~is_positive]
+    if unit_weights is not None:
+        of_positives, of_normals = unit_weights[is_positive], unit_weights[~is_positive]
+        return (
+            _part_below(positives, normals, of_normals),
+            1 - _part_below(normals, positives, of_positives),
+        )
     ranks = _midranks(np.concatenate([positives, normals]))
     n_positive, n_normal = len(positives), len(normals)
     below = (ranks[:n_positive] - _midranks(positives)) / n_normal
     above = 1 - (ranks[n_positive:] - _midranks(normals)) / n_positive
     return below, above
+
+
+def _part_below(scores: FloatArray, others: FloatArray, weights: FloatArray) -> FloatArray:
+    """The part of the others' weights that lies below each score, ties counting half."""
+    order = np.argsort(others, kind="stable")
+    sums = np.concatenate([np.zeros(1), np.cumsum(weights[order])])
+    ends = [sums[np.searchsorted(others[order], scores, side=side)] for side in _SIDES]
+    return np.asarray((ends[0] + ends[1]) / 2 / sums[-1], dtype=np.float64)
 
 
 def _midranks(values: FloatArray) -> FloatArray:

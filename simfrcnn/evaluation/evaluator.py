@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
+from simfrcnn.evaluation.afroc import LEVELS, Lesions, lesions_of, localised_statistic
 from simfrcnn.evaluation.average_precision import (
     CocoMatches,
     ap_statistic,
@@ -145,8 +146,10 @@ class Evidence:
 
     ``located`` are the views that figures of boxes are about, see
     :func:`~simfrcnn.evaluation.truth.located`; ``strata`` (P,) the truths of the patients;
-    ``units`` are by level; there is one of ``events`` for each hit criterion. ``labels`` is there
-    where images state several labels, see :mod:`simfrcnn.evaluation.multilabel`.
+    ``units`` are by level; there is one of ``events`` for each hit criterion, and one of
+    ``lesions`` for each level at which lesions are to be found and normal units left alone.
+    ``labels`` is there where images state several labels, see
+    :mod:`simfrcnn.evaluation.multilabel`.
     """
 
     views: Sequence[View]
@@ -157,6 +160,7 @@ class Evidence:
     points: tuple[OperatingPoint, ...]
     matches: CocoMatches
     events: Sequence[Events]
+    lesions: Sequence[Lesions]
     labels: LabelScores | None = None
 
 
@@ -179,6 +183,7 @@ def gather(
         points=all_points(tuple(units), settings, operating_points),
         matches=coco_matches(placed, iou_thresholds_with(settings.iou_threshold)),
         events=[events_of(placed, c, len(patient_ids), settings) for c in HIT_CRITERIA],
+        lesions=[lesions_of(views, placed, level, settings) for level in LEVELS],
         labels=label_scores(records, detections.images, settings)
         if is_multilabel(records, settings)
         else None,
@@ -202,6 +207,9 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     yield corloc_statistic(evidence.located, n_patients, settings.score_threshold)
     for event in evidence.events:
         yield froc_statistic(event, with_bands=has_bands)
+        for lesions in evidence.lesions:
+            if lesions.is_defined:
+                yield localised_statistic(lesions, event)
     yield from mask_statistics(evidence.located, n_patients, settings)
     if evidence.labels is not None:
         yield from label_statistics(evidence.labels)

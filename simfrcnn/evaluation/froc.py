@@ -51,8 +51,9 @@ class Targets:
 class Events:
     """All that happens in the evaluated images under one hit criterion.
 
-    ``false_scores``, ``false_patients`` and ``is_false_in_normal`` (F,): the false positives, and
-    whether each lies in a normal image. ``image_patients`` maps a population (:data:`POPULATIONS`)
+    ``finding_views`` (T,) and ``false_views`` (F,) are the places of their images among the views
+    that were matched. ``false_scores``, ``false_patients`` and ``is_false_in_normal`` (F,): the
+    false positives, and whether each lies in a normal image. ``image_patients`` maps a population (:data:`POPULATIONS`)
     to the patients of its images. ``n_lesionless`` findings have no lesion id: they are in
     ``findings`` but in no lesion.
     """
@@ -61,6 +62,8 @@ class Events:
     findings: Targets
     lesions: Targets
     n_lesionless: int
+    finding_views: IntArray
+    false_views: IntArray
     false_scores: FloatArray
     false_patients: IntArray
     is_false_in_normal: BoolArray
@@ -107,6 +110,7 @@ def events_of(
                 key = (view.record.patient_id, view.record.exam_id, finding.lesion_id)
                 lesions[key] = (max(score, lesions.get(key, (NEVER, 0))[0]), view.patient)
     n_false = [len(scores) for scores in false_scores]
+    numbers = np.arange(len(views), dtype=np.intp)
     patients = np.array([view.patient for view in views], dtype=np.intp)
     is_normal = np.array([view.truth is Truth.NORMAL for view in views], dtype=np.bool_)
     return Events(
@@ -117,6 +121,8 @@ def events_of(
             np.array([patient for _, patient in lesions.values()], dtype=np.intp),
         ),
         n_lesionless=sum(f.lesion_id is None for view in views for f in view.findings),
+        finding_views=np.repeat(numbers, [len(view.findings) for view in views]),
+        false_views=np.repeat(numbers, n_false),
         false_scores=np.concatenate([np.zeros(0), *false_scores]),
         false_patients=np.repeat(patients, n_false),
         is_false_in_normal=np.repeat(is_normal, n_false),

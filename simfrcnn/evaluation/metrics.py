@@ -9,11 +9,12 @@ Shapes: R rows of bootstrap weights, P patients, U cases, K thresholds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn.evaluation.afroc import Lesions, localised_key, localised_statistic
 from simfrcnn.evaluation.average_precision import ap_key, ap_statistic, coco_matches
 from simfrcnn.evaluation.bootstrap import Statistic, ratio
 from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
@@ -21,6 +22,7 @@ from simfrcnn.evaluation.froc import Events, froc_statistic
 from simfrcnn.evaluation.results import NAN
 from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import Truth, View
+from simfrcnn.registry import look_up
 from simfrcnn.settings import EvaluationSettings
 
 FloatArray = NDArray[np.float64]
@@ -36,7 +38,7 @@ class Judged:
     """One model's detections on the test set, pooled and matched once for all metrics.
 
     ``located`` are the views in which it is known where findings lie; ``events`` those of centre
-    in box.
+    in box; ``lesions`` are by level, where there are lesions to find and normal units.
     """
 
     views: Sequence[View]
@@ -44,6 +46,7 @@ class Judged:
     cases: Units
     events: Events
     settings: EvaluationSettings
+    lesions: Mapping[str, Lesions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,14 @@ def _froc(judged: Judged) -> Statistic:
     return froc_statistic(judged.events, populations=("all",))
 
 
+def _localised_by_case(judged: Judged) -> Statistic:
+    return localised_statistic(judged.lesions["case"], judged.events)
+
+
+def _localised_by_image(judged: Judged) -> Statistic:
+    return localised_statistic(judged.lesions["image"], judged.events)
+
+
 def _specificity_at_sensitivity(judged: Judged) -> Statistic:
     cases = judged.cases
     is_known = cases.truths != Truth.UNKNOWN
@@ -161,4 +172,29 @@ METRICS: Mapping[str, Metric] = {
     )
 }
 """By key; the first is the primary one."""
+
+
+def metric_of(key: str) -> Metric:
+    """One of :data:`METRICS` or :data:`LOCALISED`.
+
+    Raises:
+        ConfigError: There is none of that key; names those that exist.
+    """
+    return look_up({**METRICS, **LOCALISED}, key, "metric")
+
+
+LOCALISED: Mapping[str, Metric] = {
+    metric.key: metric
+    for level, statistic in (("case", _localised_by_case), ("image", _localised_by_image))
+    for metric in (
+        Metric(
+            localised_key("centre", level, name),
+            f"{words} by {level}",
+            f"{words} by {level}",
+            statistic,
+        )
+        for name, words in (("wafroc", "wAFROC"), ("afroc", "AFROC"), ("lroc", "LROC"))
+    )
+}
+"""Whether lesions are found where they are; compared only where lesions and normal units exist."""
 PRIMARY = next(iter(METRICS))

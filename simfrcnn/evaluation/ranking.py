@@ -25,9 +25,8 @@ from simfrcnn.evaluation.comparison import (
     compare,
     mean_over_seeds,
 )
-from simfrcnn.evaluation.metrics import METRICS, PRIMARY
+from simfrcnn.evaluation.metrics import PRIMARY, metric_of
 from simfrcnn.evaluation.results import NAN, Figure
-from simfrcnn.registry import look_up
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class ModelsCompared:
     @property
     def primary_name(self) -> str:
         """What the metric that ranks is called."""
-        return METRICS[self.primary].name
+        return metric_of(self.primary).name
 
     def difference(self, first: str, second: str, key: str) -> Figure:
         """``first - second``, in either order of the two names."""
@@ -97,13 +96,19 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
 
     Args:
         models: By name; two or more, in the order in which they are to be shown.
-        primary: What they are ranked by, one of :data:`~simfrcnn.evaluation.metrics.METRICS`.
+        primary: What they are ranked by, of :func:`~simfrcnn.evaluation.metrics.metric_of`.
 
     Raises:
         ConfigError: Fewer than two models, or an unknown metric.
         ArtifactError: They were not judged on the same patients with the same truth.
     """
     require_metric(primary)
+    for name, model in models.items():
+        if primary not in model.metrics:
+            raise ConfigError(
+                f"{name} has no {metric_of(primary).name}: it needs lesions and normal units; rank "
+                f"by one of {', '.join(model.metrics)}"
+            )
     if len(models) < 2:
         raise ConfigError(f"{len(models)} model to compare; two or more are legal")
     compared = [
@@ -130,7 +135,7 @@ def require_metric(key: str) -> None:
     Raises:
         ConfigError: An unknown metric; names those that exist.
     """
-    look_up(METRICS, key, "metric")
+    metric_of(key)
 
 
 def rank(

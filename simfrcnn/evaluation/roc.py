@@ -53,17 +53,21 @@ def roc_statistic(units: Units, *, with_band: bool = False) -> Statistic:
 
 
 def auc_function(
-    patients: IntArray, scores: FloatArray, is_positive: BoolArray
+    patients: IntArray,
+    scores: FloatArray,
+    is_positive: BoolArray,
+    unit_weights: FloatArray | None = None,
 ) -> Callable[[FloatArray], FloatArray]:
     """The area under the ROC curve as a function of weights (R, P) -> (R,).
 
     It is the part of (positive, normal) pairs in which the positive unit scores higher; a tie
-    counts half. NaN without positives or without normals.
+    counts half. With ``unit_weights`` (U,) a pair counts by the product of its two weights. NaN
+    without positives or without normals.
 
     Reference:
         Mann and Whitney 1947; Bamber 1975 (equality with the trapezoidal area).
     """
-    ranking = _Ranking.of(KnownUnits(patients, scores, is_positive))
+    ranking = _Ranking.of(KnownUnits(patients, scores, is_positive), unit_weights)
     return lambda weights: ranking.auc(ranking.called(weights))
 
 
@@ -92,27 +96,33 @@ class _Called(NamedTuple):
 class _Ranking:
     """Units by falling score, sorted once for all rows of weights.
 
-    ``positives`` (M,) and ``normals`` (N,) are their patients. For each normal unit: ``n_above``
-    and ``n_reached`` positives score above it, and at or above it; the normals from ``first`` to
-    before ``last`` score as it does.
+    ``positives`` (M,) and ``normals`` (N,) are their patients, ``positive_weights`` and
+    ``normal_weights`` their own weights, None where all count alike. For each normal unit:
+    ``n_above`` and ``n_reached`` positives score above it, and at or above it; the normals from
+    ``first`` to before ``last`` score as it does.
     """
 
     positives: IntArray
     normals: IntArray
+    positive_weights: FloatArray | None
+    normal_weights: FloatArray | None
     n_above: IntArray
     n_reached: IntArray
     first: IntArray
     last: IntArray
 
     @classmethod
-    def of(cls, known: KnownUnits) -> _Ranking:
+    def of(cls, known: KnownUnits, unit_weights: FloatArray | None = None) -> _Ranking:
         patients, scores, is_positive = known
         order = np.argsort(-scores, kind="stable")
         patients, falling, is_positive = patients[order], -scores[order], is_positive[order]
         positive, normal = falling[is_positive], falling[~is_positive]
+        own = None if unit_weights is None else unit_weights[order]
         return cls(
             positives=patients[is_positive],
             normals=patients[~is_positive],
+            positive_weights=None if own is None else own[is_positive],
+            normal_weights=None if own is None else own[~is_positive],
             n_above=np.searchsorted(positive, normal, side="left"),
             n_reached=np.searchsorted(positive, normal, side="right"),
             first=np.searchsorted(normal, normal, side="left"),
@@ -121,7 +131,10 @@ class _Ranking:
 
     def called(self, weights: FloatArray) -> _Called:
         """For rows of weights (R, P)."""
-        return _Called(*(_cumulated(weights[:, own]) for own in (self.positives, self.normals)))
+        positives, normals = weights[:, self.positives], weights[:, self.normals]
+        if self.positive_weights is not None and self.normal_weights is not None:
+            positives, normals = positives * self.positive_weights, normals * self.normal_weights
+        return _Called(_cumulated(positives), _cumulated(normals))
 
     def auc(self, called: _Called) -> FloatArray:
         """(R,) the part of pairs that the positive unit wins."""

@@ -18,7 +18,7 @@ from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation import evaluator
 from simfrcnn.evaluation.comparison import Resampled, resample
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
-from simfrcnn.evaluation.metrics import METRICS, PRIMARY
+from simfrcnn.evaluation.metrics import PRIMARY
 from simfrcnn.evaluation.multilabel import is_multilabel, require_same_labels
 from simfrcnn.evaluation.ranking import compare_all, require_metric
 from simfrcnn.evaluation.reporting.comparison_report import (
@@ -235,7 +235,11 @@ def _judged(
             title=f"simfrcnn evaluation: {candidate.name}",
         )
     resampled = resample(
-        annotated.records, candidate.detections, settings, categories=annotated.categories
+        annotated.records,
+        candidate.detections,
+        settings,
+        categories=annotated.categories,
+        with_localised=True,
     )
     return _Judged(report, resampled)
 
@@ -252,7 +256,7 @@ def _comparison(
         compared=compared,
         settings=first.settings,
         figures={
-            name: {key: judged[name].report.figures.get(key, figures[key]) for key in METRICS}
+            name: {key: judged[name].report.figures.get(key, figures[key]) for key in figures}
             for name, figures in compared.figures.items()
         },
         counts=first.counts,

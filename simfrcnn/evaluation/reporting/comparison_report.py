@@ -9,14 +9,20 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simfrcnn.evaluation.comparison import delong_json, without_nan
+from simfrcnn.evaluation.comparison import Resampled, delong_json, without_nan
 from simfrcnn.evaluation.delong import FEWEST_CASES, DeLong
-from simfrcnn.evaluation.metrics import FIXED_SENSITIVITY, METRICS, SPECIFICITY_AT_SENSITIVITY
+from simfrcnn.evaluation.metrics import (
+    FIXED_SENSITIVITY,
+    LOCALISED,
+    METRICS,
+    SPECIFICITY_AT_SENSITIVITY,
+    metric_of,
+)
 from simfrcnn.evaluation.ranking import ModelPair, ModelsCompared, Ranked
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
@@ -128,7 +134,7 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "settings": dataclasses.asdict(report.settings),
-        "metrics": {key: metric.name for key, metric in METRICS.items()},
+        "metrics": {key: metric_of(key).name for key in _first(compared).metrics},
         "primary_metric": compared.primary,
         "counts": dict(report.counts),
         "tested_on": dict(report.tested_on),
@@ -166,14 +172,18 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
     primary = compared.primary_name
     yield Section("Summary", [_what(report), _ranking_table(report), *_verdict(report), DISCLAIMER])
     yield Section("Notes", [report.all_notes or ["None."]])
-    yield Section("Models", [_model_table(report)])
+    yield Section("Models", [_model_table(report, METRICS)])
+    localised = [key for key in LOCALISED if key in _first(compared).metrics]
+    if localised:
+        tables = [_model_table(report, localised), _difference_table(compared, localised)]
+        yield Section("Lesions found where they are", tables)
     if len(compared.models) <= _LARGEST_MATRIX:
         text = "Row less column: better or worse where the 95% interval excludes 0, else a tie."
         yield Section(f"Who is better by {primary}", [text, _matrix(compared)])
     yield Section(
         "Differences on the same cases",
         [
-            _difference_table(compared),
+            _difference_table(compared, METRICS),
             Picture("differences.svg", "Differences"),
             _test_table(compared),
         ],
@@ -219,12 +229,17 @@ def _verdict(report: ComparisonReport) -> list[str]:
     ]
 
 
-def _model_table(report: ComparisonReport) -> Table:
+def _model_table(report: ComparisonReport, keys: Iterable[str]) -> Table:
     rows = [
-        (name, *(cell(report.figures[name][key]) for key in METRICS))
+        (name, *(cell(report.figures[name][key]) for key in keys))
         for name in report.compared.models
     ]
-    return Table(("model", *headings()), rows)
+    return Table(("model", *_headings(keys)), rows)
+
+
+def _first(compared: ModelsCompared) -> Resampled:
+    """Any model: all were judged by the same metrics."""
+    return next(iter(compared.models.values()))
 
 
 def _matrix(compared: ModelsCompared) -> Table:
@@ -249,15 +264,15 @@ def _judged(difference: Figure) -> str:
     return f"{word}: {cell(difference, signed=True)}"
 
 
-def _difference_table(compared: ModelsCompared) -> Table:
+def _difference_table(compared: ModelsCompared, keys: Iterable[str]) -> Table:
     rows = [
         (
             _name(pair),
-            *(cell(pair.comparison.differences[key].figure, signed=True) for key in METRICS),
+            *(cell(pair.comparison.differences[key].figure, signed=True) for key in keys),
         )
         for pair in compared.pairs
     ]
-    return Table(("difference", *headings()), rows)
+    return Table(("difference", *_headings(keys)), rows)
 
 
 def _test_table(compared: ModelsCompared) -> Table:
@@ -347,7 +362,11 @@ def _drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:
 
 def headings() -> tuple[str, ...]:
     """The heads of the columns of all metrics."""
-    return tuple(metric.heading for metric in METRICS.values())
+    return _headings(METRICS)
+
+
+def _headings(keys: Iterable[str]) -> tuple[str, ...]:
+    return tuple(metric_of(key).heading for key in keys)
 
 
 def optimism_rule(for_whom: str) -> str:

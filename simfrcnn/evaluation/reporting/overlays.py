@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simfrcnn.evaluation.comparison import Comparison, Difference
-from simfrcnn.evaluation.metrics import METRICS
+from simfrcnn.evaluation.metrics import metric_of
 from simfrcnn.evaluation.reporting.charts import FPPI_RANGE
 from simfrcnn.evaluation.reporting.figures import GREY, Drawn, canvas, froc_steps, rendered
 from simfrcnn.evaluation.results import Curve
@@ -85,7 +85,7 @@ def draw_differences(
         for row, (_, comparison) in enumerate(pairs):
             if comparison is not None:
                 _draw_difference(panel, comparison.differences[key], row)
-        panel.set_title(METRICS[key].name, fontsize=9)
+        panel.set_title(metric_of(key).name, fontsize=9)
         panel.grid(axis="x", color="#dddddd", linewidth=0.5)
     panels[0].set_yticks(range(len(pairs)), [label for label, _ in pairs], fontsize=8)
     panels[0].set_ylim(max(len(pairs), 1) - 0.5, -0.5)  # one model alone has no pair

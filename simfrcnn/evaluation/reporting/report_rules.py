@@ -11,6 +11,16 @@ from simfrcnn.evaluation.reporting.documents import Table
 from simfrcnn.evaluation.reporting.wording import METHODS, METHODS_IN_WORDS
 from simfrcnn.evaluation.results import Report
 
+_RULES_OF_LOCALISED = (
+    "AFROC: the part of pairs of a lesion and a normal unit in which the mark on the lesion scores "
+    "higher than the highest false positive of the unit; a tie counts half, and so does a lesion "
+    "without a mark against a unit without one. wAFROC: the same with the lesions of a unit "
+    "weighing 1 together. LROC: the part of pairs of a unit with lesions and a normal unit in "
+    "which the highest mark of the first is on a lesion, and above all marks of the second. By "
+    "image each finding is a lesion; by case those with one lesion id are, in whatever view. "
+    "Units of which it is not known in every image where the findings lie are left out.",
+)
+
 
 def rules_of_report(report: Report) -> list[str]:
     """What every figure means, under the settings of this report."""
@@ -45,6 +55,7 @@ def rules_of_report(report: Report) -> list[str]:
         "AP: matched by pycocotools over all evaluated images, with all target classes as one, at "
         f"most {MAX_DETECTIONS} detections an image; a second box on a finding is a false positive "
         "there.",
+        *(_RULES_OF_LOCALISED if any(k.startswith("localised/") for k in report.figures) else ()),
         "CorLoc: the part of positive images whose highest detection has IoU of at least 0.5 with "
         "a finding. By the second rule, which others use, any detection from the score threshold "
         "on will do.",

@@ -20,6 +20,8 @@ from simfrcnn.evaluation.reporting.wording import (
 from simfrcnn.evaluation.results import CalibrationBin, OperatingPoint, Report, Subgroup
 from simfrcnn.evaluation.subgroups import rules_of_subgroups
 
+_OF_BOXES = ("froc/", "finding", "localised/")
+
 
 def unit_blocks(report: Report) -> Iterator[Block]:
     """Cases, breasts and images, and the operating points."""
@@ -59,7 +61,7 @@ def unit_blocks(report: Report) -> Iterator[Block]:
     yield from missing_intervals(
         figure
         for key, figure in report.figures.items()
-        if not key.startswith(("froc/", "finding", "mask/"))
+        if not key.startswith((*_OF_BOXES, "mask/"))
     )
 
 
@@ -128,8 +130,16 @@ def finding_blocks(report: Report) -> Iterator[Block]:
     else:
         reason = report.figures[f"froc/{HIT_CRITERIA[0].name}/all/lesion_sensitivity_at_1"].reason
         yield f"{heading}: undefined, {reason}."
+    localised = [
+        (label_of(key), *cells_of(figure))
+        for key, figure in report.figures.items()
+        if key.startswith("localised/")
+    ]
+    if localised:
+        caption = "Found where they are: areas under the AFROC, wAFROC and LROC curves"
+        yield Table(FIGURE_COLUMNS, localised, caption)
     yield from missing_intervals(
-        figure for key, figure in report.figures.items() if key.startswith(("froc/", "finding"))
+        figure for key, figure in report.figures.items() if key.startswith(_OF_BOXES)
     )
 
 

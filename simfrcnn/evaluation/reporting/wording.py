@@ -62,6 +62,10 @@ def label_of(key: str) -> str:
         over = "" if population == "all" else f", {population}"
         rate = last.rpartition("_")[2]
         return f"SEN at {rate} FP/image ({hit_criterion(criterion).label}{over})"
+    if start == "localised":
+        _, criterion, level, figure = key.split("/")
+        shown = figure.upper().replace("WAFROC", "wAFROC")
+        return f"{shown} by {level} ({hit_criterion(criterion).label})"
     names = {"auc": "AUC", "brier": "Brier score"}
     return f"{names.get(last, last)} by {start}"
 

@@ -1,0 +1,250 @@
+"""AFROC, wAFROC and LROC: by hand, against slow definitions, and against RJafroc's figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from unit.evaluation.test_evaluation_twins import (
+    N_LEVELS,
+    NO_INTERVALS,
+    SEED,
+    SLOW_TWINS,
+    TARGET,
+    near,
+    slow_events,
+    targets_of,
+)
+
+from simfrcnn.errors import DataError
+from simfrcnn.evaluation import evaluate
+from simfrcnn.evaluation.delong import auc_interval
+from simfrcnn.evaluation.evaluator import gather, statistics_of
+from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.settings import EvaluationSettings
+from support.evaluation_examples import detection_file, finding, found, image, random_set
+from support.rjafroc import ratings, rjafroc_data
+
+NEVER = float("-inf")
+LEFT, RIGHT, FAR = (0, 0, 20, 20), (40, 40, 60, 60), (70, 70, 90, 90)
+
+
+def wins(positive: float, normal: float) -> float:
+    return 1.0 if positive > normal else 0.5 if positive == normal else 0.0
+
+
+def slow_figures(records, detections, criterion: str, level: str, settings) -> dict[str, float]:
+    """By the words of the definitions: every lesion against every normal unit."""
+    units: dict[tuple[str, str], list] = {}
+    for record in records:
+        own = str(record.image_id) if level == "image" else record.exam_id
+        units.setdefault((record.patient_id, own), []).append(record)
+    known = {
+        key: group
+        for key, group in units.items()
+        if all(r.is_positive(TARGET) or r.is_known_normal(TARGET) for r in group)
+    }
+    hits: dict[tuple, float] = {}
+    false: dict[tuple, float] = {}
+    unit_of = {r.image_id: key for key, group in known.items() for r in group}
+    for score, record, what in slow_events(records, detections, criterion, settings):
+        unit = unit_of.get(record.image_id)
+        if unit is None:
+            continue
+        if what is None:
+            false[unit] = max(score, false.get(unit, NEVER))
+        else:
+            hits[record.image_id, what.finding_id] = score
+    normal = [false.get(k, NEVER) for k, g in known.items() if not any(targets_of(r) for r in g)]
+    afroc, wafroc, lroc = [], [], []
+    for key, group in known.items():
+        lesions: dict[tuple, float] = {}
+        for record in group:
+            for one in targets_of(record):
+                shared = level == "case" and one.lesion_id
+                name = (one.lesion_id,) if shared else (record.image_id, one.finding_id)
+                score = hits.get((record.image_id, one.finding_id), NEVER)
+                lesions[name] = max(score, lesions.get(name, NEVER))
+        if not lesions:
+            continue
+        won = [np.mean([wins(score, other) for other in normal]) for score in lesions.values()]
+        afroc += won
+        wafroc.append(np.mean(won))
+        best = max(lesions.values())
+        is_localised = best > false.get(key, NEVER)
+        lroc.append(np.mean([is_localised and wins(best, max(other, -1.0)) for other in normal]))
+    return {
+        name: np.mean(values)
+        for name, values in (("afroc", afroc), ("wafroc", wafroc), ("lroc", lroc))
+    }
+
+
+@SLOW_TWINS
+@given(seed=SEED, n_levels=N_LEVELS)
+def test_they_are_what_their_definitions_say(seed, n_levels):
+    records, detections = random_set(seed, n_patients=16, n_levels=n_levels)
+    figures = evaluate(records, detections, NO_INTERVALS).figures
+    for criterion, level in itertools.product(HIT_CRITERIA, ("case", "image")):
+        start = f"localised/{criterion.name}/{level}"
+        if f"{start}/afroc" not in figures:
+            continue
+        slow = slow_figures(records, detections, criterion.name, level, NO_INTERVALS)
+        for name, value in slow.items():
+            assert figures[f"{start}/{name}"].value == near(value), name
+
+
+def test_by_hand():
+    """Two lesions of a case, one of them missed; a false positive above one normal of two."""
+    records = [
+        image(1, "a", finding(LEFT, 1), finding(RIGHT, 2)),
+        image(2, "b", finding(LEFT, 3)),
+        image(3, "c"),
+        image(4, "d"),
+    ]
+    detections = detection_file(
+        found(1, (LEFT, 0.6)),  # one of two lesions
+        found(2, (FAR, 0.9), (LEFT, 0.4)),  # recalled for the wrong place
+        found(3, (FAR, 0.5)),
+        found(4),
+    )
+    figures = evaluate(records, detections, NO_INTERVALS).figures
+    # Lesions .6, none, .4 against normal images .5, none: 2 + 1/2 + 1 of 6 pairs.
+    assert figures["localised/centre/image/afroc"].value == near(3.5 / 6)
+    # Images weigh alike: ((2 + 1/2) / 2 + 1) / 2 of 2 normal images.
+    assert figures["localised/centre/image/wafroc"].value == near((2.5 / 2 + 1) / 4)
+    # Image 1 wins both pairs; image 2 has its highest mark beside the lesion.
+    assert figures["localised/centre/image/lroc"].value == near(2 / 4)
+    assert figures["localised/centre/image/wafroc"].n == {"lesions": 3, "positive": 2, "normal": 2}
+    # ROC does not mind the wrong place.
+    assert figures["case/auc"].value == 1
+
+
+def test_lesions_count_by_the_weights_of_the_annotations():
+    weigh = dataclasses.replace
+    heavy, light = weigh(finding(LEFT, 1), weight=3.0), weigh(finding(RIGHT, 2), weight=1.0)
+    records = [image(1, "a", heavy, light), image(2, "b"), image(3, "c", finding(LEFT, 3))]
+    detections = detection_file(found(1, (LEFT, 0.6)), found(2, (FAR, 0.5)), found(3))
+    figures = evaluate(records, detections, NO_INTERVALS).figures
+    assert figures["localised/centre/image/wafroc"].value == near((0.75 + 0) / 2)
+    assert figures["localised/centre/image/afroc"].value == near(1 / 3)
+    with pytest.raises(DataError, match="2 lesions, 1 of them with a 'lesion_weight'"):
+        evaluate(
+            [image(1, "a", heavy, finding(RIGHT, 2)), image(2, "b")],
+            detection_file(found(1), found(2)),
+            NO_INTERVALS,
+        )
+    two_views = [
+        image(1, "a", weigh(finding(LEFT, 1, lesion_id="L"), weight=1.0)),
+        image(2, "a", weigh(finding(LEFT, 2, lesion_id="L"), weight=2.0)),
+        image(3, "b"),
+    ]
+    with pytest.raises(DataError, match=r"'L' of exam a-exam has the weights 1\.0 and 2\.0"):
+        evaluate(two_views, detection_file(found(1), found(2), found(3)), NO_INTERVALS)
+
+
+def test_a_resampled_set_counts_its_patients_as_often_as_they_are_drawn():
+    """Weights of patients give what a set with so many copies of them gives."""
+    records, detections = random_set(5, n_patients=9)
+    evidence = gather(records, detections, NO_INTERVALS)
+    drawn = np.random.default_rng(0).integers(0, 3, len(evidence.patient_ids))
+    copies, images = [], []
+    for record in records:
+        for copy in range(drawn[evidence.patient_ids.index(record.patient_id)]):
+            number = 1000 * copy + record.image_id
+            changed = dataclasses.replace(
+                record,
+                image_id=number,
+                file_name=f"{number}.png",
+                patient_id=f"{record.patient_id}-{copy}",
+                exam_id=f"{record.exam_id}-{copy}",
+            )
+            copies.append(changed)
+            images.append(dataclasses.replace(detections.images[record.image_id], image_id=number))
+    whole = evaluate(copies, detection_file(*images), NO_INTERVALS).figures
+    n_checked = 0
+    for statistic in statistics_of(evidence, NO_INTERVALS):
+        if statistic.keys[0].startswith("localised/"):
+            values = statistic.compute(drawn[None].astype(float))[0]
+            for key, value in zip(statistic.keys, values, strict=True):
+                assert value == near(whole[key].value), key
+                n_checked += 1
+    assert n_checked == 18
+
+
+def test_they_are_left_out_where_nothing_is_to_be_found_or_left_alone():
+    only_positive = [image(1, "a", finding(LEFT)), image(2, "b", finding(LEFT, 2))]
+    only_normal = [image(1, "a"), image(2, "b")]
+    for records in (only_positive, only_normal):
+        figures = evaluate(records, detection_file(found(1), found(2)), NO_INTERVALS).figures
+        assert not any(key.startswith("localised/") for key in figures)
+
+
+def test_a_weight_of_two_is_two_units_of_the_patient():
+    random = np.random.default_rng(3)
+    patients = random.integers(0, 20, 60)
+    is_positive = patients % 3 == 0
+    scores = random.normal(size=60) + is_positive
+    twice = random.random(60) < 0.4
+    weighted = auc_interval(patients, scores, is_positive, np.where(twice, 2.0, 1.0))
+    again = np.concatenate([np.arange(60), np.flatnonzero(twice)])
+    repeated = auc_interval(patients[again], scores[again], is_positive[again])
+    assert (weighted.low, weighted.high) == pytest.approx((repeated.low, repeated.high), abs=1e-12)
+    alike = auc_interval(patients, scores, is_positive, np.ones(60))
+    plain = auc_interval(patients, scores, is_positive)
+    assert (alike.low, alike.high) == pytest.approx((plain.low, plain.high), abs=1e-12)
+
+
+# RJafroc: its test file goodValues361/UtilOutputReport/dataset04-OR-wAFROC.rds.
+WAFROC_OF_DATASET04 = (
+    (0.77926667, 0.72489167, 0.703625, 0.80509167),
+    (0.787, 0.7269, 0.72261667, 0.80378333),
+    (0.72969167, 0.71575833, 0.67230833, 0.77265833),
+    (0.81013333, 0.74311667, 0.69435833, 0.82940833),
+    (0.7488, 0.682275, 0.655175, 0.77125),
+)
+
+
+def marked_set(data, modality: int, reader: int):
+    """A reader's marks as detections: a case is an image, a lesion a box, a mark its copy."""
+    nl, ll = ratings(data, "NL")[modality, reader], ratings(data, "LL")[modality, reader]
+    n_lesions = np.asarray(data["lesions"]["perCase"]).astype(int)
+    n_normal = len(nl) - len(ll)
+    levels = np.unique(np.concatenate([nl.ravel(), ll.ravel()]))
+    score_of = {level: (rank + 1) / (len(levels) + 1) for rank, level in enumerate(levels)}
+    records, images = [], []
+    for case, marks in enumerate(nl):
+        n = n_lesions[case - n_normal] if case >= n_normal else 0
+        boxes = [(10 * i, 0, 10 * i + 8, 8) for i in range(n)]
+        records.append(
+            image(case + 1, f"{case}", *(finding(b, 10 * case + i) for i, b in enumerate(boxes)))
+        )
+        rated = [((50, 50, 60, 60), mark) for mark in marks]
+        if n:
+            rated += list(zip(boxes, ll[case - n_normal], strict=False))
+        images.append(
+            found(case + 1, *((box, score_of[mark]) for box, mark in rated if mark > NEVER))
+        )
+    return records, detection_file(*images)
+
+
+@pytest.mark.parametrize("modality", range(5))
+def test_wafroc_of_rjafroc_s_dataset04(modality):
+    data = rjafroc_data("dataset04")
+    for reader, published in enumerate(WAFROC_OF_DATASET04[modality]):
+        records, detections = marked_set(data, modality, reader)
+        figures = evaluate(records, detections, NO_INTERVALS).figures
+        for level in ("image", "case"):
+            value = figures[f"localised/centre/{level}/wafroc"].value
+            assert value == pytest.approx(published, abs=1e-6)
+
+
+def test_the_intervals_are_those_of_an_auc_over_patients():
+    records, detections = random_set(2, n_patients=40)
+    report = evaluate(records, detections, EvaluationSettings(bootstrap_replicates=20))
+    for key, figure in report.figures.items():
+        if key.startswith("localised/"):
+            assert figure.method == "obuchowski-logit", (key, figure)
+            assert 0 < figure.low < figure.value < figure.high < 1
