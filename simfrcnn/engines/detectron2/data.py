@@ -90,7 +90,7 @@ def targets_of(entry: Mapping[str, Any]) -> ImageTargets:
             None if label is None else int(label),
             float(entry.get("label_weight", 0.0)),
             entry.get("bag"),
-            float(entry.get("normal_weight", 1.0)),
+            normal_weight=float(entry.get("normal_weight", 1.0)),
         )
     except ValueError as error:
         raise ValueError(f"{image}: {error}") from error

@@ -14,7 +14,7 @@ from simfrcnn.engines.common.classifier import ImageClassifier, classifier_parts
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.stages import LAYERS, adapt_stages, freeze_layers, stages_by_layer
 from simfrcnn.engines.torchvision import backbone as backbones
-from simfrcnn.engines.torchvision.model import NAME
+from simfrcnn.engines.torchvision.supported import NAME
 from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Sample
 
