@@ -50,7 +50,7 @@ ALLOWED = {
         {"numpy", "cv2", "tqdm", "yaml", "openpyxl", "pycocotools"},
     ),
     "data/inspect": (
-        {"data", "dicom", "images", "training"},
+        {"data", "dicom", "images", "structures", "training"},
         {"numpy", "cv2", "torch", "sklearn", "matplotlib"},
     ),
     "dicom_out": ({"dicom"}, {"numpy", "pydicom"}),

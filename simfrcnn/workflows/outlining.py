@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from simfrcnn import outlines
 from simfrcnn.data.sources.source import SourceData, listed
 from simfrcnn.described import Options, described
-from simfrcnn.records import Finding, ImageRecord
+from simfrcnn.records import Finding, ImageRecord, Outline
 
 _KEEP = "keep"
 
@@ -79,5 +79,5 @@ def _without(record: ImageRecord) -> ImageRecord:
     return replace(record, findings=tuple(replace(f, outline=()) for f in record.findings))
 
 
-def _outlines_of(records: Sequence[ImageRecord]) -> list[outlines.Outline]:
+def _outlines_of(records: Sequence[ImageRecord]) -> list[Outline]:
     return [finding.outline for record in records for finding in record.findings]

@@ -97,7 +97,9 @@ def mask_parts(
     }
 
 
-def mask_targets(targets: ImageTargets, size: tuple[int, int], device: torch.device) -> Any:
+def mask_targets(
+    targets: ImageTargets, size: tuple[int, int], device: torch.device
+) -> dict[str, Tensor]:
     """What the library's heads need to know of an image's outlines: ``masks`` (B, H, W) of 0 and 1,
     and ``has_outline`` (B,).
     """

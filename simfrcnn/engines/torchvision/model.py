@@ -46,7 +46,7 @@ from simfrcnn.engines.torchvision.roi_heads import Float32Predictor, SimRoIHeads
 from simfrcnn.engines.torchvision.rpn import Float32RPNHead, FloatAnchors, TopLikelihoodRPN
 from simfrcnn.engines.torchvision.supported import FPN, NAME, check_supported, per_level
 from simfrcnn.second_look import Found, SecondLook, picture_of
-from simfrcnn.structures import BOTH_SCORES, Detections, Sample
+from simfrcnn.structures import BOTH_SCORES, Detections, ImageTargets, Sample
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
@@ -177,12 +177,15 @@ class SimFasterRCNN(GeneralizedRCNN):
             "labels": targets.labels.to(self.device),
             "is_normal": targets.is_normal,
             "of_image": targets,
-            **(
-                mask_targets(targets, tuple(sample.image.shape[-2:]), self.device)
-                if self.roi_heads.has_mask()
-                else {}
-            ),
+            **self._outlines(sample, targets),
         }
+
+    def _outlines(self, sample: Sample, targets: ImageTargets) -> dict[str, Tensor]:
+        """What the mask head is to know of the outlines; nothing without one."""
+        if not self.roi_heads.has_mask():
+            return {}
+        height, width = sample.image.shape[-2:]
+        return mask_targets(targets, (height, width), self.device)
 
 
 class NormaliseOnly(GeneralizedRCNNTransform):
@@ -363,8 +366,10 @@ def _detections(found: dict[str, Tensor], sample: Sample, mask_min_score: float)
     is_there = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     masks = None
     if "masks" in found:
-        of_those = (found[name].cpu()[is_there] for name in ("masks", "boxes", "scores"))
-        masks = masks_of(*of_those, sample.frame, min_score=mask_min_score)
+        grids, in_input, scores = (
+            found[name].cpu()[is_there] for name in ("masks", "boxes", "scores")
+        )
+        masks = masks_of(grids, in_input, scores, sample.frame, min_score=mask_min_score)
     return Detections(
         image_id=sample.record.image_id,
         boxes=boxes[is_there],

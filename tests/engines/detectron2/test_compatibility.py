@@ -68,7 +68,7 @@ def test_the_parts_are_registered():
     [
         ("DATALOADER.FILTER_EMPTY_ANNOTATIONS", True, "it would drop the normal images"),
         ("DATALOADER.ASPECT_RATIO_GROUPING", True, "it would break the pairs"),
-        ("MODEL.MASK_ON", True, "mammograms come with boxes"),
+        ("MODEL.KEYPOINT_ON", True, "mammograms come with boxes"),
         ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", True, "background score"),
         ("MODEL.RESNETS.DEPTH", 20, "it has no 20"),
         ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "legal is SimFasterRCNN"),

@@ -379,8 +379,8 @@ def test_what_the_engine_cannot_honour_is_refused_by_name(engine, heads, key, va
 
 
 def test_a_key_of_detectron2_that_is_not_portable_is_an_error(engine):
-    with pytest.raises(ConfigError, match=r"MODEL\.MASK_ON"):
-        smoke_config(engine, "c4", "MODEL.MASK_ON", "True")
+    with pytest.raises(ConfigError, match=r"MODEL\.KEYPOINT_ON"):
+        smoke_config(engine, "c4", "MODEL.KEYPOINT_ON", "True")
 
 
 def test_a_sample_without_targets_is_not_trained(engine):

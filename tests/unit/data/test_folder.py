@@ -421,3 +421,32 @@ def test_benign_views_beside_a_cancer_are_not_normal_by_option(
 def test_known_columns_are_not_left_aside(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--ignore-columns patient: a known column is read"):
         read(write_folder(tmp_path), ignore_columns=("patient",))
+
+
+def test_outlines_of_a_table(tmp_path: Path) -> None:
+    content = [
+        row("a.png", "malignant", outline="5 10, 20 10, 12 30", patient="p1"),
+        row("b.png", "malignant", 1, 1, 9, 9, outline="1 1, 9 1, 9 9; 3 3, 5 3, 5 5", patient="p2"),
+        row("c.png", "normal", patient="p3"),
+    ]
+    images = by_name(read(write_folder(tmp_path, content)))
+    (finding,) = images["a.png"].findings
+    assert finding.outline == (((5.0, 10.0), (20.0, 10.0), (12.0, 30.0)),)
+    assert finding.box == (5.0, 10.0, 20.0, 30.0)  # of the outline, where no corners are given
+    assert len(images["b.png"].findings[0].outline) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"outline": "1 1, 9 9"}, "legal are x and y of three or more points"),
+        ({"outline": "1 1, 9 nine, 3 3"}, "legal are x and y of three or more points"),
+        ({"outline": "1 1, 90 1, 5 5"}, "leaves its image|the box leaves its image"),
+        ({"outline": "1 1, 9 9, 9 1, 1 9"}, "it crosses itself"),
+        ({"outline": "1 1, 9 1, 5 9", "x1": 1, "y1": 1, "x2": 20, "y2": 9}, "not that of x1 to y2"),
+    ],
+)
+def test_outlines_of_a_table_that_are_none(tmp_path: Path, values: Any, message: str) -> None:
+    content = [row("a.png", "malignant", patient="p1", **values)]
+    with pytest.raises(AnnotationError, match=message):
+        read(write_folder(tmp_path, content))

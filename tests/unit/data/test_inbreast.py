@@ -12,6 +12,7 @@ from simfrcnn.data.coco import read_coco
 from simfrcnn.data.sources.inbreast import KINDS, Roi, read_inbreast, read_rois
 from simfrcnn.data.sources.source import SourceData
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.outlines import fits, problem_of
 from simfrcnn.records import ImageRecord, Laterality, Pathology, Supervision, ViewPosition
 from support.data_examples import write_dicom
 from support.tools import run_tool
@@ -376,3 +377,16 @@ def test_the_tool(
         == 2
     )
     assert "error: kinds lump" in capsys.readouterr().err
+
+
+def test_points_are_the_outline(tmp_path: Path) -> None:
+    images = by_number(read_inbreast(write_release(tmp_path)))
+    (mass,) = images[20587054].findings
+    assert mass.outline == (tuple((float(x), float(y)) for x, y in MASS),)
+    crossing: Points = [(10, 10), (30, 40), (30, 10), (10, 40)]
+    outside: Points = [(-2, 5), (12, 5), (12, 20)]
+    made = changed(20587054, 8, [("Mass", crossing), ("Mass", outside)])
+    mended = by_number(read_inbreast(write_release(tmp_path / "mended", made)))
+    for finding in mended[20587054].findings:
+        assert problem_of(finding.outline, HEIGHT, WIDTH) is None
+        assert fits(finding.outline, finding.box)

@@ -421,3 +421,31 @@ def test_exports_of_tools_train_after_one_command(name: str, tmp_path: Path) -> 
     lists = training_lists(read_coco(done.files["train"]).records, DataSettings())
     assert (len(lists.positives), len(lists.normals)) == (1, 2)
     assert lists.positives[0].findings[0].category == "malignant"
+
+
+def test_outlines_are_taken_mended_or_named(tmp_path: Path) -> None:
+    for name in "abcd":
+        picture(tmp_path / f"{name}.png")
+    square = [5, 5, 20, 5, 20, 20, 5, 20]
+    inside = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    inside[5:20, 5:20] = 1
+    packed = mask.encode(inside)
+    rle = {"size": packed["size"], "counts": packed["counts"].decode()}
+    bow = [5, 5, 20, 20, 20, 5, 5, 20]
+    annotations = [
+        drawn(1, 1, 5, 5, 15, 15, segmentation=[square]),
+        drawn(2, 1, 5, 5, 15, 15, segmentation=rle),
+        drawn(3, 1, 5, 5, 15, 15, segmentation=[bow]),
+        drawn(4, 1, 5, 5, 30, 15, segmentation=[square]),
+    ]
+    images = [image(n, f"{name}.png") for n, name in enumerate("abcd", start=1)]
+    export(tmp_path / "train.json", images, annotations)
+    data = read_plain_coco(tmp_path, CocoOptions(**SAID), Reading(n_workers=0))
+    outlines = [record.findings[0].outline for record in data.records]
+    assert outlines[0] == outlines[1] == (((5, 5), (20, 5), (20, 20), (5, 20)),)
+    assert outlines[2] != ()
+    assert outlines[3] == ()
+    (note,) = [note for note in data.notes if "outline" in note]
+    assert "1 outline not taken" in note
+    assert "d.png" in note
+    assert "does not fit its box" in note
