@@ -70,7 +70,7 @@ def windowed(pixels: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.u
     low, high = settings.greys
     if (low, high) == ALL_GREYS:
         return pixels
-    levels = (np.arange(256) - low) * (255 / (high - low))
+    levels = (np.arange(256) - low) * 255 / (high - low)
     return np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
 
 
