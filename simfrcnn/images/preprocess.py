@@ -71,7 +71,8 @@ def windowed(pixels: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.u
     if (low, high) == ALL_GREYS:
         return pixels
     levels = (np.arange(256) - low) * 255 / (high - low)
-    return np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
+    spread: NDArray[np.uint8] = np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
+    return spread
 
 
 def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int]) -> Native:
