@@ -78,7 +78,8 @@ def draw_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[n
     colours = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_JET)
     share = (_OPAQUE * values)[..., None]
     grey = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    return np.rint(grey * (1 - share) + colours * share).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.rint(grey * (1 - share) + colours * share).astype(np.uint8)
+    return drawn
 
 
 def hung_side_by_side(

@@ -82,8 +82,9 @@ def windowed(pixels: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.u
     low, high = settings.greys
     if (low, high) == ALL_GREYS:
         return pixels
-    levels = (np.arange(256) - low) * (255 / (high - low))
-    return np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
+    levels = (np.arange(256) - low) * 255 / (high - low)
+    spread: NDArray[np.uint8] = np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
+    return spread
 
 
 def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int]) -> Native:

@@ -100,6 +100,8 @@ class ImageClassifier(nn.Module):
         self.firing_scores = torch.zeros(0)
         """(N,) how hard the last training step fired on each image of its batch."""
         self._loss_names = parts.loss_names
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
         for name in ("pixel_mean", "pixel_std"):
             values = torch.tensor(getattr(parts, name)).reshape(-1, 1, 1)
             self.register_buffer(name, values, persistent=False)

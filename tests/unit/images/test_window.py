@@ -39,7 +39,7 @@ def test_it_changes_greys_alone_and_leaves_the_padding_black():
     plain, frame = to_input(tall, PLAIN)
     seen, same = to_input(tall, windowed_by(20, 220))
     assert frame == same
-    assert np.array_equal(seen, np.rint((plain.astype(float) - 20).clip(0, 200) * 1.275))
+    assert np.array_equal(seen, np.rint((plain.astype(float) - 20).clip(0, 200) * 255 / 200))
     assert not seen[:, 16:].any()  # 96 x 24 at two thirds is 64 x 16
 
 

@@ -74,7 +74,9 @@ def test_predict_writes_a_picture_an_image_and_class_and_a_merge_takes_them(
     classifier, studies, tmp_path
 ):
     detector = simfrcnn.load(classifier, device="cpu")
-    options = PredictionOptions(workers=0, pictures="none", heat_maps=True, shows_progress=False)
+    options = PredictionOptions(
+        workers=0, pictures="none", heat_maps=True, shows_progress=False, shard=(1, 1)
+    )
     predict(detector, studies, tmp_path / "out", options)
     merged = tmp_path / "merged"
     merge([tmp_path / "out"], merged)
