@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,22 @@ class PatchSettings(Options):
     )
     per_finding: int = described(10, "patches of each finding", legal="[1, inf)", metavar="N")
     seed: int = described(0, "another seed draws other places and turns", metavar="S")
+
+
+@dataclass(frozen=True)
+class PatchSources(Options):
+    """What else patches are made from, and by how many processes."""
+
+    detections: Path | None = described(
+        None,
+        "what a detector found in these images: up to half of the background are its highest wrong "
+        "detections on normal ones",
+        parse=Path,
+        metavar="FILE",
+    )
+    workers: int | None = described(
+        None, "processes (default: one per core, at most 8)", metavar="N", parse=int
+    )
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from simfrcnn.artifacts import write_detections
 from simfrcnn.cli.main import main
 from simfrcnn.data import patches
 from simfrcnn.data.coco import read_coco, write_coco
-from simfrcnn.data.patches import Patch, PatchSettings
+from simfrcnn.data.patches import Patch, PatchSettings, PatchSources
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.images.reading import read_image
 from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
-from simfrcnn.workflows.patches import PatchSources, prepare_patches
+from simfrcnn.workflows.patches import prepare_patches
 from support.evaluation_examples import found
 
 SETTINGS = PatchSettings(side=32, per_finding=10)
@@ -278,7 +278,7 @@ def test_bad_input_leaves_nothing(discs: tuple[Path, Path, Path], tmp_path: Path
     fewer = tmp_path / "fewer.json"
     write_detections(fewer, [found(10)], categories={1: "malignant"})
     sources = PatchSources(detections=fewer)
-    with pytest.raises(DataError, match="holds no result of image 30"):
+    with pytest.raises(DataError, match="holds no result of image 20"):
         prepare_patches(data, str(config), place, PatchSettings(side=48), sources)
     content = json.loads(source.read_text())
     normal = source.with_name("normal.json")
