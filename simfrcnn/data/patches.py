@@ -245,15 +245,15 @@ def require_fitting_side(boxes: Sequence[Box], sizes: Sequence[tuple[int, int]],
         ConfigError: The side is longer than an input, or too many boxes exceed it.
         DataError: There are no boxes.
     """
+    if not boxes:
+        raise DataError(
+            "no image has a box that gives a patch; patches need images with supervision boxes"
+        )
     least = min(min(size) for size in sizes)
     if side > least:
         raise ConfigError(
             f"--side is {side}, but an input of the detector is {least} pixels on its shorter side "
             f"without its padding; legal here is 8 to {least}"
-        )
-    if not boxes:
-        raise DataError(
-            "no image has a box that gives a patch; patches need images with supervision boxes"
         )
     n_beyond = sum(is_beyond(box, side) for box in boxes)
     if n_beyond > LARGEST_SHARE_BEYOND * len(boxes):

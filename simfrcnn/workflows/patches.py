@@ -94,7 +94,7 @@ def prepare_patches(
     look = partial(_seen, settings=seen_as)
     seen = list(in_parallel(look, boxed, title="boxes", unit="image", n_workers=sources.workers))
     boxes = [box for each in seen for box in each.boxes]
-    patches.require_fitting_side(boxes, [each.size for each in seen] or [(0, 0)], settings.side)
+    patches.require_fitting_side(boxes, [each.size for each in seen], settings.side)
     n_beyond = sum(patches.is_beyond(box, settings.side) for box in boxes)
     n_findings = (len(boxes) - n_beyond) * settings.per_finding
     n_findings += n_beyond * min(2, settings.per_finding)
