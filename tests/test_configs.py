@@ -220,6 +220,24 @@ def test_every_rung_of_a_ladder_is_another_training(engine, name, tmp_path):
     assert len(dumps) == sum(len(run.configs) for run in trained)
 
 
+def test_the_start_of_the_ladder_of_patches_fits_the_rungs_that_take_it(engine, tmp_path):
+    start = load(engine, "ladder/_study_patches.yaml")
+    runs = plan_runs(read_ladder(CONFIGS / "ladder" / "patches.yaml"), engine, tmp_path)
+    taking = [run.cfg for run in runs if run.cfg.MODEL.WEIGHTS]
+    assert {str(run.rung.name) for run in runs if run.cfg.MODEL.WEIGHTS} == {
+        "patch_init",
+        "classifier_patches",
+    }
+    for cfg in taking:
+        assert f"{start.OUTPUT_DIR}/model_last.pth" == cfg.MODEL.WEIGHTS
+        for key in ("DEPTH", "NORM", "STRIDE_IN_1X1", "RES2_OUT_CHANNELS"):
+            assert cfg.MODEL.RESNETS[key] == start.MODEL.RESNETS[key]
+        assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == (
+            start.MODEL.PIXEL_MEAN,
+            start.MODEL.PIXEL_STD,
+        )
+
+
 def test_rungs_of_few_boxes_draw_equal_boxed_images_and_differ_as_they_are_named(engine, tmp_path):
     ladder = read_ladder(CONFIGS / "ladder" / "few_boxes.yaml")
     assert ladder.comparisons[0] == ("few_labels_10", "few_10")

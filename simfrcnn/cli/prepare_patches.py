@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from simfrcnn.cli import common
-from simfrcnn.cli.options import add_options, given_options, made
-from simfrcnn.workflows.patches import PatchSettings, PatchSources, prepare_patches
+from simfrcnn.cli.options import add_options, given_options
+from simfrcnn.data.patches import PatchSettings, PatchSources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the patches."""
-    kinds = [made(kind, given_options(args, kind)) for kind in (PatchSettings, PatchSources)]
-    prepare_patches(args.dataset, args.config_file, args.output, *kinds)
+    from simfrcnn.workflows.patches import prepare_patches
+
+    settings = PatchSettings(**given_options(args, PatchSettings))
+    sources = PatchSources(**given_options(args, PatchSources))
+    prepare_patches(args.dataset, args.config_file, args.output, settings, sources)
     return 0

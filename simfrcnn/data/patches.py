@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,22 @@ class PatchSettings(Options):
     )
     per_finding: int = described(10, "patches of each finding", legal="[1, inf)", metavar="N")
     seed: int = described(0, "another seed draws other places and turns", metavar="S")
+
+
+@dataclass(frozen=True)
+class PatchSources(Options):
+    """What else patches are made from, and by how many processes."""
+
+    detections: Path | None = described(
+        None,
+        "what a detector found in these images: up to half of the background are its highest wrong "
+        "detections on normal ones",
+        parse=Path,
+        metavar="FILE",
+    )
+    workers: int | None = described(
+        None, "processes (default: one per core, at most 8)", metavar="N", parse=int
+    )
 
 
 @dataclass(frozen=True)
@@ -228,15 +245,15 @@ def require_fitting_side(boxes: Sequence[Box], sizes: Sequence[tuple[int, int]],
         ConfigError: The side is longer than an input, or too many boxes exceed it.
         DataError: There are no boxes.
     """
+    if not boxes:
+        raise DataError(
+            "no image has a box that gives a patch; patches need images with supervision boxes"
+        )
     least = min(min(size) for size in sizes)
     if side > least:
         raise ConfigError(
             f"--side is {side}, but an input of the detector is {least} pixels on its shorter side "
             f"without its padding; legal here is 8 to {least}"
-        )
-    if not boxes:
-        raise DataError(
-            "no image has a box that gives a patch; patches need images with supervision boxes"
         )
     n_beyond = sum(is_beyond(box, side) for box in boxes)
     if n_beyond > LARGEST_SHARE_BEYOND * len(boxes):

@@ -17,8 +17,8 @@ from simfrcnn.artifacts import read_detections
 from simfrcnn.config import find_config, read_keys
 from simfrcnn.data import catalog, patches
 from simfrcnn.data.coco import AnnotatedSet, write_coco
-from simfrcnn.data.patches import Patch, PatchSettings
-from simfrcnn.described import Options, described, descriptions
+from simfrcnn.data.patches import Patch, PatchSettings, PatchSources
+from simfrcnn.described import descriptions
 from simfrcnn.errors import DataError
 from simfrcnn.files import writing_folder
 from simfrcnn.images.breast import breast_mask
@@ -36,22 +36,6 @@ logger = logging.getLogger("simfrcnn")
 IMAGES = "images"
 INFO_KEY = "patches"
 S = TypeVar("S")
-
-
-@dataclass(frozen=True)
-class PatchSources(Options):
-    """What else patches are made from, and by how many processes."""
-
-    detections: Path | None = described(
-        None,
-        "what a detector found in these images: up to half of the background are its highest wrong "
-        "detections on normal ones",
-        parse=Path,
-        metavar="FILE",
-    )
-    workers: int | None = described(
-        None, "processes (default: one per core, at most 8)", metavar="N", parse=int
-    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +94,7 @@ def prepare_patches(
     look = partial(_seen, settings=seen_as)
     seen = list(in_parallel(look, boxed, title="boxes", unit="image", n_workers=sources.workers))
     boxes = [box for each in seen for box in each.boxes]
-    patches.require_fitting_side(boxes, [each.size for each in seen] or [(0, 0)], settings.side)
+    patches.require_fitting_side(boxes, [each.size for each in seen], settings.side)
     n_beyond = sum(patches.is_beyond(box, settings.side) for box in boxes)
     n_findings = (len(boxes) - n_beyond) * settings.per_finding
     n_findings += n_beyond * min(2, settings.per_finding)

@@ -16,6 +16,7 @@ TIMM_C4 = (
     *("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", "resnet18"),
     *("MODEL.RESNETS.NORM", "GN"),
 )
+FROZEN = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given")
 # Backbone -> the classifier's config and the detector's.
 BACKBONES = {
     "resnet c4": (resnet_classifier, lambda engine: resnet_config(engine, "c4")),
@@ -69,11 +70,9 @@ def test_another_norm_or_depth_is_refused_by_its_key(engine, tmp_path):
     save_checkpoint(path, seeded_model(engine, cfg), Identity.of(engine.NAME, cfg))
     with pytest.raises(CheckpointError, match=r"patches\.pth is a SimClassifier with MODEL\.RES"):
         initialise(engine, resnet_config(engine, "fpn"), path)
-    frozen = resnet_config(engine, "fpn", "MODEL.RESNETS.NORM", "FrozenBN")
+    frozen = resnet_config(engine, "fpn", *FROZEN)
     initialise(engine, frozen, path)  # the same statistics, no longer updated
-    deeper = resnet_config(
-        engine, "fpn", "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RESNETS.DEPTH", "34"
-    )
+    deeper = resnet_config(engine, "fpn", *FROZEN, "MODEL.RESNETS.DEPTH", "34")
     with pytest.raises(CheckpointError, match=r"MODEL\.RESNETS\.DEPTH '18'"):
         initialise(engine, deeper, path)
 

@@ -15,15 +15,16 @@ from simfrcnn.artifacts import write_detections
 from simfrcnn.cli.main import main
 from simfrcnn.data import patches
 from simfrcnn.data.coco import read_coco, write_coco
-from simfrcnn.data.patches import Patch, PatchSettings
+from simfrcnn.data.patches import Patch, PatchSettings, PatchSources
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.images.reading import read_image
 from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
-from simfrcnn.workflows.patches import PatchSources, prepare_patches
+from simfrcnn.workflows.patches import prepare_patches
 from support.evaluation_examples import found
 
 SETTINGS = PatchSettings(side=32, per_finding=10)
+HERE = PatchSources(workers=0)
 SIZE = (120, 100)
 BOXES = [(20.0, 30.0, 44.5, 52.0), (2.0, 2.0, 14.0, 30.0), (90.0, 100.0, 99.5, 119.0)]
 
@@ -239,7 +240,7 @@ def test_what_is_known_of_a_patch_follows_from_its_image(discs: tuple[Path, Path
 def test_the_same_seed_makes_the_same_files(discs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     source, config, out = discs
     settings = PatchSettings(side=48)
-    prepare_patches(f"d/train={source}", str(config), tmp_path / "again", settings)
+    prepare_patches(f"d/train={source}", str(config), tmp_path / "again", settings, HERE)
     assert [(p.name, p.read_bytes()) for p in sorted((tmp_path / "again").rglob("*.*"))] == [
         (p.name, p.read_bytes()) for p in sorted(out.rglob("*.*"))
     ]
@@ -272,21 +273,21 @@ def test_bad_input_leaves_nothing(discs: tuple[Path, Path, Path], tmp_path: Path
     source, config, _ = discs
     data, place = f"d/train={source}", tmp_path / "out"
     with pytest.raises(ConfigError, match=r"is 16, and 2 of 2 boxes .* A side of 41 holds 95%"):
-        prepare_patches(data, str(config), place, PatchSettings(side=16))
+        prepare_patches(data, str(config), place, PatchSettings(side=16), HERE)
     with pytest.raises(ConfigError, match="side is 151, but an input of the detector is 150"):
-        prepare_patches(data, str(config), place, PatchSettings(side=151))
+        prepare_patches(data, str(config), place, PatchSettings(side=151), HERE)
     fewer = tmp_path / "fewer.json"
     write_detections(fewer, [found(10)], categories={1: "malignant"})
-    sources = PatchSources(detections=fewer)
-    with pytest.raises(DataError, match="holds no result of image 30"):
+    sources = PatchSources(detections=fewer, workers=0)
+    with pytest.raises(DataError, match="holds no result of image 20"):
         prepare_patches(data, str(config), place, PatchSettings(side=48), sources)
     content = json.loads(source.read_text())
     normal = source.with_name("normal.json")
     normal.write_text(json.dumps({**content, "annotations": [], "images": content["images"][2:]}))
     with pytest.raises(DataError, match="no image has a box"):
-        prepare_patches(f"d/n={normal}", str(config), place, PatchSettings(side=48))
+        prepare_patches(f"d/n={normal}", str(config), place, PatchSettings(side=48), HERE)
     assert not place.exists()
     place.mkdir()
     (place / "mine.txt").write_text("x")
     with pytest.raises(OutputError, match="not a new or empty folder"):
-        prepare_patches(data, str(config), place, PatchSettings(side=48))
+        prepare_patches(data, str(config), place, PatchSettings(side=48), HERE)
