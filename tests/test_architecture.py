@@ -65,6 +65,7 @@ ALLOWED = {
         {"artifacts", "viewer"},
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
     ),
+    "evaluation/readers": ({"evaluation"}, {"numpy", "scipy", "openpyxl"}),
     "viewer": (set(), set()),
     "service": (
         {

@@ -59,7 +59,7 @@ PICTURES = tuple(
 )
 UNADJUSTED = "No correction for the number of comparisons."
 _DASH = "-"
-_NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
+NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
 """For the script of the page: no chart that answers the pointer, and no exams."""
 _LARGEST_MATRIX = 8
 _ALWAYS_DRAWN = (SPECIFICITY_AT_SENSITIVITY, "froc/centre/all/sensitivity_at_1")
@@ -103,7 +103,7 @@ def write_comparison(folder: Path, report: ComparisonReport) -> Path:
     sections = list(_sections(report))
     title = f"{len(report.compared.models)} models compared"
     sections.append(Section("Reports", [Links(report.reports)]))  # these alone leave the page
-    page = html_page(title, sections, _drawings(pictures), data=_NO_DATA)
+    page = html_page(title, sections, _drawings(pictures), data=NO_DATA)
     write_files(
         folder,
         {

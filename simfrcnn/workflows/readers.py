@@ -1,0 +1,120 @@
+"""How does a model compare with readers of the same cases? What ``evaluate --readers`` calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from simfrcnn.described import Options, described
+from simfrcnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simfrcnn.evaluation.readers.study import ReaderStudy
+    from simfrcnn.evaluation.results import Report
+
+
+@dataclass(frozen=True)
+class ReaderOptions(Options):
+    """Who read the cases, and what to ask of them.
+
+    Example:
+        >>> ReaderOptions(readers="readers.csv", recall_from=3).chosen()
+        {'--readers': PosixPath('readers.csv'), '--recall-from': 3}
+    """
+
+    readers: Path | None = described(
+        None,
+        "CSV with the columns reader, case, rating or recall (or both), and perhaps modality: "
+        "compare the model with these readers",
+        parse=Path,
+        metavar="FILE",
+    )
+    recall_from: float | None = described(
+        None,
+        "the readers recall from this rating on, where their file has no recalls",
+        parse=float,
+        metavar="RATING",
+    )
+    triage_below: tuple[float, ...] = described(
+        (),
+        "also ask what happens if cases with a lower score of the model are not read (default: its "
+        "operating point)",
+        parse=float,
+        legal="a score in [0, 1]",
+        metavar="S",
+        many="times",
+    )
+    reader_covariance: Literal["jackknife", "delong"] = described(
+        "jackknife", "how covariances of the readers' figures over cases are estimated"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.readers is None and self.chosen():
+            raise ConfigError(
+                f"{', '.join(self.chosen())}: there are no readers; give their file by --readers"
+            )
+
+
+def judge_readers(
+    report: Report, options: ReaderOptions, *, output: str | Path | None = None
+) -> ReaderStudy:
+    """Compare the model of a report with readers of the same cases.
+
+    Where readers decided, the model recalls from the operating point of the report's summary on:
+    one that was chosen on a validation set if there is one, else the fixed score threshold.
+
+    Args:
+        report: From :func:`simfrcnn.evaluate`.
+        options: The readers' file, and what to ask.
+        output: A folder for ``readers.html``, ``readers.md``, ``readers.json`` and the same
+            readings for iMRMC and RJafroc; None writes nothing.
+
+    Raises:
+        ConfigError: No file of readers.
+        DataError: Names file, row and column of what is wrong.
+        OutputError: The folder cannot be written.
+
+    Example:
+        Two readers of four patients, of which the first two have a cancer:
+
+        >>> import tempfile
+        >>> from simfrcnn.evaluation.readers.readings import joined, read_readings
+        >>> from simfrcnn.evaluation.readers.study import study_of
+        >>> from simfrcnn.evaluation.results import UnitScore
+        >>> rows = ["reader,case,recall"] + [
+        ...     f"{reader},E{case},{recall}"
+        ...     for reader, recalls in (("R1", "1010"), ("R2", "1100"))
+        ...     for case, recall in enumerate(recalls, 1)
+        ... ]
+        >>> path = Path(tempfile.mkdtemp()) / "readers.csv"
+        >>> _ = path.write_text("\\n".join(rows))
+        >>> cases = [
+        ...     UnitScore(f"E{n}", f"P{n}", "positive" if n < 3 else "normal", score)
+        ...     for n, score in enumerate((0.9, 0.7, 0.4, 0.1), 1)
+        ... ]
+        >>> study = study_of(joined(path, read_readings(path), cases), score_threshold=0.5)
+        >>> [(each.figure, each.model.value, each.mean.value) for each in study.against]
+        [('sensitivity', 1.0, 0.75), ('specificity', 1.0, 0.75)]
+    """
+    from simfrcnn.evaluation.readers.readings import joined, read_readings
+    from simfrcnn.evaluation.readers.study import study_of
+    from simfrcnn.evaluation.reporting.reader_report import write_reader_study
+    from simfrcnn.evaluation.reporting.report import main_point
+
+    if options.readers is None:
+        raise ConfigError("there are no readers; give their file (readers=..., --readers)")
+    readings = joined(options.readers, read_readings(options.readers), report.units["case"])
+    if options.recall_from is not None:
+        readings = readings.with_recalls_from(options.recall_from)
+    study = study_of(
+        readings,
+        score_threshold=main_point(report).score_threshold,
+        triage_below=options.triage_below,
+        prevalence=report.settings.prevalence,
+        covariance=options.reader_covariance,
+    )
+    if output is not None:
+        write_reader_study(Path(output), study)
+    return study
