@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError
+from simfrcnn.registry import illegal
 
 if TYPE_CHECKING:
     from simfrcnn.evaluation.readers.study import ReaderStudy
@@ -41,7 +42,6 @@ class ReaderOptions(Options):
         "also ask what happens if cases with a lower score of the model are not read (default: its "
         "operating point)",
         parse=float,
-        legal="a score in [0, 1]",
         metavar="S",
         many="times",
     )
@@ -55,6 +55,9 @@ class ReaderOptions(Options):
             raise ConfigError(
                 f"{', '.join(self.chosen())}: there are no readers; give their file by --readers"
             )
+        for score in self.triage_below:
+            if not 0 <= score <= 1:
+                raise illegal("--triage-below", score, "a score in [0, 1]")
 
 
 def judge_readers(
