@@ -80,24 +80,38 @@ def judge_readers(
         OutputError: The folder cannot be written.
 
     Example:
-        Two readers of four patients, of which the first two have a cancer:
+        Two readers of four patients, of which the first two have a cancer that the model finds:
 
-        >>> import tempfile
-        >>> from simfrcnn.evaluation.readers.readings import joined, read_readings
-        >>> from simfrcnn.evaluation.readers.study import study_of
-        >>> from simfrcnn.evaluation.results import UnitScore
-        >>> rows = ["reader,case,recall"] + [
+        >>> import json, tempfile
+        >>> import simfrcnn
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> images = [
+        ...     {"id": number, "file_name": f"{number}.png", "width": 100, "height": 100,
+        ...      "patient_id": f"P{number}", "exam_id": f"E{number}",
+        ...      "supervision": "boxes" if number < 3 else "normal"}
+        ...     for number in (1, 2, 3, 4)
+        ... ]
+        >>> boxes = [
+        ...     {"id": number, "image_id": number, "category_id": 1, "bbox": [10, 10, 30, 30],
+        ...      "area": 900, "iscrowd": 0}
+        ...     for number in (1, 2)
+        ... ]
+        >>> truth = {"images": images, "annotations": boxes,
+        ...          "categories": [{"id": 1, "name": "malignant"}]}
+        >>> _ = (folder / "test.json").write_text(json.dumps(truth))
+        >>> found = [{**box, "score": 0.9} for box in boxes]
+        >>> _ = (folder / "detections.json").write_text(json.dumps(found))
+        >>> rows = [
         ...     f"{reader},E{case},{recall}"
         ...     for reader, recalls in (("R1", "1010"), ("R2", "1100"))
         ...     for case, recall in enumerate(recalls, 1)
         ... ]
-        >>> path = Path(tempfile.mkdtemp()) / "readers.csv"
-        >>> _ = path.write_text("\\n".join(rows))
-        >>> cases = [
-        ...     UnitScore(f"E{n}", f"P{n}", "positive" if n < 3 else "normal", score)
-        ...     for n, score in enumerate((0.9, 0.7, 0.4, 0.1), 1)
-        ... ]
-        >>> study = study_of(joined(path, read_readings(path), cases), score_threshold=0.5)
+        >>> _ = (folder / "readers.csv").write_text("\\n".join(["reader,case,recall", *rows]))
+        >>> report = simfrcnn.evaluate(
+        ...     folder / "test.json", folder / "detections.json", pictures=False,
+        ...     settings=simfrcnn.EvaluationSettings(bootstrap_replicates=0),
+        ... )
+        >>> study = judge_readers(report, ReaderOptions(readers=folder / "readers.csv"))
         >>> [(each.figure, each.model.value, each.mean.value) for each in study.against]
         [('sensitivity', 1.0, 0.75), ('specificity', 1.0, 0.75)]
     """

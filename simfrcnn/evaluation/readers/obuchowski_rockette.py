@@ -124,8 +124,8 @@ def share_cells(
 
     Sensitivity is the part called positive mixed 1 to 0, recall at a prevalence p is p to 1 - p.
     """
-    positives = of_positives * is_counted[:, is_positive]
-    normals = of_normals * is_counted[:, ~is_positive]
+    positives = np.where(is_counted[:, is_positive], of_positives, 0.0)
+    normals = np.where(is_counted[:, ~is_positive], of_normals, 0.0)
     return Cells(positives.mean(axis=1) + normals.mean(axis=1), positives, normals)
 
 

@@ -88,12 +88,21 @@ def _what(study: ReaderStudy) -> str:
     readings = study.readings
     n_positive = int(readings.is_positive.sum())
     n_normal = len(readings.cases) - n_positive
+    left_out = (
+        f" {counted(readings.n_unknown, '[case|cases]')} that were read are left out, as their "
+        "truth is not known."
+        if readings.n_unknown
+        else ""
+    )
+    unread = (
+        f" {counted(readings.n_unread, '[case|cases]')} of the test set were read by nobody."
+        if readings.n_unread
+        else ""
+    )
     return (
         f"{counted(len(readings.readers), '[reader|readers]')} and the model on the same "
         f"{counted(len(readings.cases), '[case|cases]')} ({n_positive} positive, {n_normal} "
-        f"normal). {counted(readings.n_unknown, '[case|cases]')} that were read are left out, as "
-        f"their truth is not known; {counted(readings.n_unread, '[case|cases]')} of the test set "
-        "were not read. Intervals are 95%."
+        f"normal).{left_out}{unread} Intervals are 95%."
     )
 
 
