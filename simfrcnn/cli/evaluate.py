@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_options(parser, EvaluationSettings)
     add_options(parser, ReaderOptions)
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="D",
+        help="the largest difference that does not matter, stated before the results are seen: "
+        "also say what is shown to be non-inferior or equivalent, of models or against readers",
+    )
     points = parser.add_mutually_exclusive_group()
     points.add_argument(
         "--operating-points",
@@ -86,12 +93,16 @@ def run(args: argparse.Namespace) -> int:
         if readers:
             raise ConfigError("--readers takes one model: give --detections once")
         return _compare(args)
+    if args.margin is not None and not readers:
+        raise ConfigError("--margin is for a difference: give several --detections, or --readers")
     from simfrcnn.evaluation import operating
+    from simfrcnn.evaluation.margins import require_margin
     from simfrcnn.evaluation.readers.readings import read_readings
     from simfrcnn.evaluation.reporting.report import summary_lines
     from simfrcnn.workflows.evaluate import evaluate, points_of, settings_for
 
     if readers and readers.readers:
+        require_margin(args.margin)
         read_readings(readers.readers)  # what is wrong in it is said before the work
     points = points_of(args.operating_points)
     (detections,) = args.detections
@@ -107,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _print(summary_lines(report), report.notes, f"report: {args.output / 'report.html'}")
     if readers:
-        _judge_readers(report, readers, args.output)
+        _judge_readers(report, readers, args.output, args.margin)
     if args.choose_operating_points:
         chosen = operating.read_operating_points(args.choose_operating_points)
         print("\n".join(operating.lines_on(chosen)))
@@ -115,12 +126,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _judge_readers(report: Report, readers: ReaderOptions, output: Path) -> None:
+def _judge_readers(
+    report: Report, readers: ReaderOptions, output: Path, margin: float | None
+) -> None:
     from simfrcnn.evaluation.readers import PAGE
     from simfrcnn.evaluation.reporting.reader_report import summary_lines
     from simfrcnn.workflows.readers import judge_readers
 
-    study = judge_readers(report, readers, output=output)
+    study = judge_readers(report, readers, output=output, margin=margin)
     _print(summary_lines(study), (), f"readers: {output / PAGE}")
 
 
@@ -141,6 +154,7 @@ def _compare(args: argparse.Namespace) -> int:
         settings=given_settings(args, EvaluationSettings()),
         pictures=not args.no_images,
         primary=args.primary,
+        margin=args.margin,
         **_gallery(args),
     )
     _print(summary_lines(report), report.notes, f"comparison: {args.output / PAGE}")

@@ -61,7 +61,11 @@ class ReaderOptions(Options):
 
 
 def judge_readers(
-    report: Report, options: ReaderOptions, *, output: str | Path | None = None
+    report: Report,
+    options: ReaderOptions,
+    *,
+    output: str | Path | None = None,
+    margin: float | None = None,
 ) -> ReaderStudy:
     """Compare the model of a report with readers of the same cases.
 
@@ -71,6 +75,8 @@ def judge_readers(
     Args:
         report: From :func:`simfrcnn.evaluate`.
         options: The readers' file, and what to ask.
+        margin: The largest difference from the readers that does not matter: also say whether the
+            model is shown to be non-inferior or equivalent. State it before you look.
         output: A folder for ``readers.html``, ``readers.md``, ``readers.json`` and the same
             readings for iMRMC and RJafroc; None writes nothing.
 
@@ -115,11 +121,13 @@ def judge_readers(
         >>> [(each.figure, each.model.value, each.mean.value) for each in study.against]
         [('sensitivity', 1.0, 0.75), ('specificity', 1.0, 0.75)]
     """
+    from simfrcnn.evaluation.margins import require_margin
     from simfrcnn.evaluation.readers.readings import joined, read_readings
     from simfrcnn.evaluation.readers.study import study_of
     from simfrcnn.evaluation.reporting.reader_report import write_reader_study
     from simfrcnn.evaluation.reporting.report import main_point
 
+    require_margin(margin)
     if options.readers is None:
         raise ConfigError("there are no readers; give their file (readers=..., --readers)")
     readings = joined(options.readers, read_readings(options.readers), report.units["case"])
@@ -131,6 +139,7 @@ def judge_readers(
         triage_below=options.triage_below,
         prevalence=report.settings.prevalence,
         covariance=options.reader_covariance,
+        margin=margin,
     )
     if output is not None:
         write_reader_study(Path(output), study)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from openpyxl import Workbook
@@ -75,9 +75,14 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
                 false.append((*start, value))
     names = book.create_sheet("WHO IS WHO")
     names.append(("What", "Number", "Name"))
-    for what, table in (("reader", own_reader), ("modality", own_modality), ("case", numbers)):
-        for name, number in table.items():
-            names.append((what, number, name))
+    tables: dict[str, Mapping[str, str | int]] = {
+        "reader": own_reader,
+        "modality": own_modality,
+        "case": numbers,
+    }
+    for what, table in tables.items():
+        for name, own in table.items():
+            names.append((what, own, name))
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()

@@ -5,6 +5,7 @@ Shapes: I modalities, J readers, K cases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.evaluation.bootstrap import Interval, clopper_pearson
 from simfrcnn.evaluation.delong import FEWEST_CASES, auc_interval
+from simfrcnn.evaluation.margins import claims_of
 from simfrcnn.evaluation.ranking import holm
 from simfrcnn.evaluation.readers.obuchowski_rockette import (
     Cells,
@@ -72,9 +74,18 @@ class ReaderStudy:
     covariance: CovarianceBy
     score_threshold: float
     prevalence: float | None
+    margin: float | None
     against: tuple[AgainstReaders, ...]
     modalities: dict[str, Modalities]
     pathways: dict[str, list[Pathway]]
+
+    def claim_on(self, each: AgainstReaders) -> str | None:
+        """What is shown of the model against the readers by the margin; None without one."""
+        if self.margin is None:
+            return None
+        if math.isnan(each.difference.p_value):
+            return each.difference.reason
+        return str(claims_of(each.difference.low, each.difference.high, self.margin))
 
     def to_json(self) -> dict[str, Any]:
         """Every number, in JSON types, without NaN."""
@@ -92,7 +103,10 @@ class ReaderStudy:
                 "read_but_of_unknown_truth": readings.n_unknown,
                 "not_read": readings.n_unread,
             },
-            "model_against_readers": [_against_json(each) for each in self.against],
+            "margin": self.margin,
+            "model_against_readers": [
+                {**_against_json(each), "shown": self.claim_on(each)} for each in self.against
+            ],
             "modalities_compared": {
                 figure: self._modalities_json(each) for figure, each in self.modalities.items()
             },
@@ -132,6 +146,7 @@ def study_of(
     triage_below: Sequence[float] = (),
     prevalence: float | None = None,
     covariance: CovarianceBy = "jackknife",
+    margin: float | None = None,
 ) -> ReaderStudy:
     """Compare a model with readers: AUC where there are ratings, calls where there are recalls.
 
@@ -143,6 +158,8 @@ def study_of(
         triage_below: Scores below which a case would not be read.
         prevalence: Of positive cases where the model is to be used, for parts recalled and read.
         covariance: How the covariance of figures over cases is estimated.
+        margin: The largest difference that does not matter, stated beforehand, for claims of
+            non-inferiority and equivalence.
     """
     figures = list(_figures_of(readings, score_threshold))
     n_modalities, n_readers = len(readings.modalities), len(readings.readers)
@@ -169,7 +186,7 @@ def study_of(
             ways = list(ways_of(recalls, readings.scores, score_threshold, limits))
             pathways[name] = pathways_of(ways, kinds, prevalence, covariance)
     return ReaderStudy(
-        readings, covariance, score_threshold, prevalence, against, compared, pathways
+        readings, covariance, score_threshold, prevalence, margin, against, compared, pathways
     )
 
 

@@ -58,6 +58,7 @@ def summary_lines(study: ReaderStudy) -> list[str]:
     return [
         f"{_title(each, study)}: model {cell(each.model)}, readers {cell(each.mean)}, model less "
         f"readers {cell(each.difference, signed=True)}{_p(each.difference)}"
+        + "".join(f", {claim}" for claim in _claim(each, study))
         for each in study.against
     ]
 
@@ -70,10 +71,12 @@ def _sections(study: ReaderStudy) -> Iterator[Section]:
             cell(each.mean),
             cell(each.difference, signed=True),
             _p_cell(each.difference),
+            *_claim(each, study),
         )
         for each in study.against
     ]
-    columns = ("figure", "model", "mean of the readers", "model less readers", "p")
+    shown = () if study.margin is None else (f"shown, margin {study.margin:g}",)
+    columns = ("figure", "model", "mean of the readers", "model less readers", "p", *shown)
     yield Section("Summary", [_what(study), Table(columns, rows), DISCLAIMER])
     yield Section("Reader by reader", [_reader_table(each, study) for each in study.against])
     if study.modalities:
@@ -167,6 +170,15 @@ def _rules(study: ReaderStudy) -> list[str]:
         "Holm's adjustment is for the number of readers.",
         f"No p with fewer than {FEWEST_CASES} positive or {FEWEST_CASES} normal cases, nor over "
         f"fewer than {FEWEST_READERS} readers.",
+        *(
+            []
+            if study.margin is None
+            else [
+                "Shown: superior where the interval of the model less the readers is above 0, "
+                "non-inferior where it is above minus the margin, equivalent where it lies within "
+                "the margin on both sides. The margin must be stated before the results are seen."
+            ]
+        ),
         f"The model recalls from a score of {study.score_threshold:.4g} on. A threshold that was "
         "chosen on these cases makes it look better than it is.",
         f"Parts recalled and read by a person are at {at}. What a person need not read is the work "
@@ -190,6 +202,11 @@ def cell(estimate: Estimate, *, signed: bool = False) -> str:
 def _title(each: AgainstReaders, study: ReaderStudy) -> str:
     of = f", {each.modality}" if len(study.readings.modalities) > 1 else ""
     return f"{_TITLES[each.figure]}{of}"
+
+
+def _claim(each: AgainstReaders, study: ReaderStudy) -> tuple[str, ...]:
+    claim = study.claim_on(each)
+    return () if claim is None else (claim,)
 
 
 def _p(estimate: Estimate) -> str:

@@ -262,6 +262,11 @@ def test_a_model_is_compared_with_readers(write_set, judge, tmp_path):
             ["--readers", "r.csv", "--triage-below", "2"],
             "--triage-below is 2.0; legal is a score in [0, 1]",
         ),
+        (["--margin", "0.05"], "--margin is for a difference: give several --detections"),
+        (
+            ["--readers", "r.csv", "--margin", "0"],
+            "--margin is 0.0; legal is a number in (0, 1)",
+        ),
         (["--readers", "/nowhere/r.csv"], "/nowhere/r.csv: cannot be read (No such file"),
     ],
 )

@@ -261,6 +261,28 @@ def test_decisions_alone_are_exported_as_ones_and_zeros(tmp_path):
         imrmc_file(readings, 0.5)
 
 
+def test_a_margin_says_what_is_shown_against_the_readers(readings):
+    wide = study_of(readings, score_threshold=0.6, margin=0.4)
+    narrow = study_of(readings, score_threshold=0.6, margin=1e-6)
+    for each, other in zip(wide.against, narrow.against, strict=True):
+        low, high = each.difference.low, each.difference.high
+        start = "superior" if low > 0 else "non-inferior" if low > -0.4 else ""
+        same = "equivalent" if low > -0.4 and high < 0.4 else ""
+        expected = ", ".join(word for word in (start, same) if word) or "not shown"
+        assert wide.claim_on(each) == expected
+        assert narrow.claim_on(other) == ("superior" if low > 0 else "not shown")
+    assert {wide.claim_on(each) for each in wide.against} & {"non-inferior, equivalent"}
+    assert all("shown" in one for one in wide.to_json()["model_against_readers"])
+    assert study_of(readings, score_threshold=0.6).claim_on(wide.against[0]) is None
+
+
+def test_nothing_is_shown_by_few_cases(tmp_path):
+    path = written(tmp_path, HEAD, *rows_of({"R1": "11010", "R2": "10000", "R3": "10100"}))
+    study = study_of(joined(path, read_readings(path), CASES), score_threshold=0.5, margin=0.9)
+    claim = study.claim_on(study.against[0])
+    assert claim == "no test with fewer than 20 positive and 20 normal cases"
+
+
 def test_the_files_and_the_terminal(readings, tmp_path):
     study = study_of(readings, score_threshold=0.6)
     page = write_reader_study(tmp_path, study)
