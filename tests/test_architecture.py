@@ -72,6 +72,7 @@ ALLOWED = {
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},
     ),
     "combining": ({"artifacts", "evaluation"}, {"numpy", "scipy", "sklearn"}),
+    "evaluation/readers": ({"evaluation"}, {"numpy", "scipy", "openpyxl"}),
     "viewer": (set(), set()),
     "service": (
         {

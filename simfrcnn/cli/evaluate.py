@@ -9,11 +9,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from simfrcnn.cli.options import add_options, given_settings
+from simfrcnn.cli.options import add_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.wording import counted
+from simfrcnn.workflows.readers import ReaderOptions
+
+if TYPE_CHECKING:
+    from simfrcnn.evaluation.results import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="folder for the report"
     )
     add_options(parser, EvaluationSettings)
+    add_options(parser, ReaderOptions)
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="D",
+        help="the largest difference that does not matter, stated before the results are seen: "
+        "also say what is shown to be non-inferior or equivalent, of models or against readers",
+    )
     points = parser.add_mutually_exclusive_group()
     points.add_argument(
         "--operating-points",
@@ -75,12 +88,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report and print its summary; of several models, also compare them."""
+    readers = options_if_given(args, ReaderOptions)
     if len(args.detections) > 1 or args.names or args.primary:
+        if readers:
+            raise ConfigError("--readers takes one model: give --detections once")
         return _compare(args)
+    if args.margin is not None and not readers:
+        raise ConfigError("--margin is for a difference: give several --detections, or --readers")
     from simfrcnn.evaluation import operating
+    from simfrcnn.evaluation.margins import require_margin
+    from simfrcnn.evaluation.readers.readings import read_readings
     from simfrcnn.evaluation.reporting.report import summary_lines
     from simfrcnn.workflows.evaluate import evaluate, points_of, settings_for
 
+    if readers and readers.readers:
+        require_margin(args.margin)
+        read_readings(readers.readers)  # what is wrong in it is said before the work
     points = points_of(args.operating_points)
     (detections,) = args.detections
     report = evaluate(
@@ -94,11 +117,24 @@ def run(args: argparse.Namespace) -> int:
         **_gallery(args),
     )
     _print(summary_lines(report), report.notes, f"report: {args.output / 'report.html'}")
+    if readers:
+        _judge_readers(report, readers, args.output, args.margin)
     if args.choose_operating_points:
         chosen = operating.read_operating_points(args.choose_operating_points)
         print("\n".join(operating.lines_on(chosen)))
         print(f"operating points: {args.choose_operating_points}")
     return 0
+
+
+def _judge_readers(
+    report: Report, readers: ReaderOptions, output: Path, margin: float | None
+) -> None:
+    from simfrcnn.evaluation.readers import PAGE
+    from simfrcnn.evaluation.reporting.reader_report import summary_lines
+    from simfrcnn.workflows.readers import judge_readers
+
+    study = judge_readers(report, readers, output=output, margin=margin)
+    _print(summary_lines(study), (), f"readers: {output / PAGE}")
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -118,6 +154,7 @@ def _compare(args: argparse.Namespace) -> int:
         settings=given_settings(args, EvaluationSettings()),
         pictures=not args.no_images,
         primary=args.primary,
+        margin=args.margin,
         **_gallery(args),
     )
     _print(summary_lines(report), report.notes, f"comparison: {args.output / PAGE}")

@@ -1,8 +1,9 @@
-"""Are lesions found, and where they are, over all thresholds: AFROC, wAFROC and LROC?
+"""Are lesions found, and where they are: AFROC, wAFROC, LROC, and sensitivity at a threshold?
 
-Each figure is an area: the part of pairs of a lesion (or a positive unit) and a normal unit in
-which the mark on the lesion scores higher than the highest false positive of the normal unit; a tie
-counts half. A case that is recalled for a mark beside its lesion wins nothing, as it would in ROC.
+Each of the first three is an area: the part of pairs of a lesion (or a positive unit) and a normal
+unit in which the mark on the lesion scores higher than the highest false positive of the normal
+unit; a tie counts half. A case that is recalled for a mark beside its lesion wins nothing; in ROC
+it would win.
 
 Shapes: V located views, U units of one level (images or cases) with lesions or without, T findings,
 L lesions, R rows of bootstrap weights.
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.errors import DataError
-from simfrcnn.evaluation.bootstrap import Statistic
+from simfrcnn.evaluation.bootstrap import Statistic, clopper_pearson, per_patient, ratio
 from simfrcnn.evaluation.case import id_of_units
 from simfrcnn.evaluation.delong import auc_interval
 from simfrcnn.evaluation.froc import NEVER, Events
+from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.evaluation.roc import auc_function
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
 from simfrcnn.settings import EvaluationSettings
@@ -187,6 +189,43 @@ def localised_statistic(lesions: Lesions, events: Events) -> Statistic:
             keys[1]: partial(auc_interval, *by_lesion, unit_weights=weights),
             keys[2]: partial(auc_interval, *by_unit),
         },
+    )
+
+
+def found_statistic(
+    lesions: Lesions, events: Events, points: Sequence[OperatingPoint], n_patients: int
+) -> Statistic:
+    """Of the units with lesions, the part in which a mark from the threshold on is on a lesion.
+
+    Sensitivity that gives no credit for a recall by a mark beside the lesion; one figure for each
+    operating point of the level, keys ``localised/centre/case/sensitivity`` for the fixed one and
+    ``localised/centre/case/youden/sensitivity`` and so on. Clopper-Pearson where every patient
+    gives one unit.
+    """
+    is_positive = ~lesions.is_normal
+    found = _highest(lesions.finding_lesions, events.findings.hit_scores, len(lesions.lesion_units))
+    best = _highest(lesions.lesion_units, found, len(lesions.patients))[is_positive]
+    patients = lesions.patients[is_positive]
+    own = [point for point in points if point.level == lesions.level]
+    keys = tuple(localised_key(events.criterion.name, point.key, "sensitivity") for point in own)
+    is_found = [best >= point.score_threshold for point in own]
+    n_all = per_patient(patients, n_patients)
+    n_found = np.stack([per_patient(patients[each], n_patients) for each in is_found], axis=1)
+    counts = [(int(each.sum()), len(patients)) for each in is_found]
+    has_one_each = len(np.unique(patients)) == len(patients)
+    return Statistic(
+        keys=keys,
+        compute=lambda rows: ratio(rows @ n_found, (rows @ n_all)[:, None]),
+        n={
+            key: {"right": right, "positive": total}
+            for key, (right, total) in zip(keys, counts, strict=True)
+        },
+        why_undefined=dict.fromkeys(keys, f"no {lesions.level} has a finding to be found"),
+        intervals={
+            key: partial(clopper_pearson, *each) for key, each in zip(keys, counts, strict=True)
+        }
+        if has_one_each
+        else {},
     )
 
 

@@ -135,8 +135,13 @@ def auc_variance(
     else:
         of_positives, of_normals = (each / each.sum() for each in unit_weights)
         auc = of_positives @ below
-        gains = np.bincount(place[:n_positive], of_positives * (below - auc), n_patients)
-        others = np.bincount(place[n_positive:], of_normals * (above - auc), n_patients)
+        gains, others = (
+            np.bincount(owners, parts, n_patients).astype(np.float64)
+            for owners, parts in (
+                (place[:n_positive], of_positives * (below - auc)),
+                (place[n_positive:], of_normals * (above - auc)),
+            )
+        )
     return float(
         _bessel(len(np.unique(positives))) * gains @ gains
         + _bessel(len(np.unique(normals))) * others @ others

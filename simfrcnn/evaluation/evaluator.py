@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
-from simfrcnn.evaluation.afroc import LEVELS, Lesions, lesions_of, localised_statistic
+from simfrcnn.evaluation.afroc import (
+    LEVELS,
+    Lesions,
+    found_statistic,
+    lesions_of,
+    localised_statistic,
+)
 from simfrcnn.evaluation.average_precision import (
     CocoMatches,
     ap_statistic,
@@ -210,6 +216,8 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
         for lesions in evidence.lesions:
             if lesions.is_defined:
                 yield localised_statistic(lesions, event)
+            if lesions.level == "case" and len(lesions.lesion_units):
+                yield found_statistic(lesions, event, evidence.points, n_patients)
     yield from mask_statistics(evidence.located, n_patients, settings)
     if evidence.labels is not None:
         yield from label_statistics(evidence.labels)

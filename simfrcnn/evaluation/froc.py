@@ -53,9 +53,9 @@ class Events:
 
     ``finding_views`` (T,) and ``false_views`` (F,) are the places of their images among the views
     that were matched. ``false_scores``, ``false_patients`` and ``is_false_in_normal`` (F,): the
-    false positives, and whether each lies in a normal image. ``image_patients`` maps a population (:data:`POPULATIONS`)
-    to the patients of its images. ``n_lesionless`` findings have no lesion id: they are in
-    ``findings`` but in no lesion.
+    false positives, and whether each lies in a normal image. ``image_patients`` maps a population
+    (:data:`POPULATIONS`) to the patients of its images. ``n_lesionless`` findings have no lesion
+    id: they are in ``findings`` but in no lesion.
     """
 
     criterion: HitCriterion

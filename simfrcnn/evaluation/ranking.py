@@ -80,6 +80,11 @@ class ModelsCompared:
         """What the metric that ranks is called."""
         return metric_of(self.primary).name
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """By what all models were judged."""
+        return next(iter(self.models.values())).metrics
+
     def difference(self, first: str, second: str, key: str) -> Figure:
         """``first - second``, in either order of the two names."""
         for pair in self.pairs:

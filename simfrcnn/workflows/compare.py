@@ -18,6 +18,7 @@ from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation import evaluator
 from simfrcnn.evaluation.comparison import Resampled, resample
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
+from simfrcnn.evaluation.margins import require_margin
 from simfrcnn.evaluation.metrics import PRIMARY
 from simfrcnn.evaluation.multilabel import is_multilabel, require_same_labels
 from simfrcnn.evaluation.ranking import compare_all, require_metric
@@ -51,6 +52,7 @@ def compare(
     primary: str | None = None,
     pictures: bool = True,
     gallery: int = EXAMS_PER_GROUP,
+    margin: float | None = None,
 ) -> ComparisonReport:
     """Judge several models on the same cases, and rank them with what is known of the differences.
 
@@ -65,6 +67,8 @@ def compare(
             you look.
         pictures: Show the exams of the galleries; without them image files may be missing.
         gallery: At most so many exams for each reason.
+        margin: The largest difference in the metric that ranks which does not matter: also say
+            which models are shown to be non-inferior or equivalent. State it before you look.
 
     Returns:
         The figures of each model, the differences with their intervals, and the ranking.
@@ -113,6 +117,7 @@ def compare(
     settings = settings or EvaluationSettings()
     primary = primary or PRIMARY
     require_metric(primary)
+    require_margin(margin)
     folders = folders_of(detections)
     output = None if output is None else Path(output)
     if output is not None and output.exists() and not output.is_dir():
@@ -132,7 +137,7 @@ def compare(
         started = time.monotonic()
         judged[candidate.name] = _judged(candidate, annotated, settings, place)
         logger.info(f"  done in {time.monotonic() - started:.0f} s")
-    report = _comparison(candidates, judged, primary, annotated)
+    report = _comparison(candidates, judged, primary, annotated, margin)
     if output is not None:
         write_comparison(output, report)
     return report
@@ -249,6 +254,7 @@ def _comparison(
     judged: Mapping[str, _Judged],
     primary: str,
     annotated: AnnotatedSet,
+    margin: float | None,
 ) -> ComparisonReport:
     compared = compare_all({name: each.resampled for name, each in judged.items()}, primary)
     first = next(iter(judged.values())).report
@@ -270,6 +276,7 @@ def _comparison(
         },
         tested_on={"annotations": annotated.path.name, "annotations_sha256": annotated.sha256},
         notes=tuple(_notes(candidates, judged)),
+        margin=margin,
     )
 
 

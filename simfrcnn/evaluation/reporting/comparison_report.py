@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simfrcnn.evaluation.comparison import Resampled, delong_json, without_nan
+from simfrcnn.evaluation.comparison import delong_json, without_nan
 from simfrcnn.evaluation.delong import FEWEST_CASES, DeLong
 from simfrcnn.evaluation.metrics import (
     FIXED_SENSITIVITY,
@@ -33,6 +33,7 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.reporting.figures import by_file_name
+from simfrcnn.evaluation.reporting.margin_table import claims_json, margin_table
 from simfrcnn.evaluation.reporting.overlays import (
     Model,
     draw_differences,
@@ -59,7 +60,7 @@ PICTURES = tuple(
 )
 UNADJUSTED = "No correction for the number of comparisons."
 _DASH = "-"
-_NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
+NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
 """For the script of the page: no chart that answers the pointer, and no exams."""
 _LARGEST_MATRIX = 8
 _ALWAYS_DRAWN = (SPECIFICITY_AT_SENSITIVITY, "froc/centre/all/sensitivity_at_1")
@@ -71,7 +72,8 @@ class ComparisonReport:
 
     ``figures`` are by model and metric, those of the models' own reports where these have them;
     ``reports`` are the models' own pages, relative to the folder of the comparison; ``provenance``
-    holds the facts of each model, and ``tested_on`` those of the test set.
+    holds the facts of each model, and ``tested_on`` those of the test set; ``margin`` is the
+    difference in the metric that ranks which does not matter, if one was stated.
     """
 
     compared: ModelsCompared
@@ -82,6 +84,7 @@ class ComparisonReport:
     provenance: Mapping[str, Mapping[str, Any]]
     tested_on: Mapping[str, Any]
     notes: tuple[str, ...]
+    margin: float | None = None
 
     @property
     def all_notes(self) -> list[str]:
@@ -103,7 +106,7 @@ def write_comparison(folder: Path, report: ComparisonReport) -> Path:
     sections = list(_sections(report))
     title = f"{len(report.compared.models)} models compared"
     sections.append(Section("Reports", [Links(report.reports)]))  # these alone leave the page
-    page = html_page(title, sections, _drawings(pictures), data=_NO_DATA)
+    page = html_page(title, sections, _drawings(pictures), data=NO_DATA)
     write_files(
         folder,
         {
@@ -134,7 +137,7 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "settings": dataclasses.asdict(report.settings),
-        "metrics": {key: metric_of(key).name for key in _first(compared).metrics},
+        "metrics": {key: metric_of(key).name for key in compared.metrics},
         "primary_metric": compared.primary,
         "counts": dict(report.counts),
         "tested_on": dict(report.tested_on),
@@ -158,6 +161,7 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
             }
             for each in compared.ranking
         ],
+        **claims_json(compared, report.margin),
         "pairs": [_pair_json(pair) for pair in compared.pairs],
         "notes": report.all_notes,
         "rules": _rules(report),
@@ -173,7 +177,7 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
     yield Section("Summary", [_what(report), _ranking_table(report), *_verdict(report), DISCLAIMER])
     yield Section("Notes", [report.all_notes or ["None."]])
     yield Section("Models", [_model_table(report, METRICS)])
-    localised = [key for key in LOCALISED if key in _first(compared).metrics]
+    localised = [key for key in LOCALISED if key in compared.metrics]
     if localised:
         tables = [_model_table(report, localised), _difference_table(compared, localised)]
         yield Section("Lesions found where they are", tables)
@@ -186,6 +190,7 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
             _difference_table(compared, METRICS),
             Picture("differences.svg", "Differences"),
             _test_table(compared),
+            *([] if report.margin is None else [margin_table(compared, report.margin)]),
         ],
     )
     yield Section("Curves", [Picture("roc.svg", "ROC by case"), Picture("froc.svg", "FROC")])
@@ -235,11 +240,6 @@ def _model_table(report: ComparisonReport, keys: Iterable[str]) -> Table:
         for name in report.compared.models
     ]
     return Table(("model", *_headings(keys)), rows)
-
-
-def _first(compared: ModelsCompared) -> Resampled:
-    """Any model: all were judged by the same metrics."""
-    return next(iter(compared.models.values()))
 
 
 def _matrix(compared: ModelsCompared) -> Table:

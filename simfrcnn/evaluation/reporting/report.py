@@ -13,6 +13,7 @@ from pathlib import Path
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation.multilabel import MEAN
+from simfrcnn.evaluation.readers import FILES as READER_FILES
 from simfrcnn.evaluation.reporting.charts import MARKS
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
@@ -154,7 +155,7 @@ def write_report(
     had_report = (folder / "report.json").exists()
     write_files(folder, files)
     if had_report:
-        for name in _PICTURE_FILES - files.keys():  # of the earlier report
+        for name in {*_PICTURE_FILES, *READER_FILES} - files.keys():  # of the earlier report
             (folder / name).unlink(missing_ok=True)
     return folder / "report.html"
 

@@ -16,7 +16,9 @@ _RULES_OF_LOCALISED = (
     "higher than the highest false positive of the unit; a tie counts half, and so does a lesion "
     "without a mark against a unit without one. wAFROC: the same with the lesions of a unit "
     "weighing 1 together. LROC: the part of pairs of a unit with lesions and a normal unit in "
-    "which the highest mark of the first is on a lesion, and above all marks of the second. By "
+    "which the highest mark of the first is on a lesion, and above all marks of the second. "
+    "Localised SEN: the part of cases with lesions in which a mark with a score of at least the "
+    "operating point's threshold is on a lesion; a mark beside it earns nothing. By "
     "image each finding is a lesion; by case those with one lesion id are, in whatever view. "
     "Units of which it is not known in every image where the findings lie are left out.",
 )

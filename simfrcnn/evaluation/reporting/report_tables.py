@@ -136,7 +136,10 @@ def finding_blocks(report: Report) -> Iterator[Block]:
         if key.startswith("localised/")
     ]
     if localised:
-        caption = "Found where they are: areas under the AFROC, wAFROC and LROC curves"
+        caption = (
+            "Found where they are: areas under the AFROC, wAFROC and LROC curves, and the part of "
+            "cases with a lesion that a mark from the threshold on hits"
+        )
         yield Table(FIGURE_COLUMNS, localised, caption)
     yield from missing_intervals(
         figure for key, figure in report.figures.items() if key.startswith(_OF_BOXES)

@@ -40,6 +40,14 @@ RULES_OF_POINTS = {
 }
 
 
+_LOCALISED = {
+    "afroc": "AFROC",
+    "wafroc": "wAFROC",
+    "lroc": "LROC",
+    "sensitivity": "Localised SEN",
+}
+
+
 def label_of(key: str) -> str:
     """What a figure is called in a table."""
     start, *_, last = key.split("/")
@@ -63,9 +71,10 @@ def label_of(key: str) -> str:
         rate = last.rpartition("_")[2]
         return f"SEN at {rate} FP/image ({hit_criterion(criterion).label}{over})"
     if start == "localised":
-        _, criterion, level, figure = key.split("/")
-        shown = figure.upper().replace("WAFROC", "wAFROC")
-        return f"{shown} by {level} ({hit_criterion(criterion).label})"
+        _, criterion, level, *rule, figure = key.split("/")
+        shown = _LOCALISED[figure]
+        at = f", {RULES_OF_POINTS[rule[0] if rule else 'fixed']}" if figure == "sensitivity" else ""
+        return f"{shown} by {level} ({hit_criterion(criterion).label}{at})"
     names = {"auc": "AUC", "brier": "Brier score"}
     return f"{names.get(last, last)} by {start}"
 

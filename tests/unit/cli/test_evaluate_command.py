@@ -228,3 +228,47 @@ def test_ignored_classes_and_boxes_outside_change_what_they_should(write_set, ju
 )
 def test_illegal_settings_are_named(write_set, judge, words, message):
     assert message in refusal(judge, *write_set("test", TEST), *words)
+
+
+def test_a_model_is_compared_with_readers(write_set, judge, tmp_path):
+    points = tmp_path / "points.json"
+    judge(*write_set("val", VAL), "--choose-operating-points", points)
+    readers = tmp_path / "readers.csv"
+    rows = [f"R{r},test{case}-exam,{1 + (case + r) % 5}" for r in (1, 2, 3) for case in range(1, 7)]
+    readers.write_text("\n".join(["reader,case,rating", *rows]))
+    words = [*write_set("test", TEST), "--operating-points", points, "--readers", readers]
+    _, _, printed = judge(*words, "--recall-from", "4", "--triage-below", "0.2")
+    assert "sensitivity: model 0.667 (" in printed
+    assert f"readers: {tmp_path / 'test' / 'report' / 'readers.html'}" in printed
+    study = json.loads((tmp_path / "test" / "report" / "readers.json").read_text())
+    assert study["score_threshold"] == 0.4  # the operating point, not the fixed threshold
+    assert study["covariance"] == "jackknife"
+    assert study["pathways"]["readers"][-1]["name"] == "triage: not read below 0.2"
+    assert study["pathways"]["readers"][-1]["figures"]["read"]["value"] == pytest.approx(5 / 6)
+    recalls = [[1 + (case + r) % 5 >= 4 for case in range(1, 7)] for r in (1, 2, 3)]
+    mean = study["model_against_readers"][1]["mean_of_readers"]["value"]
+    assert mean == pytest.approx(np.mean([own[:3] for own in recalls]))
+    readers.write_text("reader,case,rating\nR1,test9,1")
+    assert "row 2, column 'case': the test set has no case 'test9'" in refusal(judge, *words)
+    readers.write_text("reader,case,rating\nR1,test1-exam,low")
+    assert "row 2, column 'rating': 'low' is not a number" in refusal(judge, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recall-from", "3"], "--recall-from: there are no readers"),
+        (
+            ["--readers", "r.csv", "--triage-below", "2"],
+            "--triage-below is 2.0; legal is a score in [0, 1]",
+        ),
+        (["--margin", "0.05"], "--margin is for a difference: give several --detections"),
+        (
+            ["--readers", "r.csv", "--margin", "0"],
+            "--margin is 0.0; legal is a number in (0, 1)",
+        ),
+        (["--readers", "/nowhere/r.csv"], "/nowhere/r.csv: cannot be read (No such file"),
+    ],
+)
+def test_illegal_options_of_readers_are_named(write_set, judge, words, message):
+    assert message in refusal(judge, *write_set("test", TEST), *words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -19,13 +20,24 @@ from unit.evaluation.test_evaluation_twins import (
     targets_of,
 )
 
-from simfrcnn.errors import DataError
+from simfrcnn.data.coco import read_coco, write_coco
+from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.evaluation import evaluate
+from simfrcnn.evaluation.bootstrap import clopper_pearson
 from simfrcnn.evaluation.delong import auc_interval
 from simfrcnn.evaluation.evaluator import gather, statistics_of
 from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.reporting.wording import label_of
+from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.settings import EvaluationSettings
-from support.evaluation_examples import detection_file, finding, found, image, random_set
+from support.evaluation_examples import (
+    CATEGORIES,
+    detection_file,
+    finding,
+    found,
+    image,
+    random_set,
+)
 from support.rjafroc import ratings, rjafroc_data
 
 NEVER = float("-inf")
@@ -59,7 +71,7 @@ def slow_figures(records, detections, criterion: str, level: str, settings) -> d
         else:
             hits[record.image_id, what.finding_id] = score
     normal = [false.get(k, NEVER) for k, g in known.items() if not any(targets_of(r) for r in g)]
-    afroc, wafroc, lroc = [], [], []
+    afroc, wafroc, lroc, localised = [], [], [], []
     for key, group in known.items():
         lesions: dict[tuple, float] = {}
         for record in group:
@@ -75,11 +87,12 @@ def slow_figures(records, detections, criterion: str, level: str, settings) -> d
         wafroc.append(np.mean(won))
         best = max(lesions.values())
         is_localised = best > false.get(key, NEVER)
+        localised.append(best >= settings.score_threshold)
         lroc.append(np.mean([is_localised and wins(best, max(other, -1.0)) for other in normal]))
-    return {
-        name: np.mean(values)
-        for name, values in (("afroc", afroc), ("wafroc", wafroc), ("lroc", lroc))
-    }
+    figures = {"afroc": afroc, "wafroc": wafroc, "lroc": lroc}
+    if level == "case":
+        figures["sensitivity"] = localised
+    return {name: np.mean(values) for name, values in figures.items()}
 
 
 @SLOW_TWINS
@@ -118,6 +131,10 @@ def test_by_hand():
     # Image 1 wins both pairs; image 2 has its highest mark beside the lesion.
     assert figures["localised/centre/image/lroc"].value == near(2 / 4)
     assert figures["localised/centre/image/wafroc"].n == {"lesions": 3, "positive": 2, "normal": 2}
+    # At .5 the mark of case b is beside its lesion: recalled, but not found.
+    assert figures["localised/centre/case/sensitivity"].value == near(1 / 2)
+    assert figures["localised/centre/case/sensitivity"].n == {"right": 1, "positive": 2}
+    assert figures["case/sensitivity"].value == 1
     # ROC does not mind the wrong place.
     assert figures["case/auc"].value == 1
 
@@ -171,7 +188,7 @@ def test_a_resampled_set_counts_its_patients_as_often_as_they_are_drawn():
             for key, value in zip(statistic.keys, values, strict=True):
                 assert value == near(whole[key].value), key
                 n_checked += 1
-    assert n_checked == 18
+    assert n_checked == 21
 
 
 def test_they_are_left_out_where_nothing_is_to_be_found_or_left_alone():
@@ -179,7 +196,11 @@ def test_they_are_left_out_where_nothing_is_to_be_found_or_left_alone():
     only_normal = [image(1, "a"), image(2, "b")]
     for records in (only_positive, only_normal):
         figures = evaluate(records, detection_file(found(1), found(2)), NO_INTERVALS).figures
-        assert not any(key.startswith("localised/") for key in figures)
+        left = {key for key in figures if key.startswith("localised/")}
+        # Sensitivity needs no normal unit.
+        assert {key.split("/")[-1] for key in left} == (
+            {"sensitivity"} if records is only_positive else set()
+        )
 
 
 def test_a_weight_of_two_is_two_units_of_the_patient():
@@ -245,6 +266,38 @@ def test_the_intervals_are_those_of_an_auc_over_patients():
     records, detections = random_set(2, n_patients=40)
     report = evaluate(records, detections, EvaluationSettings(bootstrap_replicates=20))
     for key, figure in report.figures.items():
-        if key.startswith("localised/"):
+        if key.startswith("localised/") and not key.endswith("sensitivity"):
             assert figure.method == "obuchowski-logit", (key, figure)
             assert 0 < figure.low < figure.value < figure.high < 1
+
+
+def test_localised_sensitivity_has_the_exact_interval_and_every_operating_point():
+    records = [image(n, f"{n}", finding(LEFT, n)) for n in (1, 2, 3)] + [image(4, "4")]
+    detections = detection_file(
+        found(1, (LEFT, 0.9)), found(2, (LEFT, 0.4)), found(3, (FAR, 0.9)), found(4)
+    )
+    point = OperatingPoint("case", "youden", 0.3, None, "val", 1.0, 1.0)
+    settings = EvaluationSettings(bootstrap_replicates=10)
+    figures = evaluate(records, detections, settings, operating_points=[point]).figures
+    fixed = figures["localised/centre/case/sensitivity"]
+    expected = clopper_pearson(1, 3)
+    assert (fixed.value, fixed.low, fixed.high) == (1 / 3, expected.low, expected.high)
+    assert figures["localised/centre/case/youden/sensitivity"].value == near(2 / 3)
+    assert label_of("localised/centre/case/youden/sensitivity") == (
+        "Localised SEN by case (centre in box, Youden)"
+    )
+    assert label_of("localised/iou_0.1/image/wafroc") == "wAFROC by image (IoU >= 0.1)"
+
+
+def test_weights_of_lesions_are_read_and_written(tmp_path):
+    weighed = dataclasses.replace(finding(LEFT, 1), weight=2.5)
+    path = tmp_path / "test.json"
+    write_coco(path, [image(1, "a", weighed, finding(RIGHT, 2))], CATEGORIES, {"version": "1"})
+    entries = json.loads(path.read_text())["annotations"]
+    assert [entry.get("lesion_weight") for entry in entries] == [2.5, None]
+    assert "lesion_weight" not in entries[1]
+    (record,) = read_coco(path, check_files=False).records
+    assert [one.weight for one in record.findings] == [2.5, None]
+    path.write_text(path.read_text().replace("2.5", "0"))
+    with pytest.raises(AnnotationError, match="'lesion_weight' must be above 0, not 0"):
+        read_coco(path, check_files=False)

@@ -13,7 +13,7 @@ import pytest
 from simfrcnn.errors import ArtifactError, ConfigError
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.comparison import compare, resample
-from simfrcnn.evaluation.metrics import METRICS
+from simfrcnn.evaluation.metrics import LOCALISED, METRICS
 from simfrcnn.evaluation.ranking import compare_all, holm, mirrored, rank
 from simfrcnn.evaluation.reporting.comparison_report import (
     PICTURES,
@@ -202,6 +202,56 @@ def test_the_pages_hold_the_ranking_the_differences_and_the_rules(tmp_path):
     assert "&lt;angle&gt; brackets &amp; such" in shown
     assert set(re.findall(r"https?://[^/\"]+", shown)) <= {"http://www.w3.org"}
     assert set(re.findall(r'src="(.{5})', shown)) == {"data:"}
+
+
+def test_a_margin_says_what_is_shown_of_every_ordered_pair(tmp_path):
+    report = dataclasses.replace(report_of(), margin=0.05)
+    write_comparison(tmp_path, report)
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert content["margin"] == 0.05
+    shown = {(one["model"], one["against"]): one["shown"] for one in content["claims"]}
+    assert len(shown) == 6
+    for (first, second), claim in shown.items():
+        difference = report.compared.difference(first, second, "case/auc")
+        is_within = difference.low > -0.05 and difference.high < 0.05
+        words = [
+            "superior" if difference.low > 0 else "non-inferior" if difference.low > -0.05 else "",
+            "equivalent" if is_within else "",
+        ]
+        assert claim == (", ".join(word for word in words if word) or "not shown")
+    assert shown["sharp", "noise"] == "superior"
+    assert shown["noise", "sharp"] == "not shown"
+    assert "| sharp | noise | superior |" in (tmp_path / "comparison.md").read_text()
+    few = dataclasses.replace(report_of(n_patients=38), margin=0.05)
+    claims = {one["shown"] for one in to_json(few)["claims"]}
+    assert claims == {"no test with fewer than 20 positive or 20 normal cases"}
+    assert "margin" not in to_json(report_of())
+
+
+def test_localised_figures_have_a_table_of_their_own(tmp_path):
+    records, files = graded_models()
+    models = {
+        name: resample(records, each, SETTINGS, with_localised=True) for name, each in files.items()
+    }
+    key = "localised/centre/case/wafroc"
+    compared = compare_all(models, key)
+    assert set(models["sharp"].metrics) == {*METRICS, *LOCALISED}
+    assert compared.primary_name == "wAFROC by case"
+    difference = compared.difference("sharp", "noise", key)
+    values = [models[name].values[key] for name in ("sharp", "noise")]
+    assert difference.value == values[0][0] - values[1][0]
+    assert (difference.low, difference.high) == pytest.approx(
+        tuple(np.quantile((values[0] - values[1])[1:], [0.025, 0.975]))
+    )
+    plain = report_of()
+    write_comparison(
+        tmp_path, dataclasses.replace(plain, compared=compared, figures=compared.figures)
+    )
+    text = (tmp_path / "comparison.md").read_text()
+    assert "## Lesions found where they are" in text
+    assert "wAFROC by case" in text
+    with pytest.raises(ConfigError, match="has no wAFROC by case: it needs lesions and normal"):
+        compare_all(plain.compared.models, key)
 
 
 def test_a_file_name_that_is_not_utf_8_is_written(tmp_path):

@@ -332,6 +332,9 @@ def _finding(
         pathology=Pathology(category) if category in _PATHOLOGIES else None,
         lesion_id=None if lesion in (None, "") else str(lesion),
         iscrowd=is_crowd and not answers.crowds_are_boxes,
+        weight=fields.optional(
+            f"annotation {entry.get('id')!r}", entry, "lesion_weight", fields.above_zero
+        ),
     )
 
 

@@ -1,0 +1,109 @@
+"""The readings as files of other programs: iMRMC and RJafroc."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from openpyxl import Workbook
+
+from simfrcnn.errors import DataError
+from simfrcnn.evaluation.readers.readings import Readings
+
+MODEL = "model"
+
+
+def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
+    """The format of iMRMC: truth, then one line a reading; the model is a modality of its own.
+
+    Ratings are written where there are any, else recalls as 1 and 0, the model's too.
+
+    Reference:
+        iMRMC User Guide, "Input file"; https://github.com/DIDSR/iMRMC.
+    """
+    text = io.StringIO()
+    n_positive = int(readings.is_positive.sum())
+    text.write("Readings and a model, written by simfrcnn\n")
+    text.write(f"N0: {len(readings.cases) - n_positive}\nN1: {n_positive}\n")
+    text.write(f"NR: {len(readings.readers) + 1}\nNM: {len(readings.modalities) + 1}\n")
+    text.write("BEGIN DATA:\n")
+    writer = csv.writer(text, lineterminator="\n")
+    for case, is_positive in zip(readings.cases, readings.is_positive, strict=True):
+        writer.writerow((-1, case, 0, int(is_positive)))
+    for modality, reader, case, value in _values(readings, score_threshold):
+        writer.writerow((reader, case, modality, f"{value:.10g}"))
+    return text.getvalue().encode()
+
+
+def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
+    """An Excel file that RJafroc's ``DfReadDataFile`` reads as a crossed ROC data set.
+
+    RJafroc numbers cases, modalities and readers; the sheet ``WHO IS WHO``, which it does not read,
+    says whose the numbers are (its name must come after those of the others). The model is the
+    first reader, with every modality, as ``StCadVsRad`` wants it; ``DfExtractDataset(rdrs = -1)``
+    leaves it out.
+
+    Reference:
+        RJafroc, ``DfReadDataFile`` and "The RJafroc Quick Start Book", chapter on the data file.
+    """
+    readers = (MODEL, *readings.readers)
+    is_positive = dict(zip(readings.cases, readings.is_positive.tolist(), strict=True))
+    normal_first = sorted(readings.cases, key=lambda case: (is_positive[case], case))
+    numbers = {case: number for number, case in enumerate(normal_first, start=1)}
+    own_reader = {name: str(place) for place, name in enumerate(readers)}
+    own_modality = {name: str(place) for place, name in enumerate(readings.modalities)}
+    book = Workbook()
+    book.remove(book.active)
+    false = book.create_sheet("FP")
+    false.append(("ReaderID", "ModalityID", "CaseID", "FP_Rating"))
+    true = book.create_sheet("TP")
+    true.append(("ReaderID", "ModalityID", "CaseID", "LesionID", "TP_Rating"))
+    truth = book.create_sheet("TRUTH")
+    truth.append(("CaseID", "LesionID", "Weight", "ReaderID", "ModalityID", "Paradigm"))
+    for case, number in numbers.items():
+        kind = int(is_positive[case])
+        row = (number, kind, kind, ",".join(own_reader.values()), ",".join(own_modality.values()))
+        truth.append((*row, {1: "ROC", 2: "FCTRL"}.get(number)))
+    for modality, reader, case, value in _values(readings, score_threshold):
+        for place in own_modality.values() if reader == MODEL else (own_modality[modality],):
+            start = (own_reader[reader], place, numbers[case])
+            if is_positive[case]:
+                true.append((*start, 1, value))
+            else:
+                false.append((*start, value))
+    names = book.create_sheet("WHO IS WHO")
+    names.append(("What", "Number", "Name"))
+    tables: dict[str, Mapping[str, str | int]] = {
+        "reader": own_reader,
+        "modality": own_modality,
+        "case": numbers,
+    }
+    for what, table in tables.items():
+        for name, own in table.items():
+            names.append((what, own, name))
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def _values(readings: Readings, threshold: float) -> Iterator[tuple[str, str, str, float]]:
+    """Modality, reader, case and value, the model's first."""
+    if MODEL in (*readings.readers, *readings.modalities):
+        raise DataError(
+            f"a reader or modality is called {MODEL!r}, which is what the model is called in the "
+            "files for iMRMC and RJafroc; give it another name"
+        )
+    if readings.ratings is not None:
+        values, own = readings.ratings, readings.scores
+    else:
+        assert readings.recalls is not None  # the file has one of the two columns
+        values = readings.recalls.astype(np.float64)
+        own = (readings.scores >= threshold).astype(np.float64)
+    for case, value in zip(readings.cases, own.tolist(), strict=True):
+        yield MODEL, MODEL, case, value
+    for modality, table in zip(readings.modalities, values, strict=True):
+        for reader, row in zip(readings.readers, table, strict=True):
+            for case, value in zip(readings.cases, row.tolist(), strict=True):
+                yield modality, reader, case, value

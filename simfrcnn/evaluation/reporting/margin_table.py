@@ -1,0 +1,55 @@
+"""Which of several models is shown to be no worse than which, by a stated margin?"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from simfrcnn.evaluation.delong import FEWEST_CASES
+from simfrcnn.evaluation.margins import claims_of
+from simfrcnn.evaluation.ranking import ModelsCompared
+from simfrcnn.evaluation.reporting.documents import Table
+from simfrcnn.evaluation.truth import Truth
+
+TOO_FEW = f"no test with fewer than {FEWEST_CASES} positive or {FEWEST_CASES} normal cases"
+
+
+def claims_on_models(compared: ModelsCompared, margin: float) -> dict[tuple[str, str], str]:
+    """What is shown of the first of two models against the second, by the metric that ranks."""
+    cases = next(iter(compared.models.values())).cases
+    if min(cases.n_of(Truth.POSITIVE), cases.n_of(Truth.NORMAL)) < FEWEST_CASES:
+        return dict.fromkeys(itertools.permutations(compared.models, 2), TOO_FEW)
+    claims = {}
+    for first, second in itertools.permutations(compared.models, 2):
+        difference = compared.difference(first, second, compared.primary)
+        claims[first, second] = str(claims_of(difference.low, difference.high, margin))
+    return claims
+
+
+def margin_table(compared: ModelsCompared, margin: float) -> Table:
+    """One row for each ordered pair."""
+    rows = [
+        (first, second, claim)
+        for (first, second), claim in claims_on_models(compared, margin).items()
+    ]
+    caption = (
+        f"By a margin of {margin:g} in {compared.primary_name}, stated beforehand: superior where "
+        "the interval of the difference is above 0, non-inferior where it is above minus the "
+        "margin, equivalent where it lies within the margin on both sides; not adjusted for the "
+        "number of pairs"
+    )
+    return Table(("model", "against", "shown"), rows, caption)
+
+
+def claims_json(compared: ModelsCompared, margin: float | None) -> dict[str, Any]:
+    """The same in JSON types; nothing without a margin."""
+    if margin is None:
+        return {}
+    claims = claims_on_models(compared, margin)
+    return {
+        "margin": margin,
+        "claims": [
+            {"model": first, "against": second, "shown": claim}
+            for (first, second), claim in claims.items()
+        ],
+    }
