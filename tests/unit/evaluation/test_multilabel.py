@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
+from simfrcnn.data.coco import write_coco
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.multilabel import (
@@ -21,6 +22,7 @@ from simfrcnn.evaluation.reporting.report import summary_lines
 from simfrcnn.evaluation.reporting.wording import label_of
 from simfrcnn.records import ImageRecord, Supervision
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.compare import compare
 from support.examples import record
 
 NAMES = ("Mass", "Nodule", "Edema")
@@ -171,3 +173,17 @@ def test_fifteen_labels_are_not_compared_with_fourteen():
     ):
         require_same_labels(files)
     require_same_labels({"ours": files["ours"], "again": files["ours"]})
+
+
+def test_compare_refuses_them_before_it_judges(tmp_path):
+    images = films(12)
+    categories = {**dict(enumerate(NAMES, 1)), 4: "No Finding"}
+    write_coco(tmp_path / "test.json", images, categories, {})
+    scores = drawn_scores(images)
+    wider = np.hstack([scores, scores[:, :1]])
+    files = {
+        "three": file_of(images, scores),
+        "four": file_of(images, wider, (*NAMES, "No Finding")),
+    }
+    with pytest.raises(ArtifactError, match="three says of 3 labels, four of 4 labels"):
+        compare(tmp_path / "test.json", files, settings=SETTINGS, pictures=False)
