@@ -10,15 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
-    *(
-        "image_labels",
-        "image_names",
-        "label_settings",
-        "labels",
-        "parallel",
-        "registry",
-        "second_look_settings",
-    ),
+    *("image_labels", "image_names", "label_settings", "labels", "parallel", "registry"),
+    *("second_look_settings",),
     *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -99,17 +92,8 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *(
-                "cluster",
-                "combining",
-                "decision",
-                "detector",
-                "dicom_out",
-                "exam",
-                "phantom",
-                "pseudo",
-            ),
-            *("structures", "training", "zoo"),
+            *("cluster", "combining", "decision", "detector", "dicom_out", "exam", "phantom"),
+            *("pseudo", "structures", "training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),
