@@ -6,6 +6,7 @@ Research software, not a medical device.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from simfrcnn.engines.common.decoding import (
 from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine, load_engine
-from simfrcnn.errors import CheckpointError, DataError
+from simfrcnn.errors import CheckpointError, ConfigError, DataError
 from simfrcnn.evaluation.case import pool
 from simfrcnn.exam import Detection, ExamResult, ImageResult, LeftOut
 from simfrcnn.files import sha256_of
@@ -130,6 +131,21 @@ class Detector:
     cfg: Any = field(repr=False)
     decision: Decision
     sha256: str
+    makes_heat_maps: bool = False
+
+    def with_heat_maps(self) -> Detector:
+        """The same model, whose results also say where it sees each class (``ImageResult.heat``).
+
+        Raises:
+            ConfigError: It is a detector, which has boxes and no such maps.
+        """
+        if not config.is_classifier(self.cfg):
+            raise ConfigError(
+                "heat maps (--heat-maps) are the class maps of a whole-image classifier "
+                f"({config.CLASSIFIER}), and this model is a {self.cfg.MODEL.META_ARCHITECTURE}: "
+                "it says by boxes where it sees something (--pictures)"
+            )
+        return dataclasses.replace(self, makes_heat_maps=True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -276,9 +292,18 @@ class Detector:
     ) -> Iterator[ImageResult]:
         for first in range(0, len(images), IMAGES_PER_BATCH):
             batch = images[first : first + IMAGES_PER_BATCH]
-            found = self.engine.detect(self.model, [image.sample() for image in batch])
-            for image, detections in zip(batch, found, strict=True):
-                yield self._result_of(image, detections, root, naming)
+            samples = [image.sample() for image in batch]
+            found = self.engine.detect(self.model, samples)
+            heat: Sequence[Any] = [None] * len(batch)
+            if self.makes_heat_maps:
+                model: Any = self.model
+                heat = model.heat_maps(samples)
+            for image, detections, maps in zip(batch, found, heat, strict=True):
+                result = self._result_of(image, detections, root, naming)
+                if maps is not None:
+                    of_class = dict(zip(self.classes, maps.numpy(), strict=True))
+                    result = dataclasses.replace(result, heat=of_class)
+                yield result
 
     def _result_of(
         self, image: DecodedImage, found: Detections, root: Path, naming: Naming

@@ -19,7 +19,7 @@ from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm, Region, model_of
 from simfrcnn.errors import DataError
 from simfrcnn.files import write_bytes, write_files, write_json
-from simfrcnn.images.drawing import as_marked_png, draw_boxes, hung_side_by_side
+from simfrcnn.images.drawing import as_marked_png, draw_boxes, draw_heat, hung_side_by_side
 from simfrcnn.records import Box, Laterality, ViewPosition
 
 SCHEMA = 3
@@ -125,6 +125,8 @@ class ImageResult:
     pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
     """(H, W), white = dense, as stored; None where they were not kept."""
     flips: Flips = AS_STORED
+    heat: Mapping[str, NDArray[np.float32]] | None = field(default=None, compare=False, repr=False)
+    """Of a whole-image classifier that was asked for them: class -> (h, w) in [0, 1]."""
 
     @property
     def suspicious(self) -> tuple[Detection, ...]:
@@ -158,6 +160,20 @@ class ImageResult:
         has_frames = any(one.score >= score_threshold for one in self.suspicious)
         picture = self.draw(score_threshold) if has_frames else self._kept_pixels()
         return as_marked_png(picture)
+
+    def draw_heat(self, category: str) -> NDArray[np.uint8]:
+        """The stored pixels under the map of a class: where the model sees it.
+
+        Returns:
+            (H, W, 3) BGR.
+
+        Raises:
+            DataError: The pixels or the maps were not kept, or there is no map of that class.
+        """
+        if self.heat is None or category not in self.heat:
+            known = ", ".join(self.heat or ()) or "none; see Detector.with_heat_maps"
+            raise DataError(f"{self.file}: no heat map of {category!r}; there are {known}")
+        return draw_heat(self._kept_pixels(), self.heat[category])
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types."""

@@ -15,6 +15,8 @@ from typing import Literal
 from simfrcnn.classifier_settings import ClassifierSettings as ClassifierSettings
 from simfrcnn.described import Described, described
 from simfrcnn.grading_settings import GradingSettings as GradingSettings
+from simfrcnn.input_settings import InputSettings as InputSettings
+from simfrcnn.input_settings import WindowedInputSettings as WindowedInputSettings
 from simfrcnn.label_settings import LabelBags
 from simfrcnn.label_settings import LabelSettings as LabelSettings
 from simfrcnn.label_settings import TeacherSettings as TeacherSettings
@@ -32,23 +34,6 @@ UnknownImages = Literal["exclude", "normal"]
 Pooling = Literal["max", "mean", "noisy_or"]
 CaseBy = Literal["exam", "patient"]
 BoxesOutside = Literal["refuse", "clip"]
-
-
-@dataclass(frozen=True)
-class InputSettings(Described):
-    """How a stored image becomes the network's input."""
-
-    size_px: tuple[int, int] = described(
-        (512, 512), "height and width of the network's input in pixels", key="INPUT.MAMMO.SIZE"
-    )
-    crop_to_breast: bool = described(
-        True, "cut to the largest connected bright region", key="INPUT.MAMMO.CROP_TO_BREAST"
-    )
-    keep_aspect: bool = described(
-        True,
-        "resize by one factor and pad right and below with 0; otherwise stretch",
-        key="INPUT.MAMMO.KEEP_ASPECT",
-    )
 
 
 @dataclass(frozen=True)
@@ -440,6 +425,7 @@ CONFIGURED: tuple[type, ...] = (
     TeacherSettings,
     ClassifierSettings,
     InputSettings,
+    WindowedInputSettings,
     AugmentationSettings,
     DataSettings,
     ReplaySettings,

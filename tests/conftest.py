@@ -15,10 +15,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from benchmarks.dicom_validators import PROGRAMS, is_installed
 
 torch.set_num_threads(1)
+
+# The clock of a busy machine says nothing about the code.
+settings.register_profile("simfrcnn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("simfrcnn")
 
 ENGINES = ("detectron2", "torchvision")
 SHARED_DATA = Path(

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
     *("image_labels", "image_names", "label_settings", "labels", "parallel", "registry"),
-    *("second_look_settings",),
+    *("classifier_settings", "input_settings", "second_look_settings"),
     *("version", "wording"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -23,6 +23,8 @@ ALLOWED = {
     "described": (set(), set()),
     "settings": (set(), set()),
     "second_look_settings": (set(), set()),
+    "classifier_settings": (set(), set()),
+    "input_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
     "grading_settings": (set(), set()),
@@ -60,7 +62,7 @@ ALLOWED = {
         {"numpy", "torch", "yaml"},
     ),
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
-    "sampling": ({"structures"}, {"torch"}),
+    "sampling": ({"structures"}, {"numpy", "scipy", "torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
     "second_look": ({"structures", "losses"}, {"torch"}),
     "evaluation": (

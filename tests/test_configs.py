@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.config import items_per_step, load_config, read_keys
+from simfrcnn.config import is_classifier, items_per_step, load_config, read_keys
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.contract import loss_keys
@@ -17,6 +17,7 @@ from simfrcnn.ladder.plan import plan_runs, read_ladder
 from simfrcnn.structures import ImageTargets, Native
 from simfrcnn.training import recipe
 from simfrcnn.workflows.weak import require_two_stages
+from support.classifier_examples import known
 from support.commands import ONE_ENGINE
 from support.examples import (
     CONFIGS,
@@ -61,6 +62,10 @@ REDUCED = (
 )
 
 
+# A classifier has no regions, and the keys of those must be at their defaults.
+REDUCED_CLASSIFIER = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
+
+
 @pytest.fixture(params=ENGINE_PARAMETERS)
 def engine(request):
     return engine_named(request.param)
@@ -69,6 +74,13 @@ def engine(request):
 @pytest.fixture(scope="module")
 def resnet101(tmp_path_factory):
     path = write_imagenet_pth(tmp_path_factory.mktemp("weights") / "resnet101.pth", depth=101)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory):
+    path = write_imagenet_pth(tmp_path_factory.mktemp("weights") / "resnet50.pth", depth=50)
     yield path
     path.unlink()
 
@@ -112,6 +124,11 @@ def first_steps(engine, cfg, n_steps):
         labelled = ImageTargets(*nothing, image_label=1, label_weight=0.5)
         samples += [dataclasses.replace(positives(3)[2], targets=labelled)]
     samples = [dataclasses.replace(s, image=s.image.repeat(1, 1, 2)[:, :, :160]) for s in samples]
+    if is_classifier(cfg):
+        n = len(cfg.DATASETS.CLASSES)
+        samples = [
+            known(s, [1.0] + [0.0] * (n - 1) if s.record.findings else [0.0] * n) for s in samples
+        ]
     if cfg.MODEL.SECOND_LOOK.ENABLED:
         stored = [Native(s.image[0].to(torch.uint8), s.frame) for s in samples]
         samples = [dataclasses.replace(s, native=n) for s, n in zip(samples, stored, strict=True)]
@@ -181,7 +198,8 @@ def test_stages_of_weak_faster_rcnn_are_those_of_the_thesis(engine):
 
 @pytest.mark.parametrize("name", SMOKE)
 def test_smoke_configs_take_two_steps(engine, name):
-    cfg = load(engine, name, *REDUCED)
+    is_detector = not is_classifier(load(engine, name))
+    cfg = load(engine, name, *(REDUCED if is_detector else REDUCED_CLASSIFIER))
     for losses in two_steps(engine, cfg):
         assert tuple(losses) == loss_keys(cfg)
         assert all(0 <= loss < 10 for loss in losses.values())
@@ -333,6 +351,57 @@ def test_configs_for_film_share_all_but_the_method(engine):
     look = configs["second_look"].MODEL.SECOND_LOOK
     assert (look.SOURCE, look.SIZE, look.BACKBONE) == ("native", 128, "tf_efficientnet_lite0")
     assert look.BACKBONE_WEIGHTS == configs["second_look"].MODEL.WEIGHTS
+
+
+CLASSIFIERS = {
+    "classifier_r50.yaml": "resnet50",
+    "cbis/classifier.yaml": "lite0",
+    "chest_xray/classifier.yaml": "lite0",
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_take_two_steps_from_imagenet_weights(engine, name, request):
+    weights = request.getfixturevalue(CLASSIFIERS[name])
+    cfg = load(engine, name, *REDUCED_CLASSIFIER, "MODEL.WEIGHTS", weights)
+    assert is_classifier(cfg)
+    for losses in two_steps(engine, cfg):
+        assert tuple(losses) == loss_keys(cfg) == ("loss_image",)
+        assert 0 < losses["loss_image"] < 10
+
+
+def test_classifiers_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_path):
+    ladder = read_ladder(CONFIGS / "ladder" / "classifiers.yaml")
+    assert (ladder.baseline, ladder.comparisons[0]) == ("faster", ("classifier", "faster"))
+    one_seed = dataclasses.replace(ladder, seeds=(0,))
+    runs = {run.rung.name: run.cfg for run in plan_runs(one_seed, engine, tmp_path)}
+    detectors = {name for name, cfg in runs.items() if not is_classifier(cfg)}
+    assert detectors == {"faster"}
+    shared = ("SOLVER.MAX_ITER", "SOLVER.STEPS", "SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR")
+    classifier = keys_of(runs["classifier"])
+    for key in (*shared, "INPUT.MAMMO.SIZE", "DATASETS.TRAIN", "MODEL.PIXEL_MEAN"):
+        assert classifier[key] == keys_of(runs["faster"])[key], key
+    levels = {"MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"]}
+    node = "MODEL.CLASSIFIER"
+    assert {
+        name.removeprefix("classifier_"): changes(classifier, keys_of(cfg))
+        for name, cfg in runs.items()
+        if name.startswith("classifier_")
+    } == {
+        "avg": {f"{node}.POOL": "avg"},
+        "max": {f"{node}.POOL": "max"},
+        "lse": {f"{node}.POOL": "lse"},
+        "avg_fpn": {f"{node}.POOL": "avg", f"{node}.HEAD": "fpn", **levels},
+        "avg_psp": {f"{node}.POOL": "avg", f"{node}.HEAD": "psp"},
+        "avg_multi_scale": {f"{node}.POOL": "avg", f"{node}.HEAD": "multi_scale"},
+        "fpn": {f"{node}.HEAD": "fpn", **levels},
+        "r50": {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 256},
+        "densenet121": {
+            "MODEL.BACKBONE.NAME": "build_timm_backbone",
+            "MODEL.TIMM.NAME": "densenet121",
+        },
+        "two_stages": {"MODEL.SECOND_LOOK.ENABLED": True},
+    }
 
 
 def test_the_second_look_at_film_takes_two_steps_from_weights_of_timm(engine, lite0):

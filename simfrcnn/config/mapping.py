@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from simfrcnn import settings
 from simfrcnn.described import Description, JobStep, descriptions
+from simfrcnn.input_settings import ALL_GREYS
 
 S = TypeVar("S")
 
@@ -112,7 +113,8 @@ def needs_native_pixels(cfg: Any) -> bool:
 
 def input_settings(cfg: Any) -> settings.InputSettings:
     """How a stored image becomes the network's input (``INPUT.MAMMO``)."""
-    return settings_from(cfg, settings.InputSettings)
+    found = settings_from(cfg, settings.WindowedInputSettings)
+    return found.unwindowed() if found.window == ALL_GREYS else found
 
 
 def augmentation_settings(cfg: Any) -> settings.AugmentationSettings:

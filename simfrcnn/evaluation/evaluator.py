@@ -30,6 +30,13 @@ from simfrcnn.evaluation.froc import (
 )
 from simfrcnn.evaluation.inputs import check_inputs, check_labels, check_settings
 from simfrcnn.evaluation.matching import HIT_CRITERIA
+from simfrcnn.evaluation.multilabel import (
+    LabelScores,
+    is_multilabel,
+    label_scores,
+    label_statistics,
+    notes_on_labels,
+)
 from simfrcnn.evaluation.operating import all_points
 from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.roc import roc_curve, roc_statistic
@@ -121,6 +128,7 @@ def evaluate(
             *notes_on_files(detections, provenance or {}),
             *(f"{note}." for note in tally.notes()),
             *notes_on_figures(evidence.views, evidence.located, figures, evidence.events, settings),
+            *(() if evidence.labels is None else notes_on_labels(evidence.labels)),
         ),
         provenance={
             **(provenance or {}),
@@ -136,7 +144,8 @@ class Evidence:
 
     ``located`` are the views that figures of boxes are about, see
     :func:`~simfrcnn.evaluation.truth.located`; ``strata`` (P,) the truths of the patients;
-    ``units`` are by level; there is one of ``events`` for each hit criterion.
+    ``units`` are by level; there is one of ``events`` for each hit criterion. ``labels`` is there
+    where images state several labels, see :mod:`simfrcnn.evaluation.multilabel`.
     """
 
     views: Sequence[View]
@@ -147,6 +156,7 @@ class Evidence:
     points: tuple[OperatingPoint, ...]
     matches: CocoMatches
     events: Sequence[Events]
+    labels: LabelScores | None = None
 
 
 def gather(
@@ -168,6 +178,9 @@ def gather(
         points=all_points(tuple(units), settings, operating_points),
         matches=coco_matches(placed, iou_thresholds_with(settings.iou_threshold)),
         events=[events_of(placed, c, len(patient_ids), settings) for c in HIT_CRITERIA],
+        labels=label_scores(records, detections.images, settings)
+        if is_multilabel(records, settings)
+        else None,
     )
 
 
@@ -188,3 +201,5 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     yield corloc_statistic(evidence.located, n_patients, settings.score_threshold)
     for event in evidence.events:
         yield froc_statistic(event, with_bands=has_bands)
+    if evidence.labels is not None:
+        yield from label_statistics(evidence.labels)

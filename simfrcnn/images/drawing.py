@@ -17,6 +17,8 @@ from simfrcnn.records import Box, Laterality, ViewPosition
 _COLOUR = (0, 200, 255)
 """Of frames and scores, BGR."""
 _GAP_PX = 8
+_OPAQUE = 0.6
+"""What a heat map of 1 hides of the picture."""
 
 
 def draw_boxes(
@@ -47,6 +49,27 @@ def draw_boxes(
             width,
         )
     return np.asarray(picture, dtype=np.uint8)
+
+
+def draw_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image in grey, with a map over it: from clear, where it is 0, to red, where it is 1.
+
+    The scale is the same for every image and class, so that pictures can be compared.
+
+    Args:
+        pixels: (H, W), white = dense.
+        heat: (h, w) in [0, 1], over the whole image.
+
+    Returns:
+        (H, W, 3) BGR.
+    """
+    height, width = pixels.shape
+    values = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+    colours = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    share = (_OPAQUE * values)[..., None]
+    grey = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    drawn: NDArray[np.uint8] = np.rint(grey * (1 - share) + colours * share).astype(np.uint8)
+    return drawn
 
 
 def hung_side_by_side(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.images.breast import breast_box
+from simfrcnn.input_settings import ALL_GREYS
 from simfrcnn.records import Box
 from simfrcnn.settings import InputSettings
 from simfrcnn.structures import Frame, Native
@@ -66,7 +67,24 @@ def to_content(
     hung, to_hung = hang(pixels, flips)
     crop = crop_of(hung, settings, moved(keep, to_hung))
     content, from_hung = cut_and_resize(hung, crop, settings)
-    return content, to_hung.then(from_hung)
+    return windowed(content, settings), to_hung.then(from_hung)
+
+
+def windowed(pixels: NDArray[np.uint8], settings: InputSettings) -> NDArray[np.uint8]:
+    """Grey levels of the window spread over all 256; the whole range leaves every pixel as it is.
+
+    It comes after the resize and before the padding, which stays black.
+
+    Args:
+        pixels: (h, w).
+        settings: Their ``greys``.
+    """
+    low, high = settings.greys
+    if (low, high) == ALL_GREYS:
+        return pixels
+    levels = (np.arange(256) - low) * 255 / (high - low)
+    spread: NDArray[np.uint8] = np.rint(levels.clip(0, 255)).astype(np.uint8)[pixels]
+    return spread
 
 
 def native_of(pixels: NDArray[np.uint8], frame: Frame, size_px: tuple[int, int]) -> Native:

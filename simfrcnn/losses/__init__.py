@@ -2,10 +2,16 @@
 
 from simfrcnn.losses.labels import label_loss
 from simfrcnn.losses.multilabel import multilabel_loss, pooled
-from simfrcnn.losses.similarity import contrastive_costs, cosine_costs, similarity_loss
+from simfrcnn.losses.similarity import (
+    are_partners,
+    contrastive_costs,
+    cosine_costs,
+    similarity_loss,
+)
 from simfrcnn.losses.top_likelihood import top_likelihood_loss
 
 __all__ = [
+    "are_partners",
     "contrastive_costs",
     "cosine_costs",
     "label_loss",

@@ -100,15 +100,17 @@ def similarity_loss(
     image_index: Tensor,
     objectness: Tensor,
     class_logits: Tensor,
-    is_normal: Sequence[bool],
+    is_partner: Sequence[bool],
     target_labels: Sequence[int],
     settings: SimilaritySettings,
 ) -> Tensor:
     """Similarity loss of a batch of pairs, from the regions that the ROI head has sampled.
 
-    The i-th positive image of the batch is the partner of the i-th normal one; images without a
-    partner take no part. The loss of a pair is a mean over its comparisons, that of the batch a
-    mean over its pairs (a pair in which no foreground region was sampled counts as 0).
+    The i-th positive image of the batch meets the i-th partner; images that have none take no part.
+    A partner offers all its sampled regions or, where it carries boxes of other classes
+    (pseudo-boxes of suspected regions, benign masses), the regions of these alone. The loss of a
+    pair is a mean over its comparisons, that of the batch a mean over its pairs (a pair in which no
+    foreground region was sampled counts as 0).
 
     With ``same_kind_pairs`` each pair is also compared with the next one of the batch (the last
     with the first): malignant regions with malignant ones and suspected with suspected ones, at
@@ -120,7 +122,8 @@ def similarity_loss(
         image_index: (R,) int64, the image of each region, 0-based in the batch.
         objectness: (R,) anything that ranks the regions of one image as the RPN does.
         class_logits: (R, C) classification logits, background first.
-        is_normal: For each image of the batch, whether it is trained as a normal one.
+        is_partner: For each image of the batch, whether it is the normal one of its pair; see
+            :func:`are_partners`.
         target_labels: Labels in 1..K of the target classes: their regions are pushed away from
             normal ones, and their score makes a region suspicious (for ``hardest``).
         settings: Kind, margins and choice of partners; the weight is applied by the caller.
@@ -138,9 +141,9 @@ def similarity_loss(
     scores = target_scores(class_logits, target_labels)
     is_target = torch.isin(labels, torch.tensor(list(target_labels), device=labels.device))
     compared = []
-    for positive_image, normal_image in _pairs_of(is_normal):
+    for positive_image, normal_image in _pairs_of(is_partner):
         foreground = torch.nonzero((image_index == positive_image) & is_target).flatten()
-        candidates = torch.nonzero(image_index == normal_image).flatten()
+        candidates = _candidates(labels, image_index == normal_image)
         left, right = choose_partners(
             n_foreground=len(foreground),
             objectness=objectness[candidates],
@@ -205,7 +208,38 @@ def _mean(costs: Tensor) -> Tensor:
     return costs.mean() if len(costs) else costs.sum()
 
 
-def _pairs_of(is_normal: Sequence[bool]) -> list[tuple[int, int]]:
-    positives = [index for index, normal in enumerate(is_normal) if not normal]
-    normals = [index for index, normal in enumerate(is_normal) if normal]
-    return list(zip(positives, normals, strict=False))
+def are_partners(
+    classes: Sequence[Tensor], is_normal: Sequence[bool], target_labels: Sequence[int]
+) -> tuple[bool, ...]:
+    """Whether each image of a batch is the normal one of its pair.
+
+    It is if it trains as a normal image, or if it carries boxes and none is of a target class: a
+    normal image with pseudo-boxes or with boxed benign masses.
+
+    Args:
+        classes: For each image the (B,) labels of its boxes, in 1..K.
+        is_normal: For each image whether it trains as a normal one.
+        target_labels: Labels in 1..K of the target classes.
+
+    Example:
+        >>> boxes = [torch.tensor([1]), torch.tensor([2, 2]), torch.tensor([], dtype=torch.int64)]
+        >>> are_partners(boxes, [False, False, True], target_labels=[1])
+        (False, True, True)
+    """
+    targets = set(target_labels)
+    return tuple(
+        normal or (len(of_image) > 0 and targets.isdisjoint(of_image.tolist()))
+        for of_image, normal in zip(classes, is_normal, strict=True)
+    )
+
+
+def _candidates(labels: Tensor, of_image: Tensor) -> Tensor:
+    """The regions of a partner that may meet a malignant one: its foreground, if it has any."""
+    foreground = torch.nonzero(of_image & (labels > 0)).flatten()
+    return foreground if len(foreground) else torch.nonzero(of_image).flatten()
+
+
+def _pairs_of(is_partner: Sequence[bool]) -> list[tuple[int, int]]:
+    positives = [index for index, partner in enumerate(is_partner) if not partner]
+    partners = [index for index, partner in enumerate(is_partner) if partner]
+    return list(zip(positives, partners, strict=False))

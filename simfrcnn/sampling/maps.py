@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
+
+from simfrcnn.structures import Frame
 
 Component = Literal["largest", "highest"]
 
@@ -55,10 +58,7 @@ def box_of_map(
         return torch.tensor([0.0, 0.0, float(width), float(height)])
     regions, _ = ndimage.label(values >= low + SHARE * (high - low), structure=_FOUR_CONNECTED)
     rows, columns = np.nonzero(regions == _chosen(regions, values, component))
-    cell_y, cell_x = (
-        stride if stride * n_cells >= side else side / n_cells
-        for n_cells, side in zip(values.shape, size_px, strict=True)
-    )
+    cell_y, cell_x = _cell_sides(cells, size_px, stride)
     return torch.tensor(
         [
             float(columns.min() * cell_x),
@@ -67,6 +67,54 @@ def box_of_map(
             min(float((rows.max() + 1) * cell_y), float(height)),
         ]
     )
+
+
+def over_image(
+    maps: Tensor, size_px: tuple[int, int], *, stride: int, frame: Frame, longest: int = 128
+) -> Tensor:
+    """Class maps laid over the stored image, also where that was cut, scaled or mirrored.
+
+    Between the centres of cells values are joined by straight lines; beyond the outermost ones they
+    stay.
+
+    Args:
+        maps: (K, h, w), cells of the input.
+        size_px: (H, W) of the input.
+        stride: As in :func:`box_of_map`.
+        frame: From stored to input pixels.
+        longest: Cells on the longer side of the result.
+
+    Returns:
+        (K, h', w') of as many cells as the stored image is high and wide, in proportion.
+    """
+    factor = longest / max(frame.original_height, frame.original_width)
+    n_rows = max(1, round(frame.original_height * factor))
+    n_columns = max(1, round(frame.original_width * factor))
+    cell_y, cell_x = _cell_sides(maps[0], size_px, stride)
+    y = (torch.arange(n_rows) + 0.5) * frame.original_height / n_rows
+    x = (torch.arange(n_columns) + 0.5) * frame.original_width / n_columns
+    # In cells: 0 is the upper or left border of the first one, h or w that of the last.
+    y = (y * frame.scale_y + frame.offset_y) / cell_y
+    x = (x * frame.scale_x + frame.offset_x) / cell_x
+    height, width = maps.shape[-2:]
+    grid_y, grid_x = torch.meshgrid(2 * y / height - 1, 2 * x / width - 1, indexing="ij")
+    laid: Tensor = functional.grid_sample(
+        maps[None].cpu().float(),
+        torch.stack([grid_x, grid_y], dim=-1)[None].float(),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return laid[0]
+
+
+def _cell_sides(cells: Tensor, size_px: tuple[int, int], stride: int) -> tuple[float, float]:
+    """Height and width of a cell in input pixels."""
+    height, width = (
+        float(stride) if stride * n_cells >= side else side / n_cells
+        for n_cells, side in zip(cells.shape, size_px, strict=True)
+    )
+    return height, width
 
 
 def _chosen(regions: np.ndarray, values: np.ndarray, component: Component) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from simfrcnn.losses import similarity_loss
+from simfrcnn.losses import are_partners, similarity_loss
 from simfrcnn.second_look.choice import Regions, choose_regions, is_positive, jittered
 from simfrcnn.second_look.crops import Picture, cut, least_sides, normalised, squares_around, turned
 from simfrcnn.second_look.memory import Memory
@@ -125,7 +125,11 @@ class SecondLook(nn.Module):
             image_index=image_index.to(device),
             objectness=suspicion.to(device),
             class_logits=logits[:n_new],
-            is_normal=[each.is_normal for each in targets],
+            is_partner=are_partners(
+                [each.labels for each in targets],
+                [each.is_normal for each in targets],
+                self.target_labels,
+            ),
             target_labels=self.target_labels,
             settings=self.similarity,
         )

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from simfrcnn.errors import ConfigError
 from simfrcnn.image_labels import presence_of
-from simfrcnn.images.preprocess import flip, native_of, pad, to_content
+from simfrcnn.images.preprocess import flip, native_of, pad, to_content, windowed
 from simfrcnn.images.reading import Greys, load_greys
 from simfrcnn.labels import is_benign, trained_findings
 from simfrcnn.records import Box, ImageRecord
@@ -119,7 +119,8 @@ def as_content(
     made_for = None if record.prepared is None else record.prepared.as_input
     if made_for is None:
         return to_content(greys.as_uint8(), settings, keep=keep, flips=greys.flips)
-    if made_for != settings:
+    # Pictures are prepared with all their grey levels.
+    if made_for != settings.unwindowed():
         raise ConfigError(
             f"{record.path}: was prepared as input of {made_for}, and the config asks for "
             f"{settings}: set INPUT.MAMMO.SIZE, CROP_TO_BREAST and KEEP_ASPECT to what was "
@@ -127,7 +128,7 @@ def as_content(
             "--stretch; --size full keeps pictures for any size)"
         )
     height, width = greys.shape
-    return greys.as_uint8(), Frame(1, 0, 1, 0, height, width)
+    return windowed(greys.as_uint8(), settings), Frame(1, 0, 1, 0, height, width)
 
 
 def as_native(record: ImageRecord, greys: Greys, frame: Frame, settings: InputSettings) -> Native:

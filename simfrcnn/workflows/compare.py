@@ -19,6 +19,7 @@ from simfrcnn.evaluation import evaluator
 from simfrcnn.evaluation.comparison import Resampled, resample
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.metrics import METRICS, PRIMARY
+from simfrcnn.evaluation.multilabel import is_multilabel, require_same_labels
 from simfrcnn.evaluation.ranking import compare_all, require_metric
 from simfrcnn.evaluation.reporting.comparison_report import (
     DATA,
@@ -122,6 +123,8 @@ def compare(
         _candidate(name, folders[name], source, annotated, settings)
         for name, source in detections.items()
     ]
+    if is_multilabel(annotated.records, settings):
+        require_same_labels({each.name: each.detections for each in candidates})
     place = None if output is None else _Place(output, pictures, gallery)
     judged: dict[str, _Judged] = {}
     for number, candidate in enumerate(candidates, start=1):

@@ -142,7 +142,7 @@ def _input_of_keys(entries: Sequence[FileKey]) -> InputSettings:
             cfg.merge_from_list([entry.key, entry.value])
         except (KeyError, ValueError, AssertionError) as error:
             raise ConfigError(f"{entry.path}: {entry.key}: {error}") from error
-    return input_settings(cfg)
+    return input_settings(cfg).unwindowed()
 
 
 def in_file(settings: CacheSettings, cached: Cached) -> dict[str, object]:

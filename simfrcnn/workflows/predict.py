@@ -56,7 +56,8 @@ class PredictionOptions:
     ``score_threshold`` is the smallest score of a box that is drawn. ``shard`` (i, n) judges the
     studies of shard i of n, from 1. ``workers`` decode files; None takes one for each core, at most
     8. ``dicom`` are the kinds of DICOM results (:data:`~simfrcnn.dicom_out.saving.KINDS`); they
-    have the boxes that are drawn. ``shows_progress`` draws a bar on standard error.
+    have the boxes that are drawn. ``heat_maps``, of a whole-image classifier: a picture a class of
+    where it sees that. ``shows_progress`` draws a bar on standard error.
     """
 
     selection: Selection = _SCREENING_VIEWS
@@ -65,12 +66,13 @@ class PredictionOptions:
     shard: tuple[int, int] | None = None
     workers: int | None = None
     dicom: tuple[str, ...] = ()
+    heat_maps: bool = False
     shows_progress: bool = True
 
     @property
     def keeps_pixels(self) -> bool:
         """Whether anything that is written shows them."""
-        return self.pictures != "none" or PICTURES_OF in self.dicom
+        return self.pictures != "none" or PICTURES_OF in self.dicom or self.heat_maps
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -165,10 +167,12 @@ def predict(
         DataError: There is nothing to read.
         OutputError: The output is in use or inside the input, or cannot be written. What is done
             stays.
-        ConfigError: The id map would lie in the output; DICOM results are asked for with
-            pseudonyms, or need a library that is not installed.
+        ConfigError: Heat maps are asked of a detector; the id map would lie in the output;
+            DICOM results are asked for with pseudonyms, or need a library that is not installed.
     """
     require_identifiers(kinds_of(options.dicom), are_kept=pseudonyms is None)
+    if options.heat_maps:
+        detector = detector.with_heat_maps()
     sources = study if isinstance(study, Sources) else Sources.of(study)
     _require_apart(output, sources)
     if id_map is not None:
@@ -204,6 +208,7 @@ def facts_of(
         "identifiers": "kept" if pseudonyms is None else f"pseudonyms, key {pseudonyms.key_id}",
         "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
         **({"dicom": list(options.dicom)} if options.dicom else {}),
+        **({"heat_maps": True} if options.heat_maps else {}),
     }
 
 

@@ -39,6 +39,9 @@ class JobOptions(Options):
     pictures: Pictures = described(
         "all", "draw no image, those with a box to draw, or all (default)"
     )
+    heat_maps: bool = described(
+        False, "of a whole-image classifier: also draw where it sees each class, a picture a class"
+    )
     dicom: str = described(
         "",
         "write DICOM results too: sr, gsps, cad-sr, sc, joined by commas (docs/"
@@ -83,6 +86,7 @@ class JobOptions(Options):
             shard=shard_of(self.shard),
             workers=self.workers,
             dicom=kinds_of(self.dicom),
+            heat_maps=self.heat_maps,
         )
 
 

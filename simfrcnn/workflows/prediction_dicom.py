@@ -57,9 +57,10 @@ def write_dicom(
 
 
 def files_written(content: Mapping[str, Any]) -> set[str]:
-    """Pictures and DICOM files of an exam, by its result."""
+    """Pictures, heat maps and DICOM files of an exam, by its result."""
+    heat = {file for image in content["images"] for file in image.get("heat_maps", {}).values()}
     pictures = {image["picture"] for image in content["images"] if image.get("picture")}
-    return pictures | set(content.get("dicom", {}).get("files", ()))
+    return heat | pictures | set(content.get("dicom", {}).get("files", ()))
 
 
 def has_failed(content: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import LOCK, as_json, copy_file, locked, write_bytes, write_json, writing
 from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
+from simfrcnn.workflows.prediction_heat import write_heat_maps
 
 Pictures = Literal["none", "findings", "all"]
 
@@ -125,6 +126,8 @@ class PredictionFolder:
         content = result.to_dict()
         for image, entry in zip(result.images, content["images"], strict=True):
             entry["picture"] = self._write_picture(image, pictures, score_threshold)
+            if image.heat is not None:
+                entry["heat_maps"] = write_heat_maps(self.path, image)
         content["fingerprint"] = fingerprint
         if dicom:
             folder = f"{DICOM}/{stem[-2:]}/{stem}"

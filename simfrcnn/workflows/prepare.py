@@ -88,6 +88,7 @@ class SplitCounts:
     boxes: Mapping[str, int]
     n_positive: int
     n_normal: int
+    by_labels: bool = False
 
     @property
     def n_left_out(self) -> int:
@@ -400,6 +401,7 @@ def _counted(records: Sequence[ImageRecord], label_targets: tuple[str, ...]) -> 
         boxes={name: of_class.boxes for name, of_class in tally.classes.items()},
         n_positive=tally.positives,
         n_normal=tally.normals,
+        by_labels=bool(label_targets),
     )
 
 
@@ -418,7 +420,7 @@ def _without_positives(
 
 
 def _background(counts: SplitCounts) -> str:
-    others = sorted(name for name in counts.boxes if name != TARGET)
+    others = [] if counts.by_labels else sorted(name for name in counts.boxes if name != TARGET)
     return f" (boxes of {', '.join(others)} alone count as normal)" if others else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from support.classifier_examples import (
     tiny_classifier,
 )
 from support.examples import normals, positives, seeded_model, smoke_config
+from support.imagenet import random_timm_model, write_imagenet_pth
 
 NATIVE_OFF = ("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SECOND_LOOK.SOURCE", "input")
 
@@ -248,7 +250,7 @@ def test_a_detector_has_no_keys_of_a_classifier(engine):
 def test_a_side_of_no_pixels_is_refused_and_one_below_the_stride_is_one_cell(engine):
     with pytest.raises(ConfigError, match=r"INPUT\.MAMMO\.SIZE"):
         classifier_config(engine, "INPUT.MAMMO.SIZE", "[0, 0]")
-    model = seeded_model(engine, classifier_config(engine)).eval()
+    model = seeded_model(engine, resnet_classifier(engine)).eval()
     (sample,) = positives(1)
     small = dataclasses.replace(sample, image=sample.image[:, :20, :24].contiguous())
     with torch.no_grad():
@@ -266,3 +268,34 @@ def test_an_input_of_another_loader_is_refused():
     model = seeded_model(*(lambda e: (e, classifier_config(e)))(load_engine("detectron2")))
     with pytest.raises(DataError, match="comes without 'sample'"):
         model([{"image": torch.zeros(3, 64, 64), "file_name": "a.png"}])
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "timm"])
+def test_imagenet_weights_fill_the_whole_backbone_or_are_refused(engine, kind, tmp_path):
+    if kind == "timm":
+        path, name = tmp_path / "net.pth", "test_efficientnet"
+        wanted = random_timm_model(name)
+        torch.save(wanted, path)
+        backbone = ("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", name)
+    else:
+        path = write_imagenet_pth(tmp_path / "resnet18.pth", depth=18)
+        wanted, backbone = torch.load(path, weights_only=True), ()
+    frozen = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", path)
+    cfg = resnet_classifier(engine, *backbone, *frozen)
+    model = initialise(engine, cfg)
+    own = {n: t for n, t in model.state_dict().items() if n.startswith("backbone.")}
+    assert own
+    for name, tensor in own.items():
+        if not name.endswith("num_batches_tracked"):
+            assert any(t.shape == tensor.shape and torch.equal(t, tensor) for t in wanted.values())
+    if kind == "torchvision":
+        with pytest.raises(CheckpointError, match=r"set MODEL\.RESNETS\.NORM to FrozenBN or BN"):
+            initialise(engine, resnet_classifier(engine, "MODEL.WEIGHTS", path))
+
+
+def initialise(engine, cfg):
+    """A new model with the weights of its config, as training starts."""
+    model = seeded_model(engine, cfg)
+    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
+    module.load_initial_weights(model, cfg.MODEL.WEIGHTS)
+    return model

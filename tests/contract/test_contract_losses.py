@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 
@@ -185,6 +186,27 @@ def test_contrastive_loss_reaches_the_box_head(engine, heads, same_kind):
     losses["loss_similarity"].backward()
     gradients = [p.grad for n, p in model.named_parameters() if "box_head" in n or "res5" in n]
     assert any(g is not None and bool(g.abs().sum() > 0) for g in gradients)
+
+
+def test_normal_images_with_pseudo_boxes_are_partners(engine, heads):
+    """In the second stage of weak training both images of a pair are boxed: the similarity loss
+    compares malignant regions with suspected ones, and never a positive with a positive.
+    """
+    options = ("MODEL.ROI_HEADS.NUM_CLASSES", 2, "DATASETS.CLASSES", ["malignant", "suspected"])
+    cfg = smoke_config(engine, heads, *options)
+    model = seeded_model(engine, cfg)
+    boxed = [suspected(sample) for sample in positives(2)]
+    loss = value(losses_of(engine, cfg, positives(2) + boxed, model)["loss_similarity"])
+    assert loss > 0
+    alone = losses_of(engine, cfg, positives(2), model)["loss_similarity"]
+    assert value(alone) == 0
+    assert value(losses_of(engine, cfg, boxed, model)["loss_similarity"]) == 0
+
+
+def suspected(sample):
+    """The image as a normal one whose box is a pseudo-box of class 2."""
+    targets = dataclasses.replace(sample.targets, labels=torch.full_like(sample.targets.labels, 2))
+    return dataclasses.replace(sample, targets=targets)
 
 
 def brute_force_firing(engine, model, samples, monkeypatch):

@@ -64,7 +64,7 @@ def test_keys_and_defaults_are_those_of_before(tree):
     }  # fmt: skip
     assert tree.INPUT.MAMMO == {
         "SIZE": (512, 512), "CROP_TO_BREAST": True, "KEEP_ASPECT": True, "HORIZONTAL_FLIP": 0.5,
-        "VERTICAL_FLIP": 0.5,
+        "VERTICAL_FLIP": 0.5, "WINDOW": (0.0, 255.0),
     }  # fmt: skip
     assert tree.DATASETS == {
         "TRAIN": (), "TEST": (), "VAL": (), "FILES": (), "CLASSES": ("malignant",),

@@ -4,7 +4,8 @@ Both detectors take the same batches in one process, step by step in turn; figur
 loader is measured alone and compared with what a training step consumes. With --preparation, how
 much faster several processes prepare images than one; with --decoding, what preparing a DICOM file
 costs over decoding it; with --evaluation, what the figures of a large set cost; with --report, what
-its report costs; with --speed, what a CPU's bfloat16 saves of a step, and what detection gains.
+its report costs; with --speed, what a CPU's bfloat16 saves of a step, and what detection gains;
+with --against, what a step of the config costs in processor time over one of another config.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure, for the config, a step in bfloat16 against float32 on this CPU, and "
         "detection against Detectron2's DefaultPredictor instead",
     )
+    parser.add_argument(
+        "--against",
+        metavar="CONFIG",
+        help="measure the processor time of a step of the config over one of this config instead",
+    )
     common.add_config_arguments(parser, required=False)
 
 
@@ -115,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.repeats < MINIMUM_REPEATS:
         raise ConfigError(f"--repeats is {arguments.repeats}; at least {MINIMUM_REPEATS}")
     names = [name for name in ENGINES if is_installed(name)]
-    lines = [] if arguments.speed else _INTRODUCTION.splitlines()
+    lines = [] if arguments.speed or arguments.against else _INTRODUCTION.splitlines()
     for name in names if arguments.engine == "all" else [arguments.engine]:
         engine = common.start_engine(name)
         cfg = resolved_config(
@@ -126,6 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
         lines += _heading(engine, cfg, arguments)
         if arguments.speed:
             lines += cpu_speed.rows(engine, cfg, arguments.repeats)
+        elif arguments.against:
+            other = resolved_config(engine, arguments.against, datasets=arguments.dataset)
+            lines += _cost_over(engine, cfg, other, arguments)
         else:
             lines += _rows(_measure(engine, cfg, arguments.repeats))
         lines.append("")
@@ -210,7 +219,30 @@ def _measure(engine: Engine, cfg: Any, n_repeats: int) -> Measured:
     )
 
 
-def _stepper(engine: Engine, cfg: Any) -> Callable[[Sequence[Sample]], float]:
+def _cost_over(engine: Engine, cfg: Any, other: Any, arguments: argparse.Namespace) -> list[str]:
+    """The rows of --against: each config takes its own batches, step by step in turn."""
+    steppers = [
+        (_stepper(engine, each, time.process_time), _batches(each)) for each in (other, cfg)
+    ]
+    times = []
+    for repeat in range(arguments.repeats + 3):  # the first three warm up
+        order = steppers if repeat % 2 else steppers[::-1]
+        taken = {step: step(next(batches)) for step, batches in order}
+        times.append([taken[step] for step, _ in steppers])
+    before, after = (statistics.median(column) for column in zip(*times[3:], strict=True))
+    ratio = statistics.median(after / before for before, after in times[3:])
+    return [
+        "| processor time of a step | measured |",
+        "|---|---|",
+        f"| {arguments.against} | {before:.3f} s |",
+        f"| {arguments.config_file} | {after:.3f} s |",
+        f"| ratio of the two | {ratio:.3f} |",
+    ]
+
+
+def _stepper(
+    engine: Engine, cfg: Any, clock: Callable[[], float] = time.perf_counter
+) -> Callable[[Sequence[Sample]], float]:
     torch.manual_seed(cfg.SEED)
     model = engine.build_model(cfg)
     optimizer = recipe.build_optimizer(cfg, model)
@@ -218,13 +250,13 @@ def _stepper(engine: Engine, cfg: Any) -> Callable[[Sequence[Sample]], float]:
     def step(batch: Sequence[Sample]) -> float:
         recipe.seed_step(cfg.SEED, 0)
         _wait(model)
-        start = time.perf_counter()
+        start = clock()
         loss = torch.stack(list(engine.training_losses(model, batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         _wait(model)
-        return time.perf_counter() - start
+        return clock() - start
 
     return step
 

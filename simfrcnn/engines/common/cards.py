@@ -17,6 +17,8 @@ from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.run_folder import commit_of, engine_version
 from simfrcnn.engines.contract import Deviation
+from simfrcnn.image_labels import image_roles
+from simfrcnn.input_settings import ALL_GREYS
 from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.version import __version__
 
@@ -66,6 +68,7 @@ def model_card(
             "size_px": [height, width],
             "crop_to_breast": settings.crop_to_breast,
             "keep_aspect": settings.keep_aspect,
+            **({} if settings.greys == ALL_GREYS else {"window": list(settings.greys)}),
             "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": list(cfg.MODEL.PIXEL_STD),
         },
@@ -74,8 +77,8 @@ def model_card(
         "images_per_step": cfg.SOLVER.IMS_PER_BATCH,
         "processes": world_size,
         "started_from": Path(cfg.MODEL.WEIGHTS).name or "random weights",
-        "trained_on": list(_sets(cfg.DATASETS, cfg.DATASETS.TRAIN, training)),
-        "validated_on": list(_sets(cfg.DATASETS, cfg.DATASETS.VAL, validation)),
+        "trained_on": list(_sets(cfg, cfg.DATASETS.TRAIN, training)),
+        "validated_on": list(_sets(cfg, cfg.DATASETS.VAL, validation)),
         "figures": [],
         "intended_use": INTENDED_USE,
         "warning": NOT_A_MEDICAL_DEVICE,
@@ -137,14 +140,17 @@ def _in_one_line(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _sets(
-    datasets: Any, names: Iterable[str], sets: Sequence[AnnotatedSet]
-) -> Iterable[dict[str, Any]]:
-    """Name, hash and counts of each set; ``datasets`` is the config's part of that name."""
+def _sets(cfg: Any, names: Iterable[str], sets: Sequence[AnnotatedSet]) -> Iterable[dict[str, Any]]:
+    """Name, hash and counts of each set."""
+    datasets = cfg.DATASETS
     targets = tuple(datasets.TARGET_CLASSES)
     for name, annotated in zip(names, sets, strict=True):
         records = annotated.records
-        roles = training_roles(records, targets, datasets.UNBOXED_VIEWS)
+        roles = (
+            image_roles(records, targets)
+            if config.is_classifier(cfg)
+            else training_roles(records, targets, datasets.UNBOXED_VIEWS)
+        )
         tally = tally_of(records, roles, target_classes=targets, named_classes=datasets.CLASSES)
         supervision = Counter(record.supervision.value for record in records)
         yield {

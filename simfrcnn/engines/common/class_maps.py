@@ -35,6 +35,7 @@ class ClassMaps(nn.Module):
         """At which sizes of the input the backbone runs; the maps are averaged."""
         self.classify = nn.Conv2d(n_features, n_classes, 1)
         nn.init.normal_(self.classify.weight, std=0.01)
+        assert self.classify.bias is not None
         nn.init.zeros_(self.classify.bias)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.engines.contract import IMAGE_KEY, SECOND_LOOK_KEY, as_contracted, loss_keys
 from simfrcnn.errors import ConfigError
 from simfrcnn.losses import multilabel_loss, pooled
-from simfrcnn.sampling.maps import Component, box_of_map
+from simfrcnn.sampling.maps import Component, box_of_map, over_image
 from simfrcnn.second_look import Found, Picture, Regions, SecondLook, picture_of
 from simfrcnn.settings import ClassifierSettings
 from simfrcnn.structures import Detections, ImageTargets, Sample
@@ -100,6 +100,8 @@ class ImageClassifier(nn.Module):
         self.firing_scores = torch.zeros(0)
         """(N,) how hard the last training step fired on each image of its batch."""
         self._loss_names = parts.loss_names
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
         for name in ("pixel_mean", "pixel_std"):
             values = torch.tensor(getattr(parts, name)).reshape(-1, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -166,6 +168,24 @@ class ImageClassifier(nn.Module):
                 second_scores=a.second_scores,
             )
             for f, a, sample in zip(found, rescored, samples, strict=True)
+        ]
+
+    @torch.no_grad()
+    def heat_maps(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """Of each image (K, h', w') in [0, 1]: the sigmoid of its class maps, over the stored
+        image. The mode of the model is restored.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            maps = self.class_maps(samples)
+        finally:
+            self.train(was_training)
+        height, width = samples[0].image.shape[-2:]
+        stride = self.head.stride
+        return [
+            over_image(own, (height, width), stride=stride, frame=sample.frame).sigmoid()
+            for own, sample in zip(maps, samples, strict=True)
         ]
 
     def _pooled(self, maps: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from simfrcnn.engines.common.labelled import (
 )
 from simfrcnn.engines.contract import LABEL_KEY
 from simfrcnn.label_settings import LabelSettings
-from simfrcnn.losses import similarity_loss
+from simfrcnn.losses import are_partners, similarity_loss
 from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
 from simfrcnn.sampling.regions import NO_BAGS, Bags
 from simfrcnn.sampling.replay import firing_scores
@@ -66,8 +66,9 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         super().__init__(**kwargs)
         self.similarity = similarity
         self.target_labels = target_labels
-        self.is_normal: tuple[bool, ...] = ()
-        """For each image of the batch; set by the ROI heads while a training step runs."""
+        self.is_partner: tuple[bool, ...] = ()
+        """For each image of the batch, whether it is the normal one of its pair; set by the ROI
+        heads while a training step runs."""
         self.bags: Bags | None = None
         """The labelled images of the batch, set likewise; None where labels do not train."""
         self.firing_scores = torch.zeros(0)
@@ -106,14 +107,14 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         )
         self.regions = self._regions(class_logits, deltas, proposals)
         if self.bags is None or not self.bags.images:
-            losses = self._losses_of_boxes(predictions, proposals, self.is_normal)
+            losses = self._losses_of_boxes(predictions, proposals, self.is_partner)
         else:
             others = self.bags.others(len(proposals))
             rows = are_of(others, image_index)
             losses = self._losses_of_boxes(
                 tuple(each[rows] for each in predictions),
                 [proposals[place] for place in others],
-                [self.is_normal[place] for place in others],
+                [self.is_partner[place] for place in others],
             )
         if self.bags is not None:
             losses[LABEL_KEY] = loss_of_bags(class_logits, image_index, self.bags)
@@ -123,7 +124,7 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
         self,
         predictions: tuple[Tensor, ...],
         proposals: list[Instances],
-        is_normal: Sequence[bool],
+        is_partner: Sequence[bool],
     ) -> dict[str, Tensor]:
         """The library's losses and the similarity loss of boxed and normal images."""
         scores, deltas, vectors = predictions
@@ -140,7 +141,7 @@ class SimFastRCNNOutputLayers(FastRCNNOutputLayers):
             image_index=_image_index(proposals),
             objectness=_joined(proposals, "objectness_logits"),
             class_logits=background_first(scores),
-            is_normal=is_normal,
+            is_partner=is_partner,
             target_labels=self.target_labels,
             settings=self.similarity,
         )
@@ -247,14 +248,20 @@ class SimROIHeads(ROIHeads):
             )
         if bags.images:
             proposals = self._with_chosen(features, proposals, bags, judge)
-        self._is_normal = self.box_predictor.is_normal = tuple(is_normal or ())
+        self._is_normal = tuple(is_normal or ())
+        self.box_predictor.is_partner = self._partners(targets or [])
         self._bags = bags
         self.box_predictor.bags = None if self.labels is None else bags
         try:
             return super().forward(images, features, proposals, targets)
         finally:
-            self._is_normal = self.box_predictor.is_normal = ()
+            self._is_normal = self.box_predictor.is_partner = ()
             self._bags, self.box_predictor.bags = NO_BAGS, None
+
+    def _partners(self, targets: list[Instances]) -> tuple[bool, ...]:
+        """For each image of the batch, whether it is the normal one of its pair."""
+        classes = [core_labels(of_image.gt_classes, self.num_classes) for of_image in targets]
+        return are_partners(classes, self._is_normal, self.box_predictor.target_labels)
 
     @torch.no_grad()
     def _with_chosen(

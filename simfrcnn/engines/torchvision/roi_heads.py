@@ -19,7 +19,7 @@ from simfrcnn.engines.common.labelled import Choice, Judge, are_of, loss_of_bags
 from simfrcnn.engines.common.region_align import align_regions
 from simfrcnn.engines.contract import LABEL_KEY
 from simfrcnn.label_settings import LabelSettings
-from simfrcnn.losses import similarity_loss
+from simfrcnn.losses import are_partners, similarity_loss
 from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
 from simfrcnn.sampling.regions import NO_BAGS, Bags
 from simfrcnn.sampling.replay import firing_scores
@@ -53,6 +53,7 @@ class SimRoIHeads(RoIHeads):
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: subsample is not given the targets.
         self._is_normal: list[bool] = []
+        self._is_partner: tuple[bool, ...] = ()
         self._bags = NO_BAGS
         self.judge: Judge | None = None
         """The second look, where it has a say in the choice of a step's regions."""
@@ -80,6 +81,9 @@ class SimRoIHeads(RoIHeads):
         if not self.training or targets is None:
             return super().forward(features, proposals, image_shapes, targets)
         self._is_normal = [bool(target["is_normal"]) for target in targets]
+        self._is_partner = are_partners(
+            [target["labels"] for target in targets], self._is_normal, self.target_labels
+        )
         self._bags = Bags.of([target["of_image"] for target in targets])
         if self._bags.images:
             proposals = self._with_chosen(features, proposals, image_shapes)
@@ -90,7 +94,7 @@ class SimRoIHeads(RoIHeads):
             self.regions = self._regions(regions, labels, class_logits, box_deltas)
             return [], self._losses(vectors, class_logits, box_deltas, labels, box_targets)
         finally:
-            self._is_normal, self._bags = [], NO_BAGS
+            self._is_normal, self._is_partner, self._bags = [], (), NO_BAGS
 
     @torch.no_grad()
     def _with_chosen(
@@ -179,7 +183,7 @@ class SimRoIHeads(RoIHeads):
         )
         if not self._bags.images:
             losses = self._losses_of_boxes(
-                vectors, class_logits, box_deltas, labels, box_targets, self._is_normal
+                vectors, class_logits, box_deltas, labels, box_targets, self._is_partner
             )
         else:
             others = self._bags.others(len(labels))
@@ -190,7 +194,7 @@ class SimRoIHeads(RoIHeads):
                 box_deltas[rows],
                 [labels[place] for place in others],
                 [box_targets[place] for place in others],
-                [self._is_normal[place] for place in others],
+                [self._is_partner[place] for place in others],
             )
         if self.labels is not None:
             losses[LABEL_KEY] = loss_of_bags(class_logits, image_index, self._bags)
@@ -203,7 +207,7 @@ class SimRoIHeads(RoIHeads):
         box_deltas: Tensor,
         labels: list[Tensor],
         box_targets: Sequence[Tensor],
-        is_normal: Sequence[bool],
+        is_partner: Sequence[bool],
     ) -> dict[str, Tensor]:
         """The library's losses and the similarity loss of boxed and normal images."""
         if not labels:  # labelled images alone
@@ -223,7 +227,7 @@ class SimRoIHeads(RoIHeads):
             # Regions of a normal image keep the order of its proposals, by falling objectness.
             objectness=torch.cat([_rank(of_image) for of_image in labels]),
             class_logits=class_logits,
-            is_normal=is_normal,
+            is_partner=is_partner,
             target_labels=self.target_labels,
             settings=self.similarity,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.reporting.charts import MARKS
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
@@ -154,17 +155,18 @@ def main_point(report: Report) -> OperatingPoint:
 
 
 def headlines(report: Report) -> dict[str, str]:
-    """The keys of the three figures that matter, and what they are called."""
+    """The keys of the figures that matter, and what they are called."""
     key = main_point(report).key
     return {
         "case/auc": "AUC by case",
         f"{key}/sensitivity": "Sensitivity by case",
         f"{key}/specificity": "Specificity by case",
+        **({MEAN: "Mean AUC over the labels"} if MEAN in report.figures else {}),
     }
 
 
 def summary_lines(report: Report) -> list[str]:
-    """The three figures that matter, one line each, for a terminal."""
+    """The figures that matter, one line each, for a terminal."""
     labels = headlines(report)
     width = max(len(label) for label in labels.values())
     return [f"{label:<{width}}  {text_of(report.figures[key])}" for key, label in labels.items()]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from simfrcnn.evaluation.average_precision import iou_of_key
 from simfrcnn.evaluation.matching import hit_criterion
+from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.reporting.documents import Block
 from simfrcnn.evaluation.results import Figure
 
@@ -42,6 +43,10 @@ RULES_OF_POINTS = {
 def label_of(key: str) -> str:
     """What a figure is called in a table."""
     start, *_, last = key.split("/")
+    if start == "label":
+        return f"AUC of {key.removeprefix('label/').removesuffix('/auc')}"
+    if key == MEAN:
+        return "mean AUC over the labels"
     if start == "finding":
         if last == "coco_ap":
             return "COCO AP (mean over IoU .50:.05:.95)"

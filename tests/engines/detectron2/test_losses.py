@@ -217,7 +217,7 @@ def test_hardest_partners_go_by_the_malignant_score(make_cfg, make_samples, monk
     monkeypatch.setattr(roi_heads, "similarity_loss", spy)
     model = build(make_cfg("fpn", "MODEL.SIMFRCNN.SIMILARITY.PARTNERS", "hardest"))
     losses_of(model, make_samples("pn"))
-    assert seen["is_normal"] == (False, True)
+    assert seen["is_partner"] == (False, True)
     assert seen["target_labels"] == (1,)
     assert set(seen["labels"].tolist()) == {0, 1}
     assert seen["image_index"].unique().tolist() == [0, 1]

@@ -28,7 +28,7 @@ def make_records(n_malignant: int, n_normal: int) -> list[ImageRecord]:
     return records
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n_malignant=st.integers(0, 30), n_normal=st.integers(0, 30), seed=st.integers(0, 1000))
 def test_every_image_once_and_no_patient_twice(n_malignant: int, n_normal: int, seed: int) -> None:
     records = make_records(n_malignant, n_normal)

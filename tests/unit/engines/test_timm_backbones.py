@@ -225,3 +225,28 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     assert not trap.exists()
     with pytest.raises(CheckpointError, match=r"empty\.pth holds no state dict.*epoch"):
         read_timm_weights(tmp_path / "empty.pth")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "channels", "cells"),
+    [("densenet121", 1024, 10), ("inception_v3", 2048, 8), ("seresnet18", 512, 10)],
+)
+def test_a_classifier_takes_what_has_a_map_of_stride_32(name, channels, cells):
+    """299 pixels are 10 cells of 32, but behind Inception's convolutions, which do not pad."""
+    cfg = make_config(name, norm="BN", pyramid=True)
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS.OUT_FEATURES = "build_timm_backbone", ["res5"]
+    body = timm_backbones.build_levels(cfg).eval()
+    assert body.channels == {"res5": channels}
+    with torch.no_grad():
+        maps = body(torch.zeros(1, 3, 299, 299))
+    assert {level: tuple(each.shape) for level, each in maps.items()} == {
+        "res5": (1, channels, cells, cells)
+    }
+
+
+def test_a_model_without_a_map_of_stride_32_is_refused_by_a_classifier():
+    cfg = make_config("vit_tiny_patch16_224", norm="", pyramid=True)
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS.OUT_FEATURES = "build_timm_backbone", ["res5"]
+    with pytest.raises(ConfigError, match=r"cannot give the map of a classifier.*of stride 32"):
+        timm_backbones.build_levels(cfg)

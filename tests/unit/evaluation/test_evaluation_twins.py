@@ -33,7 +33,7 @@ SCORE_LEVELS = (None, 10, 2)
 
 SEED = st.integers(0, 10**6)
 N_LEVELS = st.sampled_from([None, 10, 2])
-TWINS = hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+TWINS = hypothesis_settings(max_examples=15, derandomize=True)
 SLOW_TWINS = hypothesis_settings(TWINS, max_examples=8)
 
 

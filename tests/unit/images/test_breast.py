@@ -94,7 +94,7 @@ def test_halving_a_large_picture_moves_the_box_by_little() -> None:
     assert breast_box(large) == pytest.approx(expected, abs=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(height=st.integers(1, 700), width=st.integers(1, 700), seed=st.integers(0, 2**32 - 1))
 def test_always_a_box_inside_the_image(height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -69,7 +69,7 @@ def test_a_marked_pixel_lands_where_the_frame_says() -> None:
     assert image.sum() == 255 * (y2 - y1) * (x2 - x1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     height=st.integers(2, 900),
     width=st.integers(2, 900),

@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from simfrcnn.errors import ConfigError
-from simfrcnn.losses import contrastive_costs, cosine_costs, similarity_loss
+from simfrcnn.losses import (
+    are_partners,
+    contrastive_costs,
+    cosine_costs,
+    similarity_loss,
+)
 from simfrcnn.settings import SimilaritySettings
 
 
@@ -111,7 +116,7 @@ def test_contrastive_gradient_moves_two_kinds_apart_and_one_kind_together():
 E1, E2, E3 = torch.eye(3)
 
 
-def batch_loss(settings, *, features, labels, image_index, objectness, scores, is_normal):
+def batch_loss(settings, *, features, labels, image_index, objectness, scores, is_partner):
     logits = torch.log(torch.tensor([[1 - score, score] for score in scores]))
     return similarity_loss(
         features=features,
@@ -119,7 +124,7 @@ def batch_loss(settings, *, features, labels, image_index, objectness, scores, i
         image_index=torch.tensor(image_index),
         objectness=torch.tensor(objectness),
         class_logits=logits,
-        is_normal=is_normal,
+        is_partner=is_partner,
         target_labels=[1],
         settings=settings,
     )
@@ -133,7 +138,7 @@ PAIR = {
     "image_index": [0, 0, 0, 1, 1, 1],
     "objectness": [0.9, 0.8, 0.7, 0.2, 0.9, 0.5],
     "scores": [0.9, 0.9, 0.1, 0.9, 0.1, 0.5],
-    "is_normal": [False, True],
+    "is_partner": [False, True],
 }
 HALF = math.sqrt(0.5)
 
@@ -182,16 +187,16 @@ def test_pairs_are_matched_by_order_and_averaged():
         image_index=[0, 1, 2, 3],
         objectness=[0.5] * 4,
         scores=[0.5] * 4,
-        is_normal=[False, False, True, True],
+        is_partner=[False, False, True, True],
     )
     assert loss.item() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("is_normal", [[False, False], [True, True]])
-def test_without_partners_it_is_a_connected_zero(is_normal):
+@pytest.mark.parametrize("is_partner", [[False, False], [True, True]])
+def test_without_partners_it_is_a_connected_zero(is_partner):
     features = torch.randn(6, 3, requires_grad=True)
     loss = batch_loss(
-        SimilaritySettings(), **{**PAIR, "features": features, "is_normal": is_normal}
+        SimilaritySettings(), **{**PAIR, "features": features, "is_partner": is_partner}
     )
     loss.backward()
     assert loss.item() == 0
@@ -219,7 +224,7 @@ def test_no_gradient_flows_through_the_choice_of_partners():
         image_index=torch.tensor([0, 1]),
         objectness=torch.zeros(2),
         class_logits=logits,
-        is_normal=[False, True],
+        is_partner=[False, True],
         target_labels=[1],
         settings=SimilaritySettings(partners="hardest"),
     ).backward()
@@ -234,7 +239,7 @@ def test_hardest_goes_by_the_target_classes_alone():
         image_index=torch.tensor([0, 1, 1]),
         objectness=torch.tensor([0.9, 0.9, 0.1]),
         class_logits=torch.tensor([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 5.0]]),
-        is_normal=[False, True],
+        is_partner=[False, True],
         target_labels=[2],
         settings=SimilaritySettings(partners="hardest"),
     )
@@ -248,7 +253,7 @@ TWO_PAIRS = {
     "image_index": [0, 1, 2, 3],
     "objectness": [0.5] * 4,
     "scores": [0.5] * 4,
-    "is_normal": [False, False, True, True],
+    "is_partner": [False, False, True, True],
 }
 RAW = SimilaritySettings(kind="contrastive", distance_margin=2.0, normalise_vectors=False)
 
@@ -281,7 +286,7 @@ def test_as_many_partners_as_foreground_regions_meet_their_kind():
         "image_index": [0, 1, 2, 2, 3],
         "objectness": [0.5, 0.5, 0.9, 0.1, 0.5],
         "scores": [0.5] * 5,
-        "is_normal": [False, False, True, True],
+        "is_partner": [False, False, True, True],
     }
     settings = dataclasses.replace(RAW, same_kind_pairs=True, distance_margin=1.0)
     # Positive-normal: all sqrt(2) apart, nothing; e1 and e1: 0; e2 and e3: 1.
@@ -300,7 +305,7 @@ def test_regions_of_other_classes_are_no_foreground():
         image_index=torch.tensor([0, 0, 1]),
         objectness=torch.tensor([0.9, 0.9, 0.9]),
         class_logits=torch.zeros(3, 3),
-        is_normal=[False, True],
+        is_partner=[False, True],
         target_labels=[1],
         settings=SimilaritySettings(),
     )
@@ -317,7 +322,60 @@ def test_a_loss_that_nobody_knows_is_an_error_with_the_nearest():
             image_index=nothing.long(),
             objectness=nothing,
             class_logits=torch.zeros(0, 2),
-            is_normal=[False, True],
+            is_partner=[False, True],
             target_labels=[1],
             settings=SimilaritySettings(kind="cosin"),
         )
+
+
+def test_partners_are_normal_images_and_those_with_boxes_of_other_classes_alone():
+    positive, mixed, pseudo = torch.tensor([1]), torch.tensor([2, 1]), torch.tensor([2, 3])
+    none = torch.tensor([], dtype=torch.int64)
+    partners = are_partners(
+        [positive, mixed, pseudo, none, none],
+        # The last is a positive whose box lies outside the crop: it stays on its side.
+        [False, False, False, True, False],
+        target_labels=[1],
+    )
+    assert partners == (False, False, True, True, False)
+
+
+def suspected_pair(**changed):
+    """A malignant e1; its partner has e1 as background and e2 + e1 as a suspected region."""
+    pair = {
+        "features": torch.stack([E1, E1, E1 + E2]),
+        "labels": torch.tensor([1, 0, 2]),
+        "image_index": torch.tensor([0, 1, 1]),
+        "objectness": torch.tensor([0.9, 0.9, 0.1]),
+        "class_logits": torch.zeros(3, 3),
+        "is_partner": [False, True],
+        "target_labels": [1],
+        "settings": SimilaritySettings(),
+    }
+    return similarity_loss(**{**pair, **changed})
+
+
+def test_a_boxed_partner_offers_its_suspected_regions_alone():
+    assert suspected_pair().item() == pytest.approx(HALF)
+
+
+def test_a_partner_without_sampled_foreground_offers_all_regions():
+    loss = suspected_pair(labels=torch.tensor([1, 0, 0]))
+    assert loss.item() == pytest.approx(1)  # the one of the highest objectness
+
+
+def test_a_boxed_partner_keeps_its_place_in_the_pairs():
+    """Two positives, then a boxed and a plain normal image: no positive meets a positive."""
+    loss = suspected_pair(
+        features=torch.stack([E1, E2, E1, E3]),
+        labels=torch.tensor([1, 1, 2, 0]),
+        image_index=torch.tensor([0, 1, 2, 3]),
+        objectness=torch.zeros(4),
+        class_logits=torch.zeros(4, 3),
+        is_partner=are_partners(
+            [torch.tensor([1]), torch.tensor([1]), torch.tensor([2]), torch.tensor([]).long()],
+            [False, False, False, True],
+            [1],
+        ),
+    )
+    assert loss.item() == pytest.approx(0.5)  # e1 meets e1, e2 meets e3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simfrcnn.sampling.maps import box_of_map
+from simfrcnn.sampling.maps import box_of_map, over_image
+from simfrcnn.structures import Frame
 
 SIZE = (160, 192)  # 5 x 6 cells of 32 pixels
 
@@ -64,3 +65,23 @@ def test_cells_of_a_network_that_does_not_pad_share_the_image():
     cells = torch.zeros(8, 8)
     cells[0, 7] = 1
     assert box(cells, size=(320, 320)) == [280, 0, 320, 40]
+
+
+def test_a_map_is_laid_over_the_stored_image_the_way_its_boxes_go():
+    """Stored 128 x 256, cut to x in 64..192, mirrored, halved: input 64 x 64, cells of 16."""
+    frame = Frame(-0.5, 96.0, 0.5, 0.0, original_height=128, original_width=256)
+    maps = torch.zeros(2, 4, 4)
+    maps[1, 2, 0] = 1.0
+    laid = over_image(maps, (64, 64), stride=16, frame=frame, longest=256)
+    assert laid.shape == (2, 128, 256)
+    assert not laid[0].any()
+    y, x = divmod(int(laid[1].argmax()), 256)
+    box = frame.to_original(torch.tensor([[0.0, 32.0, 16.0, 48.0]]))[0].tolist()
+    assert box == [160.0, 64.0, 192.0, 96.0]
+    assert box[0] <= x < box[2]
+    assert box[1] <= y < box[3]
+    # At the centre of its cell the map has the cell's value; half a cell on, half of it.
+    assert float(laid[1, 79:81, 175:177].mean()) == pytest.approx(1.0, abs=0.04)
+    assert float(laid[1, 79:81, 159:161].mean()) == pytest.approx(0.5, abs=0.02)
+    # Beyond the cut the outermost cells stay.
+    assert float(laid[1, 80, 250]) == pytest.approx(1.0, abs=0.04)

@@ -37,7 +37,7 @@ def test_the_content_of_a_box_stays_its_content(horizontal: bool, vertical: bool
     np.testing.assert_array_equal(content(image, frame.to_input(box)), before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     box=st.tuples(st.floats(0, 10), st.floats(0, 12), st.floats(0, 10), st.floats(0, 12)),
     horizontal=st.booleans(),
