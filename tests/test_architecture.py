@@ -97,17 +97,8 @@ ALLOWED = {
     "workflows": (
         {
             *("artifacts", "config", "data", "dicom", "engines", "evaluation", "images", "ladder"),
-            *(
-                "cluster",
-                "combining",
-                "decision",
-                "detector",
-                "dicom_out",
-                "exam",
-                "phantom",
-                "pseudo",
-            ),
-            *("structures", "training", "zoo"),
+            *("cluster", "combining", "decision", "detector", "dicom_out", "exam", "phantom"),
+            *("pseudo", "structures", "training", "zoo"),
         },
         {"numpy", "torch", "cv2", "tqdm", "yaml"},
     ),
