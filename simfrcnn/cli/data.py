@@ -89,10 +89,8 @@ def _check(arguments: argparse.Namespace) -> int:
     files = catalog.parse_files(options.dataset)
     sets = read_sets([path for t in arguments.targets for path in annotation_files(t, files)])
     for checked in sets:
-        print(
-            "\n".join((f"{checked.name}:", *checked.tally(options.target_classes).lines())),
-            flush=True,
-        )
+        lines = checked.tally(options.target_classes).lines()
+        print("\n".join((f"{checked.name}:", *lines)), flush=True)
     defects, collection, settings = check_data(
         sets,
         asked,

@@ -7,14 +7,13 @@ each of them in a folder of its own, and the comparison beside these folders.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simfrcnn.cli.options import add_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import EvaluationSettings
-from simfrcnn.wording import counted
 from simfrcnn.workflows.readers import ReaderOptions
 
 if TYPE_CHECKING:
@@ -45,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="what several models are ranked by (default: case/auc); name it before you look",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder for the report"
-    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the report")
     add_options(parser, EvaluationSettings)
     add_options(parser, ReaderOptions)
     parser.add_argument(
@@ -105,16 +102,15 @@ def run(args: argparse.Namespace) -> int:
         require_margin(args.margin)
         read_readings(readers.readers)  # what is wrong in it is said before the work
     points = points_of(args.operating_points)
-    (detections,) = args.detections
     report = evaluate(
         args.annotations,
-        detections,
+        args.detections[0],
         output=args.output,
         settings=given_settings(args, settings_for(points)),
         operating_points=points,
         choose_operating_points=args.choose_operating_points,
         pictures=not args.no_images,
-        **_gallery(args),
+        **({} if args.gallery is None else {"gallery": args.gallery}),
     )
     _print(summary_lines(report), report.notes, f"report: {args.output / 'report.html'}")
     if readers:
@@ -143,9 +139,10 @@ def _compare(args: argparse.Namespace) -> int:
             "operating points belong to one model: judge each of the --detections by itself "
             "with them, and compare without"
         )
-    names = names_of(args.names, args.detections)
     from simfrcnn.evaluation.reporting.comparison_report import PAGE, summary_lines
-    from simfrcnn.workflows.compare import compare
+    from simfrcnn.workflows.compare import compare, names_of
+
+    names = names_of(args.names, args.detections)
 
     report = compare(
         args.annotations,
@@ -155,42 +152,10 @@ def _compare(args: argparse.Namespace) -> int:
         pictures=not args.no_images,
         primary=args.primary,
         margin=args.margin,
-        **_gallery(args),
+        **({} if args.gallery is None else {"gallery": args.gallery}),
     )
     _print(summary_lines(report), report.notes, f"comparison: {args.output / PAGE}")
     return 0
-
-
-def names_of(names: str | None, paths: Sequence[Path]) -> list[str]:
-    """The models' names, one for each file.
-
-    Raises:
-        ConfigError: One file, another number of names than of files, or a name twice.
-    """
-    if len(paths) < 2:
-        raise ConfigError(
-            "--names and --primary are for several models: give --detections once for each"
-        )
-    if names is None:
-        raise ConfigError(
-            f"--detections is given {len(paths)} times: name the models by --names A,B, in the "
-            "same order"
-        )
-    listed = [name.strip() for name in names.split(",")]
-    if len(listed) != len(paths):
-        raise ConfigError(
-            f"--names has {counted(len(listed), '[name|names]')} ({', '.join(listed)}), but "
-            f"--detections is given {counted(len(paths), '[time|times]')}; one name each is legal, "
-            "separated by commas"
-        )
-    twice = [name for name in listed if listed.count(name) > 1]
-    if twice:
-        raise ConfigError(f"--names: {twice[0]!r} is there twice; each model needs its own name")
-    return listed
-
-
-def _gallery(args: argparse.Namespace) -> Mapping[str, int]:
-    return {} if args.gallery is None else {"gallery": args.gallery}
 
 
 def _print(summary: Sequence[str], notes: Sequence[str], place: str) -> None:

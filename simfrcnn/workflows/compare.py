@@ -35,6 +35,7 @@ from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
 from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
 
 logger = logging.getLogger("simfrcnn")
@@ -293,3 +294,31 @@ def _notes(candidates: Sequence[_Candidate], judged: Mapping[str, _Judged]) -> I
             whose.setdefault(note, []).append(name)
     for note, names in whose.items():
         yield note if len(names) == len(judged) else f"{', '.join(names)}: {note}"
+
+
+def names_of(names: str | None, paths: Sequence[Path]) -> list[str]:
+    """The models' names, one for each file.
+
+    Raises:
+        ConfigError: One file, another number of names than of files, or a name twice.
+    """
+    if len(paths) < 2:
+        raise ConfigError(
+            "--names and --primary are for several models: give --detections once for each"
+        )
+    if names is None:
+        raise ConfigError(
+            f"--detections is given {len(paths)} times: name the models by --names A,B, in the "
+            "same order"
+        )
+    listed = [name.strip() for name in names.split(",")]
+    if len(listed) != len(paths):
+        raise ConfigError(
+            f"--names has {counted(len(listed), '[name|names]')} ({', '.join(listed)}), but "
+            f"--detections is given {counted(len(paths), '[time|times]')}; one name each is legal, "
+            "separated by commas"
+        )
+    twice = [name for name in listed if listed.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--names: {twice[0]!r} is there twice; each model needs its own name")
+    return listed

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from simfrcnn.artifacts import read_detections, write_detections
-from simfrcnn.cli.evaluate import names_of
 from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation.reporting.comparison_report import PICTURES
 from simfrcnn.files import sha256_of
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.workflows.compare import compare as compare_models
-from simfrcnn.workflows.compare import folders_of
+from simfrcnn.workflows.compare import folders_of, names_of
 from support.evaluation_examples import CATEGORIES, random_set
 from support.tools import run_tool
 
