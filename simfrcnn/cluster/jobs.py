@@ -220,9 +220,11 @@ class _Followed:
                 self._missed[name] += 1
                 if self._missed[name] < _LOST_AFTER:
                     continue
+            own = self._own.get(name) if one.launcher == "local" else None
+            if own is not None and not own.done():  # it ends, and is reaped by this call soon
+                continue
             del self.running[name]
-            if name in self._own:
-                self._own.pop(name).done()  # reaps the process of a local job
+            self._own.pop(name, None)
             if code in self.jobs[name].good_codes:
                 self.say(f"{name}: done")
             else:

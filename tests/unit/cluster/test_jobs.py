@@ -106,7 +106,7 @@ def test_a_job_that_must_end_saves_and_goes_on(launcher: Launcher, tmp_path: Pat
             (one,) = json.loads((folder / RECORD).read_text()).values()
             os.system(f"scancel --signal=USR2 {one['id']}")
         else:
-            task_below(os.getpid()).send_signal(signal.SIGUSR2)
+            task_of(folder).send_signal(signal.SIGUSR2)
 
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
@@ -136,13 +136,17 @@ def test_a_job_that_slurm_ends_and_queues_again_goes_on(slurm: None, tmp_path: P
     assert state.read_text() == "x" * 8
 
 
-def task_below(parent: int) -> psutil.Process:
-    """submitit's process that runs the task of a local job."""
-    (task,) = [
-        child
-        for child in psutil.Process(parent).children(recursive=True)
-        if "submitit.core._submit" in child.cmdline()
-    ]
+def task_of(folder: Path) -> psutil.Process:
+    """submitit's process that runs the task of the only local job of a folder."""
+
+    def runs_it(child: psutil.Process) -> bool:
+        try:
+            words = child.cmdline()
+        except psutil.Error:  # another process, at its end
+            return False
+        return "submitit.core._submit" in words and any(str(folder) in word for word in words)
+
+    (task,) = filter(runs_it, psutil.Process().children(recursive=True))
     return task
 
 
@@ -182,7 +186,7 @@ def test_a_job_that_is_killed_is_a_failure(tmp_path: Path) -> None:
 
     def kill() -> None:
         wait_for((tmp_path / "ready").exists)
-        task = task_below(os.getpid())
+        task = task_of(tmp_path / "jobs")
         for process in (task.parent(), task, *task.children()):
             process.kill()
 

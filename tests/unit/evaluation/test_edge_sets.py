@@ -177,9 +177,9 @@ def test_ten_thousand_detections_in_one_image() -> None:
     boxes = np.concatenate([corners, corners + 15], axis=1)
     many = ImageDetections(1, boxes, random.random(n), ("malignant",) * n)
     records = [image(1, "A", finding(BOX)), image(2, "B"), image(3, "C")]
-    start = time.perf_counter()
+    start = time.process_time()
     report = judged(records, detection_file(many, found(2, (BOX, 0.1)), found(3)))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert report.figures["case/auc"].value == 1.0
     assert report.figures["froc/centre/normal/sensitivity_at_0.1"].value == 1.0
     curve = report.froc["centre/all"]
