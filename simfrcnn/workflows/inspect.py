@@ -23,7 +23,7 @@ from simfrcnn.data.inspect.overview.histograms import draw_histograms
 from simfrcnn.data.inspect.overview.sheets import draw_all, evenly, sheet
 from simfrcnn.data.inspect.overview.statistics import measure_inputs
 from simfrcnn.described import Options, described
-from simfrcnn.errors import ConfigError, DataError, OutputError
+from simfrcnn.errors import AnnotationError, ConfigError, DataError, OutputError
 from simfrcnn.files import as_utf8, write_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
@@ -195,8 +195,10 @@ def show_data(
             (FPN_FRAGMENT, fpn, f"a pyramid of {N_LEVELS} levels"),
         )
     }
-    beside = {name: read_coco(p, check_files=False).records for name, p in _files_of(target, files)}
-    explored = explore(beside, annotated.records, statistics.shares)
+    beside, unread = _beside(target, files)
+    explored = explore(
+        {path.stem: annotated.records, **beside}, annotated.records, statistics.shares
+    )
     contents = {
         **sheets,
         FINDINGS: draw_exploration(explored),
@@ -209,6 +211,7 @@ def show_data(
         f"{counted(len(statistics.sides_px), '[box|boxes]')}",
         f"grey values: mean {statistics.mean:.1f}, deviation {statistics.std:.1f}",
         *explored.lines(),
+        *(f"{name}: not counted, it cannot be read (simfrcnn data check)" for name in unread),
     ]
     for name, anchors in (("C4", c4), ("pyramid", fpn)):
         fit = coverage(statistics.sides_px, anchors)
@@ -230,9 +233,18 @@ def _require_free(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _files_of(target: str, files: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """The annotation files of the target, by name."""
-    return [(path.stem, path) for path in annotation_files(target, files)]
+def _beside(
+    target: str, files: Mapping[str, str]
+) -> tuple[dict[str, tuple[ImageRecord, ...]], list[str]]:
+    """The records of all annotation files of the target by name, and those that are malformed."""
+    records: dict[str, tuple[ImageRecord, ...]] = {}
+    unread: list[str] = []
+    for path in annotation_files(target, files):
+        try:
+            records[path.stem] = read_coco(path, check_files=False).records
+        except AnnotationError:
+            unread.append(path.name)
+    return records, unread
 
 
 def _training_file(target: str, files: Mapping[str, str]) -> Path:

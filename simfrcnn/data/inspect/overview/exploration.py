@@ -17,7 +17,7 @@ from simfrcnn.records import ImageRecord
 from simfrcnn.wording import counted
 
 _COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00")
-_N_BINS = 24
+_N_BINS, _N_TICKS = 24, 5
 _WITHOUT_VERSION = {"Software": None}
 _KINDS = "abnormality"
 """Attribute of an image that names the kinds of its findings, with commas."""
@@ -136,6 +136,9 @@ def draw_exploration(explored: Exploration) -> bytes:
             colour = _COLOURS[number % len(_COLOURS)]
             axes.hist(values, bins=bins, histtype="step", linewidth=1.6, color=colour, label=name)
         axes.set_xscale("log")
+        ticks = sorted({float(f"{tick:.1g}") for tick in np.geomspace(bins[0], bins[-1], _N_TICKS)})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
         axes.set(xlabel=label, ylabel="findings")
         axes.legend(fontsize=8, frameon=False)
     stream = io.BytesIO()
