@@ -286,7 +286,7 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
             "sim_contrastive",
             "sim_same_kind",
         ),
-        *("weak", "oracle", "permuted"),
+        *("weak", "weak_sim", "oracle", "permuted"),
     ]
     assert ladder.baseline == "faster"
     assert ladder.comparisons[0] == ("sim", "faster")
@@ -312,6 +312,7 @@ def test_the_study_names_every_rung_and_the_comparisons_that_were_planned(engine
         "sim_contrastive": ("top_likelihood", "top", "contrastive"),
         "sim_same_kind": ("top_likelihood", "top", "contrastive"),
         "weak": ("ordinary", "random", "none"),
+        "weak_sim": ("ordinary", "random", "cosine"),
         "oracle": ("ordinary", "random", "none"),
         "permuted": ("top_likelihood", "top", "cosine"),
     }

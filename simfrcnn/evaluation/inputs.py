@@ -44,8 +44,8 @@ def check_inputs(
     records: Sequence[ImageRecord], detections: DetectionFile, settings: EvaluationSettings
 ) -> None:
     """Refuse records and detections that do not belong together (see :func:`evaluate`)."""
-    require_same_images(records, detections)
     require_drawn_truth("the annotation file", records, settings.target_classes)
+    require_same_images(records, detections)
     names = set(detections.categories.values())
     missing = [name for name in settings.target_classes if name not in names]
     if missing:

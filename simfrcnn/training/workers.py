@@ -84,13 +84,13 @@ def _start_worker(_worker: int) -> None:
     is done, by a SIGTERM of its own. Where the sender of a signal cannot be known (macOS), every
     SIGTERM is obeyed.
     """
-    torch.set_num_threads(1)
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigwaitinfo"):  # before any library starts a thread, which takes the mask
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+    torch.set_num_threads(1)
 
 
 def _obey(parent: int) -> None:

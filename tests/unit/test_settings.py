@@ -75,6 +75,7 @@ def test_keys_and_defaults_are_those_of_before(tree):
     assert tree.MODEL.SIMFRCNN == {
         "RPN_NORMALS": "top_likelihood", "TOP_LIKELIHOOD": {"WEIGHT": 1.0, "TOP_K": 256},
         "ROI_NORMAL_SAMPLING": "top", "DEFORM_STAGES": (), "RES5_TRAINED_CONVS": -1,
+        "BENIGN_WEIGHT": 1.0,
         "SIMILARITY": {
             "LOSS": "cosine", "WEIGHT": 1.0, "MARGIN": 0.0, "PARTNERS": "suspected",
             "DISTANCE_MARGIN": 1.0, "NORMALISE_VECTORS": True, "SAME_KIND_PAIRS": False,

@@ -12,7 +12,7 @@ from openpyxl import Workbook
 from simfrcnn.errors import DataError
 from simfrcnn.evaluation.readers.readings import Readings
 
-MODEL = "model"
+MODEL, TRUTH = "model", "truth"
 
 
 def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
@@ -31,7 +31,7 @@ def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
     text.write("BEGIN DATA:\n")
     writer = csv.writer(text, lineterminator="\n")
     for case, is_positive in zip(readings.cases, readings.is_positive, strict=True):
-        writer.writerow((-1, case, 0, int(is_positive)))
+        writer.writerow((TRUTH, case, TRUTH, int(is_positive)))
     for modality, reader, case, value in _values(readings, score_threshold):
         writer.writerow((reader, case, modality, f"{value:.10g}"))
     return text.getvalue().encode()
@@ -90,11 +90,12 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
 
 def _values(readings: Readings, threshold: float) -> Iterator[tuple[str, str, str, float]]:
     """Modality, reader, case and value, the model's first."""
-    if MODEL in (*readings.readers, *readings.modalities):
-        raise DataError(
-            f"a reader or modality is called {MODEL!r}, which is what the model is called in the "
-            "files for iMRMC and RJafroc; give it another name"
-        )
+    for name in (MODEL, TRUTH):
+        if name in (*readings.readers, *readings.modalities):
+            raise DataError(
+                f"a reader or modality is called {name!r}, which is what the {name} is called in "
+                "the files for iMRMC and RJafroc; give it another name"
+            )
     if readings.ratings is not None:
         values, own = readings.ratings, readings.scores
     else:

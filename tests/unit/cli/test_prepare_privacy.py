@@ -25,7 +25,7 @@ from support.canaries import MARK, canary_folder, leaks, write_canary
 
 pytestmark = pytest.mark.data
 
-PUBLIC = {"mias", "cbis_ddsm", "inbreast", "vindr_mammo", "ddsm", "rsna", "cmmd"}
+PUBLIC = {"mias", "cbis_ddsm", "inbreast", "vindr_mammo", "ddsm", "rsna", "cmmd", "chestxray14"}
 N_PATIENTS = 10
 Prepare = Callable[..., int]
 

@@ -223,7 +223,7 @@ def test_the_export_for_imrmc_holds_every_reading(readings, drawn):
     assert "N0: 30\nN1: 20\nNR: 5\nNM: 3\n" in head
     rows = [line.split(",") for line in data.splitlines()]
     assert [int(row[3]) for row in rows[:50]] == truth.astype(int).tolist()
-    assert all(row[0] == "-1" for row in rows[:50])
+    assert all(row[0] == row[2] == "truth" for row in rows[:50])
     values = {tuple(row[:3]): float(row[3]) for row in rows[50:]}
     assert len(values) == 9 * 50
     assert values["model", "E07", "model"] == pytest.approx(scores[7], abs=1e-9)
