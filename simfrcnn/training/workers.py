@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -16,6 +17,9 @@ from simfrcnn.errors import SimFrcnnError
 
 PREFETCHED_PER_WORKER = 2
 """Batches that each loading process works ahead."""
+
+
+_KNOWS_SENDERS = hasattr(signal, "sigwaitinfo")
 
 
 class BatchLoader(DataLoader[Any]):
@@ -52,7 +56,9 @@ class BatchLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches in their order."""
-        for batch in super().__iter__():
+        with _sigterm_held():
+            batches = super().__iter__()  # starts the processes
+        for batch in batches:
             if isinstance(batch, SimFrcnnError):
                 raise batch
             yield batch
@@ -76,6 +82,24 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+@contextlib.contextmanager
+def _sigterm_held() -> Iterator[None]:
+    """Hold SIGTERM back from this thread, and for good from every thread of a process that it
+    starts.
+
+    The kernel gives a signal to any thread that takes it, and PyTorch has some in a loading process
+    before it calls :func:`_start_worker`.
+    """
+    if not _KNOWS_SENDERS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(_worker: int) -> None:
     """Keep a loading process to one thread, and leave signals to its parent.
 
@@ -87,8 +111,7 @@ def _start_worker(_worker: int) -> None:
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # before any library starts a thread, which takes the mask
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if _KNOWS_SENDERS:  # SIGTERM is held since before the process was there
         threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
 

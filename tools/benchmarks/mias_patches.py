@@ -92,11 +92,11 @@ def trained_chances(
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(n_epochs):
         model.train()
-        for batch in torch.randperm(len(train)).split(32):
+        for batch in torch.randperm(len(train)).split(32):  # type: ignore[no-untyped-call]
             index = torch.as_tensor(train)[batch]
             loss = nn.functional.cross_entropy(model(images[index]), labels[index])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     model.eval()
     with torch.no_grad():

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from torch.utils.data import Dataset
@@ -45,6 +47,12 @@ def test_any_other_error_keeps_its_traceback():
         list(BatchLoader(Numbers(), [[1]], n_workers=1, collate=broken))
 
 
+def takes(thread: Path) -> bool:
+    """Whether a thread of /proc may be given a SIGTERM."""
+    (blocked,) = re.findall(r"SigBlk:\s*(\w+)", (thread / "status").read_text())
+    return not int(blocked, 16) >> (signal.SIGTERM - 1) & 1
+
+
 def test_a_signal_to_all_processes_is_left_to_the_one_that_trains():
     """As a batch system warns, or a terminal. Only the parent's own SIGTERM ends a process."""
     others = set(multiprocessing.active_children())
@@ -52,6 +60,10 @@ def test_a_signal_to_all_processes_is_left_to_the_one_that_trains():
     found = [next(batches), next(batches)]  # of each process: both have begun
     workers = set(multiprocessing.active_children()) - others
     assert len(workers) == 2
+    if hasattr(signal, "sigwaitinfo"):  # Linux
+        for worker in workers:
+            takers = [task for task in Path(f"/proc/{worker.pid}/task").iterdir() if takes(task)]
+            assert len(takers) <= 1, "besides the one that waits for it a thread takes SIGTERM"
     for name in ("INT", "USR1", "USR2", *(["TERM"] if hasattr(signal, "sigwaitinfo") else [])):
         subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
     found += list(batches)
