@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DETECTRON2_HOME ?= $(HOME)/detectron2
 HAS_DETECTRON2 := $(wildcard $(DETECTRON2_HOME)/detectron2/__init__.py)
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# nproc heeds OMP_NUM_THREADS, which is of threads and not of processes.
+WORKERS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 
 ifneq ($(HAS_DETECTRON2),)
 export PYTHONPATH := $(DETECTRON2_HOME)$(if $(PYTHONPATH),:$(PYTHONPATH))
