@@ -96,7 +96,7 @@ def test_detections_are_mapped_back_by_the_frame():
         scores=torch.tensor([0.9, 0.8]),
         pred_classes=torch.tensor([0, 0]),
     )
-    mapped = _in_original_pixels(instances, frame)
+    mapped = _in_original_pixels(instances, frame, 0.5)
     assert mapped.image_size == (40, 60)
     # x = (120 - x_input) / 2: 60..20 -> 30..50. The second box lies in the padding below row 80.
     assert mapped.pred_boxes.tensor.tolist() == [[30.0, 5.0, 50.0, 15.0]]
