@@ -274,16 +274,43 @@ def clean(outline: Outline, height: int, width: int) -> Outline:
     """
     rings: list[Ring] = []
     for ring in outline:
-        inside = tuple(
-            (min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))) for x, y in ring
-        )
+        inside = _within(ring, height, width)
         if len(set(inside)) < _FEWEST_POINTS:
             continue
+        mask = rle_of((inside,), height, width)
         if crosses_itself(inside):
-            rings += traced(rle_of((inside,), height, width).to_array()).outline
-        else:
+            rings += traced(mask.to_array()).outline
+        elif mask.area:
             rings.append(inside)
     return tuple(rings)
+
+
+def _within(ring: Ring, height: int, width: int) -> Ring:
+    """The part of a ring within an image; several parts stay joined along the image's edge.
+
+    Reference:
+        Sutherland and Hodgman 1974.
+    """
+    x1, y1, x2, y2 = box_of((ring,))
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return ring
+    for axis, edge, side in (
+        (0, 0.0, 1),
+        (0, float(width), -1),
+        (1, 0.0, 1),
+        (1, float(height), -1),
+    ):
+        kept: list[Point] = []
+        for start, end in zip(ring[-1:] + ring[:-1], ring, strict=True):
+            is_in = [side * (point[axis] - edge) >= 0 for point in (start, end)]
+            if is_in[0] != is_in[1]:
+                part = (edge - start[axis]) / (end[axis] - start[axis])
+                along = start[1 - axis] + part * (end[1 - axis] - start[1 - axis])
+                kept.append((edge, along) if axis == 0 else (along, edge))
+            if is_in[1]:
+                kept.append(end)
+        ring = tuple(kept)
+    return ring
 
 
 def simplified(outline: Outline, tolerance_px: float) -> Outline:

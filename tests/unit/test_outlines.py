@@ -187,6 +187,39 @@ def test_outlines_outside_or_of_two_points_are_told():
     assert clean((((1.0, 1.0), (2.0, 2.0)),), H, W) == ()
 
 
+@pytest.mark.parametrize(
+    "ring",
+    [
+        ((5.0, 5.0), (-100.0, 40.0), (30.0, 45.0)),  # long sides that leave the image
+        ((20.0, -60.0), (90.0, 30.0), (20.0, 100.0), (-70.0, 30.0)),  # and all its corners outside
+        (
+            (5.0, 5.0),
+            (60.0, 5.0),
+            (60.0, 9.0),
+            (20.0, 9.0),
+            (20.0, 30.0),
+            (60.0, 30.0),
+            (5.0, 40.0),
+        ),
+    ],
+)
+def test_an_outline_is_cut_where_its_sides_leave_the_image(ring):
+    far = 200
+    larger = tuple((x + far, y + far) for x, y in ring)
+    pixels = rle_of((larger,), H + 2 * far, W + 2 * far).to_array()
+    expected = pixels[far : far + H, far : far + W]
+    cut = clean((ring,), H, W)
+    assert problem_of(cut, H, W) is None
+    differ = rle_of(cut, H, W).to_array() != expected
+    assert differ.sum() <= 0.02 * expected.sum()
+
+
+def test_a_ring_without_a_pixel_is_left_out():
+    line = ((2.0, 2.0), (5.0, 5.0), (9.0, 9.0))
+    beyond = ((W + 1.0, 2.0), (W + 9.0, 2.0), (W + 9.0, 9.0))
+    assert clean((line, SQUARE, beyond), H, W) == (SQUARE,)
+
+
 def test_a_boundary_of_pixels_holds_its_own_pixels():
     ring = [(5, 5), (6, 5), (7, 5), (7, 6), (7, 7), (6, 7), (5, 7), (5, 6)]
     assert rle_of(of_pixels(ring).outline, H, W).area == 9
