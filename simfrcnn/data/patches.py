@@ -22,9 +22,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from simfrcnn import outlines
 from simfrcnn.described import Options, described
 from simfrcnn.errors import ConfigError, DataError
-from simfrcnn.records import Box, ImageRecord, Supervision
+from simfrcnn.records import Box, ImageRecord, Outline, Point, Supervision
 
 PatchKind = Literal["finding", "background", "hard"]
 VISIBLE = 0.9
@@ -102,6 +103,15 @@ class Patch:
         for _ in range(self.turns):  # counter-clockwise, as numpy.rot90
             x1, y1, x2, y2 = y1, self.side - x2, y2, self.side - x1
         return x1, y1, x2, y2
+
+    def moved_outline(self, outline: Outline) -> Outline:
+        """An outline in pixels of the patch, cut at its edges."""
+
+        def moved(point: Point) -> Point:
+            x, y = point[0] - self.x, point[1] - self.y
+            return (y, self.side - x) if self.turns else (x, y)
+
+        return outlines.clean(outlines.moved(outline, moved), self.side, self.side)
 
 
 def gives_patches(record: ImageRecord) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from simfrcnn import outlines
 from simfrcnn.artifacts import read_detections
 from simfrcnn.config import find_config, read_keys
 from simfrcnn.data import catalog, patches
@@ -28,7 +29,7 @@ from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Supervision
 from simfrcnn.settings import DataSettings, InputSettings
 from simfrcnn.structures import Frame
-from simfrcnn.training.loading import as_content
+from simfrcnn.training.loading import as_content, moved_outline
 from simfrcnn.wording import counted
 
 logger = logging.getLogger("simfrcnn")
@@ -211,7 +212,7 @@ def _record_of(
     findings = []
     if patch.kind == "finding":
         clipped = zip(record.findings, map(patch.moved, boxes), strict=True)
-        findings = [dataclasses.replace(f, box=box) for f, box in clipped if box is not None]
+        findings = [_shown(f, box, patch, frame) for f, box in clipped if box is not None]
     spacing = record.pixel_spacing_mm
     if spacing is not None:
         spacing = spacing[0] / abs(frame.scale_y), spacing[1] / abs(frame.scale_x)
@@ -230,6 +231,13 @@ def _record_of(
         attributes={**record.attributes, "patch": patch.kind},
         prepared=None,
     )
+
+
+def _shown(finding: Finding, box: Box, patch: Patch, frame: Frame) -> Finding:
+    """A finding in a patch; of one that is cut the outline may not fill the box: it is left out."""
+    outline = patch.moved_outline(moved_outline(finding.outline, frame))
+    is_fitting = bool(outline) and outlines.fits(outline, box)
+    return dataclasses.replace(finding, box=box, outline=outline if is_fitting else ())
 
 
 def _numbered(records: Sequence[ImageRecord]) -> list[ImageRecord]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from simfrcnn import outlines
 from simfrcnn.artifacts import write_detections
 from simfrcnn.cli.main import main
 from simfrcnn.data import patches
@@ -19,9 +20,11 @@ from simfrcnn.data.patches import Patch, PatchSettings, PatchSources
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.images.reading import read_image
+from simfrcnn.outlines import rle_of
 from simfrcnn.records import Finding, ImageRecord, Pathology, Supervision
 from simfrcnn.workflows.patches import prepare_patches
 from support.evaluation_examples import found
+from support.outlined import ellipse_in
 
 SETTINGS = PatchSettings(side=32, per_finding=10)
 HERE = PatchSources(workers=0)
@@ -154,9 +157,9 @@ def disc_set(folder: Path) -> Path:
         if number <= 2:
             cv2.circle(pixels, (100, 160 + 40 * number), 40, 255, -1)
             top = 120.0 + 40 * number
-            findings = (
-                Finding((60.0, top, 141.0, top + 81), "malignant", number, Pathology.MALIGNANT),
-            )
+            box = (60.0, top, 141.0, top + 81)
+            disc = ellipse_in(box)
+            findings = (Finding(box, "malignant", number, Pathology.MALIGNANT, outline=disc),)
         cv2.imwrite(str(folder / f"{number}.png"), pixels)
         kinds = [Supervision.BOXES, Supervision.NORMAL, Supervision.UNLABELLED]
         records.append(
@@ -211,6 +214,23 @@ def test_patches_have_the_scale_of_the_detectors_input_and_their_boxes(
         assert np.abs(np.array([x1, y1, x2, y2]) - edges).max() <= 1
         assert sorted(record.pixel_spacing_mm or ()) == [0.4, 0.8]
     assert {r.pixel_spacing_mm for r in records} == {(0.4, 0.8), (0.8, 0.4)}
+
+
+def test_outlines_go_with_their_patch_or_are_left_out(discs: tuple[Path, Path, Path]) -> None:
+    findings = 0
+    for record in read_coco(discs[2] / "train.json").records:
+        for finding in record.findings:
+            bright = read_image(record.path) > 170
+            inside = rle_of(finding.outline, record.height, record.width).to_array()
+            assert (bright & inside).sum() >= 0.93 * (bright | inside).sum()
+            findings += 1
+    assert findings == 20
+    corner = Patch(x=0, y=0, side=32, kind="finding", turns=0)
+    assert corner.moved_outline((((40.0, 1.0), (60.0, 1.0), (60.0, 20.0)),)) == ()
+    turned = Patch(x=10, y=20, side=32, kind="finding", turns=1)
+    (ring,) = turned.moved_outline((((12.0, 21.0), (16.0, 21.0), (16.0, 29.0)),))
+    assert ring == ((1.0, 30.0), (1.0, 26.0), (9.0, 26.0))
+    assert outlines.box_of((ring,)) == turned.moved((12.0, 21.0, 16.0, 29.0))
 
 
 def test_what_is_known_of_a_patch_follows_from_its_image(discs: tuple[Path, Path, Path]) -> None:
