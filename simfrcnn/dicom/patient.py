@@ -6,7 +6,8 @@ import re
 
 from simfrcnn.dicom.header import Header
 
-_AGE = re.compile(r"(\d{3})([DWMY])")
+AGE_STRING = re.compile(r"(\d{3})([DWMY])")
+"""DICOM PS3.5 6.2: three digits and days, weeks, months or years."""
 _DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 _YEAR = 365.25
 _SEXES = frozenset("FMO")
@@ -20,7 +21,12 @@ def age_of(header: Header) -> str | None:
     Reference:
         DICOM PS3.5 6.2, Age String: three digits and D, W, M or Y.
     """
-    match = _AGE.fullmatch(header.code("PatientAge") or "")
+    return years_of(header.code("PatientAge") or "")
+
+
+def years_of(age: str) -> str | None:
+    """Whole years of an Age String such as ``058Y`` or ``013M``; None where it is none, or 0."""
+    match = AGE_STRING.fullmatch(age)
     if match is None or int(match[1]) == 0:  # 000Y is what scrubbed files say
         return None
     return str(int(int(match[1]) * _DAYS[match[2]] / _YEAR + 1e-9))

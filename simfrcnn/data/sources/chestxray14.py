@@ -11,7 +11,7 @@ Reference:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -19,6 +19,7 @@ from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, each_good, read_table, require_none
 from simfrcnn.described import Options
+from simfrcnn.dicom.patient import AGE_STRING, years_of
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.images.names import files_below
 from simfrcnn.records import Box, Finding, ImageRecord, Supervision
@@ -42,10 +43,10 @@ _BOX_COLUMNS = {
     "boxes.csv": ("image", "finding", "x", "y", "w", "h"),
 }
 _SYNONYMS = {"Infiltrate": "Infiltration"}
+_PICTURES = (".png", ".jpg", ".jpeg")
 _SIDE_PX = 1024
 """Of the published pictures, in whose pixels the boxes are."""
 _ATTRIBUTES = {
-    "patient age": "age",
     "patient gender": "sex",
     "patient sex": "sex",
     "view position": "view",
@@ -85,7 +86,7 @@ def read_chestxray14(
     _require_once(rows)
     splits = _splits(root, rows)
     boxes, unstated = _boxes(root, dict(zip(map(_name, rows), labels, strict=True)))
-    files = _files(root)
+    files = _files(root, {PurePath(_name(row)).stem for row in rows})
     present = [
         (row, own, files[stem])
         for row, own in zip(rows, labels, strict=True)
@@ -141,6 +142,7 @@ def _labels_of(row: Row) -> dict[str, bool]:
     """Of all 14 whether the film shows them."""
     row.text("image index")
     row.text("patient id")
+    _age(row)
     words = [word.strip() for word in row.text("finding labels").split("|")]
     unknown = [word for word in words if word not in (*LABELS, NO_FINDING)]
     if unknown:
@@ -148,6 +150,18 @@ def _labels_of(row: Row) -> dict[str, bool]:
     if NO_FINDING in words and len(words) > 1:
         raise row.error("finding labels", f"{NO_FINDING!r} stands alone")
     return {name: name in words for name in LABELS}
+
+
+def _age(row: Row) -> str | None:
+    """In whole years; the first edition of the table has 058Y and, of infants, 013M or 001D."""
+    stated = row.get("patient age")
+    if not stated or stated.isdecimal():
+        return str(int(stated)) if stated else None
+    if not AGE_STRING.fullmatch(stated):
+        raise row.error(
+            "patient age", "legal are years such as 58, 058Y, 013M, 001W, 001D, or nothing"
+        )
+    return years_of(stated)
 
 
 def _require_once(rows: Sequence[Row]) -> None:
@@ -172,7 +186,7 @@ def _splits(root: Path, rows: Sequence[Row]) -> dict[str, str]:
     splits: dict[str, str] = {}
     for part, path in paths.items():
         assert path is not None
-        for name in path.read_text(encoding="utf-8-sig").split():
+        for name in _lines(path):
             if splits.setdefault(name, part) != part:
                 raise AnnotationError(f"{path}: {name} is in {LISTS[splits[name]]} as well")
     without = [row for row in rows if _name(row) not in splits]
@@ -182,6 +196,15 @@ def _splits(root: Path, rows: Sequence[Row]) -> dict[str, str]:
             f"({counted(len(without), 'such [image|images]')})"
         )
     return splits
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(
+            f"{path}: cannot be read as text in UTF-8 ({error}); fetch it again"
+        ) from error
 
 
 def _boxes(
@@ -202,6 +225,10 @@ def _boxes(
                 raise row.error(finding, f"legal are {', '.join(LABELS)}")
             if not (width > 0 and height > 0):
                 raise row.error(sides[2], "width and height must be above 0")
+            if x + width <= 0 or y + height <= 0 or max(x, y) >= _SIDE_PX:
+                raise row.error(
+                    sides[0], f"the box lies outside its film of {_SIDE_PX} x {_SIDE_PX} pixels"
+                )
         except AnnotationError as error:
             errors.append(str(error))
             continue
@@ -225,8 +252,8 @@ def _record(
 ) -> ImageRecord:
     patient = row.get("patient id")
     attributes = {ours: row.get(theirs) for theirs, ours in _ATTRIBUTES.items() if row.get(theirs)}
-    if "age" in attributes:  # 058Y in the first edition of the table
-        attributes["age"] = attributes["age"].removesuffix("Y").lstrip("0") or "0"
+    age = _age(row)
+    attributes = {**attributes, **({} if age is None else {"age": age})}
     scale_x, scale_y = facts.width / _SIDE_PX, facts.height / _SIDE_PX
     limits = float(facts.width), float(facts.height)
     findings = tuple(
@@ -269,10 +296,19 @@ def _find(root: Path, names: Sequence[str]) -> Path | None:
     return next((below[name] for name in names if name in below), None)
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """The pictures by stem: copies in other formats and sizes keep it."""
-    pictures = (".png", ".jpg", ".jpeg")
-    return {path.stem: path for path in files_below(root) if path.suffix.lower() in pictures}
+def _files(root: Path, stems: Collection[str]) -> dict[str, Path]:
+    """The pictures of some stems: copies in other formats and sizes keep theirs.
+
+    Raises:
+        DataError: A film is there twice, and may not be the same.
+    """
+    files: dict[str, Path] = {}
+    for path in files_below(root):
+        if path.suffix.lower() in _PICTURES and path.stem in stems:
+            first = files.setdefault(path.stem, path)
+            if first != path:
+                raise DataError(f"{first} and {path} are of the same image: remove one")
+    return files
 
 
 def _missing(rows: Sequence[Row], files: Mapping[str, Path]) -> list[str]:

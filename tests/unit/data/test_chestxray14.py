@@ -110,6 +110,10 @@ def test_it_is_prepared_as_published(tmp_path: Path) -> None:
             "line 4: .*'No Finding' stands alone",
         ),
         ({"00000002_000.png": ",0,2,081Y,F,PA,1,1,1,1,"}, "line 4: .*must not be empty"),
+        (
+            {"00000002_000.png": "No Finding,0,2,old,F,PA,1,1,1,1,"},
+            "line 4: column 'patient age' is 'old': legal are years such as 58",
+        ),
     ],
 )
 def test_labels_that_are_not_understood_are_refused(
@@ -137,6 +141,36 @@ def test_lists_and_boxes_that_do_not_fit_are_refused_or_said(tmp_path: Path) -> 
     flat = write_download(tmp_path / "d", boxes=("00000001_000.png,Mass,1,1,0,9,,,",))
     with pytest.raises(AnnotationError, match="width and height must be above 0"):
         read(flat)
+
+
+@pytest.mark.parametrize(
+    ("stated", "age"), [("013M", "1"), ("001D", "0"), ("010W", "0"), ("000Y", None), ("", None)]
+)
+def test_ages_are_whole_years(tmp_path: Path, stated: str, age: str | None) -> None:
+    row = {"00000002_000.png": f"No Finding,0,2,{stated},F,PA,2500,2048,0.171,0.171,"}
+    assert read(write_download(tmp_path, ROWS | row)).records[2].attributes.get("age") == age
+
+
+@pytest.mark.parametrize("sides", ["1024,512,100,256", "-500,512,500,256", "1,-9,100,9"])
+def test_a_box_outside_of_its_film_is_refused(tmp_path: Path, sides: str) -> None:
+    root = write_download(tmp_path, boxes=(f"00000001_000.png,Cardiomegaly,{sides},,,",))
+    with pytest.raises(AnnotationError, match=r"line 2: .* lies outside its film of 1024 x 1024"):
+        read(root)
+
+
+def test_a_film_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    root = write_download(tmp_path)
+    (root / "small").mkdir()
+    assert cv2.imwrite(str(root / "small" / "00000001_000.jpg"), np.full((64, 64), 90, np.uint8))
+    with pytest.raises(DataError, match=r"00000001_000\.\w+ and .* of the same image: remove one"):
+        read(root)
+
+
+def test_a_list_that_is_no_text_is_named(tmp_path: Path) -> None:
+    root = write_download(tmp_path)
+    (root / "test_list.txt").write_bytes("00000003_000.png".encode("utf-16"))
+    with pytest.raises(AnnotationError, match=r"test_list\.txt: cannot be read as text in UTF-8"):
+        read(root)
 
 
 def test_films_that_are_not_there_are_named(tmp_path: Path) -> None:
