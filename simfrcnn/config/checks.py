@@ -67,6 +67,7 @@ def check_config(cfg: Any) -> None:
     """
     for kind in CONFIGURED:
         settings_from(cfg, kind)
+    check_classifier(cfg)
     _check_size(cfg)
     _check_similarity(cfg)
     _check_replay(cfg)
@@ -74,7 +75,6 @@ def check_config(cfg: Any) -> None:
     _check_labels(cfg)
     _check_teacher(cfg)
     _check_masks(cfg)
-    check_classifier(cfg)
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)

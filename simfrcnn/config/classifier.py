@@ -14,7 +14,8 @@ from simfrcnn.settings import ClassifierSettings
 
 OF_A_DETECTOR = (
     *("MODEL.PROPOSAL_GENERATOR", "MODEL.ANCHOR_GENERATOR", "MODEL.RPN", "MODEL.FPN"),
-    *("MODEL.ROI_HEADS", "MODEL.ROI_BOX_HEAD", "MODEL.SIMFRCNN"),
+    *("MODEL.ROI_HEADS", "MODEL.ROI_BOX_HEAD", "MODEL.MASK_ON", "MODEL.ROI_MASK_HEAD"),
+    "MODEL.SIMFRCNN",
 )
 """Groups of keys that mean nothing to a classifier, but for :data:`_OF_BACKBONES`."""
 

@@ -219,6 +219,15 @@ BAD = {
         ("MODEL.SIMFRCNN.SIMILARITY.LOSS", "none"),
         r"MODEL\.SIMFRCNN\.SIMILARITY\.LOSS is 'none'.*leave it at 'cosine'",
     ),
+    "a mask head": (
+        ("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.NAME", "SimMaskHead"),
+        r"MODEL\.MASK_ON is True but .* which has no regions; leave it at False",
+    ),
+    "a mask head that no detector has": (("MODEL.MASK_ON", "True"), r"^MODEL\.MASK_ON is True"),
+    "a key of a mask head": (
+        ("MODEL.ROI_MASK_HEAD.NUM_CONV", "2"),
+        r"MODEL\.ROI_MASK_HEAD\.NUM_CONV is 2 but .* leave it at 0",
+    ),
     "labels as bags": (
         ("DATASETS.LABELS_PER_ITEM", "1", "SOLVER.IMS_PER_BATCH", "6"),
         r"DATASETS\.LABELS_PER_ITEM is 1",
