@@ -29,6 +29,7 @@ from simfrcnn.errors import ArtifactError, DataError
 from simfrcnn.evaluation.truth import Truth, image_truth
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import counted
 
 FloatArray = NDArray[np.float64]
 
@@ -229,8 +230,9 @@ def _require_both(positive: NDArray[np.bool_], patients: NDArray[Any]) -> None:
         n = len(set(patients[is_one]))
         if n < _FEWEST:
             raise DataError(
-                f"the validation set has {n} patients with a {kind} image in which the first model "
-                f"found anything; {_FEWEST} or more are needed to fit a combination"
+                f"the validation set has {counted(n, '[patient|patients]')} with a {kind} image in "
+                f"which the first model found anything; {_FEWEST} or more are needed to fit a "
+                "combination"
             )
 
 

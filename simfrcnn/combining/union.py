@@ -18,7 +18,8 @@ def union(inputs: Sequence[ImageDetections], iou_threshold: float = 0.5) -> Imag
     By falling score a box is kept and stands for the boxes of its class that overlap it by at least
     ``iou_threshold`` and are not taken yet, its own model's as well. Its score is the mean over the
     models of their best score among the boxes that it stands for; 0 of a model that has none there.
-    The order of ``inputs`` is irrelevant, to the last bit.
+    The order of ``inputs`` is irrelevant, to the last bit. A kept box keeps its mask, where all
+    models have masks; else there are none.
 
     >>> import numpy as np
     >>> def found(box, score):
@@ -40,6 +41,7 @@ def union(inputs: Sequence[ImageDetections], iou_threshold: float = 0.5) -> Imag
     scores = np.concatenate([one.scores for one in inputs])
     models = np.concatenate([np.full(len(one.scores), n) for n, one in enumerate(inputs)])
     names = [name for one in inputs for name in one.categories]
+    masks = [mask for one in inputs for mask in one.masks or ()]
     kept: list[tuple[int, float]] = []
     for name in sorted(set(names)):
         members = np.flatnonzero([other == name for other in names])
@@ -62,4 +64,7 @@ def union(inputs: Sequence[ImageDetections], iou_threshold: float = 0.5) -> Imag
         boxes=boxes[indices].reshape(-1, 4),
         scores=np.array([score for _, score in kept], dtype=np.float64),
         categories=tuple(names[index] for index in indices),
+        masks=None
+        if any(one.masks is None for one in inputs)
+        else tuple(masks[index] for index in indices),
     )

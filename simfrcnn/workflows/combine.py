@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simfrcnn.artifacts import DetectionFile, write_detections
+from simfrcnn.artifacts import MASKS_FROM, DetectionFile, write_detections
 from simfrcnn.combining.rescoring import Combination, fit, rescore
 from simfrcnn.combining.union import union
 from simfrcnn.config import read_keys
@@ -33,6 +33,7 @@ logger = logging.getLogger("simfrcnn")
 DETECTIONS, COMBINATION = "detections.json", "combination.json"
 SCHEMA_VERSION = 1
 _KIND = "simfrcnn-combination"
+_MADE_ON = "annotations_sha256"
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def combine(
         check_settings(settings, annotated.categories)
         check_labels(annotated.records, settings, str(annotated.path))
     _check_inputs(annotated, inputs, chosen, settings)
+    for line in _other_annotations(annotated, inputs):
+        logger.warning(line)
     facts: dict[str, Any] = {"how": chosen.how, "inputs": [_origin(each) for each in inputs]}
     if chosen.how == "union":
         ids = [record.image_id for record in annotated.records]
@@ -183,7 +186,7 @@ def combine(
         output / DETECTIONS,
         found,
         categories=_categories(annotated, inputs),
-        provenance={**_common(inputs), "combined": facts},
+        provenance={**_common(inputs, chosen), "combined": facts},
     )
     logger.info(f"combined detections: {output / DETECTIONS}")
     return output / DETECTIONS
@@ -261,12 +264,15 @@ def read_combination(path: Path) -> FittedCombination:
 def _fitted(
     annotated: AnnotatedSet, inputs: Sequence[DetectionFile], chosen: CombineOptions
 ) -> FittedCombination:
-    fitted = fit(
-        annotated.records,
-        inputs,
-        attributes=chosen.attributes,
-        target_classes=chosen.target_classes,
-    )
+    try:
+        fitted = fit(
+            annotated.records,
+            inputs,
+            attributes=chosen.attributes,
+            target_classes=chosen.target_classes,
+        )
+    except DataError as error:
+        raise DataError(f"{annotated.path}: {error}") from error
     return FittedCombination(
         fitted,
         tuple(_checkpoint(each) for each in inputs),
@@ -343,7 +349,7 @@ def _check_inputs(
 def _refuse_test(annotated: AnnotatedSet, name: str | None, config_file: str | None) -> None:
     """A combination that has seen the test set would be judged on what it learnt."""
     refusal = f"{annotated.path}: a combination is fitted on a validation set, not on a test set"
-    tested = [r for r in annotated.records if r.split is not None and r.split.startswith("test")]
+    tested = [r for r in annotated.records if (r.split or "").casefold().startswith("test")]
     if tested:
         raise DataError(
             f"{refusal}; {len(tested)} of its images say split {tested[0].split!r}. Fit on "
@@ -401,8 +407,23 @@ def _checkpoint(found: DetectionFile) -> str | None:
     return None if sha256 is None else str(sha256)
 
 
-def _common(inputs: Sequence[DetectionFile]) -> dict[str, str]:
-    """The annotation file the detections were made on, if it is one."""
-    hashes = {each.provenance.get("annotations_sha256") for each in inputs}
+def _other_annotations(annotated: AnnotatedSet, inputs: Sequence[DetectionFile]) -> Iterator[str]:
+    """Images are joined by id, which another file may have as well."""
+    for each in inputs:
+        if each.provenance.get(_MADE_ON, annotated.sha256) != annotated.sha256:
+            yield (
+                f"{each.name} was not made on {annotated.path} (the hashes differ): images are "
+                "joined by id; make sure that they are the same ones"
+            )
+
+
+def _common(inputs: Sequence[DetectionFile], chosen: CombineOptions) -> dict[str, Any]:
+    """The annotation file that the detections were made on, if it is one, and from which score on
+    the boxes have masks, if they do.
+    """
+    hashes = {each.provenance.get(_MADE_ON) for each in inputs}
     (one, *others) = hashes
-    return {} if others or one is None else {"annotations_sha256": str(one)}
+    made_on = {} if others or one is None else {_MADE_ON: str(one)}
+    boxed_by = inputs if chosen.how == "union" else inputs[:1]
+    scores = [each.provenance.get(MASKS_FROM) for each in boxed_by]
+    return {**made_on, **({} if None in scores else {MASKS_FROM: max(scores)})}

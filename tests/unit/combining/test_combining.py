@@ -19,6 +19,8 @@ from simfrcnn.combining.rescoring import Combination, fit, rescore
 from simfrcnn.combining.union import union
 from simfrcnn.data.coco import write_coco
 from simfrcnn.errors import ArtifactError, ConfigError, DataError, OutputError
+from simfrcnn.files import sha256_of
+from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import ImageRecord, Supervision
 from support.evaluation_examples import CATEGORIES, detection_file, finding, found, image
 
@@ -229,7 +231,10 @@ def write_set(
             paths[-1],
             each.images.values(),
             categories=each.categories,
-            provenance={"checkpoint_sha256": checkpoint} if letter == "a" else {},
+            provenance={
+                "annotations_sha256": sha256_of(annotations),
+                **({"checkpoint_sha256": checkpoint} if letter == "a" else {}),
+            },
         )
     return annotations, paths
 
@@ -275,15 +280,57 @@ def test_union_of_files_keeps_classes_and_the_hash_of_the_annotations(tmp_path: 
     test, on_test = write_set(tmp_path, "test", 6, 1, "test")
     path = simfrcnn.combine(test, on_test, tmp_path / "u")
     joint, lists = read_detections(path), list(map(read_detections, on_test))
+    assert joint.provenance["annotations_sha256"] == sha256_of(test)
     assert dict(joint.categories) == {1: "malignant", 2: "benign"}
     for number, one in joint.images.items():
         assert as_rows(one) == as_rows(union([each.images[number] for each in lists]))
+
+
+def test_detections_of_another_annotation_file_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both sets number their images from 1."""
+    val, on_val = write_set(tmp_path, "val", 6, 0, "val")
+    _, on_test = write_set(tmp_path, "test", 6, 1, "test")
+    words = ["combine", str(on_val[0]), str(on_test[1]), "--dataset", f"x/val={val}"]
+    assert main([*words, "--output", str(tmp_path / "u")]) == 0
+    said = capsys.readouterr()
+    assert f"test_b.json was not made on {val} (the hashes differ)" in said.out + said.err
+    assert "val_a.json was not" not in said.out + said.err
+    assert "annotations_sha256" not in read_detections(tmp_path / "u/detections.json").provenance
+
+
+def test_masks_stay_with_their_boxes(tmp_path: Path) -> None:
+    def masked(one):
+        masks = tuple(rle_of_box(tuple(box), 100, 100) for box in one.boxes.tolist())
+        return dataclasses.replace(one, masks=masks)
+
+    first = masked(found(1, (FAR, 0.2), (A, 0.9), (NEAR_A, 0.8)))
+    second = masked(found(1, (A, 0.3, "benign"), (NEAR_A, 0.5)))
+    joint = union([first, second])
+    assert len(joint.scores) == 3
+    assert joint.masks == masked(joint).masks
+    assert union([first, dataclasses.replace(second, masks=None)]).masks is None
+    annotations = tmp_path / "a.json"
+    write_coco(annotations, [image(1, "p", finding(A))], CATEGORIES, {})
+    paths = [tmp_path / "1.json", tmp_path / "2.json"]
+    for path, one, least in zip(paths, (first, second), (0.1, 0.25), strict=True):
+        write_detections(path, [one], categories=CATEGORIES, provenance={"masks_from_score": least})
+    combined = read_detections(simfrcnn.combine(annotations, paths, tmp_path / "u"))
+    assert combined.provenance["masks_from_score"] == 0.25
+    assert combined.images[1].masks == joint.masks
 
 
 def test_a_test_set_is_not_fitted_on(tmp_path: Path) -> None:
     test, on_test = write_set(tmp_path, "test", 40, 1, "test")
     with pytest.raises(DataError, match="not on a test set; 40 of its images say split 'test'"):
         simfrcnn.combine(test, on_test, tmp_path / "t", how="rescore")
+    upper, on_upper = write_set(tmp_path, "upper", 40, 1, "Test")
+    with pytest.raises(DataError, match="40 of its images say split 'Test'"):
+        simfrcnn.combine(upper, on_upper, tmp_path / "t", how="rescore")
+    few, on_few = write_set(tmp_path, "few", 9, 1, "val")
+    with pytest.raises(DataError, match=r"few\.json: the validation set has 1 patient with"):
+        simfrcnn.combine(few, on_few, tmp_path / "t", how="rescore")
     other, on_other = write_set(tmp_path, "other", 40, 1, "val")
     config = tmp_path / "c.yaml"
     config.write_text(f"DATASETS:\n  TEST: [x/held]\n  FILES: ['x/held={other}']\n")
