@@ -12,6 +12,7 @@ import torch
 from simfrcnn.config import is_classifier, items_per_step, load_config, read_keys
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines import LOSS_KEYS
+from simfrcnn.engines.common.checkpoints import Identity, read_checkpoint, save_checkpoint
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.ladder.plan import plan_runs, read_ladder
 from simfrcnn.structures import ImageTargets, Native
@@ -222,6 +223,8 @@ def test_every_rung_of_a_ladder_is_another_training(engine, name, tmp_path):
 
 def test_the_start_of_the_ladder_of_patches_fits_the_rungs_that_take_it(engine, tmp_path):
     start = load(engine, "ladder/_study_patches.yaml")
+    file = tmp_path / "model_last.pth"
+    save_checkpoint(file, engine.build_model(start), Identity.of(engine.NAME, start))
     runs = plan_runs(read_ladder(CONFIGS / "ladder" / "patches.yaml"), engine, tmp_path)
     taking = [run.cfg for run in runs if run.cfg.MODEL.WEIGHTS]
     assert {str(run.rung.name) for run in runs if run.cfg.MODEL.WEIGHTS} == {
@@ -236,6 +239,14 @@ def test_the_start_of_the_ladder_of_patches_fits_the_rungs_that_take_it(engine, 
             start.MODEL.PIXEL_MEAN,
             start.MODEL.PIXEL_STD,
         )
+    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
+    by_rung = {run.rung.name: run.cfg for run in runs if run.cfg.MODEL.WEIGHTS and not run.seed}
+    begun = {name: engine.build_model(cfg) for name, cfg in by_rung.items()}
+    for model in begun.values():
+        module.load_initial_weights(model, str(file))
+    given, taken = read_checkpoint(file)["model"], begun["classifier_patches"].state_dict()
+    assert given.keys() == taken.keys()
+    assert all(torch.equal(given[name], taken[name]) for name in given)
 
 
 def test_rungs_of_few_boxes_draw_equal_boxed_images_and_differ_as_they_are_named(engine, tmp_path):

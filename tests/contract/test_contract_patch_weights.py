@@ -83,3 +83,16 @@ def test_a_detector_does_not_start_a_classifier(engine, tmp_path):
     save_checkpoint(path, seeded_model(engine, cfg), Identity.of(engine.NAME, cfg))
     with pytest.raises(CheckpointError, match="SimClassifier"):
         initialise(engine, resnet_classifier(engine), path)
+
+
+def test_a_classifier_starts_from_one_that_pools_in_another_way_and_from_no_other(engine, tmp_path):
+    path = tmp_path / "patches.pth"
+    of_patches = resnet_classifier(engine, "MODEL.CLASSIFIER.POOL", "avg")
+    given = saved_classifier(engine, of_patches, path).state_dict()
+    model = initialise(engine, resnet_classifier(engine), path)
+    assert model.settings.pool == "top"
+    assert all(torch.equal(given[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"MODEL\.CLASSIFIER\.POOL is avg in the file, top"):
+        engine.load_weights(model, path)  # to judge images, it must be the same
+    with pytest.raises(CheckpointError, match=r"MODEL\.CLASSIFIER\.HEAD is plain in the file, psp"):
+        initialise(engine, resnet_classifier(engine, "MODEL.CLASSIFIER.HEAD", "psp"), path)

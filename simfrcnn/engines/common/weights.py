@@ -7,6 +7,7 @@ Detectron2's converted ``.pkl`` (``stem.conv1.norm.weight``, ``res4.0.shortcut.w
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from simfrcnn.config.mapping import CLASSIFIER
 from simfrcnn.engines.common.checkpoints import (
+    POOLING_KEYS,
     Identity,
     holds_detector,
     is_counter,
@@ -98,7 +100,7 @@ def fill_new_model(
     weights: str,
     *,
     identity: Identity,
-    load_detector: Callable[[Path], None],
+    load_detector: Callable[[Path, Identity], None],
     backbone: Mapping[str, Tensor],
     read: Callable[[Path], Mapping[str, Tensor]] = read_imagenet_weights,
     architecture_key: str = "MODEL.RESNETS.DEPTH",
@@ -113,7 +115,7 @@ def fill_new_model(
             whole detector starts; or a backbone: a file of ImageNet weights, or the checkpoint of a
             whole-image classifier, of either engine, which gives a detector its backbone.
         identity: Of the model.
-        load_detector: Fills the whole model from a checkpoint, strictly.
+        load_detector: Fills the whole model from a checkpoint of an identity, strictly.
         backbone: The file's name (torchvision's or timm's) -> the model's own tensor.
         read: Reads a backbone's file; names are those of ``backbone``.
         architecture_key: What to check if the file does not fit, for the message.
@@ -130,7 +132,7 @@ def fill_new_model(
     elif _is_classifier(identity) or not _is_classifier(
         stored := Identity.in_file(read_checkpoint(path))
     ):
-        load_detector(path)
+        load_detector(path, _identity_at_start(identity, path))
         return
     else:
         _require_same_backbone(identity, stored, path)
@@ -143,6 +145,17 @@ def fill_new_model(
 
 def _is_classifier(identity: Identity) -> bool:
     return identity.architecture.get("MODEL.META_ARCHITECTURE") == CLASSIFIER
+
+
+def _identity_at_start(identity: Identity, path: Path) -> Identity:
+    """What a file must be of to start a model. A classifier may have pooled its maps in another
+    way, as one of patches does: pooling has no weights.
+    """
+    if not _is_classifier(identity):
+        return identity
+    stored = Identity.in_file(read_checkpoint(path)).architecture
+    pooling = {key: stored[key] for key in POOLING_KEYS if key in stored}
+    return dataclasses.replace(identity, architecture={**identity.architecture, **pooling})
 
 
 def _backbone_of_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

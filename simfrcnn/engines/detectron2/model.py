@@ -14,7 +14,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from simfrcnn.config import add_simfrcnn_config
-from simfrcnn.engines.common.checkpoints import load_model_strictly, read_checkpoint
+from simfrcnn.engines.common.checkpoints import Identity, load_model_strictly, read_checkpoint
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.teacher import teacher_of
 from simfrcnn.engines.detectron2.classifier import SimClassifier
@@ -65,14 +65,19 @@ def build_model(cfg: Any) -> nn.Module:
     return model
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, identity: Identity | None = None) -> None:
     """Fill a model of :func:`build_model` from a checkpoint of simfrcnn, strictly.
+
+    Args:
+        model: The model.
+        path: The file.
+        identity: What the file must be of; the model's own if None.
 
     Raises:
         CheckpointError: Another engine, architecture, name or shape; a damaged or unsafe file.
     """
     assert isinstance(model, SimFasterRCNN | SimClassifier)
-    load_model_strictly(model, read_checkpoint(path, model.identity)["model"], path)
+    load_model_strictly(model, read_checkpoint(path, identity or model.identity)["model"], path)
 
 
 def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simfrcnn import config
-from simfrcnn.engines.common.checkpoints import load_model_strictly, read_checkpoint
+from simfrcnn.engines.common.checkpoints import Identity, load_model_strictly, read_checkpoint
 from simfrcnn.engines.torchvision import model as detectors
 from simfrcnn.engines.torchvision.classifier import SimClassifier, build_classifier
 from simfrcnn.engines.torchvision.model import SimFasterRCNN
@@ -26,14 +26,19 @@ def build_model(cfg: Any) -> SimFasterRCNN | SimClassifier:
     return build_classifier(cfg) if config.is_classifier(cfg) else detectors.build_model(cfg)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, identity: Identity | None = None) -> None:
     """Fill the model from a checkpoint of simfrcnn, strictly.
+
+    Args:
+        model: The model.
+        path: The file.
+        identity: What the file must be of; the model's own if None.
 
     Raises:
         CheckpointError: Another engine, architecture, name or shape; a damaged or unsafe file.
     """
     assert isinstance(model, SimFasterRCNN | SimClassifier)
-    load_model_strictly(model, read_checkpoint(path, model.identity)["model"], path)
+    load_model_strictly(model, read_checkpoint(path, identity or model.identity)["model"], path)
 
 
 def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:
