@@ -425,5 +425,6 @@ def _common(inputs: Sequence[DetectionFile], chosen: CombineOptions) -> dict[str
     (one, *others) = hashes
     made_on = {} if others or one is None else {_MADE_ON: str(one)}
     boxed_by = inputs if chosen.how == "union" else inputs[:1]
-    scores = [each.provenance.get(MASKS_FROM) for each in boxed_by]
-    return {**made_on, **({} if None in scores else {MASKS_FROM: max(scores)})}
+    if not all(MASKS_FROM in each.provenance for each in boxed_by):
+        return made_on
+    return {**made_on, MASKS_FROM: max(each.provenance[MASKS_FROM] for each in boxed_by)}
