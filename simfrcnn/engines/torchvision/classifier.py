@@ -14,11 +14,8 @@ from simfrcnn.engines.common.classifier import ImageClassifier, classifier_parts
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.stages import LAYERS, adapt_stages, freeze_layers, stages_by_layer
 from simfrcnn.engines.torchvision import backbone as backbones
-from simfrcnn.engines.torchvision.supported import NAME
-from simfrcnn.errors import ConfigError
+from simfrcnn.engines.torchvision.supported import NAME, check_resnet
 from simfrcnn.structures import Sample
-
-_DEPTHS = (18, 34, 50, 101, 152)
 
 
 class ClassifierBackbone(nn.Module):
@@ -65,7 +62,7 @@ def _backbone(cfg: Any) -> ClassifierBackbone:
     if timm_backbones.is_timm(cfg):
         body = timm_backbones.build_levels(cfg)
         return ClassifierBackbone(body, body.channels)
-    _check_resnet(cfg)
+    check_resnet(cfg)
     resnet = backbones.build_resnet(cfg)
     freeze_layers(resnet, cfg.MODEL.BACKBONE.FREEZE_AT, backbones.freeze_statistics)
     levels = {layer: name for layer, name in LAYERS.items() if name in _levels(cfg)}
@@ -80,21 +77,3 @@ def _levels(cfg: Any) -> list[str]:
 def _n_channels(resnet: ResNet, layer: str) -> int:
     stage = getattr(resnet, layer)
     return int([part for part in stage.modules() if isinstance(part, nn.Conv2d)][-1].out_channels)
-
-
-def _check_resnet(cfg: Any) -> None:
-    node = cfg.MODEL.RESNETS
-    legal: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "MODEL.RESNETS.DEPTH": (node.DEPTH, _DEPTHS),
-        "MODEL.RESNETS.NORM": (node.NORM, tuple(backbones.NORMS)),
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": (
-            node.RES2_OUT_CHANNELS,
-            (64,) if node.DEPTH in (18, 34) else (256,),
-        ),
-        "MODEL.BACKBONE.FREEZE_AT": (cfg.MODEL.BACKBONE.FREEZE_AT, (0, 1, 2, 3, 4, 5)),
-    }
-    for key, (value, values) in legal.items():
-        if value not in values:
-            raise ConfigError(
-                f"{key} is {value!r}; the engine {NAME} takes {' | '.join(map(repr, values))}"
-            )

@@ -14,6 +14,7 @@ NAME = "torchvision"
 C4, FPN = "SimRes5ROIHeads", "SimStandardROIHeads"
 _SMOOTH_L1_BETA = 1 / 9
 _STAGES = ["res2", "res3", "res4", "res5"]
+_FREEZABLE = (0, 1, 2, 3, 4, 5)
 # What each of the two heads needs the other keys to be.
 _LEGAL_WITH_HEADS: dict[str, dict[str, tuple[Any, ...]]] = {
     C4: {
@@ -37,11 +38,12 @@ _LEGAL: dict[str, tuple[Any, ...]] = {
     "MODEL.META_ARCHITECTURE": (config.DETECTOR, config.CLASSIFIER),
     "MODEL.PROPOSAL_GENERATOR.NAME": ("TopLikelihoodRPN",),
     "MODEL.ROI_HEADS.NAME": (C4, FPN),
-    "MODEL.BACKBONE.FREEZE_AT": (0, 1, 2, 3, 4, 5),
+    "MODEL.BACKBONE.FREEZE_AT": _FREEZABLE,
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIAlign"),
 }
 # Of torchvision's own ResNets; timm's models are checked where they are built.
 _LEGAL_RESNETS: dict[str, tuple[Any, ...]] = {
+    "MODEL.BACKBONE.FREEZE_AT": _FREEZABLE,
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
     "MODEL.RESNETS.NORM": tuple(backbones.NORMS),
 }
@@ -61,15 +63,7 @@ def check_supported(cfg: Any) -> None:
         if abs(_get(cfg, key) - _SMOOTH_L1_BETA) > 1e-6:
             raise _refusal(cfg, key, "1/9 (0.1111111), which torchvision has fixed")
     if not timm_backbones.is_timm(cfg):
-        for key, legal in _LEGAL_RESNETS.items():
-            _require_one_of(cfg, key, legal)
-        depth = cfg.MODEL.RESNETS.DEPTH
-        _require_one_of(
-            cfg,
-            "MODEL.RESNETS.RES2_OUT_CHANNELS",
-            (64,) if depth in (18, 34) else (256,),
-            f" with MODEL.RESNETS.DEPTH {depth}",
-        )
+        check_resnet(cfg)
     _require_length(cfg, "MODEL.RPN.IOU_THRESHOLDS", (2,))
     _require_length(cfg, "MODEL.ROI_HEADS.IOU_THRESHOLDS", (1,))
     if cfg.MODEL.MASK_ON:
@@ -81,6 +75,23 @@ def check_supported(cfg: Any) -> None:
     _require_one_head_for_all_levels(cfg, n_levels)
     if cfg.MODEL.ROI_HEADS.NAME == FPN and cfg.MODEL.ROI_BOX_HEAD.NUM_FC < 1:
         raise _refusal(cfg, "MODEL.ROI_BOX_HEAD.NUM_FC", f"at least 1 with {FPN}")
+
+
+def check_resnet(cfg: Any) -> None:
+    """Refuse a ResNet that torchvision does not have.
+
+    Raises:
+        ConfigError: Names the key, its value and what is legal.
+    """
+    for key, legal in _LEGAL_RESNETS.items():
+        _require_one_of(cfg, key, legal)
+    depth = cfg.MODEL.RESNETS.DEPTH
+    _require_one_of(
+        cfg,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS",
+        (64,) if depth in (18, 34) else (256,),
+        f" with MODEL.RESNETS.DEPTH {depth}",
+    )
 
 
 def per_level(values: Sequence[Any], n_levels: int) -> list[Any]:
