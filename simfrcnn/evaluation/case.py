@@ -193,7 +193,9 @@ def threshold_statistic(
         n_patients: P, also those without a unit of known truth.
         point: Whose threshold is applied.
         prevalence: Part of positive units of this level where the model is to be used; given, there
-            are predictive values, ``ppv`` and ``npv``. The part in the test set does not enter.
+            are predictive values, ``ppv`` and ``npv``, and of 1,000 units how many are called
+            positive (``recalls_per_1000``) and how many are and are positive
+            (``cancers_per_1000``). The part in the test set does not enter.
     """
     patients, scores, is_positive = units.known()
     is_called = scores >= point.score_threshold
@@ -211,6 +213,7 @@ def threshold_statistic(
         shares = [ratio(weights @ won, weights @ all_) for won, all_ in counts]
         if prevalence is not None:
             shares += predictive_values(shares[1], shares[2], prevalence)
+            shares += per_1000(shares[1], shares[2], prevalence)
         return np.stack(shares, axis=1)
 
     key, level = point.key, units.level
@@ -226,7 +229,7 @@ def threshold_statistic(
     }
     # Exact where no patient gives two trials: of breasts, say, one positive each.
     has_one_each = {name: _are_distinct(patients[all_]) for name, (_, all_) in trials.items()}
-    intervals = {
+    intervals: dict[str, Callable[[], Interval]] = {
         f"{key}/{name}": partial(clopper_pearson, *n_of[name])
         for name in trials
         if has_one_each[name]
@@ -246,6 +249,16 @@ def threshold_statistic(
                     n_of["specificity"],
                     prevalence,
                 )
+        own = _intervals_per_1000(n_of["sensitivity"], n_of["specificity"], prevalence)
+        is_exact = {
+            "recalls": has_one_each["accuracy"],
+            "cancers": has_one_each["sensitivity"],
+        }
+        for name, interval in own.items():
+            n[f"{key}/{name}_per_1000"] = units.n
+            why[f"{key}/{name}_per_1000"] = f"needs a positive and a normal {level}; {units.found}"
+            if is_exact[name]:
+                intervals[f"{key}/{name}_per_1000"] = interval
     return Statistic(
         keys=tuple(n),
         compute=compute,
@@ -269,6 +282,22 @@ def predictive_values(
         ratio(called_right, called_right + called_wrong),
         ratio(cleared_right, cleared_right + cleared_wrong),
     )
+
+
+def per_1000(
+    sensitivity: FloatArray, specificity: FloatArray, prevalence: float
+) -> tuple[FloatArray, FloatArray]:
+    """Of 1,000 units at this prevalence: those called positive, and the positive ones among them.
+
+    Examples:
+        >>> recalls, cancers = per_1000(np.array([0.8]), np.array([0.9]), prevalence=0.01)
+        >>> print(recalls.round(1), cancers)
+        [107.] [8.]
+    """
+    cancers = 1000 * sensitivity * prevalence
+    recalls = cancers + 1000 * (1 - specificity) * (1 - prevalence)
+    # Both are of a set with units of both kinds: NaN where one is.
+    return recalls, cancers + 0 * specificity
 
 
 def confusion_of(units: Units, point: OperatingPoint) -> Confusion:
@@ -301,6 +330,33 @@ def _predictive_interval(
     )
     low, high = limits[0 if is_ppv else 1].tolist()
     return Interval(low, high, "clopper-pearson")
+
+
+def _intervals_per_1000(
+    sensitivity: tuple[int, int], specificity: tuple[int, int], prevalence: float
+) -> dict[str, Callable[[], Interval]]:
+    """By name: of cancers from the exact limits of sensitivity; of recalls as of predictive values.
+
+    Recalls rise with sensitivity and fall with specificity, which are independent.
+    """
+
+    def of_cancers() -> Interval:
+        found = clopper_pearson(*sensitivity)
+        return Interval(
+            1000 * prevalence * found.low, 1000 * prevalence * found.high, "clopper-pearson"
+        )
+
+    def of_recalls() -> Interval:
+        found, spared = (
+            clopper_pearson(*each, CONFIDENCE**0.5) for each in (sensitivity, specificity)
+        )
+        recalls, _ = per_1000(
+            np.array([found.low, found.high]), np.array([spared.high, spared.low]), prevalence
+        )
+        low, high = recalls.tolist()
+        return Interval(low, high, "clopper-pearson")
+
+    return {"recalls": of_recalls, "cancers": of_cancers}
 
 
 def id_of_units(level: str, settings: EvaluationSettings) -> Callable[[ImageRecord], str]:

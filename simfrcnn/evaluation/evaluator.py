@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,16 @@ from simfrcnn.evaluation.multilabel import (
     label_statistics,
     notes_on_labels,
 )
+from simfrcnn.evaluation.net_benefit import decision_curve, net_benefit_statistic
 from simfrcnn.evaluation.operating import all_points
+from simfrcnn.evaluation.recalibration import (
+    Recalibration,
+    calibration_statistic,
+    recalibrated_brier_statistic,
+)
 from simfrcnn.evaluation.results import OperatingPoint, Report
-from simfrcnn.evaluation.roc import roc_curve, roc_statistic
-from simfrcnn.evaluation.subgroups import subgroups_of
+from simfrcnn.evaluation.roc import partial_auc_statistic, roc_curve, roc_statistic
+from simfrcnn.evaluation.subgroups import interactions_of, subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
 from simfrcnn.evaluation.truth import (
     View,
@@ -68,6 +74,7 @@ def evaluate(
     *,
     categories: Mapping[int, str] | None = None,
     operating_points: Sequence[OperatingPoint] = (),
+    recalibrations: Mapping[str, Recalibration] | None = None,
     notes: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> Report:
@@ -84,6 +91,8 @@ def evaluate(
             in it.
         operating_points: Chosen on another set (:mod:`simfrcnn.evaluation.operating`); the report
             has them beside the fixed ``score_threshold`` at every level.
+        recalibrations: From scores to probabilities, by level, fitted on another set; the report
+            then says how good these are, and by case the net benefit of acting on them.
         notes: What a reader must know beyond what this function finds itself; they come first.
         provenance: Facts to repeat in the report. ``annotations_sha256`` is compared with that of
             the prediction, and a difference is noted.
@@ -99,7 +108,7 @@ def evaluate(
     check_settings(settings, categories)
     check_labels(records, settings, str((provenance or {}).get("annotations", "the annotations")))
     check_inputs(records, detections, settings)
-    evidence = gather(records, detections, settings, operating_points)
+    evidence = gather(records, detections, settings, operating_points, recalibrations)
     figures, bands = figures_and_bands(
         statistics_of(evidence, settings),
         evidence.strata,
@@ -129,7 +138,15 @@ def evaluate(
         operating_points=points,
         confusions={point.key: confusion_of(units[point.level], point) for point in points},
         calibration={level: calibration_bins(each) for level, each in units.items()},
+        recalibrations=evidence.lines,
+        decisions={
+            level: curve
+            for level, line in evidence.lines.items()
+            if level == "case"
+            and (curve := decision_curve(units[level], line, settings.prevalence)) is not None
+        },
         subgroups=subgroups_of(evidence.views, settings),
+        interactions=interactions_of(evidence.views, settings),
         units={level: each.table(evidence.patient_ids) for level, each in units.items()},
         notes=(
             *notes,
@@ -155,7 +172,7 @@ class Evidence:
     ``units`` are by level; there is one of ``events`` for each hit criterion, and one of
     ``lesions`` for each level at which lesions are to be found and normal units left alone.
     ``labels`` is there where images state several labels, see
-    :mod:`simfrcnn.evaluation.multilabel`.
+    :mod:`simfrcnn.evaluation.multilabel`. ``lines`` turn scores into probabilities, by level.
     """
 
     views: Sequence[View]
@@ -168,6 +185,7 @@ class Evidence:
     events: Sequence[Events]
     lesions: Sequence[Lesions]
     labels: LabelScores | None = None
+    lines: Mapping[str, Recalibration] = field(default_factory=dict)
 
 
 def gather(
@@ -175,6 +193,7 @@ def gather(
     detections: DetectionFile,
     settings: EvaluationSettings,
     operating_points: Sequence[OperatingPoint] = (),
+    recalibrations: Mapping[str, Recalibration] | None = None,
 ) -> Evidence:
     """Join, pool and match; the arguments are those of :func:`evaluate`, checked."""
     views, patient_ids = views_of(records, detections.images, settings)
@@ -193,6 +212,7 @@ def gather(
         labels=label_scores(records, detections.images, settings)
         if is_multilabel(records, settings)
         else None,
+        lines={level: line for level, line in (recalibrations or {}).items() if level in units},
     )
 
 
@@ -206,7 +226,17 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
         for point in evidence.points:
             if point.level == level:
                 yield threshold_statistic(units, n_patients, point, prevalence)
+        yield partial_auc_statistic(units, settings.partial_auc_specificity)
         yield brier_statistic(units, n_patients)
+        yield calibration_statistic(units)
+        if level in evidence.lines:
+            line = evidence.lines[level]
+            yield calibration_statistic(units, line)
+            yield recalibrated_brier_statistic(units, n_patients, line)
+            if level == "case":
+                yield net_benefit_statistic(
+                    units, n_patients, line, settings.prevalence, with_band=has_bands
+                )
     yield ap_statistic(
         evidence.matches, n_patients, n_images, settings.iou_threshold, with_band=has_bands
     )

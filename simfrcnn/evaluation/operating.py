@@ -18,6 +18,7 @@ from typing import Any
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError
+from simfrcnn.evaluation.recalibration import Recalibration, fit_recalibration, lines_from
 from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.thresholds import RULES, choose_point
 from simfrcnn.files import write_json
@@ -26,6 +27,7 @@ from simfrcnn.settings import EvaluationSettings
 OPERATING_POINTS_SCHEMA_VERSION = 1
 FILE_NAME = "operating_points.json"
 _KIND = "simfrcnn-operating-points"
+_RECALIBRATION = "recalibration"
 _SETTINGS = (
     "target_classes",
     "pooling",
@@ -49,7 +51,8 @@ class ValidationSet:
 class ChosenPoints:
     """The operating points of a model, and all that their meaning hangs on.
 
-    ``missing`` says by key (``breast/youden``) why there is no point. ``settings`` are those of
+    ``missing`` says by key (``breast/youden``, ``breast/recalibration``) why there is none.
+    ``recalibrations`` turn the scores of a level into probabilities. ``settings`` are those of
     :class:`EvaluationSettings` that matter, in JSON types. ``checkpoint_sha256`` is that of the
     model whose scores the thresholds cut, None where the detections did not say it.
     """
@@ -59,6 +62,7 @@ class ChosenPoints:
     settings: Mapping[str, Any]
     chosen_on: tuple[ValidationSet, ...]
     checkpoint_sha256: str | None
+    recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
 
 
 def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
@@ -91,6 +95,7 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
     first = next(iter(reports.values()))
     points: list[OperatingPoint] = []
     missing: dict[str, str] = {}
+    lines: dict[str, Recalibration] = {}
     for level in first.units:
         units = [unit for report in reports.values() for unit in report.units[level]]
         for rule in RULES:
@@ -99,6 +104,11 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
                 points.append(choice)
             else:
                 missing[f"{level}/{rule}"] = choice
+        line = fit_recalibration(units, level, chosen_on=_and(reports))
+        if isinstance(line, Recalibration):
+            lines[level] = line
+        else:
+            missing[f"{level}/{_RECALIBRATION}"] = line
     return ChosenPoints(
         points=tuple(points),
         missing=missing,
@@ -108,6 +118,7 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
             for name, report in reports.items()
         ),
         checkpoint_sha256=checkpoints.pop(),
+        recalibrations=lines,
     )
 
 
@@ -141,6 +152,7 @@ class Applied:
     """What :func:`simfrcnn.evaluation.evaluate` is given of chosen points."""
 
     points: tuple[OperatingPoint, ...] = ()
+    recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -166,6 +178,7 @@ def apply_to(
     sha256 = detections.provenance.get("checkpoint_sha256")
     return Applied(
         points=points_for(chosen, settings, checkpoint_sha256=sha256),
+        recalibrations=chosen.recalibrations,
         notes=tuple(notes_on(chosen, annotations_sha256, sha256)),
         provenance={
             "operating_points": {
@@ -231,8 +244,19 @@ def notes_on(
             "not name their checkpoint: that both are of one model is taken on trust."
         )
     for reason in dict.fromkeys(chosen.missing.values()):
-        keys = [key for key, why in chosen.missing.items() if why == reason]
-        yield f"There is no operating point {', '.join(keys)}: {reason}."
+        keys = [
+            key
+            for key, why in chosen.missing.items()
+            if why == reason and not key.endswith(f"/{_RECALIBRATION}")
+        ]
+        if keys:
+            yield f"There is no operating point {', '.join(keys)}: {reason}."
+    no_line = chosen.missing.get(f"case/{_RECALIBRATION}")
+    if no_line is not None:
+        yield (
+            f"Scores by case were not turned into probabilities, and there is no net benefit: "
+            f"{no_line}, on {_and({one.name: one for one in chosen.chosen_on})}."
+        )
 
 
 def lines_on(chosen: ChosenPoints) -> list[str]:
@@ -291,6 +315,7 @@ def points_from(content: Any, *, source: Path) -> ChosenPoints:
             settings={name: content["settings"][name] for name in _SETTINGS},
             chosen_on=tuple(ValidationSet(**one) for one in content["chosen_on"]),
             checkpoint_sha256=content["checkpoint_sha256"],
+            recalibrations=lines_from(content.get("recalibrations", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(

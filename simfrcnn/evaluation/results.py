@@ -9,9 +9,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from simfrcnn.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from simfrcnn.evaluation.interaction import Interaction
+    from simfrcnn.evaluation.net_benefit import DecisionCurve
+    from simfrcnn.evaluation.recalibration import Recalibration
 
 REPORT_SCHEMA_VERSION = 2
 NAN = float("nan")
@@ -23,6 +28,7 @@ Method = Literal[
     "obuchowski-logit",
     "disjoint-pairs",
     "satterthwaite",
+    "cluster-robust",
 ]
 OperatingRule = Literal["fixed", "youden", "sensitivity", "specificity"]
 
@@ -175,8 +181,10 @@ class Report:
     by ``<criterion>/<false positives over>``, ``precision_recall`` by IoU threshold (``"0.5"``),
     ``units`` by level. ``bands`` are keyed ``roc/<level>``, ``froc/...``,
     ``precision_recall/...``; missing where there are no intervals. ``confusions`` has one entry for
-    each of ``operating_points``, by :attr:`OperatingPoint.key`. ``notes`` are things that a reader
-    must know.
+    each of ``operating_points``, by :attr:`OperatingPoint.key`. ``recalibrations`` turn the scores
+    of a level into probabilities, and ``decisions`` hold the net benefit of acting on these; both
+    are keyed by level and empty where no line was fitted on a validation set. ``interactions`` test
+    the subgroups of a key against one another. ``notes`` are things that a reader must know.
     """
 
     settings: EvaluationSettings
@@ -193,6 +201,9 @@ class Report:
     units: Mapping[str, tuple[UnitScore, ...]]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
+    recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
+    decisions: Mapping[str, DecisionCurve] = field(default_factory=dict)
+    interactions: tuple[Interaction, ...] = ()
 
     def scalars(self) -> dict[str, float]:
         """The values of all defined figures, flat: for logs and for choosing a checkpoint."""
@@ -230,6 +241,13 @@ class Report:
                 }
                 for group in self.subgroups
             ],
+            "interactions": [test.to_json() for test in self.interactions],
+            "recalibrations": {
+                level: dataclasses.asdict(line) for level, line in self.recalibrations.items()
+            },
+            "decisions": {
+                level: dataclasses.asdict(curve) for level, curve in self.decisions.items()
+            },
             "units": {
                 level: [dataclasses.asdict(unit) for unit in units]
                 for level, units in self.units.items()

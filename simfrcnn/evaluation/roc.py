@@ -52,6 +52,32 @@ def roc_statistic(units: Units, *, with_band: bool = False) -> Statistic:
     )
 
 
+def partial_auc_statistic(units: Units, least_specificity: float) -> Statistic:
+    """The area below the ROC curve where specificity is at least ``least_specificity``.
+
+    Standardised: .5 is chance and 1 is a perfect order, whatever the part of the curve. With 0 it
+    is the AUC. Units of unknown truth are left out.
+
+    Reference:
+        McClish 1989 (the partial area, and its standard form).
+    """
+    ranking = _Ranking.of(units.known())
+    key = f"{units.level}/partial_auc"
+    width = 1 - least_specificity
+    chance = width**2 / 2
+
+    def compute(weights: FloatArray) -> FloatArray:
+        area = ranking.area(ranking.called(weights), width)
+        return ((1 + (area - chance) / (width - chance)) / 2)[:, None]
+
+    return Statistic(
+        keys=(key,),
+        compute=compute,
+        n={key: units.n},
+        why_undefined={key: f"needs a positive and a normal {units.level}; {units.found}"},
+    )
+
+
 def auc_function(
     patients: IntArray,
     scores: FloatArray,
@@ -145,6 +171,27 @@ class _Ranking:
             positives[:, self.n_above] + positives[:, self.n_reached],
         )
         return ratio(wins / 2, positives[:, -1] * normals[:, -1])
+
+    def area(self, called: _Called, width: float) -> FloatArray:
+        """(R,) area below the curve from 1 - specificity 0 to ``width``; NaN if undefined."""
+        areas = np.full(len(called.normals), np.nan)
+        heights = (self.n_above, self.n_reached)
+        for row, (positives, normals) in enumerate(zip(*called, strict=True)):
+            n_positive, n_normal = positives[-1], normals[-1]
+            if not n_positive or not n_normal:
+                continue
+            low, high = (positives[place] for place in heights)
+            before = np.append(0.0, np.cumsum(np.diff(normals) * (low + high) / 2))
+            end = np.round(width * n_normal, 9)
+            place = int(np.searchsorted(normals[1:], end, side="right"))
+            area = before[-1]
+            if place < len(self.normals):  # the end lies on the line of this normal unit's ties
+                first, last = self.first[place], self.last[place]
+                run = end - normals[first]
+                slope = (high[place] - low[place]) / (normals[last] - normals[first])
+                area = before[first] + run * (low[place] + slope * run / 2)
+            areas[row] = area / (n_positive * n_normal)
+        return areas
 
     def sensitivity(self, called: _Called, one_minus_specificity: FloatArray) -> FloatArray:
         """(R, Q) heights of the ROC curve, its points joined by straight lines; NaN if undefined.

@@ -23,6 +23,7 @@ from simfrcnn.errors import AnnotationError, ConfigError
 from simfrcnn.evaluation.bootstrap import Statistic, figures_of
 from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
 from simfrcnn.evaluation.froc import Events, Targets, events_of, froc_statistic
+from simfrcnn.evaluation.interaction import Interaction, auc_interaction
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import Subgroup
 from simfrcnn.evaluation.roc import roc_statistic
@@ -116,6 +117,26 @@ def subgroups_of(views: Sequence[View], settings: EvaluationSettings) -> tuple[S
     return tuple(groups)
 
 
+def interactions_of(views: Sequence[View], settings: EvaluationSettings) -> tuple[Interaction, ...]:
+    """Whether the AUC by case and by image differs among the groups of each key of the records.
+
+    Images without a value of the key are left out: not to be known is no group.
+    """
+    tests = []
+    for division in read_divisions(settings.subgroups):
+        if division.key in _FINDING_FACTS:
+            continue
+        parts = _parts(division, views)
+        for level in ("case", "image"):
+            groups = {
+                name: units_of(part, level, settings).known()
+                for name, part in parts.items()
+                if name != NOT_KNOWN
+            }
+            tests.append(auc_interaction(division.key, f"{level}/auc", groups))
+    return tuple(tests)
+
+
 def check_subgroups(
     records: Sequence[ImageRecord], settings: EvaluationSettings
 ) -> tuple[Division, ...]:
@@ -153,8 +174,9 @@ def rules_of_subgroups(settings: EvaluationSettings) -> tuple[str, ...]:
         )
     if keys:
         rules.append(
-            "Intervals of subgroups that overlap, or do not, are no test of a difference; nothing "
-            "is corrected for the number of subgroups."
+            "Intervals of subgroups that overlap, or do not, are no test of a difference. The AUCs "
+            "of all groups of a key are tested at once (interaction); nothing is corrected for "
+            "the number of keys."
         )
     return tuple(rules)
 
@@ -293,13 +315,18 @@ def _sorted_names(names: Sequence[str]) -> list[str]:
 # Their figures
 
 
+def _parts(division: Division, views: Sequence[View]) -> dict[str, list[View]]:
+    """The views of each group of a key of the records."""
+    values = [_value_of(view.record, division.key) for view in views]
+    named = _grouped(division, values, lambda place: _name_of(views[place].record))
+    return {name: [views[place] for place in places] for name, places in named.items()}
+
+
 def _record_groups(
     division: Division, views: Sequence[View], settings: EvaluationSettings
 ) -> Iterator[Subgroup]:
-    values = [_value_of(view.record, division.key) for view in views]
-    named = _grouped(division, values, lambda place: _name_of(views[place].record))
-    for name, places in named.items():
-        own = _renumbered([views[place] for place in places])
+    for name, part in _parts(division, views).items():
+        own = _renumbered(part)
         cases, images = (units_of(own, level, settings) for level in ("case", "image"))
         n_patients = _n_patients(own)
         figures = figures_of(

@@ -19,7 +19,6 @@ from simfrcnn.evaluation.reporting.comparison_report import (
     cell,
     number,
     optimism_rule,
-    p_of,
     p_of_test,
 )
 from simfrcnn.evaluation.reporting.documents import (
@@ -30,6 +29,7 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.reporting.figures import by_file_name
+from simfrcnn.evaluation.reporting.wording import p_of
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.evaluation.trainings import verdict_on, wider
 from simfrcnn.files import as_json, as_utf8, write_files

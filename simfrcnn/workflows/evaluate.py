@@ -95,6 +95,7 @@ def evaluate(
         settings,
         categories=annotated.categories,
         operating_points=applied.points,
+        recalibrations=applied.recalibrations,
         notes=applied.notes,
         provenance={**origin_of(annotated, found), **applied.provenance},
     )

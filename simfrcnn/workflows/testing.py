@@ -219,6 +219,7 @@ def report_from_file(
         settings,
         categories=annotated.categories,
         operating_points=applied.points,
+        recalibrations=applied.recalibrations,
         notes=applied.notes,
         provenance={
             "annotations": title,

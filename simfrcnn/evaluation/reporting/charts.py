@@ -6,6 +6,7 @@ A chart is described once; ``figures`` draws it for papers (matplotlib) and ``ve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -160,6 +161,39 @@ def calibration_charts(report: Report) -> tuple[Chart, ...]:
         )
         for level, bins in report.calibration.items()
     )
+
+
+def decision_charts(report: Report) -> tuple[Chart, ...]:
+    """Net benefit against threshold probability, by level; none without probabilities."""
+    charts = []
+    for level, curve in report.decisions.items():
+        highest = max(curve.prevalence, *curve.model)
+        y = Axis("net benefit per case", -highest / 4, highest, _ticks_to(highest))
+        band = report.bands.get(f"net_benefit/{level}")
+        lines = (
+            Line("model", "the model", curve.thresholds, curve.model, band=band),
+            # Below the axis it would be drawn over the labels.
+            Line("all", "recall everybody", *_from(y.low, curve.thresholds, curve.recall_all)),
+            Line("none", "recall nobody", (0.0, 0.5), (0.0, 0.0)),
+        )
+        x = Axis("threshold probability", 0.0, 0.5, (0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+        charts.append(Chart(f"decision-{level}", f"Net benefit by {level}", x, y, lines))
+    return tuple(charts)
+
+
+def _ticks_to(highest: float) -> tuple[float, ...]:
+    """0, half and all of the largest round number below ``highest``."""
+    size = 10 ** math.floor(math.log10(highest))
+    top = math.floor(highest / size) * size
+    return (0.0, top / 2, top)
+
+
+def _from(
+    low: float, x: tuple[float, ...], y: tuple[float, ...]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The points that are not below ``low``."""
+    kept = [(one, other) for one, other in zip(x, y, strict=True) if other >= low]
+    return tuple(one for one, _ in kept), tuple(other for _, other in kept)
 
 
 def froc_line(key: str, label: str, curve: Curve, band: Band | None = None) -> Line:

@@ -42,6 +42,7 @@ from simfrcnn.evaluation.reporting.overlays import (
 )
 from simfrcnn.evaluation.reporting.page import html_page
 from simfrcnn.evaluation.reporting.templates import render
+from simfrcnn.evaluation.reporting.wording import p_of
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, as_utf8, write_files
@@ -399,11 +400,6 @@ def number(value: float, *, signed: bool = False) -> str:
 def p_of_test(test: DeLong) -> str:
     """``p 0.012``; a dash where there is no test."""
     return f"p {_DASH}" if math.isnan(test.p_value) else f"p {p_of(test.p_value)}"
-
-
-def p_of(p_value: float) -> str:
-    """Three decimals, and no zero."""
-    return "< .001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _primary(report: ComparisonReport, name: str) -> str:

@@ -15,6 +15,7 @@ from simfrcnn.evaluation.reporting.charts import (
     Chart,
     Line,
     calibration_charts,
+    decision_charts,
     froc_charts,
     froc_line,
     precision_recall_charts,
@@ -30,6 +31,7 @@ PICTURES: Mapping[str, Callable[[Report], tuple[Chart, ...]]] = {
     "froc": froc_charts,
     "precision_recall": precision_recall_charts,
     "calibration": calibration_charts,
+    "decision": decision_charts,
 }
 GREY = "#777777"
 _STYLES = ("-", "--", ":", "-.")

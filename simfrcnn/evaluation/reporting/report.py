@@ -51,6 +51,7 @@ from simfrcnn.evaluation.reporting.report_rules import provenance_table, rules_o
 from simfrcnn.evaluation.reporting.report_tables import (
     calibration_blocks,
     count_table,
+    decision_blocks,
     finding_blocks,
     mask_blocks,
     subgroup_blocks,
@@ -221,6 +222,8 @@ def _sections(report: Report, gallery: Gallery, *, has_pictures: bool) -> Iterat
         yield Section("Outlines", [*mask_blocks(report), *of_films])
     if report.calibration:
         yield Section("Calibration", list(calibration_blocks(report)))
+    if report.decisions:
+        yield Section("Decision curve", list(decision_blocks(report)))
     if report.subgroups:
         yield Section("Subgroups", list(subgroup_blocks(report)))
     yield Section("Exams", list(_gallery_blocks(gallery, has_pictures=has_pictures)))

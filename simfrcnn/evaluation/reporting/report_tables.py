@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from simfrcnn.evaluation.froc import RATES
+from simfrcnn.evaluation.interaction import Interaction
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.reporting.charts import POPULATION_LABELS
 from simfrcnn.evaluation.reporting.documents import Block, Picture, Table, Tables
@@ -15,6 +16,7 @@ from simfrcnn.evaluation.reporting.wording import (
     cells_of,
     label_of,
     missing_intervals,
+    p_of,
     short,
 )
 from simfrcnn.evaluation.results import CalibrationBin, OperatingPoint, Report, Subgroup
@@ -28,9 +30,13 @@ def unit_blocks(report: Report) -> Iterator[Block]:
     rows = [
         (f"{label_of(key)}", *cells_of(figure))
         for key, figure in report.figures.items()
-        if key.split("/")[-1] in ("auc", "brier")
+        if key.split("/")[-1] in ("auc", "partial_auc", "brier") and "/recalibrated/" not in key
     ]
     yield Table(FIGURE_COLUMNS, rows)
+    yield (
+        "Partial AUC: that of the part of the ROC curve with a specificity of at least "
+        f"{report.settings.partial_auc_specificity:g}, standardised so that .5 is chance."
+    )
     points = report.operating_points or tuple(
         OperatingPoint(level, "fixed", report.settings.score_threshold) for level in report.roc
     )
@@ -55,8 +61,9 @@ def unit_blocks(report: Report) -> Iterator[Block]:
         yield Tables(confusions)
     if report.settings.prevalence is not None:
         yield (
-            f"Predictive values (PPV, NPV) are those at a prevalence of "
-            f"{report.settings.prevalence:.4g}, not at the part of positives in this test set."
+            f"Predictive values (PPV, NPV), recalls and cancers found among 1,000 cases are those "
+            f"at a prevalence of {report.settings.prevalence:.4g}, not at the part of positives in "
+            "this test set."
         )
     yield from missing_intervals(
         figure
@@ -74,6 +81,8 @@ def _point_table(report: Report, points: Sequence[OperatingPoint]) -> Table:
             ("accuracy", "accuracy"),
             ("ppv", "PPV"),
             ("npv", "NPV"),
+            ("recalls_per_1000", "recalls per 1,000"),
+            ("cancers_per_1000", "cancers found per 1,000"),
         )
         if any(f"{point.key}/{name}" in report.figures for point in points)
     ]
@@ -92,7 +101,10 @@ def _point_table(report: Report, points: Sequence[OperatingPoint]) -> Table:
                 f"{point.score_threshold:.4g}",
                 point.chosen_on or "-",
                 on_validation,
-                *(short(figure, 3) if figure else "-" for figure in figures),
+                *(
+                    short(figure, 1 if "per_1000" in name else 3) if figure else "-"
+                    for (name, _), figure in zip(names, figures, strict=True)
+                ),
                 ", ".join(METHODS[method] for method in methods) or "-",
             )
         )
@@ -186,6 +198,57 @@ def calibration_blocks(report: Report) -> Iterator[Block]:
     level, bins = next(iter(report.calibration.items()))
     columns = ("score", "n", "mean score", "part positive", "95% interval")
     yield Table(columns, [_bin_cells(one) for one in bins], f"By {level}")
+    rows = [
+        (label_of(key), *cells_of(figure))
+        for key, figure in report.figures.items()
+        if "/recalibrated/" in key or key.split("/")[-1].startswith("calibration_")
+    ]
+    yield Table(FIGURE_COLUMNS, rows, "Logistic calibration")
+    yield (
+        "Slope: of a logistic regression of the truth on the log-odds of the scores; 1 is right, "
+        "below 1 the scores are too extreme. Intercept: the same with the slope held at 1; 0 is "
+        "right, above 0 the scores are too low. Scores are brought into [.001, .999] first."
+    )
+    lines = [
+        f"Probabilities by {level}: log-odds {line.intercept:.3f} + {line.slope:.3f} times the "
+        f"log-odds of the score, fitted on {line.chosen_on}, where {line.prevalence:.1%} are "
+        "positive."
+        for level, line in report.recalibrations.items()
+    ]
+    if lines:
+        yield lines
+    yield from missing_intervals(
+        figure for key, figure in report.figures.items() if "calibrat" in key
+    )
+
+
+def decision_blocks(report: Report) -> Iterator[Block]:
+    """Is acting on the model better than recalling everybody, or nobody?"""
+    (level, curve), *_ = report.decisions.items()
+    line = report.recalibrations[level]
+    source = "as stated" if report.settings.prevalence is not None else "that of this test set"
+    yield (
+        "A threshold probability p is the chance of cancer from which on a case is recalled: one "
+        "found cancer is then worth (1 - p) / p needless recalls. Net benefit per case: "
+        "sensitivity x prevalence - (1 - specificity) x (1 - prevalence) x p / (1 - p). Recalling "
+        "nobody has 0. A model is of use where its curve is above both others. Prevalence "
+        f"{curve.prevalence:.4g}, {source}; probabilities from the line that was fitted on "
+        f"{line.chosen_on}"
+        + (
+            ", moved to this prevalence."
+            if report.settings.prevalence is not None
+            else f", where {line.prevalence:.1%} are positive."
+        )
+    )
+    yield Picture("decision.svg", "Net benefit against threshold probability")
+    everybody = dict(zip(curve.thresholds, curve.recall_all, strict=True))
+    rows = []
+    for key, figure in report.figures.items():
+        if key.startswith(f"{level}/net_benefit_at_"):
+            threshold = float(key.rpartition("_")[2])
+            rows.append((f"{threshold:g}", short(figure, 4), f"{everybody[threshold]:.4f}"))
+    columns = ("threshold probability", "net benefit of the model", "of recalling everybody")
+    yield Table(columns, rows, f"By {level}, intervals by resampling")
 
 
 def _bin_cells(one: CalibrationBin) -> tuple[str, ...]:
@@ -212,10 +275,28 @@ def subgroup_blocks(report: Report) -> Iterator[Block]:
             for group in groups
         ]
         yield Table((key, "counts", *map(label_of, names)), rows, f"By {key}")
+    if report.interactions:
+        yield _interaction_table(report.interactions)
     yield from missing_intervals(
         figure for group in report.subgroups for figure in group.figures.values()
     )
     yield list(rules_of_subgroups(report.settings))
+
+
+def _interaction_table(tests: Sequence[Interaction]) -> Table:
+    rows = [
+        (
+            test.key,
+            label_of(test.figure),
+            ", ".join(test.groups) or "-",
+            ", ".join(test.left_out) or "-",
+            test.reason or f"{test.statistic:.2f}, {test.degrees}",
+            "-" if test.reason else p_of(test.p_value),
+        )
+        for test in tests
+    ]
+    columns = ("key", "figure", "groups", "too small", "chi-square, degrees of freedom", "p")
+    return Table(columns, rows, "Interaction: are all groups alike?")
 
 
 def _counted(group: Subgroup) -> str:

@@ -17,6 +17,7 @@ METHODS = {
     "delong-logit": "DeLong, logit",
     "obuchowski-logit": "Obuchowski, logit",
     "disjoint-pairs": "disjoint pairs",
+    "cluster-robust": "robust variance over patients",
     None: "-",
 }
 METHODS_IN_WORDS = {
@@ -31,6 +32,8 @@ METHODS_IN_WORDS = {
     "(1997), where patients give several units.",
     "disjoint-pairs": "an AUC of exactly 1 (or 0) has no variance: the exact limit for as many "
     "pairs of patients as can be made without using one twice, all of them won.",
+    "cluster-robust": "normal interval with a variance that sums what the units of a patient "
+    "contribute before squaring (Liang and Zeger 1986).",
 }
 RULES_OF_POINTS = {
     "fixed": "fixed",
@@ -45,6 +48,15 @@ _LOCALISED = {
     "wafroc": "wAFROC",
     "lroc": "LROC",
     "sensitivity": "Localised SEN",
+}
+
+
+_OF_UNITS = {
+    "auc": "AUC",
+    "partial_auc": "Partial AUC",
+    "brier": "Brier score",
+    "calibration_slope": "Calibration slope",
+    "calibration_intercept": "Calibration intercept",
 }
 
 
@@ -75,8 +87,12 @@ def label_of(key: str) -> str:
         shown = _LOCALISED[figure]
         at = f", {RULES_OF_POINTS[rule[0] if rule else 'fixed']}" if figure == "sensitivity" else ""
         return f"{shown} by {level} ({hit_criterion(criterion).label}{at})"
-    names = {"auc": "AUC", "brier": "Brier score"}
-    return f"{names.get(last, last)} by {start}"
+    of_probabilities = " of probabilities" if "/recalibrated/" in key else ""
+    if last.startswith("net_benefit_at_"):
+        name = f"Net benefit at a threshold probability of {last.removeprefix('net_benefit_at_')}"
+    else:
+        name = _OF_UNITS.get(last, last)
+    return f"{name}{of_probabilities} by {start}"
 
 
 def _label_of_mask(name: str) -> str:
@@ -117,6 +133,11 @@ def short(figure: Figure, n_digits: int = 2) -> str:
         return f"{figure.value:.{n_digits}f}"
     ends = f"{figure.low:.{n_digits}f} to {figure.high:.{n_digits}f}"
     return f"{figure.value:.{n_digits}f} ({ends})"
+
+
+def p_of(p_value: float) -> str:
+    """Three decimals, and no zero."""
+    return "< .001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def missing_intervals(figures: Iterable[Figure]) -> Iterator[Block]:
