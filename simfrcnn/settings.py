@@ -372,15 +372,6 @@ Did you mean noisy_or?
         metavar="SPEC",
         steps=("test",),
     )
-    partial_auc_specificity: float = described(
-        0.9,
-        "the partial AUC is that of the part of the ROC curve with at least this specificity",
-        key="EVAL.PARTIAL_AUC_SPECIFICITY",
-        option="--partial-auc-specificity",
-        legal="[0, 1)",
-        metavar="SPEC",
-        steps=("test",),
-    )
     subgroups: tuple[str, ...] = described(
         (),
         "also judge the parts of the test set by a key of the records, such as density or, for "
@@ -407,6 +398,15 @@ Did you mean noisy_or?
         option="--seed",
         legal="[0, inf)",
         metavar="N",
+        steps=("test",),
+    )
+    partial_auc_specificity: float = described(
+        0.9,
+        "the partial AUC is that of the part of the ROC curve with at least this specificity",
+        key="EVAL.PARTIAL_AUC_SPECIFICITY",
+        option="--partial-auc-specificity",
+        legal="[0, 1)",
+        metavar="SPEC",
         steps=("test",),
     )
 

@@ -30,13 +30,13 @@ from simfrcnn.evaluation.bootstrap import (
     values_of,
     why_no_resampling,
 )
-from simfrcnn.evaluation.case import Units, units_of
+from simfrcnn.evaluation.case import Units, levels_of, units_of
 from simfrcnn.evaluation.delong import DeLong, paired_delong
 from simfrcnn.evaluation.froc import events_of, froc_curve
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import hit_criterion
-from simfrcnn.evaluation.metrics import LOCALISED, METRICS, Judged
-from simfrcnn.evaluation.results import NAN, Curve, Figure
+from simfrcnn.evaluation.metrics import ALL_METRICS, BY_LEVEL, LOCALISED, METRICS, Judged
+from simfrcnn.evaluation.results import Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
 from simfrcnn.evaluation.trainings import over_trainings
 from simfrcnn.evaluation.truth import Truth, located, patient_strata, views_of
@@ -53,8 +53,8 @@ class Resampled:
 
     ``values`` (1 + R,) by metric, NaN where undefined; ``n`` and ``why_undefined`` by metric, as in
     :class:`~simfrcnn.evaluation.bootstrap.Statistic`. ``no_resampling`` says why there are no
-    intervals, if so. ``roc`` is by case; ``froc`` per finding, centre in box, over all images.
-    ``settings`` are the rules and resamplings that it was judged by.
+    intervals, if so. ``units`` are by level. ``roc`` is by case; ``froc`` per finding, centre in
+    box, over all images. ``settings`` are the rules and resamplings that it was judged by.
     """
 
     values: Mapping[str, FloatArray]
@@ -63,15 +63,20 @@ class Resampled:
     no_resampling: str | None
     patient_ids: tuple[str, ...]
     strata: IntArray
-    cases: Units
+    units: Mapping[str, Units]
     roc: Curve
     froc: Curve
     settings: EvaluationSettings
 
     @property
+    def cases(self) -> Units:
+        """The units of the level ``case``."""
+        return self.units["case"]
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """By what it was judged, in the order of the tables."""
-        return tuple(key for key in (*METRICS, *LOCALISED) if key in self.values)
+        return tuple(key for key in ALL_METRICS if key in self.values)
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences by metric, and DeLong's test of the AUC by case for each seed."""
+    """Differences by metric, and by level (``breast``) a test of the AUC for each seed."""
 
     differences: Mapping[str, Difference]
-    delong: tuple[DeLong, ...]
+    tests: Mapping[str, tuple[DeLong, ...]]
+
+    @property
+    def delong(self) -> tuple[DeLong, ...]:
+        """The tests of the AUC by case."""
+        return self.tests["case"]
 
 
 @dataclass(frozen=True)
@@ -139,12 +149,13 @@ def resample(
     settings: EvaluationSettings,
     *,
     categories: Mapping[int, str] | None = None,
-    with_localised: bool = False,
+    with_further: bool = False,
 ) -> Resampled:
     """Judge a model on the test set and on ``settings.bootstrap_replicates`` resamplings of it.
 
     Two models on the same records and settings get the same resamplings: they are a function of
-    the patients, their truth and the seed. ``with_localised`` adds
+    the patients, their truth and the seed. ``with_further`` adds the AUC by the other levels
+    (:data:`~simfrcnn.evaluation.metrics.BY_LEVEL`), and
     :data:`~simfrcnn.evaluation.metrics.LOCALISED` at the levels where there are lesions and normal
     units.
 
@@ -157,18 +168,18 @@ def resample(
     placed = located(views)
     strata = patient_strata(views, len(patient_ids), settings)
     weights = all_weights(strata, settings.bootstrap_replicates, settings.bootstrap_seed)
-    cases = units_of(views, "case", settings)
+    units = {level: units_of(views, level, settings) for level in levels_of(settings)}
     events = events_of(placed, hit_criterion("centre"), len(patient_ids), settings)
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    levels = [lesions_of(views, placed, level, settings) for level in LEVELS * with_localised]
+    levels = [lesions_of(views, placed, level, settings) for level in LEVELS * with_further]
     lesions = {each.level: each for each in levels if each.is_defined}
-    judged = Judged(views, placed, cases, events, settings, lesions)
-    metrics = {
-        **METRICS,
-        **{key: metric for key, metric in LOCALISED.items() if level_of(key) in lesions},
-    }
+    judged = Judged(placed, units, events, settings, lesions)
+    metrics = dict(METRICS)
+    if with_further:
+        metrics |= {key: metric for key, metric in BY_LEVEL.items() if key.split("/")[0] in units}
+        metrics |= {key: metric for key, metric in LOCALISED.items() if level_of(key) in lesions}
     for make in dict.fromkeys(metric.statistic for metric in metrics.values()):
         statistic = make(judged)  # dropped, with its arrays, before the next is made
         by_row = values_of(statistic, weights)
@@ -183,8 +194,8 @@ def resample(
         no_resampling=why_no_resampling(strata, settings.bootstrap_replicates),
         patient_ids=tuple(patient_ids),
         strata=strata,
-        cases=cases,
-        roc=roc_curve(cases),
+        units=units,
+        roc=roc_curve(units["case"]),
         froc=froc_curve(events, "all"),
         settings=settings,
     )
@@ -226,9 +237,11 @@ def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparis
         differences[key] = Difference(
             _figure(by_seed, first[0], key), tuple(float(values[0]) for values in by_seed)
         )
-    return Comparison(
-        differences, tuple(_delong(one, two) for one, two in zip(first, second, strict=True))
-    )
+    tests = {
+        level: tuple(_delong(one, two, level) for one, two in zip(first, second, strict=True))
+        for level in first[0].units
+    }
+    return Comparison(differences, tests)
 
 
 def auc_under_permuted_truth(
@@ -291,17 +304,10 @@ def _figure(by_seed: Sequence[FloatArray], model: Resampled, key: str) -> Figure
     )
 
 
-def _delong(first: Resampled, second: Resampled) -> DeLong:
-    cases = first.cases
-    is_known = cases.truths != Truth.UNKNOWN
-    if len(np.unique(cases.patients[is_known])) < int(is_known.sum()):
-        reason = "a patient has several cases: they are not independent"
-        return DeLong(NAN, NAN, NAN, NAN, NAN, reason)
-    return paired_delong(
-        cases.scores[is_known],
-        second.cases.scores[is_known],
-        cases.truths[is_known] == Truth.POSITIVE,
-    )
+def _delong(first: Resampled, second: Resampled, level: str) -> DeLong:
+    patients, scores, is_positive = first.units[level].known()
+    others = second.units[level].known().scores
+    return paired_delong(scores, others, is_positive, patients=patients)
 
 
 def _require_same_cases(models: Sequence[Resampled]) -> None:

@@ -163,21 +163,27 @@ def paired_delong(
     second: FloatArray,
     is_positive: BoolArray,
     *,
+    patients: IntArray | None = None,
     fewest_cases: int = FEWEST_CASES,
 ) -> DeLong:
-    """Compare the AUCs of two scores of the same cases, one case per patient.
+    """Compare the AUCs of two scores of the same cases (or breasts, or images).
 
     Args:
         first: (U,) scores of one model.
         second: (U,) scores of the other, of the same cases in the same order.
         is_positive: (U,) which cases are positive; the others are normal.
-        fewest_cases: Of each kind, for a p-value; see :data:`FEWEST_CASES`.
+        patients: (U,) whose each case is, where a patient may give several, also of both kinds:
+            what these contribute to the difference is summed before it is squared. None: each case
+            is a patient of its own.
+        fewest_cases: Patients with a case of each kind, for a p-value; see :data:`FEWEST_CASES`.
 
     Reference:
         DeLong, DeLong and Clarke-Pearson 1988 (the covariance of AUCs from structural components);
-        Sun and Xu 2014 (those components from midranks, in U log U).
+        Sun and Xu 2014 (those components from midranks, in U log U); Obuchowski 1997, eq. 6 to 8
+        (several cases of a patient; DeLong's where each gives one).
     """
-    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
+    owners = np.arange(len(first)) if patients is None else patients
+    n_positive, n_normal = (len(np.unique(owners[is_positive == kind])) for kind in (True, False))
     if n_positive < 2 or n_normal < 2:
         reason = f"needs two positive and two normal cases; there are {n_positive} and {n_normal}"
         return DeLong(NAN, NAN, NAN, NAN, NAN, reason)
@@ -185,7 +191,8 @@ def paired_delong(
     auc_first, auc_second = (float(positive.mean()) for positive, _ in wins)
     difference = auc_first - auc_second
     positive, normal = (one - other for one, other in zip(*wins, strict=True))
-    error = math.sqrt(positive.var(ddof=1) / n_positive + normal.var(ddof=1) / n_normal)
+    variance = auc_variance(positive, normal, owners[is_positive], owners[~is_positive])
+    error = math.sqrt(variance) if variance > _ROUNDING else 0.0
     if error == 0:
         reason = "all cases differ alike under the two models: the difference has no variance"
         return DeLong(auc_first, auc_second, difference, 0.0, NAN, reason)

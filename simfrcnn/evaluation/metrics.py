@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from simfrcnn.evaluation.afroc import Lesions, localised_key, localised_statistic
 from simfrcnn.evaluation.average_precision import ap_key, ap_statistic, coco_matches
 from simfrcnn.evaluation.bootstrap import Statistic, ratio
-from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
+from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic
 from simfrcnn.evaluation.froc import Events, froc_statistic
 from simfrcnn.evaluation.results import NAN
 from simfrcnn.evaluation.roc import roc_statistic
@@ -37,16 +38,21 @@ _AP_IOU = 0.5
 class Judged:
     """One model's detections on the test set, pooled and matched once for all metrics.
 
-    ``located`` are the views in which it is known where findings lie; ``events`` those of centre
-    in box; ``lesions`` are by level, where there are lesions to find and normal units.
+    ``located`` are the views in which it is known where findings lie; ``units`` are by level;
+    ``events`` are those of centre in box; ``lesions`` are by level, where there are lesions to find
+    and normal units.
     """
 
-    views: Sequence[View]
     located: Sequence[View]
-    cases: Units
+    units: Mapping[str, Units]
     events: Events
     settings: EvaluationSettings
     lesions: Mapping[str, Lesions] = field(default_factory=dict)
+
+    @property
+    def cases(self) -> Units:
+        """The units of the level ``case``."""
+        return self.units["case"]
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,8 @@ def specificity_at_sensitivity(
     return specificity
 
 
-def _auc_by_case(judged: Judged) -> Statistic:
-    return roc_statistic(judged.cases)
-
-
-def _auc_by_image(judged: Judged) -> Statistic:
-    return roc_statistic(units_of(judged.views, "image", judged.settings))
+def _auc(level: str, judged: Judged) -> Statistic:
+    return roc_statistic(judged.units[level])
 
 
 def _at_threshold(judged: Judged) -> Statistic:
@@ -152,8 +154,8 @@ def _specificity_at_sensitivity(judged: Judged) -> Statistic:
 METRICS: Mapping[str, Metric] = {
     metric.key: metric
     for metric in (
-        Metric("case/auc", "AUC by case", "AUC by case", _auc_by_case),
-        Metric("image/auc", "AUC by image", "AUC by image", _auc_by_image),
+        Metric("case/auc", "AUC by case", "AUC by case", partial(_auc, "case")),
+        Metric("image/auc", "AUC by image", "AUC by image", partial(_auc, "image")),
         Metric(
             SPECIFICITY_AT_SENSITIVITY,
             "specificity at sensitivity .90, by case",
@@ -175,12 +177,12 @@ METRICS: Mapping[str, Metric] = {
 
 
 def metric_of(key: str) -> Metric:
-    """One of :data:`METRICS` or :data:`LOCALISED`.
+    """One of :data:`ALL_METRICS`.
 
     Raises:
         ConfigError: There is none of that key; names those that exist.
     """
-    return look_up({**METRICS, **LOCALISED}, key, "metric")
+    return look_up(ALL_METRICS, key, "metric")
 
 
 LOCALISED: Mapping[str, Metric] = {
@@ -197,4 +199,13 @@ LOCALISED: Mapping[str, Metric] = {
     )
 }
 """Whether lesions are found where they are; compared only where lesions and normal units exist."""
+BY_LEVEL: Mapping[str, Metric] = {
+    f"{level}/auc": Metric(
+        f"{level}/auc", f"AUC by {level}", f"AUC by {level}", partial(_auc, level)
+    )
+    for level in ("exam", "patient", "breast")
+}
+"""The AUC by the levels that are neither a case nor an image; compared where the settings know
+them."""
+ALL_METRICS: Mapping[str, Metric] = {**METRICS, **BY_LEVEL, **LOCALISED}
 PRIMARY = next(iter(METRICS))

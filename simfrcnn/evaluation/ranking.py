@@ -42,6 +42,11 @@ class ModelPair:
     comparison: Comparison
     p_holm: float
 
+    @property
+    def name(self) -> str:
+        """``sim - faster``."""
+        return f"{self.first} - {self.second}"
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -169,18 +174,30 @@ def rank(
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], n_planned: int | None = None) -> list[float]:
     """(T,) p-values adjusted for their number; NaN is no test, and stays.
+
+    Args:
+        p_values: Of T comparisons.
+        n_planned: For how many to adjust: all that were planned, also those without a p-value.
+            None: those that have one.
 
     Reference:
         Holm 1979: the smallest of T p-values is multiplied by T, the next by T - 1 ..., and none
         may be below one that was smaller before.
+
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+        >>> holm([0.01, float("nan")], n_planned=2)
+        [0.02, nan]
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(p), NAN)
     tests = np.flatnonzero(~np.isnan(p))
     order = tests[np.argsort(p[tests], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
+    n_tests = len(order) if n_planned is None else n_planned
+    factors = n_tests - np.arange(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return [float(value) for value in adjusted]
 

@@ -16,10 +16,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval
-from simfrcnn.evaluation.results import Figure
+from simfrcnn.evaluation.results import NAN, Figure
 
 FloatArray = NDArray[np.float64]
 VerdictWord = Literal["result", "equivalent", "not a result", "one training", "undefined"]
@@ -132,6 +132,38 @@ def over_trainings(
     half = float(half_width(by_training, error))
     value = over_patients.value
     return Interval(max(value - half, lowest), min(value + half, highest), "satterthwaite")
+
+
+def p_over_trainings(by_training: Sequence[float], over_patients: Figure) -> float:
+    """The p-value of a difference of methods being 0, over trainings and patients.
+
+    Two-sided, and of the interval of :func:`over_trainings`: below .05 exactly where that excludes
+    0. NaN where there is no such interval.
+
+    Args:
+        by_training: The difference of each pair of trainings.
+        over_patients: Their mean, with its interval over patients.
+
+    Examples:
+        >>> mean = Figure(0.031, 0.018, 0.046, "bootstrap")
+        >>> f"{p_over_trainings([0.076, 0.022, -0.005], mean):.3f}"
+        '0.324'
+    """
+    if over_trainings(by_training, over_patients, -math.inf, math.inf).reason is not None:
+        return NAN
+    error = (over_patients.high - over_patients.low) / 2 / -ndtri(_TAIL)
+    n = len(by_training)
+    between = float(np.var(by_training, ddof=1)) / n
+    variance = between + error**2
+    size = abs(over_patients.value)
+    if variance == 0:
+        return NAN
+    if between == 0:
+        return 2 * float(ndtr(-size / error))
+    freedom = (n - 1) * (variance / between) ** 2
+    of_both = 2 * stdtr(freedom, -size / math.sqrt(variance))
+    of_trainings = 2 * stdtr(n - 1, -size / math.sqrt(between))
+    return float(max(of_both, of_trainings))
 
 
 def wider(over_patients: Figure, interval: Interval) -> Figure:

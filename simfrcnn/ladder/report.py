@@ -16,8 +16,6 @@ from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.metrics import METRICS, PRIMARY
 from simfrcnn.evaluation.reporting.comparison_report import (
     UNADJUSTED,
-    cell,
-    number,
     optimism_rule,
     p_of_test,
 )
@@ -29,7 +27,7 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.reporting.figures import by_file_name
-from simfrcnn.evaluation.reporting.wording import p_of
+from simfrcnn.evaluation.reporting.wording import cell, number, p_of
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.evaluation.trainings import verdict_on, wider
 from simfrcnn.files import as_json, as_utf8, write_files
@@ -300,18 +298,27 @@ def _rules(result: LadderResult) -> list[str]:
 
 
 def _verdict_rules(ladder: Ladder) -> list[str]:
-    """How the verdicts are made."""
+    """How the verdicts and p-values are made."""
+    p_values = (
+        "p, Holm: of the planned comparisons, over trainings and patients (below .05 before the "
+        "adjustment exactly where that interval excludes 0), adjusted for all that were planned, "
+        "also those that are missing. Verdicts are not adjusted."
+    )
     verdicts = (
         "Verdicts, by the wider interval: a result where it excludes 0 and no two seeds "
         "disagree in sign"
     )
     if ladder.equivalence_margin is None:
-        return [f"{verdicts}; no EQUIVALENCE_MARGIN is stated, so nothing is called equivalent."]
+        return [
+            f"{verdicts}; no EQUIVALENCE_MARGIN is stated, so nothing is called equivalent.",
+            p_values,
+        ]
     margin = f"{ladder.equivalence_margin:g}"
     return [
         f"{verdicts}; before that, equivalent where it lies within -{margin} to +{margin} "
         f"(EQUIVALENCE_MARGIN), two one-sided tests at 2.5% each, of the {METRICS[PRIMARY].name} "
-        "alone."
+        "alone.",
+        p_values,
     ]
 
 

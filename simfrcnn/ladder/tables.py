@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simfrcnn.evaluation.bootstrap import Interval
-from simfrcnn.evaluation.comparison import Difference
+from simfrcnn.evaluation.comparison import Difference, without_nan
 from simfrcnn.evaluation.metrics import METRICS, PRIMARY
-from simfrcnn.evaluation.reporting.comparison_report import cell, number
+from simfrcnn.evaluation.ranking import holm
 from simfrcnn.evaluation.reporting.documents import Table
+from simfrcnn.evaluation.reporting.wording import cell, number, p_of
 from simfrcnn.evaluation.results import NAN, Figure
-from simfrcnn.evaluation.trainings import over_trainings, verdict_on, wider
+from simfrcnn.evaluation.trainings import over_trainings, p_over_trainings, verdict_on, wider
 
 MISSING, _DASH = "missing", "-"
 ONE_TRAINING = "With one seed, the interval is over patients only."
@@ -48,7 +49,20 @@ def completed(document: Document) -> dict[str, Any]:
             )
             content["over_trainings"] = difference.over_trainings.to_json()
             content["verdict"] = dataclasses.asdict(verdict)
+    _add_p_values([pair for pair in full["pairs"] if "planned" in pair["roles"]])
     return full
+
+
+def _add_p_values(planned: Sequence[Document]) -> None:
+    """Of the primary metric, over trainings and patients; adjusted for all that was planned."""
+    contents = [pair["differences"][PRIMARY] for pair in planned if pair["differences"]]
+    p_values = [
+        p_over_trainings(_difference(content).by_seed, _figure(content)) for content in contents
+    ]
+    adjusted = holm(p_values, n_planned=len(planned))
+    for content, p_value, p_holm in zip(contents, p_values, adjusted, strict=True):
+        content["p_value"] = without_nan(p_value)
+        content["p_holm"] = without_nan(p_holm)
 
 
 def ladder_tables(document: Document) -> dict[str, Table]:
@@ -99,16 +113,20 @@ def _other_figures(document: Document) -> Table:
 def _differences(document: Document) -> Table:
     rows = []
     for pair in document["pairs"]:
-        cells = [MISSING, *[_DASH] * 4]
+        cells = [MISSING, *[_DASH] * 5]
         if pair["differences"] is not None:
             content = pair["differences"][PRIMARY]
             by_seed = _difference(content).by_seed
             cells = _two_intervals(content, by_seed, signed=True)
+            p_holm = content.get("p_holm")
+            cells.append(_DASH if p_holm is None else p_of(p_holm))
             cells.append(verdict_words(content))
         why = ", ".join(pair["roles"])
         rows.append((name_of(pair), why, str(len(pair["seeds"])), *cells))
     metric = METRICS[PRIMARY].heading
-    return Table(("difference", "why", "seeds", metric, *_TWO_INTERVALS, "verdict"), rows)
+    return Table(
+        ("difference", "why", "seeds", metric, *_TWO_INTERVALS, "p, Holm", "verdict"), rows
+    )
 
 
 def _other_differences(document: Document) -> Table:

@@ -245,7 +245,7 @@ def _judged(
         candidate.detections,
         settings,
         categories=annotated.categories,
-        with_localised=True,
+        with_further=True,
     )
     return _Judged(report, resampled)
 

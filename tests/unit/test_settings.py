@@ -56,7 +56,7 @@ def test_keys_and_defaults_are_those_of_before(tree):
         "UNKNOWN_IMAGES": "exclude", "COUNT_REPEATS": False, "IGNORED_CLASSES": (),
         "BOXES_OUTSIDE": "refuse", "PREVALENCE": 0.0, "OPERATING_SENSITIVITY": 0.9,
         "OPERATING_SPECIFICITY": 0.9, "SUBGROUPS": (), "BOOTSTRAP_REPLICATES": 2000,
-        "BOOTSTRAP_SEED": 0,
+        "BOOTSTRAP_SEED": 0, "PARTIAL_AUC_SPECIFICITY": 0.9,
     }  # fmt: skip
     assert tree.PSEUDO == {
         "SCORE_THRESHOLD": 0.8, "NMS_THRESHOLD": 0.3, "KEEP_UNLABELLED": False, "OF": "suspected",
@@ -118,11 +118,11 @@ def test_options_reach_the_settings_and_leave_the_rest():
         "--case-by patient --unknown-images normal --count-repeats --ignored-classes cyst "
         "--boxes-outside clip --prevalence .01 --operating-sensitivity .8 "
         "--operating-specificity .95 --subgroup density --subgroup age:50,70 --replicates 7 "
-        "--seed 4"
+        "--seed 4 --partial-auc-specificity .8"
     )
     expected = EvaluationSettings(
         ("malignant", "benign"), 0.3, 0.25, "mean", "patient", "normal", True, ("cyst",), "clip",
-        0.01, 0.8, 0.95, ("density", "age:50,70"), 7, 4,
+        0.01, 0.8, 0.95, ("density", "age:50,70"), 7, 4, 0.8,
     )  # fmt: skip
     assert given_settings(parser.parse_args(words.split()), EvaluationSettings()) == expected
     few = given_settings(parser.parse_args(["--seed", "9"]), expected)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simfrcnn.evaluation.comparison import delong_json, without_nan
-from simfrcnn.evaluation.delong import FEWEST_CASES, DeLong
+from simfrcnn.evaluation.comparison import without_nan
+from simfrcnn.evaluation.delong import DeLong
 from simfrcnn.evaluation.metrics import (
+    BY_LEVEL,
     FIXED_SENSITIVITY,
     LOCALISED,
     METRICS,
@@ -24,6 +25,7 @@ from simfrcnn.evaluation.metrics import (
     metric_of,
 )
 from simfrcnn.evaluation.ranking import ModelPair, ModelsCompared, Ranked
+from simfrcnn.evaluation.reporting.auc_tests import RULE_OF_TESTS, auc_test_table, auc_tests_json
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
     Links,
@@ -42,7 +44,7 @@ from simfrcnn.evaluation.reporting.overlays import (
 )
 from simfrcnn.evaluation.reporting.page import html_page
 from simfrcnn.evaluation.reporting.templates import render
-from simfrcnn.evaluation.reporting.wording import p_of
+from simfrcnn.evaluation.reporting.wording import cell, p_of
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, as_utf8, write_files
@@ -178,6 +180,10 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
     yield Section("Summary", [_what(report), _ranking_table(report), *_verdict(report), DISCLAIMER])
     yield Section("Notes", [report.all_notes or ["None."]])
     yield Section("Models", [_model_table(report, METRICS)])
+    by_level = [key for key in BY_LEVEL if key in compared.metrics]
+    if by_level:
+        tables = [_model_table(report, by_level), _difference_table(compared, by_level)]
+        yield Section("By patient and breast", tables)
     localised = [key for key in LOCALISED if key in compared.metrics]
     if localised:
         tables = [_model_table(report, localised), _difference_table(compared, localised)]
@@ -190,7 +196,7 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
         [
             _difference_table(compared, METRICS),
             Picture("differences.svg", "Differences"),
-            _test_table(compared),
+            auc_test_table(compared),
             *([] if report.margin is None else [margin_table(compared, report.margin)]),
         ],
     )
@@ -268,29 +274,12 @@ def _judged(difference: Figure) -> str:
 def _difference_table(compared: ModelsCompared, keys: Iterable[str]) -> Table:
     rows = [
         (
-            _name(pair),
+            pair.name,
             *(cell(pair.comparison.differences[key].figure, signed=True) for key in keys),
         )
         for pair in compared.pairs
     ]
     return Table(("difference", *_headings(keys)), rows)
-
-
-def _test_table(compared: ModelsCompared) -> Table:
-    rows = []
-    for pair in compared.pairs:
-        (test,) = pair.comparison.delong
-        rows.append(
-            (
-                _name(pair),
-                number(test.difference, signed=True),
-                number(test.standard_error),
-                test.reason or p_of(test.p_value),
-                _DASH if math.isnan(pair.p_holm) else p_of(pair.p_holm),
-            )
-        )
-    columns = ("difference", "AUC by case", "standard error", "p", "p, Holm")
-    return Table(columns, rows, caption="DeLong's test of the AUC by case")
 
 
 def _rules(report: ComparisonReport) -> list[str]:
@@ -306,9 +295,7 @@ def _rules(report: ComparisonReport) -> list[str]:
         "proof that two models are equally good.",
         f"Ranked by {report.compared.primary_name} alone, a choice to be made before the "
         "results are seen. The other figures are shown, not ranked.",
-        "DeLong: paired test of the AUC by case, two-sided, where each patient is one case and "
-        f"there are {FEWEST_CASES} positive and {FEWEST_CASES} normal ones or more. Holm: the same "
-        "p-values, adjusted for the number of pairs that have one. Intervals and ranks are not.",
+        RULE_OF_TESTS,
         optimism_rule("for every model alike"),
         "AP50 and FROC as in the report of a model; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",
@@ -334,7 +321,7 @@ def _pictures(report: ComparisonReport) -> dict[str, bytes]:
         for name, model in compared.models.items()
     ]
     frocs = [Model(name, (model.froc,)) for name, model in compared.models.items()]
-    rows = [(_name(pair), pair.comparison) for pair in compared.pairs]
+    rows = [(pair.name, pair.comparison) for pair in compared.pairs]
     shown = tuple(dict.fromkeys((compared.primary, *_ALWAYS_DRAWN)))
     return by_file_name(
         {
@@ -380,23 +367,6 @@ def optimism_rule(for_whom: str) -> str:
     )
 
 
-def cell(figure: Figure, *, signed: bool = False) -> str:
-    """``0.912 (0.853 to 0.957)``, ``undefined``, or a value without its interval."""
-    if math.isnan(figure.value):
-        return "undefined"
-    value = number(figure.value, signed=signed)
-    if math.isnan(figure.low):
-        return f"{value} (no interval)"
-    return f"{value} ({number(figure.low, signed=signed)} to {number(figure.high, signed=signed)})"
-
-
-def number(value: float, *, signed: bool = False) -> str:
-    """Three decimals; with its sign for a difference."""
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
-
-
 def p_of_test(test: DeLong) -> str:
     """``p 0.012``; a dash where there is no test."""
     return f"p {_DASH}" if math.isnan(test.p_value) else f"p {p_of(test.p_value)}"
@@ -415,10 +385,6 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _name(pair: ModelPair) -> str:
-    return f"{pair.first} - {pair.second}"
-
-
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in facts.items():
         if isinstance(value, Mapping):
@@ -432,7 +398,6 @@ def _worded(value: Any) -> str:
 
 
 def _pair_json(pair: ModelPair) -> dict[str, Any]:
-    (test,) = pair.comparison.delong
     return {
         "first": pair.first,
         "second": pair.second,
@@ -440,5 +405,5 @@ def _pair_json(pair: ModelPair) -> dict[str, Any]:
             key: difference.figure.to_json()
             for key, difference in pair.comparison.differences.items()
         },
-        "delong": {**delong_json(test), "p_holm": without_nan(pair.p_holm)},
+        **auc_tests_json(pair),
     }

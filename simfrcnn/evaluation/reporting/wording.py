@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from simfrcnn.evaluation.average_precision import iou_of_key
@@ -138,6 +139,23 @@ def short(figure: Figure, n_digits: int = 2) -> str:
 def p_of(p_value: float) -> str:
     """Three decimals, and no zero."""
     return "< .001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def cell(figure: Figure, *, signed: bool = False) -> str:
+    """``0.912 (0.853 to 0.957)``, ``undefined``, or a value without its interval."""
+    if math.isnan(figure.value):
+        return "undefined"
+    value = number(figure.value, signed=signed)
+    if math.isnan(figure.low):
+        return f"{value} (no interval)"
+    return f"{value} ({number(figure.low, signed=signed)} to {number(figure.high, signed=signed)})"
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Three decimals; with its sign for a difference."""
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:+.3f}" if signed else f"{value:.3f}"
 
 
 def missing_intervals(figures: Iterable[Figure]) -> Iterator[Block]:

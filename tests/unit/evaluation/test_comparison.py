@@ -20,6 +20,7 @@ from simfrcnn.evaluation.comparison import (
     mean_over_seeds,
     resample,
 )
+from simfrcnn.evaluation.delong import paired_delong
 from simfrcnn.evaluation.metrics import METRICS, specificity_at_sensitivity
 from simfrcnn.evaluation.truth import views_of
 from simfrcnn.settings import EvaluationSettings
@@ -214,13 +215,36 @@ def test_other_resamplings_and_other_rules_are_refused(change):
         compare([models[0]], [models[1]])
 
 
-def test_several_cases_of_a_patient_are_not_tested_by_delong():
+def test_several_cases_of_a_patient_are_tested_by_obuchowski():
+    """Each case twice, as two of one patient, says no more than once."""
+    generator = np.random.default_rng(3)
+    is_positive = np.repeat([True, False], 30)
+    first, second = generator.normal(size=(2, 60)) + is_positive
+    once = paired_delong(first, second, is_positive)
+    twice = paired_delong(
+        np.tile(first, 2),
+        np.tile(second, 2),
+        np.tile(is_positive, 2),
+        patients=np.tile(np.arange(60), 2),
+    )
+    assert dataclasses.astuple(twice) == pytest.approx(dataclasses.astuple(once))
+    wrongly_independent = paired_delong(
+        np.tile(first, 2), np.tile(second, 2), np.tile(is_positive, 2)
+    )
+    assert wrongly_independent.standard_error < 0.75 * once.standard_error
+
+
+def test_levels_are_tested_each_by_its_own_units():
     records, detections = random_set(5)
     settings = dataclasses.replace(SETTINGS, case_by="exam")
-    model = resample(records, detections, settings)
-    (test,) = compare([model], [resample(records, rescored(detections, 1), settings)]).delong
-    assert math.isnan(test.p_value)
-    assert "several cases" in test.reason
+    model = resample(records, detections, settings, with_further=True)
+    other = resample(records, rescored(detections, 1), settings, with_further=True)
+    compared = compare([model], [other])
+    assert list(compared.tests) == ["case", "patient", "breast", "image"]
+    for level, (test,) in compared.tests.items():
+        assert test.difference == pytest.approx(compared.differences[f"{level}/auc"].figure.value)
+        assert "no test with fewer than 20" in test.reason
+    assert compared.delong == compared.tests["case"]
 
 
 def test_permuted_truth_has_an_auc_of_one_half():

@@ -191,7 +191,12 @@ def test_several_validation_sets_are_one(tmp_path):
     alone = choose_operating_points({"a/val": one})
     assert alone.points == ()
     assert "a/val has 2 positive and 0 normal" in alone.missing["case/youden"]
-    (note,) = notes_on(alone, None, "c" * 64)  # one for all levels: each has as many of both
+    # One for all levels: each has as many of both.
+    note, no_line = notes_on(alone, None, "c" * 64)
+    assert no_line == (
+        "Scores by case were not turned into probabilities, and there is no net benefit: needs two "
+        "positive and two normal ones; there are 2 and 0, on a/val."
+    )
     assert note.startswith("There is no operating point case/youden, case/sensitivity, case/spec")
     assert "a/val has 2 positive and 0 normal" in note
 

@@ -231,11 +231,11 @@ def test_a_margin_says_what_is_shown_of_every_ordered_pair(tmp_path):
 def test_localised_figures_have_a_table_of_their_own(tmp_path):
     records, files = graded_models()
     models = {
-        name: resample(records, each, SETTINGS, with_localised=True) for name, each in files.items()
+        name: resample(records, each, SETTINGS, with_further=True) for name, each in files.items()
     }
     key = "localised/centre/case/wafroc"
     compared = compare_all(models, key)
-    assert set(models["sharp"].metrics) == {*METRICS, *LOCALISED}
+    assert set(models["sharp"].metrics) == {*METRICS, "exam/auc", "breast/auc", *LOCALISED}
     assert compared.primary_name == "wAFROC by case"
     difference = compared.difference("sharp", "noise", key)
     values = [models[name].values[key] for name in ("sharp", "noise")]
@@ -269,7 +269,7 @@ def test_too_few_cases_have_the_reason_in_place_of_p(tmp_path):
     text = (tmp_path / "comparison.md").read_text()
     reason = "no test with fewer than 20 positive and 20 normal cases; there are 19 and 19"
     # The two models that are almost the same call every case alike: they have another reason.
-    assert text.count(f"| {reason} | - |") == 2
+    assert text.count(f"| {reason} | - |") == 2 * 4  # by case, exam, breast and image
     assert "the difference has no variance" in text
     note = "The figures by case rest on 19 positive and 19 normal cases."
     assert note in text

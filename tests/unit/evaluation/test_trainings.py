@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from scipy import stats
 
 from simfrcnn.evaluation.bootstrap import Interval
 from simfrcnn.evaluation.results import Figure
-from simfrcnn.evaluation.trainings import half_width, over_trainings, verdict_on, wider
+from simfrcnn.evaluation.trainings import (
+    half_width,
+    over_trainings,
+    p_over_trainings,
+    verdict_on,
+    wider,
+)
 from support.commands import ROOT
 
 PAGE = ROOT / "docs" / "evaluation.md"
@@ -190,3 +197,19 @@ def test_without_an_interval_nothing_is_claimed():
     verdict = verdict_on([0.10, 0.12], figure, 0.5)
     assert verdict.word == "not a result"
     assert "none was asked for" in verdict.reason
+
+
+@pytest.mark.parametrize("n_trainings", [2, 3, 5])
+def test_the_p_value_is_that_of_the_interval(n_trainings: int) -> None:
+    """Where an end of the interval over trainings lies on 0, p is .05."""
+    generator = np.random.default_rng(n_trainings)
+    for _ in range(50):
+        by_training = generator.normal(0.1, 0.04, n_trainings)
+        mean, half = float(by_training.mean()), float(generator.uniform(0.005, 0.2))
+        figure = Figure(mean, mean - half, mean + half, "bootstrap")
+        interval = over_trainings(by_training.tolist(), figure, -10, 10)
+        moved = (by_training - interval.low).tolist()
+        at_edge = Figure(mean - interval.low, -half, half, "bootstrap")
+        at_edge = replace(at_edge, low=at_edge.value - half, high=at_edge.value + half)
+        assert p_over_trainings(moved, at_edge) == pytest.approx(0.05, rel=1e-6)
+    assert math.isnan(p_over_trainings([0.1], Figure(0.1, 0.05, 0.15, "bootstrap")))

@@ -22,7 +22,7 @@ from simfrcnn.evaluation.case import (
     threshold_statistic,
 )
 from simfrcnn.evaluation.results import Confusion, OperatingPoint
-from simfrcnn.evaluation.roc import ROC_GRID, auc_function, roc_statistic
+from simfrcnn.evaluation.roc import ROC_GRID, auc_function, partial_auc_statistic, roc_statistic
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set
 
@@ -166,8 +166,12 @@ def test_predictive_values_are_those_of_a_set_with_the_stated_prevalence(seed: i
     prevalence = 0.07
     statistic = threshold_statistic(units, 25, AT_HALF, prevalence)
     assert statistic.keys == tuple(
-        f"case/{name}" for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv")
-    )
+        f"case/{name}"
+        for name in (
+            "accuracy", "sensitivity", "specificity", "ppv", "npv", "recalls_per_1000",
+            "cancers_per_1000",
+        )
+    )  # fmt: skip
     values = values_of(statistic, np.ones((1, 25), np.int32))[0]
     got = dict(zip(statistic.keys, values, strict=True))
     confusion = confusion_of(units, AT_HALF)
@@ -178,6 +182,9 @@ def test_predictive_values_are_those_of_a_set_with_the_stated_prevalence(seed: i
     cleared = confusion.false_negatives + times * confusion.true_negatives
     assert got["case/ppv"] == pytest.approx(confusion.true_positives / called)
     assert got["case/npv"] == pytest.approx(times * confusion.true_negatives / cleared)
+    scale = 1000 / (n_positive + times * n_normal)
+    assert got["case/recalls_per_1000"] == pytest.approx(called * scale)
+    assert got["case/cancers_per_1000"] == pytest.approx(confusion.true_positives * scale)
     assert got["case/sensitivity"] == confusion.true_positives / n_positive
     right = confusion.true_positives + confusion.true_negatives
     assert got["case/accuracy"] == right / (n_positive + n_normal)
@@ -302,3 +309,18 @@ def test_an_auc_of_one_hundred_thousand_units_equals_scikit_learn() -> None:
     own = np.arange(n, dtype=np.intp)
     (auc,) = auc_function(own, scores, is_positive)(np.ones((1, n)))
     assert auc == pytest.approx(roc_auc_score(is_positive, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("least_specificity", [0.0, 0.5, 0.9, 0.97])
+def test_the_partial_auc_is_mcclishs(seed: int, least_specificity: float) -> None:
+    """As scikit-learn's, which is of the part up to a false positive rate; ties and weights too."""
+    units = random_units(seed, n_levels=12)
+    patients, scores, is_positive = units.known()
+    weights = np.random.default_rng(seed).integers(0, 3, size=(3, 25))
+    weights[0] = 1
+    statistic = partial_auc_statistic(units, least_specificity)
+    for row, (value,) in zip(weights, values_of(statistic, weights.astype(np.int32)), strict=True):
+        max_fpr = None if least_specificity == 0 else 1 - least_specificity
+        expected = roc_auc_score(is_positive, scores, sample_weight=row[patients], max_fpr=max_fpr)
+        assert value == pytest.approx(expected)

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.evaluation.comparison import compare, mean_over_seeds, resample
 from simfrcnn.evaluation.reporting.documents import Section, markdown_page
+from simfrcnn.evaluation.reporting.wording import p_of
 from simfrcnn.ladder import report
 from simfrcnn.ladder.plan import Ladder, Rung
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult
@@ -149,6 +150,16 @@ def test_the_interval_of_each_metric_follows_from_the_numbers_in_the_file(docume
     assert checked == 7
 
 
+def test_holm_counts_all_that_was_planned(document):
+    """Also what is missing, or has one training: three were planned, one has a p-value."""
+    planned = [pair for pair in document["pairs"] if "planned" in pair["roles"]]
+    (auc, *others) = [(pair["differences"] or {}).get("case/auc") for pair in planned]
+    assert 0 < auc["p_value"] < 0.05  # as its interval excludes 0
+    assert auc["p_holm"] == pytest.approx(min(1, len(planned) * auc["p_value"]))
+    assert [each["p_value"] for each in others if each] == [None]
+    assert "p_value" not in document["pairs"][0]["differences"]["finding/ap50"]
+
+
 def test_the_page_gives_both_intervals_and_a_verdict(written, document):
     page = (written / "ladder.md").read_text("utf-8")
     (auc, weak) = (document["pairs"][i]["differences"]["case/auc"] for i in (0, 1))
@@ -159,14 +170,14 @@ def test_the_page_gives_both_intervals_and_a_verdict(written, document):
     assert (
         f"| sim - faster | planned | 3 | {auc['value']:+.3f} | {auc['low']:+.3f} to "
         f"{auc['high']:+.3f} | {both['low']:+.3f} to {both['high']:+.3f} | {seeds} | "
-        f"equivalent: {auc['verdict']['reason']} |"
+        f"{p_of(auc['p_holm'])} | equivalent: {auc['verdict']['reason']} |"
     ) in page
     assert (
         f"| weak - faster | planned | 1 | {weak['value']:+.3f} | {weak['low']:+.3f} to "
         f"{weak['high']:+.3f} | - | {weak['value']:+.3f} | "
-        "one training: no interval over trainings |"
+        "- | one training: no interval over trainings |"
     ) in page
-    assert "| later - faster | planned | 0 | missing | - | - | - | - |" in page
+    assert "| later - faster | planned | 0 | missing | - | - | - | - | - |" in page
     assert "| later | 0/3 | missing | - | - | - |" in page
     rung = document["rungs"]["sim"]["figures"]["case/auc"]
     assert f"{rung['over_trainings']['low']:.3f} to {rung['over_trainings']['high']:.3f}" in page
