@@ -1,4 +1,4 @@
-"""How often does a 95% interval hold the true value: of AFROC and LROC, and over readers?
+"""How often does a 95% interval hold the true value: of units, AFROC and LROC, and over readers?
 
 Studies are drawn from a normal model of which the true value is known (or, for AFROC and LROC,
 counted on a very large set), and each is analysed as the evaluation does it.
@@ -12,9 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from scipy.stats import norm
 
-from simfrcnn.evaluation.delong import auc_interval
+from simfrcnn.evaluation.bootstrap import figures_of
+from simfrcnn.evaluation.case import KnownUnits, Units, threshold_statistic
+from simfrcnn.evaluation.delong import auc_interval, paired_delong
+from simfrcnn.evaluation.interaction import auc_interaction
+from simfrcnn.evaluation.net_benefit import net_benefit_statistic
 from simfrcnn.evaluation.readers.obuchowski_rockette import (
     Cells,
     Estimate,
@@ -25,6 +30,10 @@ from simfrcnn.evaluation.readers.obuchowski_rockette import (
     over_readers,
     share_cells,
 )
+from simfrcnn.evaluation.recalibration import Recalibration, calibration_statistic
+from simfrcnn.evaluation.results import OperatingPoint
+from simfrcnn.evaluation.roc import partial_auc_statistic
+from simfrcnn.evaluation.truth import Truth
 
 FloatArray = NDArray[np.float64]
 NEVER = -np.inf
@@ -236,13 +245,131 @@ def missed_rows(n_studies: int, seed: int) -> Iterator[str]:
         yield f"| {missed:.0%} | {auc:g} | {' | '.join(held)} |"
 
 
+@dataclass(frozen=True)
+class Cases:
+    """Binormal scores of positive and normal patients, ``of_each`` units a patient.
+
+    Units of a patient are correlated by .5. Scores are the probabilities of being positive at the
+    prevalence of the study, so that slope 1 and intercept 0 are true.
+    """
+
+    n_positive: int
+    n_normal: int
+    separation: float
+    of_each: int = 1
+
+    def drawn(self, random: np.random.Generator) -> tuple[Units, FloatArray]:
+        """The units, and scores of a second, equally good model."""
+        n = self.n_positive + self.n_normal
+        truth = np.arange(n) < self.n_positive
+        patient = np.sqrt(0.5) * random.normal(size=(n, 1))
+        own = np.sqrt(0.5) * random.normal(size=(2, n, self.of_each))
+        x = patient + own + truth[:, None] * self.separation
+        odds = np.log(self.n_positive / self.n_normal) - self.separation**2 / 2
+        one, other = expit(odds + self.separation * x).reshape(2, -1)
+        patients = np.repeat(np.arange(n), self.of_each)
+        truths = np.where(np.repeat(truth, self.of_each), Truth.POSITIVE, Truth.NORMAL)
+        ids = tuple(map(str, range(len(patients))))
+        return Units("case", ids, patients, one, truths.astype(np.intp)), other
+
+
+CASES = (
+    Cases(60, 83, 1.5),
+    Cases(60, 83, 2.5),
+    Cases(30, 300, 1.5),
+    Cases(25, 25, 1.5),
+    Cases(60, 83, 1.5, of_each=2),
+)
+_REPLICATES = 500
+_PREVALENCE, _THRESHOLD = 0.1, 0.1
+
+
+def unit_rows(n_studies: int, seed: int) -> Iterator[str]:
+    """Lines of Markdown: coverage of figures of units, and how often tests err at 5%."""
+    yield (
+        "| cases, separation, units a patient | slope | intercept | partial AUC | net benefit at "
+        ".1 | recalls per 1,000 | paired test errs | interaction errs |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for study in CASES:
+        random = np.random.default_rng(seed)
+        area = _true_partial_auc(study)
+        rows = np.array([_unit_study(study, area, random) for _ in range(n_studies)])
+        cells = " | ".join(
+            "-" if np.isnan(column).all() else f"{np.nanmean(column):.3f}" for column in rows.T
+        )
+        yield (
+            f"| {study.n_positive} + {study.n_normal}, {study.separation:g}, {study.of_each} "
+            f"| {cells} |"
+        )
+
+
+def _true_partial_auc(study: Cases) -> float:
+    """McClish's, of specificities from .9 on, by integration."""
+    rates = (np.arange(100_000) + 0.5) / 1_000_000
+    area = norm.cdf(study.separation + norm.ppf(rates)).mean() * 0.1
+    return float((1 + (area - 0.005) / (0.1 - 0.005)) / 2)
+
+
+def _unit_study(study: Cases, partial_auc: float, random: np.random.Generator) -> list[float]:
+    """Which intervals of one study hold the true value, and which tests err."""
+    units, other = study.drawn(random)
+    n_patients = study.n_positive + study.n_normal
+    line = Recalibration(
+        "case", 0.0, 1.0, study.n_positive / n_patients, "the study's own true probabilities"
+    )
+    point = OperatingPoint("case", "fixed", 0.5)
+    statistics = (
+        calibration_statistic(units),
+        partial_auc_statistic(units, 0.9),
+        net_benefit_statistic(units, n_patients, line, _PREVALENCE),
+        threshold_statistic(units, n_patients, point, _PREVALENCE),
+    )
+    strata = (np.arange(n_patients) < study.n_positive).astype(np.intp)
+    figures = figures_of(
+        statistics, strata, n_replicates=_REPLICATES, seed=int(random.integers(2**31))
+    )
+    odds = np.log(study.n_positive / study.n_normal) - study.separation**2 / 2
+
+    def rates(probability: float, prevalence: float | None) -> tuple[float, float]:
+        """True sensitivity and false positive rate where probabilities of a prevalence are cut."""
+        moved = 0.0 if prevalence is None else logit(prevalence) - logit(line.prevalence)
+        cut = (logit(probability) - odds - moved) / study.separation
+        return float(norm.sf(cut - study.separation)), float(norm.sf(cut))
+
+    found, false = rates(_THRESHOLD, _PREVALENCE)
+    harm = _THRESHOLD / (1 - _THRESHOLD)
+    recalled = rates(0.5, None)
+    truths = {
+        "case/calibration_slope": 1.0,
+        "case/calibration_intercept": 0.0,
+        "case/partial_auc": partial_auc,
+        "case/net_benefit_at_0.1": found * _PREVALENCE - false * (1 - _PREVALENCE) * harm,
+        "case/recalls_per_1000": 1000
+        * (recalled[0] * _PREVALENCE + recalled[1] * (1 - _PREVALENCE)),
+    }
+    held = [
+        np.nan if np.isnan(figures[key].low) else figures[key].low <= value <= figures[key].high
+        for key, value in truths.items()
+    ]
+    patients, scores, is_positive = units.known()
+    paired = paired_delong(scores, other, is_positive, patients=patients)
+    groups = {
+        name: KnownUnits(patients[part], scores[part], is_positive[part])
+        for name, part in (("even", patients % 2 == 0), ("odd", patients % 2 == 1))
+    }
+    tested = auc_interaction("half", "case/auc", groups)
+    errs = [np.nan if np.isnan(p) else p < 0.05 for p in (paired.p_value, tested.p_value)]
+    return [float(each) for each in (*held, *errs)]
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000, help="drawn of each kind")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    for rows in (missed_rows, mark_rows, reader_rows):
+    for rows in (unit_rows, missed_rows, mark_rows, reader_rows):
         for row in rows(arguments.studies, arguments.seed):
             print(row, flush=True)
         print()
