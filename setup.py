@@ -25,6 +25,7 @@ DEVELOPMENT_NEEDS = [
     "timm>=1.0.20",  # its tiny test models
     "httpx2",  # the client of Starlette's tests
     "hypothesis",
+    "jsonschema>=4",  # report.json against its schema
     "ipykernel",  # it, nbclient and nbformat run a notebook
     "mypy>=1.10",
     "nbclient>=0.10",
@@ -64,7 +65,12 @@ setup(
     package_data={
         # configs is a link to the folder at the top.
         "simfrcnn": [
-            *("py.typed", "evaluation/reporting/page_files/*", "configs/**/*.yaml"),
+            *(
+                "py.typed",
+                "evaluation/reporting/page_files/*",
+                "evaluation/*.json",
+                "configs/**/*.yaml",
+            ),
             *("zoo/*.safetensors", "zoo/SHA256SUMS", "zoo/trained.json"),
             *("viewer/*.js", "viewer/*.css", "service/web_files/*"),
         ],

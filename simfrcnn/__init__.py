@@ -37,6 +37,7 @@ __all__ = [
     "read_coco",
     "read_detections",
     "read_mammogram",
+    "read_report",
     "train",
 ]
 
@@ -52,6 +53,7 @@ _HOMES = {
     "read_coco": "simfrcnn.data.coco",
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",
+    "read_report": "simfrcnn.evaluation.report_file",
     "train": "simfrcnn.workflows.training",
 }
 

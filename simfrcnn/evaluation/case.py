@@ -5,6 +5,7 @@ Shapes: U units of one level, P patients, R rows of bootstrap weights.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -335,26 +336,30 @@ def _predictive_interval(
 def _intervals_per_1000(
     sensitivity: tuple[int, int], specificity: tuple[int, int], prevalence: float
 ) -> dict[str, Callable[[], Interval]]:
-    """By name: of cancers from the exact limits of sensitivity; of recalls as of predictive values.
+    """By name: of cancers from the exact limits of sensitivity; of recalls from both kinds' limits.
 
-    Recalls rise with sensitivity and fall with specificity, which are independent.
+    Recalls are a sum of two independent shares, each with exact limits; the distances of the sum
+    to its limits are the roots of the summed squares of theirs.
+
+    Reference:
+        Zou and Donner 2008 (MOVER: limits of a sum from those of its parts).
     """
+    of_positives, of_normals = 1000 * prevalence, 1000 * (1 - prevalence)
 
     def of_cancers() -> Interval:
         found = clopper_pearson(*sensitivity)
-        return Interval(
-            1000 * prevalence * found.low, 1000 * prevalence * found.high, "clopper-pearson"
-        )
+        return Interval(of_positives * found.low, of_positives * found.high, "clopper-pearson")
 
     def of_recalls() -> Interval:
-        found, spared = (
-            clopper_pearson(*each, CONFIDENCE**0.5) for each in (sensitivity, specificity)
-        )
-        recalls, _ = per_1000(
-            np.array([found.low, found.high]), np.array([spared.high, spared.low]), prevalence
-        )
-        low, high = recalls.tolist()
-        return Interval(low, high, "clopper-pearson")
+        n_spared, n_normal = specificity
+        parts = [
+            (of_positives, sensitivity[0] / sensitivity[1], clopper_pearson(*sensitivity)),
+            (of_normals, 1 - n_spared / n_normal, clopper_pearson(n_normal - n_spared, n_normal)),
+        ]
+        value = sum(scale * share for scale, share, _ in parts)
+        below = math.hypot(*(scale * (share - limits.low) for scale, share, limits in parts))
+        above = math.hypot(*(scale * (limits.high - share) for scale, share, limits in parts))
+        return Interval(value - below, value + above, "mover")
 
     return {"recalls": of_recalls, "cancers": of_cancers}
 

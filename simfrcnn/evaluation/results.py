@@ -29,6 +29,7 @@ Method = Literal[
     "disjoint-pairs",
     "satterthwaite",
     "cluster-robust",
+    "mover",
 ]
 OperatingRule = Literal["fixed", "youden", "sensitivity", "specificity"]
 

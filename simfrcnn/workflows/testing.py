@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from simfrcnn.evaluation.subgroups import check_subgroups
 from simfrcnn.files import write_json
 from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.training.recipe import load_sets
+from simfrcnn.version import __version__
 
 logger = logging.getLogger("simfrcnn")
 
@@ -92,6 +94,7 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": judged,
+        **_facts_of_training(cfg),
     }
 
     def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
@@ -110,6 +113,17 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     }
     keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports)
     return reports
+
+
+def _facts_of_training(cfg: Any) -> dict[str, Any]:
+    """What a methods section says of a model, and the day of the test."""
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "simfrcnn": __version__,
+        "model": f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME}",
+        "trained_on": list(cfg.DATASETS.TRAIN),
+        "seed": cfg.SEED,
+    }
 
 
 def keep_in_checkpoints(

@@ -247,7 +247,7 @@ def missed_rows(n_studies: int, seed: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Cases:
-    """Binormal scores of positive and normal patients, ``of_each`` units a patient.
+    """Binormal scores of so many positive and normal patients on average, ``of_each`` units each.
 
     Units of a patient are correlated by .5. Scores are the probabilities of being positive at the
     prevalence of the study, so that slope 1 and intercept 0 are true.
@@ -261,7 +261,7 @@ class Cases:
     def drawn(self, random: np.random.Generator) -> tuple[Units, FloatArray]:
         """The units, and scores of a second, equally good model."""
         n = self.n_positive + self.n_normal
-        truth = np.arange(n) < self.n_positive
+        truth = random.random(n) < self.n_positive / n
         patient = np.sqrt(0.5) * random.normal(size=(n, 1))
         own = np.sqrt(0.5) * random.normal(size=(2, n, self.of_each))
         x = patient + own + truth[:, None] * self.separation
@@ -325,7 +325,7 @@ def _unit_study(study: Cases, partial_auc: float, random: np.random.Generator) -
         net_benefit_statistic(units, n_patients, line, _PREVALENCE),
         threshold_statistic(units, n_patients, point, _PREVALENCE),
     )
-    strata = (np.arange(n_patients) < study.n_positive).astype(np.intp)
+    strata = (units.truths[:: study.of_each] == Truth.POSITIVE).astype(np.intp)
     figures = figures_of(
         statistics, strata, n_replicates=_REPLICATES, seed=int(random.integers(2**31))
     )

@@ -305,9 +305,9 @@ def _rules(report: ComparisonReport) -> list[str]:
 
 
 def _provenance_table(report: ComparisonReport) -> Table:
-    rows = [("test set", key, _worded(value)) for key, value in report.tested_on.items()]
+    rows = [("test set", key, fact_in_words(value)) for key, value in report.tested_on.items()]
     for name, facts in report.provenance.items():
-        rows += [(name, key, _worded(value)) for key, value in _flat(facts)]
+        rows += [(name, key, fact_in_words(value)) for key, value in flat_facts(facts)]
     return Table(("of", "fact", "value"), rows)
 
 
@@ -383,18 +383,6 @@ def _ties(each: Ranked) -> str:
 def _listed(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}: ")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _worded(value: Any) -> str:
-    return value if isinstance(value, str) else as_json(value, indent=None).strip()
 
 
 def _pair_json(pair: ModelPair) -> dict[str, Any]:

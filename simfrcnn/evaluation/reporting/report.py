@@ -15,6 +15,8 @@ from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.readers import FILES as READER_FILES
 from simfrcnn.evaluation.reporting.charts import MARKS
+from simfrcnn.evaluation.reporting.checklist import FILE as CHECKLIST
+from simfrcnn.evaluation.reporting.checklist import checklist
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
     Block,
@@ -40,6 +42,7 @@ from simfrcnn.evaluation.reporting.gallery import (
     gallery_data,
     picture_source,
 )
+from simfrcnn.evaluation.reporting.methods import flow_notes, flow_table, methods_table
 from simfrcnn.evaluation.reporting.outline_pictures import (
     CAPTION,
     FILE_NAME,
@@ -89,7 +92,8 @@ def write_report(
     title: str = "simfrcnn evaluation",
     n_gallery: int = EXAMS_PER_GROUP,
 ) -> Path:
-    """Write ``report.json``, ``report.md``, ``report.html`` and the pictures into ``folder``.
+    """Write ``report.json``, ``report.md``, ``report.html``, a draft of a reporting checklist and
+    the pictures into ``folder``.
 
     An earlier report there is replaced as a whole, or not at all.
 
@@ -152,6 +156,7 @@ def write_report(
         "report.md": as_utf8(markdown_page(title, sections)),
         "report.html": as_utf8(page),
         "report.json": as_utf8(as_json(report.to_json())),
+        CHECKLIST: as_utf8(checklist(report)),
     }
     had_report = (folder / "report.json").exists()
     write_files(folder, files)
@@ -227,6 +232,7 @@ def _sections(report: Report, gallery: Gallery, *, has_pictures: bool) -> Iterat
     if report.subgroups:
         yield Section("Subgroups", list(subgroup_blocks(report)))
     yield Section("Exams", list(_gallery_blocks(gallery, has_pictures=has_pictures)))
+    yield Section("Methods", [methods_table(report), flow_table(report), flow_notes(report)])
     yield Section("Counts", [count_table(report)])
     yield Section("Rules", [rules_of_report(report)])
     yield Section("Provenance", [provenance_table(report)])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from simfrcnn.evaluation.average_precision import MAX_DETECTIONS
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.reporting.documents import Table
-from simfrcnn.evaluation.reporting.wording import METHODS, METHODS_IN_WORDS
+from simfrcnn.evaluation.reporting.wording import (
+    METHODS,
+    METHODS_IN_WORDS,
+    fact_in_words,
+    flat_facts,
+)
 from simfrcnn.evaluation.results import Report
 
 _RULES_OF_LOCALISED = (
@@ -87,8 +91,5 @@ def _methods(report: Report) -> Iterator[str]:
 
 def provenance_table(report: Report) -> Table:
     """The facts that were given with the report."""
-    rows = [
-        (str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for key, value in report.provenance.items()
-    ]
+    rows = [(key, fact_in_words(value)) for key, value in flat_facts(report.provenance)]
     return Table(("fact", "value"), rows or [("-", "none was given")])

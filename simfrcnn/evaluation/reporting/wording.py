@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from simfrcnn.evaluation.average_precision import iou_of_key
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.reporting.documents import Block
 from simfrcnn.evaluation.results import Figure
+from simfrcnn.files import as_json
 
 FIGURE_COLUMNS = ("figure", "value", "95% interval", "counted over", "interval by")
 METHODS = {
@@ -19,6 +21,7 @@ METHODS = {
     "obuchowski-logit": "Obuchowski, logit",
     "disjoint-pairs": "disjoint pairs",
     "cluster-robust": "robust variance over patients",
+    "mover": "MOVER",
     None: "-",
 }
 METHODS_IN_WORDS = {
@@ -35,6 +38,8 @@ METHODS_IN_WORDS = {
     "pairs of patients as can be made without using one twice, all of them won.",
     "cluster-robust": "normal interval with a variance that sums what the units of a patient "
     "contribute before squaring (Liang and Zeger 1986).",
+    "mover": "limits of a sum of two independent shares from their exact limits (Zou and Donner "
+    "2008).",
 }
 RULES_OF_POINTS = {
     "fixed": "fixed",
@@ -156,6 +161,20 @@ def number(value: float, *, signed: bool = False) -> str:
     if math.isnan(value):
         return "undefined"
     return f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``("prediction: engine", "detectron2")`` ...: facts within facts, one a line."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from flat_facts(value, f"{prefix}{key}: ")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def fact_in_words(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else as_json(value, indent=None).strip()
 
 
 def missing_intervals(figures: Iterable[Figure]) -> Iterator[Block]:

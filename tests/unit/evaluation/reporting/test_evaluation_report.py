@@ -43,6 +43,7 @@ FEW = EvaluationSettings(bootstrap_replicates=40)
 BOX = (10, 10, 30, 30)
 FILES = {
     "report.json",
+    "checklist.md",
     "report.md",
     "report.html",
     *(

@@ -1,0 +1,90 @@
+"""What changed from one report to another: rules, data, counts and figures?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from simfrcnn.evaluation.reporting.documents import Section, Table
+from simfrcnn.evaluation.reporting.wording import fact_in_words, flat_facts, label_of, short
+from simfrcnn.evaluation.results import Figure, Report
+
+_NOT_A_TEST = (
+    "Whether a figure of the later report lies in the interval of the earlier one is no test of a "
+    "difference: for two models on the same cases compare them (simfrcnn evaluate with "
+    "--detections twice)."
+)
+
+
+def changes(first: Report, second: Report) -> list[Section]:
+    """The rules, facts, counts and figures that differ, in the order of a report.
+
+    Args:
+        first: The earlier report.
+        second: The later one.
+
+    Example:
+        >>> from simfrcnn.evaluation.report_file import read_report
+        >>> from simfrcnn.evaluation.reporting.documents import markdown_page
+        >>> def print_changes(earlier: str, later: str) -> None:
+        ...     sections = changes(read_report(earlier), read_report(later))
+        ...     print(markdown_page("What changed", sections))
+    """
+    rules = _flat(dataclasses.asdict(first.settings)), _flat(dataclasses.asdict(second.settings))
+    facts = _flat(first.provenance), _flat(second.provenance)
+    counts = _flat(first.counts), _flat(second.counts)
+    sections = [
+        _section("Rules", *rules),
+        _section("Provenance", *facts),
+        _section("Counts", *counts),
+        Section("Figures", [_figure_table(first, second), _NOT_A_TEST]),
+    ]
+    notes = [f"Only in the earlier one: {note}" for note in first.notes if note not in second.notes]
+    notes += [f"Only in the later one: {note}" for note in second.notes if note not in first.notes]
+    return [*sections, Section("Notes", [notes or ["The same."]])]
+
+
+def _section(heading: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Section:
+    rows = [
+        (key, _worded(first, key), _worded(second, key))
+        for key in dict.fromkeys([*first, *second])
+        if first.get(key) != second.get(key)
+    ]
+    table = Table(("what", "earlier", "later"), rows)
+    return Section(heading, [table] if rows else ["The same."])
+
+
+def _figure_table(first: Report, second: Report) -> Table:
+    rows = []
+    for key in dict.fromkeys([*first.figures, *second.figures]):
+        one, other = first.figures.get(key), second.figures.get(key)
+        if one is None or other is None or not _is_equal(one, other):
+            rows.append((label_of(key), *_cells(one, other)))
+    return Table(("figure", "earlier", "later", "change"), rows or [("-", "-", "-", "none")])
+
+
+def _is_equal(one: Figure, other: Figure) -> bool:
+    return all(
+        a == b or (math.isnan(a) and math.isnan(b))
+        for a, b in ((one.value, other.value), (one.low, other.low), (one.high, other.high))
+    )
+
+
+def _cells(one: Figure | None, other: Figure | None) -> tuple[str, str, str]:
+    shown = ["-" if each is None else short(each, 3) for each in (one, other)]
+    if one is None or other is None or math.isnan(one.value) or math.isnan(other.value):
+        return shown[0], shown[1], "-"
+    return shown[0], shown[1], f"{other.value - one.value:+.3f}"
+
+
+def _worded(facts: Mapping[str, Any], key: str) -> str:
+    return fact_in_words(facts[key]) if key in facts else "-"
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples as lists: a report that was read has lists."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in flat_facts(facts)
+    }
