@@ -44,7 +44,7 @@ from simfrcnn.evaluation.reporting.overlays import (
 )
 from simfrcnn.evaluation.reporting.page import html_page
 from simfrcnn.evaluation.reporting.templates import render
-from simfrcnn.evaluation.reporting.wording import cell, p_of
+from simfrcnn.evaluation.reporting.wording import cell, fact_in_words, flat_facts, p_of
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, as_utf8, write_files
