@@ -53,7 +53,7 @@ from simfrcnn.evaluation.recalibration import (
     recalibrated_brier_statistic,
 )
 from simfrcnn.evaluation.results import OperatingPoint, Report
-from simfrcnn.evaluation.roc import partial_auc_statistic, roc_curve, roc_statistic
+from simfrcnn.evaluation.roc import roc_curve, roc_statistic
 from simfrcnn.evaluation.subgroups import interactions_of, subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
 from simfrcnn.evaluation.truth import (
@@ -221,12 +221,13 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
     has_bands = settings.bootstrap_replicates > 0
     n_patients, n_images = len(evidence.patient_ids), len(evidence.located)
     for level, units in evidence.units.items():
-        yield roc_statistic(units, with_band=has_bands)
+        yield roc_statistic(
+            units, with_band=has_bands, least_specificity=settings.partial_auc_specificity
+        )
         prevalence = settings.prevalence if level == "case" else None
         for point in evidence.points:
             if point.level == level:
                 yield threshold_statistic(units, n_patients, point, prevalence)
-        yield partial_auc_statistic(units, settings.partial_auc_specificity)
         yield brier_statistic(units, n_patients)
         yield calibration_statistic(units)
         if level in evidence.lines:

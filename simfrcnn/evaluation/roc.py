@@ -27,55 +27,57 @@ ROC_GRID = np.arange(101) / 100
 """Where the band round a ROC curve is drawn, in 1 - specificity."""
 
 
-def roc_statistic(units: Units, *, with_band: bool = False) -> Statistic:
+def roc_statistic(
+    units: Units, *, with_band: bool = False, least_specificity: float | None = None
+) -> Statistic:
     """AUC, and the sensitivity at every specificity of :data:`ROC_GRID` for a band.
 
     Units of unknown truth are left out. The interval of the AUC does not come from the bootstrap
-    (see :func:`~simfrcnn.evaluation.delong.auc_interval`); the band does.
+    (see :func:`~simfrcnn.evaluation.delong.auc_interval`); the band does, and that of the partial
+    AUC.
+
+    Args:
+        units: Of one level.
+        with_band: Add the band ``roc/<level>``.
+        least_specificity: Given, add ``partial_auc``: the area where specificity is at least this.
+            It is standardised: .5 is chance and 1 is a perfect order, whatever the part of the
+            curve. With 0 it is the AUC.
+
+    Reference:
+        McClish 1989 (the partial area, and its standard form).
     """
     known = units.known()
     ranking = _Ranking.of(known)
     key = f"{units.level}/auc"
+    keys = (key,) if least_specificity is None else (key, f"{units.level}/partial_auc")
 
     def compute(weights: FloatArray) -> FloatArray:
         called = ranking.called(weights)
-        auc = ranking.auc(called)[:, None]
-        return np.hstack([auc, ranking.sensitivity(called, ROC_GRID)]) if with_band else auc
+        columns = [ranking.auc(called)[:, None]]
+        if least_specificity is not None:
+            columns.append(_standardised(ranking.area, called, 1 - least_specificity)[:, None])
+        if with_band:
+            columns.append(ranking.sensitivity(called, ROC_GRID))
+        return np.hstack(columns)
 
     return Statistic(
-        keys=(key,),
+        keys=keys,
         compute=compute,
-        n={key: units.n},
-        why_undefined={key: f"needs a positive and a normal {units.level}; {units.found}"},
+        n=dict.fromkeys(keys, units.n),
+        why_undefined=dict.fromkeys(
+            keys, f"needs a positive and a normal {units.level}; {units.found}"
+        ),
         intervals={key: partial(auc_interval, *known)},
         bands={f"roc/{units.level}": ROC_GRID} if with_band else {},
     )
 
 
-def partial_auc_statistic(units: Units, least_specificity: float) -> Statistic:
-    """The area below the ROC curve where specificity is at least ``least_specificity``.
-
-    Standardised: .5 is chance and 1 is a perfect order, whatever the part of the curve. With 0 it
-    is the AUC. Units of unknown truth are left out.
-
-    Reference:
-        McClish 1989 (the partial area, and its standard form).
-    """
-    ranking = _Ranking.of(units.known())
-    key = f"{units.level}/partial_auc"
-    width = 1 - least_specificity
+def _standardised(
+    area_of: Callable[[_Called, float], FloatArray], called: _Called, width: float
+) -> FloatArray:
+    """(R,) partial areas from 1 - specificity 0 to ``width``, in McClish's form."""
     chance = width**2 / 2
-
-    def compute(weights: FloatArray) -> FloatArray:
-        area = ranking.area(ranking.called(weights), width)
-        return ((1 + (area - chance) / (width - chance)) / 2)[:, None]
-
-    return Statistic(
-        keys=(key,),
-        compute=compute,
-        n={key: units.n},
-        why_undefined={key: f"needs a positive and a normal {units.level}; {units.found}"},
-    )
+    return (1 + (area_of(called, width) - chance) / (width - chance)) / 2
 
 
 def auc_function(
@@ -175,21 +177,22 @@ class _Ranking:
     def area(self, called: _Called, width: float) -> FloatArray:
         """(R,) area below the curve from 1 - specificity 0 to ``width``; NaN if undefined."""
         areas = np.full(len(called.normals), np.nan)
-        heights = (self.n_above, self.n_reached)
         for row, (positives, normals) in enumerate(zip(*called, strict=True)):
             n_positive, n_normal = positives[-1], normals[-1]
             if not n_positive or not n_normal:
                 continue
-            low, high = (positives[place] for place in heights)
-            before = np.append(0.0, np.cumsum(np.diff(normals) * (low + high) / 2))
             end = np.round(width * n_normal, 9)
             place = int(np.searchsorted(normals[1:], end, side="right"))
-            area = before[-1]
-            if place < len(self.normals):  # the end lies on the line of this normal unit's ties
-                first, last = self.first[place], self.last[place]
+            # Beyond this normal unit, on the line of whose ties the end lies, nothing counts.
+            first = self.first[place] if place < len(self.normals) else place
+            steps = np.diff(normals[: first + 1])
+            heights = positives[self.n_above[:first]] + positives[self.n_reached[:first]]
+            area = steps @ heights / 2
+            if place < len(self.normals):
                 run = end - normals[first]
-                slope = (high[place] - low[place]) / (normals[last] - normals[first])
-                area = before[first] + run * (low[place] + slope * run / 2)
+                low, high = positives[self.n_above[place]], positives[self.n_reached[place]]
+                slope = (high - low) / (normals[self.last[place]] - normals[first])
+                area += run * (low + slope * run / 2)
             areas[row] = area / (n_positive * n_normal)
         return areas
 

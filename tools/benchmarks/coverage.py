@@ -32,7 +32,7 @@ from simfrcnn.evaluation.readers.obuchowski_rockette import (
 )
 from simfrcnn.evaluation.recalibration import Recalibration, calibration_statistic
 from simfrcnn.evaluation.results import OperatingPoint
-from simfrcnn.evaluation.roc import partial_auc_statistic
+from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import Truth
 
 FloatArray = NDArray[np.float64]
@@ -321,7 +321,7 @@ def _unit_study(study: Cases, partial_auc: float, random: np.random.Generator) -
     point = OperatingPoint("case", "fixed", 0.5)
     statistics = (
         calibration_statistic(units),
-        partial_auc_statistic(units, 0.9),
+        roc_statistic(units, least_specificity=0.9),
         net_benefit_statistic(units, n_patients, line, _PREVALENCE),
         threshold_statistic(units, n_patients, point, _PREVALENCE),
     )

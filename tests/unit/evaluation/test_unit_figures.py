@@ -22,7 +22,7 @@ from simfrcnn.evaluation.case import (
     threshold_statistic,
 )
 from simfrcnn.evaluation.results import Confusion, OperatingPoint
-from simfrcnn.evaluation.roc import ROC_GRID, auc_function, partial_auc_statistic, roc_statistic
+from simfrcnn.evaluation.roc import ROC_GRID, auc_function, roc_statistic
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set
 
@@ -319,8 +319,11 @@ def test_the_partial_auc_is_mcclishs(seed: int, least_specificity: float) -> Non
     patients, scores, is_positive = units.known()
     weights = np.random.default_rng(seed).integers(0, 3, size=(3, 25))
     weights[0] = 1
-    statistic = partial_auc_statistic(units, least_specificity)
-    for row, (value,) in zip(weights, values_of(statistic, weights.astype(np.int32)), strict=True):
+    statistic = roc_statistic(units, least_specificity=least_specificity)
+    assert statistic.keys == ("case/auc", "case/partial_auc")
+    for row, (_, value) in zip(
+        weights, values_of(statistic, weights.astype(np.int32)), strict=True
+    ):
         max_fpr = None if least_specificity == 0 else 1 - least_specificity
         expected = roc_auc_score(is_positive, scores, sample_weight=row[patients], max_fpr=max_fpr)
         assert value == pytest.approx(expected)
