@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -160,6 +161,40 @@ def test_one_reader_is_compared_over_cases_alone(tmp_path):
     alone = study.pathways["readers"][0].figures["recall"]
     assert alone.value == pytest.approx(3 / 5)
     assert alone.standard_error == of_one(cells, "jackknife").standard_error
+
+
+def p_values(content) -> list[float]:
+    """All that stand anywhere in a report in JSON types."""
+    if isinstance(content, list):
+        return [p for each in content for p in p_values(each)]
+    if not isinstance(content, dict):
+        return []
+    own = [content[key] for key in ("p_value", "p_holm") if content.get(key) is not None]
+    return own + [p for each in content.values() for p in p_values(each)]
+
+
+@pytest.mark.parametrize("n_readers", [1, 2, 3])
+def test_nothing_is_tested_over_fewer_than_three_readers(readings, n_readers):
+    few = dataclasses.replace(
+        readings,
+        readers=readings.readers[:n_readers],
+        ratings=readings.ratings[:, :n_readers],
+        recalls=readings.recalls[:, :n_readers],
+    )
+    content = study_of(few, score_threshold=0.6, triage_below=(0.3,)).to_json()
+    for each in content["model_against_readers"]:
+        # One reader is tested over cases alone.
+        assert len(p_values(each["model_less_reader"])) == 2 * n_readers
+        assert len(p_values(each["model_less_mean"])) == (n_readers >= 3)
+        # Nobody asks whether an AUC or a sensitivity is 0.
+        assert p_values([each["mean_of_readers"], each["readers"], each["model"]]) == []
+    compared = content["modalities_compared"].values()
+    assert len(p_values([*compared])) == (6 if n_readers >= 3 else 0)
+    for each in compared:
+        assert n_readers >= 3 or "fewer than 3 readers" in each["differences"][0]["reason"]
+    alone, *ways = content["pathways"]["aided"]
+    assert p_values([alone, *(way["figures"] for way in ways)]) == []
+    assert bool(p_values(ways)) == (n_readers != 2)  # of one reader: over cases alone
 
 
 def test_cases_of_unknown_truth_are_left_out_and_counted(tmp_path):
