@@ -80,15 +80,12 @@ class Cells:
     normals: FloatArray
 
     def __sub__(self, other: Cells) -> Cells:
-        """``other`` has as many cells, or one."""
+        """The two have as many cells, or one of them has a single one."""
         return Cells(
             self.values - other.values,
             self.positives - other.positives,
             self.normals - other.normals,
         )
-
-    def __neg__(self) -> Cells:
-        return Cells(-self.values, -self.positives, -self.normals)
 
     def __getitem__(self, cells: slice) -> Cells:
         return Cells(self.values[cells], self.positives[cells], self.normals[cells])

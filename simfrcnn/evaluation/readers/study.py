@@ -244,7 +244,7 @@ def _against(
 ) -> AgainstReaders:
     n = len(readings.readers)
     own = cells[slice(place * n, place * n + n)]
-    less = -(own - model)
+    less = model - own
     singles = [of_one(less[slice(j, j + 1)], by).without_test(few_cases) for j in range(n)]
     return AgainstReaders(
         figure=name,

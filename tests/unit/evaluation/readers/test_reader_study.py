@@ -197,6 +197,16 @@ def test_nothing_is_tested_over_fewer_than_three_readers(readings, n_readers):
     assert bool(p_values(ways)) == (n_readers != 2)  # of one reader: over cases alone
 
 
+def test_what_does_not_differ_is_not_below_0(tmp_path):
+    path = written(tmp_path, HEAD, *rows_of({"R1": "11000", "R2": "11000"}))
+    study = study_of(joined(path, read_readings(path), CASES), score_threshold=0.25)
+    write_reader_study(tmp_path, study)
+    assert (
+        "| R1 | 1.000 (0.158 to 1.000) | +0.000 (no interval) |"
+        in (tmp_path / "readers.md").read_text()
+    )
+
+
 def test_cases_of_unknown_truth_are_left_out_and_counted(tmp_path):
     path = written(tmp_path, "reader,case,recall", *rows_of({"R1": "110101", "R2": "100001"}))
     units = [*CASES, UnitScore("E6", "P6", "unknown", 0.8)]
