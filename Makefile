@@ -15,6 +15,9 @@ else
 EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,serve
 REQUIRED_ENGINES := torchvision
 endif
+# Of the extras, also of dev: without them tests are skipped, which must not happen unseen.
+REQUIRED_PACKAGES := build,openjpeg,libjpeg,highdicom,submitit,picai_eval,openpyxl
+
 # Small models on CPUs are fastest with one thread a process.
 export OMP_NUM_THREADS ?= 1
 
@@ -45,7 +48,8 @@ demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/demo/second_look.yaml --resume
 
 test: install lint types
-	SIMFRCNN_REQUIRE_ENGINES=$(REQUIRED_ENGINES) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	SIMFRCNN_REQUIRE_ENGINES=$(REQUIRED_ENGINES) SIMFRCNN_REQUIRE_PACKAGES=$(REQUIRED_PACKAGES) \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 quick: install
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"

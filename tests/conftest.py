@@ -31,6 +31,20 @@ SHARED_DATA = Path(
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A package that is required by name is there: ``importorskip`` would pass by not running."""
+    if hasattr(config, "workerinput"):  # the process that starts the others has looked
+        return
+    for name in os.environ.get("SIMFRCNN_REQUIRE_PACKAGES", "").replace(",", " ").split():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise pytest.UsageError(
+                f"SIMFRCNN_REQUIRE_PACKAGES names {name}, but it cannot be imported ({error}): the "
+                "tests that need it would be skipped"
+            ) from None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run here; a missing engine that is required by name fails instead.
 

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
     if readers and readers.readers:
         require_margin(args.margin)
-        read_readings(readers.readers)  # what is wrong in it is said before the work
+        read_readings(readers.readers, readers.recall_from)  # wrong rows are named before the work
     points = points_of(args.operating_points)
     report = evaluate(
         args.annotations,

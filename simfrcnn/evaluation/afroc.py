@@ -152,7 +152,10 @@ def localised_statistic(lesions: Lesions, events: Events) -> Statistic:
         (weights); Swensson 1996 (LROC, here with the highest mark of the unit).
     """
     n_units = len(lesions.patients)
-    highest_false = _highest(lesions.view_units[events.false_views], events.false_scores, n_units)
+    is_beside = ~events.is_repeat  # a repeat lies on a lesion, so that its place is right
+    highest_false = _highest(
+        lesions.view_units[events.false_views[is_beside]], events.false_scores[is_beside], n_units
+    )
     found = _highest(lesions.finding_lesions, events.findings.hit_scores, len(lesions.lesion_units))
     best = _highest(lesions.lesion_units, found, n_units)
     is_normal = lesions.is_normal
@@ -197,8 +200,9 @@ def found_statistic(
 ) -> Statistic:
     """Of the units with lesions, the part in which a mark from the threshold on is on a lesion.
 
-    Sensitivity that gives no credit for a recall by a mark beside the lesion; one figure for each
-    operating point of the level, keys ``localised/centre/case/sensitivity`` for the fixed one and
+    Sensitivity that gives no credit for a recall by a mark beside the lesion, where a unit is
+    recalled for its highest mark (pooling by ``max``). One figure for each operating point of the
+    level, keys ``localised/centre/case/sensitivity`` for the fixed one and
     ``localised/centre/case/youden/sensitivity`` and so on. Clopper-Pearson where every patient
     gives one unit.
     """

@@ -247,7 +247,9 @@ def statistics_of(evidence: Evidence, settings: EvaluationSettings) -> Iterator[
         for lesions in evidence.lesions:
             if lesions.is_defined:
                 yield localised_statistic(lesions, event)
-            if lesions.level == "case" and len(lesions.lesion_units):
+            # Pooled in another way, a threshold for cases is none for marks.
+            by_mark = lesions.level == "case" and settings.pooling == "max"
+            if by_mark and len(lesions.lesion_units):
                 yield found_statistic(lesions, event, evidence.points, n_patients)
     yield from mask_statistics(evidence.located, n_patients, settings)
     if evidence.labels is not None:

@@ -52,8 +52,9 @@ class Events:
     """All that happens in the evaluated images under one hit criterion.
 
     ``finding_views`` (T,) and ``false_views`` (F,) are the places of their images among the views
-    that were matched. ``false_scores``, ``false_patients`` and ``is_false_in_normal`` (F,): the
-    false positives, and whether each lies in a normal image. ``image_patients`` maps a population
+    that were matched. ``false_scores``, ``false_patients``, ``is_false_in_normal`` and
+    ``is_repeat`` (F,): the false positives, whether each lies in a normal image, and whether it is
+    one only because repeats on a finding count as such. ``image_patients`` maps a population
     (:data:`POPULATIONS`) to the patients of its images. ``n_lesionless`` findings have no lesion
     id: they are in ``findings`` but in no lesion.
     """
@@ -67,6 +68,7 @@ class Events:
     false_scores: FloatArray
     false_patients: IntArray
     is_false_in_normal: BoolArray
+    is_repeat: BoolArray
     image_patients: Mapping[str, IntArray]
     n_patients: int
 
@@ -89,9 +91,11 @@ def events_of(
     finding_patients: list[int] = []
     lesions: dict[tuple[str, str, str], tuple[float, int]] = {}
     false_scores: list[FloatArray] = []
+    repeats: list[BoolArray] = []
     for view in views:
         if not view.has_regions:
             false_scores.append(view.scores)
+            repeats.append(np.zeros(len(view.scores), dtype=np.bool_))
             continue
         outcome = match_image(
             view.boxes, view.finding_boxes, criterion, view.crowd_boxes, view.ignored_boxes
@@ -100,6 +104,7 @@ def events_of(
         if settings.count_repeats_as_false_positives:
             is_false |= outcome == REPEAT
         false_scores.append(view.scores[is_false])
+        repeats.append(outcome[is_false] == REPEAT)
         scores = np.full(len(view.findings), NEVER)
         is_hit = outcome >= 0
         scores[outcome[is_hit]] = view.scores[is_hit]
@@ -126,6 +131,7 @@ def events_of(
         false_scores=np.concatenate([np.zeros(0), *false_scores]),
         false_patients=np.repeat(patients, n_false),
         is_false_in_normal=np.repeat(is_normal, n_false),
+        is_repeat=np.concatenate([np.zeros(0, dtype=np.bool_), *repeats]),
         image_patients={
             "all": patients,
             "normal": patients[is_normal],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -55,6 +56,8 @@ class ReaderOptions(Options):
             raise ConfigError(
                 f"{', '.join(self.chosen())}: there are no readers; give their file by --readers"
             )
+        if self.recall_from is not None and not math.isfinite(self.recall_from):
+            raise illegal("--recall-from", self.recall_from, "a rating, a finite number")
         for score in self.triage_below:
             if not 0 <= score <= 1:
                 raise illegal("--triage-below", score, "a score in [0, 1]")
@@ -130,9 +133,8 @@ def judge_readers(
     require_margin(margin)
     if options.readers is None:
         raise ConfigError("there are no readers; give their file (readers=..., --readers)")
-    readings = joined(options.readers, read_readings(options.readers), report.units["case"])
-    if options.recall_from is not None:
-        readings = readings.with_recalls_from(options.recall_from)
+    rows = read_readings(options.readers, options.recall_from)
+    readings = joined(options.readers, rows, report.units["case"])
     study = study_of(
         readings,
         score_threshold=main_point(report).score_threshold,

@@ -39,6 +39,8 @@ from simfrcnn.workflows.training import resolved_config
 
 MINIMUM_REPEATS = 20
 MINIMUM_IMAGES = 100
+WARM_UP = 3
+"""Steps before the first that counts."""
 BASELINE = (
     ("MODEL.SIMFRCNN.RPN_NORMALS", "ordinary"),
     ("MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING", "random"),
@@ -98,7 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="CONFIG",
-        help="measure the processor time of a step of the config over one of this config instead",
+        help="measure the processor time of a step of the config over one of this config instead, "
+        "on a CPU; KEY VALUE are of both",
     )
     common.add_config_arguments(parser, required=False)
 
@@ -120,20 +123,19 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.repeats < MINIMUM_REPEATS:
         raise ConfigError(f"--repeats is {arguments.repeats}; at least {MINIMUM_REPEATS}")
+    if arguments.speed and arguments.against:
+        raise ConfigError("--speed and --against are two measurements; give one of them")
     names = [name for name in ENGINES if is_installed(name)]
     lines = [] if arguments.speed or arguments.against else _INTRODUCTION.splitlines()
     for name in names if arguments.engine == "all" else [arguments.engine]:
         engine = common.start_engine(name)
-        cfg = resolved_config(
-            engine, arguments.config_file, datasets=arguments.dataset, overrides=arguments.opts
-        )
-        check_device(cfg)
-        make_missing_phantoms(cfg)
+        cfg = _ready(engine, arguments.config_file, arguments)
         lines += _heading(engine, cfg, arguments)
         if arguments.speed:
             lines += cpu_speed.rows(engine, cfg, arguments.repeats)
         elif arguments.against:
-            other = resolved_config(engine, arguments.against, datasets=arguments.dataset)
+            other = _ready(engine, arguments.against, arguments)
+            require_comparable(cfg, other)
             lines += _cost_over(engine, cfg, other, arguments)
         else:
             lines += _rows(_measure(engine, cfg, arguments.repeats))
@@ -143,6 +145,41 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         write_text(arguments.output, page)
     return 0
+
+
+def _ready(engine: Engine, config_file: str, arguments: argparse.Namespace) -> Any:
+    """The config, on a device that is there, with its data, and with batches for all steps."""
+    cfg = resolved_config(engine, config_file, datasets=arguments.dataset, overrides=arguments.opts)
+    check_device(cfg)
+    n_steps = arguments.repeats + WARM_UP
+    if n_steps > cfg.SOLVER.MAX_ITER:
+        raise ConfigError(
+            f"{config_file}: SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, and {n_steps} steps are "
+            f"measured; append SOLVER.MAX_ITER {n_steps}"
+        )
+    make_missing_phantoms(cfg)
+    return cfg
+
+
+def require_comparable(cfg: Any, other: Any) -> None:
+    """Refuse what the processor time of a step does not compare.
+
+    Raises:
+        ConfigError: One is on a GPU, whose work it does not count, or they take batches of two
+            sizes.
+    """
+    for each in (cfg, other):
+        if str(each.MODEL.DEVICE) != "cpu":
+            raise ConfigError(
+                f"MODEL.DEVICE is {each.MODEL.DEVICE}: --against measures processor time, which "
+                "says nothing of a GPU; append MODEL.DEVICE cpu"
+            )
+    sizes = cfg.SOLVER.IMS_PER_BATCH, other.SOLVER.IMS_PER_BATCH
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {sizes[0]} and {sizes[1]} in the config of --against: a "
+            f"step would be of other sizes; append SOLVER.IMS_PER_BATCH {sizes[0]}"
+        )
 
 
 def _run_preparation(arguments: argparse.Namespace) -> int:
@@ -203,13 +240,13 @@ def _measure(engine: Engine, cfg: Any, n_repeats: int) -> Measured:
     batches = _batches(cfg)
     baseline, ours = _stepper(engine, _baseline_of(cfg)), _stepper(engine, cfg)
     pairs = []
-    for repeat in range(n_repeats + 3):  # the first three warm up
+    for repeat in range(n_repeats + WARM_UP):
         batch = next(batches)
         # Whoever goes second finds warm caches: take turns.
         first, second = (baseline, ours) if repeat % 2 else (ours, baseline)
         times = {first: first(batch), second: second(batch)}
         pairs.append((times[baseline], times[ours]))
-    pairs = pairs[3:]
+    pairs = pairs[WARM_UP:]
     return Measured(
         baseline_step=statistics.median(pair[0] for pair in pairs),
         simfrcnn_step=statistics.median(pair[1] for pair in pairs),
@@ -225,12 +262,12 @@ def _cost_over(engine: Engine, cfg: Any, other: Any, arguments: argparse.Namespa
         (_stepper(engine, each, time.process_time), _batches(each)) for each in (other, cfg)
     ]
     times = []
-    for repeat in range(arguments.repeats + 3):  # the first three warm up
+    for repeat in range(arguments.repeats + WARM_UP):
         order = steppers if repeat % 2 else steppers[::-1]
         taken = {step: step(next(batches)) for step, batches in order}
         times.append([taken[step] for step, _ in steppers])
-    before, after = (statistics.median(column) for column in zip(*times[3:], strict=True))
-    ratio = statistics.median(after / before for before, after in times[3:])
+    before, after = (statistics.median(column) for column in zip(*times[WARM_UP:], strict=True))
+    ratio = statistics.median(after / before for before, after in times[WARM_UP:])
     return [
         "| processor time of a step | measured |",
         "|---|---|",

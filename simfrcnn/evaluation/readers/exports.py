@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from openpyxl import Workbook
 
-from simfrcnn.errors import DataError
-from simfrcnn.evaluation.readers.readings import Readings
+from simfrcnn.evaluation.readers.readings import MODEL, TRUTH, Readings
 
-MODEL, TRUTH = "model", "truth"
+_TO_IMRMC = re.compile(r'[\s,"]+')
 
 
 def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
     """The format of iMRMC: truth, then one line a reading; the model is a modality of its own.
 
-    Ratings are written where there are any, else recalls as 1 and 0, the model's too.
+    Ratings are written where there are any, else recalls as 1 and 0, the model's too. iMRMC cuts
+    lines at every comma and drops all spaces, so that ``_`` stands for these in names.
 
     Reference:
         iMRMC User Guide, "Input file"; https://github.com/DIDSR/iMRMC.
@@ -30,10 +31,15 @@ def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
     text.write(f"NR: {len(readings.readers) + 1}\nNM: {len(readings.modalities) + 1}\n")
     text.write("BEGIN DATA:\n")
     writer = csv.writer(text, lineterminator="\n")
+    own_case, own_reader, own_modality = (
+        _plain(names)
+        for names in (readings.cases, (MODEL, *readings.readers), (MODEL, *readings.modalities))
+    )
     for case, is_positive in zip(readings.cases, readings.is_positive, strict=True):
-        writer.writerow((TRUTH, case, TRUTH, int(is_positive)))
+        writer.writerow((TRUTH, own_case[case], TRUTH, int(is_positive)))
     for modality, reader, case, value in _values(readings, score_threshold):
-        writer.writerow((reader, case, modality, f"{value:.10g}"))
+        words = (own_reader[reader], own_case[case], own_modality[modality])
+        writer.writerow((*words, f"{value:.10g}"))
     return text.getvalue().encode()
 
 
@@ -83,6 +89,7 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
     for what, table in tables.items():
         for name, own in table.items():
             names.append((what, own, name))
+            names.cell(names.max_row, 3).data_type = "s"  # a name such as =A1 is no formula
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()
@@ -90,12 +97,6 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
 
 def _values(readings: Readings, threshold: float) -> Iterator[tuple[str, str, str, float]]:
     """Modality, reader, case and value, the model's first."""
-    for name in (MODEL, TRUTH):
-        if name in (*readings.readers, *readings.modalities):
-            raise DataError(
-                f"a reader or modality is called {name!r}, which is what the {name} is called in "
-                "the files for iMRMC and RJafroc; give it another name"
-            )
     if readings.ratings is not None:
         values, own = readings.ratings, readings.scores
     else:
@@ -108,3 +109,18 @@ def _values(readings: Readings, threshold: float) -> Iterator[tuple[str, str, st
         for reader, row in zip(readings.readers, table, strict=True):
             for case, value in zip(readings.cases, row.tolist(), strict=True):
                 yield modality, reader, case, value
+
+
+def _plain(names: Sequence[str]) -> dict[str, str]:
+    """Each name as iMRMC can read it; where two would become one, the later has a number."""
+    plain: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        word = start = _TO_IMRMC.sub("_", name)
+        number = 1
+        while word in taken:
+            number += 1
+            word = f"{start}_{number}"
+        plain[name] = word
+        taken.add(word)
+    return plain

@@ -47,12 +47,16 @@ class Estimate:
     reason: str | None = None
 
     def within(self, lowest: float, highest: float) -> Estimate:
-        """The same with an interval that ends where the figure does."""
+        """The same of a figure by itself: its interval ends where the figure does, and nobody asks
+        whether it is 0.
+        """
         low, high = np.clip([self.low, self.high], lowest, highest).tolist()
-        return dataclasses.replace(self, low=low, high=high)
+        return dataclasses.replace(self, low=low, high=high, p_value=NAN)
 
-    def without_test(self, reason: str) -> Estimate:
-        """The same without a p-value, for this reason."""
+    def without_test(self, reason: str | None) -> Estimate:
+        """The same without a p-value, for this reason; None is none."""
+        if reason is None:
+            return self
         return dataclasses.replace(self, p_value=NAN, reason=self.reason or reason)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,15 +80,12 @@ class Cells:
     normals: FloatArray
 
     def __sub__(self, other: Cells) -> Cells:
-        """``other`` has as many cells, or one."""
+        """The two have as many cells, or one of them has a single one."""
         return Cells(
             self.values - other.values,
             self.positives - other.positives,
             self.normals - other.normals,
         )
-
-    def __neg__(self) -> Cells:
-        return Cells(-self.values, -self.positives, -self.normals)
 
     def __getitem__(self, cells: slice) -> Cells:
         return Cells(self.values[cells], self.positives[cells], self.normals[cells])
@@ -186,8 +187,10 @@ class Modalities:
     components: Components
     differences: dict[tuple[int, int], Estimate]
 
-    def without_tests(self, reason: str) -> Modalities:
-        """The same without p-values, for this reason."""
+    def without_tests(self, reason: str | None) -> Modalities:
+        """The same without p-values, for this reason; None is none."""
+        if reason is None:
+            return self
         return dataclasses.replace(
             self,
             p_value=NAN,

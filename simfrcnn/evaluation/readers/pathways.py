@@ -72,7 +72,11 @@ def ways_of(
 
 
 def pathways_of(
-    ways: Sequence[Way], is_positive: BoolArray, prevalence: float | None, by: CovarianceBy
+    ways: Sequence[Way],
+    is_positive: BoolArray,
+    prevalence: float | None,
+    by: CovarianceBy,
+    why_untested: str | None = None,
 ) -> list[Pathway]:
     """Figures with intervals over readers and cases, and paired differences from the first way.
 
@@ -81,6 +85,7 @@ def pathways_of(
         is_positive: (K,) truth.
         prevalence: Of positive cases, for the parts recalled and read; None: that of the cases.
         by: How covariances are estimated.
+        why_untested: Why differences have no p-value; None where they have one.
     """
     alone, *_ = cells = [_cells_of(way, is_positive, prevalence) for way in ways]
     return [
@@ -89,7 +94,10 @@ def pathways_of(
             {name: _mean(each, by).within(0, 1) for name, each in own.items()},
             {}
             if own is alone
-            else {name: _mean(each - alone[name], by) for name, each in own.items()},
+            else {
+                name: _mean(each - alone[name], by).without_test(why_untested)
+                for name, each in own.items()
+            },
         )
         for way, own in zip(ways, cells, strict=True)
     ]

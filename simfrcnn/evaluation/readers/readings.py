@@ -6,8 +6,8 @@ Shapes: I modalities, J readers, K cases that all of them read.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,10 @@ READER, CASE, RATING, RECALL, MODALITY = COLUMNS = (
 )
 ONLY_MODALITY = "readers"
 """What the only modality is called where the file does not name any."""
+MODEL, TRUTH = "model", "truth"
+"""What these two are called as a reader or a modality in the files for other programs."""
+_TAKEN = (MODEL, TRUTH, "-1")  # the last is iMRMC's older word for the truth
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -67,23 +71,14 @@ class Readings:
     n_unknown: int
     n_unread: int
 
-    def with_recalls_from(self, rating: float) -> Readings:
-        """A rating of at least this is a recall.
 
-        Raises:
-            DataError: There are no ratings, or the file has recalls of its own.
-        """
-        if self.ratings is None or self.recalls is not None:
-            has = "no ratings" if self.ratings is None else "recalls of its own"
-            raise DataError(
-                f"--recall-from makes recalls of ratings; the file of the readers has {has}"
-            )
-        return dataclasses.replace(self, recalls=self.ratings >= rating)
-
-
-def read_readings(path: Path) -> list[Reading]:
+def read_readings(path: Path, recall_from: float | None = None) -> list[Reading]:
     """The rows of a CSV file with the columns ``reader``, ``case``, one of ``rating`` and
     ``recall`` or both, and perhaps ``modality``.
+
+    Args:
+        path: Of the file.
+        recall_from: A rating of at least this is a recall, where the file has no recalls.
 
     Raises:
         DataError: Names file, row and column.
@@ -91,8 +86,8 @@ def read_readings(path: Path) -> list[Reading]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, strict=True)
-            _require_columns(path, table.fieldnames or ())
-            readings = [_reading(path, table.line_num, row) for row in table]
+            _require_columns(path, table.fieldnames or (), recall_from)
+            readings = [_reading(path, table.line_num, row, recall_from) for row in table]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -162,7 +157,7 @@ def joined(path: Path, readings: Sequence[Reading], units: Sequence[UnitScore]) 
     )
 
 
-def _require_columns(path: Path, names: Sequence[str]) -> None:
+def _require_columns(path: Path, names: Sequence[str], recall_from: float | None) -> None:
     for name in names:
         if name not in COLUMNS:
             hint = "; separate them by commas" if ";" in name else near(name, COLUMNS)
@@ -176,28 +171,46 @@ def _require_columns(path: Path, names: Sequence[str]) -> None:
             raise DataError(f"{path}: column {name!r} is missing")
     if RATING not in names and RECALL not in names:
         raise DataError(f"{path}: a column {RATING!r} or {RECALL!r} is missing")
+    if recall_from is not None and (RATING not in names or RECALL in names):
+        has = f"no column {RATING!r}" if RATING not in names else f"a column {RECALL!r} of its own"
+        raise DataError(
+            f"{path}: it has {has}; --recall-from makes recalls of ratings: leave it out"
+        )
 
 
-def _reading(path: Path, line: int, row: Mapping[str | None, str | None]) -> Reading:
+def _reading(
+    path: Path, line: int, row: Mapping[str | None, str | None], recall_from: float | None
+) -> Reading:
     if None in row or None in row.values():
         raise DataError(f"{path}, row {line}: it has another number of columns than the first row")
     texts = {str(name): str(value).strip() for name, value in row.items()}
     for name, value in texts.items():
         if not value:
             raise DataError(f"{_where(path, line, name)}: it is empty")
-    rating = texts.get(RATING)
+        if _CONTROL.search(value):
+            raise DataError(f"{_where(path, line, name)}: {value!r} holds a control character")
+        if name in (READER, MODALITY) and value in _TAKEN:
+            raise DataError(
+                f"{_where(path, line, name)}: {value!r} stands for the "
+                f"{MODEL if value == MODEL else TRUTH} in the files for iMRMC and RJafroc; give it "
+                "another name"
+            )
+    rating = None if RATING not in texts else _number(path, line, texts[RATING])
     recall = texts.get(RECALL)
     if recall not in (None, "0", "1"):
         raise DataError(
             f"{_where(path, line, RECALL)}: {recall!r} is neither 1 (recalled) nor 0 (not)"
         )
+    is_recalled = None if recall is None else recall == "1"
+    if recall_from is not None and rating is not None:
+        is_recalled = rating >= recall_from
     return Reading(
         line=line,
         modality=texts.get(MODALITY, ONLY_MODALITY),
         reader=texts[READER],
         case=texts[CASE],
-        rating=None if rating is None else _number(path, line, rating),
-        is_recalled=None if recall is None else recall == "1",
+        rating=rating,
+        is_recalled=is_recalled,
     )
 
 

@@ -40,6 +40,7 @@ FEWEST_READERS = 3
 """For a p-value over readers; with two, how they differ is a guess from one difference."""
 
 _FEW = f"no test with fewer than {FEWEST_CASES} positive and {FEWEST_CASES} normal cases"
+_FEW_READERS = f"no test with fewer than {FEWEST_READERS} readers"
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,10 @@ def study_of(
     figures = list(_figures_of(readings, score_threshold))
     n_modalities, n_readers = len(readings.modalities), len(readings.readers)
     kinds = readings.is_positive
-    has_test = min(int(kinds.sum()), int((~kinds).sum())) >= FEWEST_CASES
+    few_cases = _FEW if min(int(kinds.sum()), int((~kinds).sum())) < FEWEST_CASES else None
+    few = few_cases or (_FEW_READERS if n_readers < FEWEST_READERS else None)
     against = tuple(
-        _against(readings, place, *each, covariance, has_test)
+        _against(readings, place, *each, covariance, few_cases, few)
         for place in range(n_modalities)
         for each in figures
     )
@@ -178,13 +180,14 @@ def study_of(
                 cells.values.reshape(n_modalities, n_readers),
                 components_of(own, n_modalities, n_readers),
             )
-            compared[name] = result if has_test else result.without_tests(_FEW)
+            compared[name] = result.without_tests(few)
     pathways = {}
     if readings.recalls is not None:
         limits = triage_below or (score_threshold,)
         for name, recalls in zip(readings.modalities, readings.recalls, strict=True):
             ways = list(ways_of(recalls, readings.scores, score_threshold, limits))
-            pathways[name] = pathways_of(ways, kinds, prevalence, covariance)
+            why = few_cases if n_readers == 1 else few  # one reader: over cases alone
+            pathways[name] = pathways_of(ways, kinds, prevalence, covariance, why)
     return ReaderStudy(
         readings, covariance, score_threshold, prevalence, margin, against, compared, pathways
     )
@@ -236,19 +239,13 @@ def _against(
     model: Cells,
     alone: Alone,
     by: CovarianceBy,
-    has_test: bool,
+    few_cases: str | None,
+    few: str | None,
 ) -> AgainstReaders:
     n = len(readings.readers)
     own = cells[slice(place * n, place * n + n)]
-    less = -(own - model)
-    difference = over_readers(less, by)
-    if not has_test:
-        difference = difference.without_test(_FEW)
-    elif n < FEWEST_READERS:
-        difference = difference.without_test(f"no test with fewer than {FEWEST_READERS} readers")
-    singles = [of_one(less[slice(j, j + 1)], by) for j in range(n)]
-    if not has_test:
-        singles = [each.without_test(_FEW) for each in singles]
+    less = model - own
+    singles = [of_one(less[slice(j, j + 1)], by).without_test(few_cases) for j in range(n)]
     return AgainstReaders(
         figure=name,
         modality=readings.modalities[place],
@@ -258,7 +255,7 @@ def _against(
             for j, reader in enumerate(readings.readers)
         },
         mean=over_readers(own, by).within(0, 1),
-        difference=difference,
+        difference=over_readers(less, by).without_test(few),
         by_reader=dict(zip(readings.readers, singles, strict=True)),
         p_holm=dict(zip(readings.readers, holm([each.p_value for each in singles]), strict=True)),
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.margins import claims_of
 from simfrcnn.evaluation.ranking import ModelsCompared
 from simfrcnn.evaluation.reporting.documents import Table
+from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.truth import Truth
 
 TOO_FEW = f"no test with fewer than {FEWEST_CASES} positive or {FEWEST_CASES} normal cases"
+NO_INTERVAL = "nothing: the difference has no interval"
+NO_WIDTH = "nothing: the interval has no width, as no resampled set gave another difference"
 
 
 def claims_on_models(compared: ModelsCompared, margin: float) -> dict[tuple[str, str], str]:
@@ -22,8 +26,17 @@ def claims_on_models(compared: ModelsCompared, margin: float) -> dict[tuple[str,
     claims = {}
     for first, second in itertools.permutations(compared.models, 2):
         difference = compared.difference(first, second, compared.primary)
-        claims[first, second] = str(claims_of(difference.low, difference.high, margin))
+        claims[first, second] = _claim_on(difference, margin)
     return claims
+
+
+def _claim_on(difference: Figure, margin: float) -> str:
+    """Percentiles of resampled sets that are all alike do not say how sure a difference is."""
+    if math.isnan(difference.low) or math.isnan(difference.high):
+        return NO_INTERVAL
+    if difference.low == difference.high:
+        return NO_WIDTH
+    return str(claims_of(difference.low, difference.high, margin))
 
 
 def margin_table(compared: ModelsCompared, margin: float) -> Table:

@@ -37,7 +37,6 @@ def write_reader_study(folder: Path, study: ReaderStudy) -> Path:
 
     Raises:
         OutputError: The folder cannot be written.
-        DataError: A reader or modality is called as the model is in the exports.
     """
     sections = list(_sections(study))
     title = "The model and the readers"

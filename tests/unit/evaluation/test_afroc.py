@@ -139,6 +139,34 @@ def test_by_hand():
     assert figures["case/auc"].value == 1
 
 
+@pytest.mark.parametrize("counts_repeats", [False, True])
+def test_a_repeat_on_the_lesion_is_in_the_right_place(counts_repeats):
+    records = [image(1, "a", finding(LEFT, 1)), image(2, "b")]
+    detections = detection_file(
+        found(1, (LEFT, 0.9), ((1, 1, 20, 20), 0.9)), found(2, (FAR, 0.5), (LEFT, 0.4))
+    )
+    settings = EvaluationSettings(
+        bootstrap_replicates=0, count_repeats_as_false_positives=counts_repeats
+    )
+    figures = evaluate(records, detections, settings).figures
+    assert figures["localised/centre/image/lroc"].value == 1
+    false = figures["froc/centre/positive/sensitivity_at_0.5"]
+    assert false.value == (0 if counts_repeats else 1)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean", "noisy_or"])
+def test_localised_sensitivity_is_of_cases_recalled_for_their_highest_mark(pooling):
+    """One of two views has a mark: its case has .4 by the mean, below the threshold of .5."""
+    records = [image(n, "a", finding(LEFT, n)) for n in (1, 2)] + [image(3, "b")]
+    detections = detection_file(found(1, (LEFT, 0.8)), found(2), found(3))
+    settings = EvaluationSettings(bootstrap_replicates=0, pooling=pooling)
+    figures = evaluate(records, detections, settings).figures
+    assert figures["case/sensitivity"].value == (0 if pooling == "mean" else 1)
+    localised = {key for key in figures if key.startswith("localised/centre/case/")}
+    assert ("localised/centre/case/sensitivity" in localised) == (pooling == "max")
+    assert "localised/centre/case/wafroc" in localised
+
+
 def test_lesions_count_by_the_weights_of_the_annotations():
     weigh = dataclasses.replace
     heavy, light = weigh(finding(LEFT, 1), weight=3.0), weigh(finding(RIGHT, 2), weight=1.0)

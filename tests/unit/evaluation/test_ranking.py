@@ -23,6 +23,7 @@ from simfrcnn.evaluation.reporting.comparison_report import (
     to_json,
     write_comparison,
 )
+from simfrcnn.evaluation.reporting.margin_table import claims_on_models
 from simfrcnn.evaluation.results import NAN, Figure
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set
@@ -226,6 +227,35 @@ def test_a_margin_says_what_is_shown_of_every_ordered_pair(tmp_path):
     claims = {one["shown"] for one in to_json(few)["claims"]}
     assert claims == {"no test with fewer than 20 positive or 20 normal cases"}
     assert "margin" not in to_json(report_of())
+
+
+@pytest.mark.parametrize(
+    ("replicates", "claim"),
+    [(50, "the interval has no width"), (0, "the difference has no interval")],
+)
+def test_models_that_are_never_wrong_are_not_shown_to_be_equal(replicates, claim):
+    """Both have an AUC of 1 on 44 cases, in every resampled set: that is no proof."""
+    records = [
+        image(n, f"{n}", *([finding((10, 10, 40, 40), n)] if n <= 22 else [])) for n in range(1, 45)
+    ]
+    models = {
+        name: resample(
+            records,
+            detection_file(
+                *(
+                    found(n, ((10, 10, 40, 40), (0.6 if n <= 22 else 0.1) + n / step))
+                    for n in range(1, 45)
+                )
+            ),
+            EvaluationSettings(bootstrap_replicates=replicates),
+        )
+        for name, step in (("first", 200), ("second", 500))
+    }
+    compared = compare_all(models)
+    assert compared.difference("first", "second", "case/auc").value == 0
+    shown = claims_on_models(compared, 0.01)
+    assert set(shown) == {("first", "second"), ("second", "first")}
+    assert all(claim in one for one in shown.values())
 
 
 def test_localised_figures_have_a_table_of_their_own(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -68,7 +69,7 @@ def readings(drawn, tmp_path_factory):
         for k in range(50)
     ]
     units.append(UnitScore("E99", "P99", "normal", 0.5))
-    return joined(path, read_readings(path), units).with_recalls_from(3)
+    return joined(path, read_readings(path, 3), units)
 
 
 def test_readings_are_joined_with_the_cases(readings, drawn):
@@ -162,6 +163,50 @@ def test_one_reader_is_compared_over_cases_alone(tmp_path):
     assert alone.standard_error == of_one(cells, "jackknife").standard_error
 
 
+def p_values(content) -> list[float]:
+    """All that stand anywhere in a report in JSON types."""
+    if isinstance(content, list):
+        return [p for each in content for p in p_values(each)]
+    if not isinstance(content, dict):
+        return []
+    own = [content[key] for key in ("p_value", "p_holm") if content.get(key) is not None]
+    return own + [p for each in content.values() for p in p_values(each)]
+
+
+@pytest.mark.parametrize("n_readers", [1, 2, 3])
+def test_nothing_is_tested_over_fewer_than_three_readers(readings, n_readers):
+    few = dataclasses.replace(
+        readings,
+        readers=readings.readers[:n_readers],
+        ratings=readings.ratings[:, :n_readers],
+        recalls=readings.recalls[:, :n_readers],
+    )
+    content = study_of(few, score_threshold=0.6, triage_below=(0.3,)).to_json()
+    for each in content["model_against_readers"]:
+        # One reader is tested over cases alone.
+        assert len(p_values(each["model_less_reader"])) == 2 * n_readers
+        assert len(p_values(each["model_less_mean"])) == (n_readers >= 3)
+        # Nobody asks whether an AUC or a sensitivity is 0.
+        assert p_values([each["mean_of_readers"], each["readers"], each["model"]]) == []
+    compared = content["modalities_compared"].values()
+    assert len(p_values([*compared])) == (6 if n_readers >= 3 else 0)
+    for each in compared:
+        assert n_readers >= 3 or "fewer than 3 readers" in each["differences"][0]["reason"]
+    alone, *ways = content["pathways"]["aided"]
+    assert p_values([alone, *(way["figures"] for way in ways)]) == []
+    assert bool(p_values(ways)) == (n_readers != 2)  # of one reader: over cases alone
+
+
+def test_what_does_not_differ_is_not_below_0(tmp_path):
+    path = written(tmp_path, HEAD, *rows_of({"R1": "11000", "R2": "11000"}))
+    study = study_of(joined(path, read_readings(path), CASES), score_threshold=0.25)
+    write_reader_study(tmp_path, study)
+    assert (
+        "| R1 | 1.000 (0.158 to 1.000) | +0.000 (no interval) |"
+        in (tmp_path / "readers.md").read_text()
+    )
+
+
 def test_cases_of_unknown_truth_are_left_out_and_counted(tmp_path):
     path = written(tmp_path, "reader,case,recall", *rows_of({"R1": "110101", "R2": "100001"}))
     units = [*CASES, UnitScore("E6", "P6", "unknown", 0.8)]
@@ -188,6 +233,10 @@ GOOD = rows_of({"R1": "11010", "R2": "10000"})
         ([HEAD, "R1,E1,1,1"], "row 2: it has another number of columns"),
         (["reader,case,rating", "R1,E1,high"], "row 2, column 'rating': 'high' is not a number"),
         (["reader,case,rating", "R1,E1,nan"], "row 2, column 'rating': 'nan' is not a number"),
+        ([HEAD, "R\x071,E1,1"], r"row 2, column 'reader': 'R\\x071' holds a control character"),
+        ([HEAD, "model,E1,1"], "row 2, column 'reader': 'model' stands for the model in the files"),
+        ([HEAD, "-1,E1,1"], "row 2, column 'reader': '-1' stands for the truth in the files"),
+        ([f"{HEAD},modality", "R1,E1,1,truth"], "column 'modality': 'truth' stands for the truth"),
         ([HEAD, *GOOD, "R1,E7,1"], "row 12, column 'case': the test set has no case 'E7'"),
         ([HEAD, *GOOD, "R1,E5,1"], "rows 6 and 12 are of the same case, 'E5', and reader, 'R1'"),
         ([HEAD, *GOOD[:-1]], "reader 'R2' did not read case 'E5', which others did"),
@@ -210,11 +259,17 @@ def test_cases_of_one_patient_are_refused(tmp_path):
         joined(path, read_readings(path), [*CASES, UnitScore("E1", "P9", "normal", 0.1)])
 
 
-def test_options_that_cannot_be_meant_are_refused(tmp_path, readings):
+def test_options_that_cannot_be_meant_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="--recall-from: there are no readers"):
         ReaderOptions(recall_from=3)
-    with pytest.raises(DataError, match="has recalls of its own"):
-        readings.with_recalls_from(2)
+    with pytest.raises(ConfigError, match="--recall-from is nan; legal is a rating"):
+        ReaderOptions(readers="readers.csv", recall_from=float("nan"))
+    path = written(tmp_path, HEAD, *GOOD)
+    with pytest.raises(DataError, match=r"readers\.csv: it has no column 'rating'; --recall-from"):
+        read_readings(path, 2)
+    path = written(tmp_path, "reader,case,recall,rating", "R1,E1,1,4")
+    with pytest.raises(DataError, match=r"readers\.csv: it has a column 'recall' of its own; "):
+        read_readings(path, 2)
 
 
 def test_the_export_for_imrmc_holds_every_reading(readings, drawn):
@@ -255,10 +310,23 @@ def test_decisions_alone_are_exported_as_ones_and_zeros(tmp_path):
     readings = joined(path, read_readings(path), CASES)
     data = imrmc_file(readings, 0.5).decode().split("BEGIN DATA:\n")[1].splitlines()
     assert data[5:10] == [f"model,E{n},model,{call}" for n, call in enumerate("10100", 1)]
-    path = written(tmp_path, HEAD, *(row.replace("R1", "model") for row in GOOD))
+
+
+def test_names_reach_other_programs_as_they_can_read_them(tmp_path):
+    """iMRMC cuts at commas and drops spaces; a spreadsheet computes what begins with =."""
+    readers = {'"Dr. A, B"': "11010", "Dr. A B": "10000", "=1+1": "10100"}
+    path = written(tmp_path, HEAD, *rows_of(readers))
     readings = joined(path, read_readings(path), CASES)
-    with pytest.raises(DataError, match="is called 'model'"):
-        imrmc_file(readings, 0.5)
+    assert readings.readers == ("Dr. A, B", "Dr. A B", "=1+1")
+    data = imrmc_file(readings, 0.5).decode().split("BEGIN DATA:\n")[1].splitlines()
+    assert {line.count(",") for line in data} == {3}
+    assert {line.split(",")[0] for line in data[5:]} == {*("model", "Dr._A_B", "Dr._A_B_2", "=1+1")}
+    assert data[10:15] == [f"Dr._A_B,E{n},readers,{call}" for n, call in enumerate("11010", 1)]
+    book = openpyxl.load_workbook(io.BytesIO(rjafroc_file(readings, 0.5)))
+    names = [row[2] for row in book["WHO IS WHO"].iter_rows(min_row=2, max_row=5)]
+    assert [(cell.value, cell.data_type) for cell in names] == [
+        (name, "s") for name in ("model", "Dr. A, B", "Dr. A B", "=1+1")
+    ]
 
 
 def test_a_margin_says_what_is_shown_against_the_readers(readings):
