@@ -2,8 +2,8 @@
 
 Two files side by side. ``<stem>.json`` is a COCO results list (``image_id``, ``category_id``,
 ``bbox`` as XYWH in pixels of the stored image, ``score``, and of a model with a second look
-``first_score`` and ``second_score``, of one with a mask head ``segmentation`` as run lengths),
-which every COCO tool reads.
+``first_score``, ``second_score`` and ``second_look_bbox``, of one with a mask head ``segmentation``
+as run lengths), which every COCO tool reads.
 ``<stem>.meta.json`` says what such a list cannot: which images were run (an image without
 detections is known to have been looked at), what the category numbers mean, and where the numbers
 come from.
@@ -40,6 +40,8 @@ class DetectionFile:
     ``images`` holds one entry per image that was run, also where nothing was found. ``categories``
     are the model's classes by COCO id. ``is_coverage_stated`` is False for a list by another tool,
     without a sidecar: there, every image of the annotation file is taken to have been run.
+    ``class_maps`` are files that a prediction with a whole-image classifier lists: image -> class
+    -> an 8-bit grey PNG over the stored image; they need not be there.
     """
 
     images: Mapping[int, ImageDetections]
@@ -47,6 +49,7 @@ class DetectionFile:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     is_coverage_stated: bool = True
+    class_maps: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -195,26 +198,35 @@ def read_detections(
         image_of or strictly(covered),
         has_masks=MASKS_FROM in provenance,
     )
+    class_maps: Mapping[int, Mapping[str, Path]] = {}
     if image_list is not None and listed is not None and image_list.exists():
-        images = _as_numbered_in_truth(images, image_list, listed)
+        images, class_maps = _as_numbered_in_truth(images, image_list, listed)
     return DetectionFile(
         images=images,
         categories=names,
         provenance=provenance,
         path=path,
         is_coverage_stated=is_coverage_stated,
+        class_maps=class_maps,
     )
 
 
 def _as_numbered_in_truth(
     images: Mapping[int, ImageDetections], image_list: Path, records: Sequence[ImageRecord]
-) -> dict[int, ImageDetections]:
-    """The same detections under the ids of an annotation file."""
+) -> tuple[dict[int, ImageDetections], dict[int, dict[str, Path]]]:
+    """The same detections under the ids of an annotation file, and the class maps listed there."""
     content = _load_json(image_list, "the list of the images of a prediction")
     try:
         predicted = [image for image in content["images"] if image["id"] in images]
         ids = ids_of_truth(predicted, records, str(image_list))
-    except (KeyError, TypeError) as error:
+        maps = {
+            ids[image["id"]]: {
+                str(name): image_list.parent / place for name, place in image["class_maps"].items()
+            }
+            for image in predicted
+            if image["id"] in ids and "class_maps" in image
+        }
+    except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{image_list} is damaged ({type(error).__name__}: {error}): start the same predict "
             "command again, which makes it again"
@@ -225,10 +237,11 @@ def _as_numbered_in_truth(
             f"{image_list} lacks image {lost[0]} of the detections beside it: start the same "
             "predict command again, which makes it again"
         )
-    return {
+    found = {
         ids[number]: dataclasses.replace(image, image_id=ids[number])
         for number, image in images.items()
     }
+    return found, maps
 
 
 Meta = tuple[dict[int, str], set[int], dict[str, Any], Path | None]

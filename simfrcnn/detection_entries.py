@@ -20,6 +20,8 @@ from simfrcnn.outlines import Rle
 
 _ENTRY_KEYS = ("image_id", "category_id", "bbox", "score")
 _LOOKS = ("first_score", "second_score")
+SQUARE = "second_look_bbox"
+"""Of an entry: the square that the second look saw, XYWH; it may reach beyond the image."""
 ImageOf = Callable[[Mapping[str, Any], str], int]
 
 
@@ -31,6 +33,8 @@ class ImageDetections:
     ``looks`` (D, 2) are the two scores that made the one, the detector's and the second look's, NaN
     where they are not known; None of a model without a second look. ``masks`` (D,) are those of a
     model with a mask head, None for detections below the score from which it makes them.
+    ``squares`` (D, 4) XYXY are what the second look saw, in original pixels and perhaps beyond the
+    image, NaN where it did not look.
     """
 
     image_id: int
@@ -39,6 +43,7 @@ class ImageDetections:
     categories: tuple[str, ...]
     looks: NDArray[np.float64] | None = None
     masks: tuple[Rle | None, ...] | None = None
+    squares: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that would spoil a figure silently.
@@ -86,6 +91,10 @@ def entries_of(image: ImageDetections, ids: Mapping[str, int], path: Path) -> li
     for entry, looks in zip(entries, [] if image.looks is None else image.looks, strict=False):
         known = zip(_LOOKS, looks.tolist(), strict=True)
         entry.update({key: value for key, value in known if not math.isnan(value)})
+    for entry, square in zip(entries, [] if image.squares is None else image.squares, strict=False):
+        if not np.isnan(square).any():
+            x1, y1, x2, y2 = square.tolist()
+            entry[SQUARE] = [x1, y1, x2 - x1, y2 - y1]
     for entry, mask in zip(entries, image.masks or (), strict=False):
         if mask is not None:
             entry["segmentation"] = mask.to_json()
@@ -121,6 +130,7 @@ def by_image(
     categories: dict[int, list[str]] = {image_id: [] for image_id in covered}
     looks: dict[int, list[list[float]]] = {image_id: [] for image_id in covered}
     masks: dict[int, list[Rle | None]] = {image_id: [] for image_id in covered}
+    squares: dict[int, list[list[float]]] = {image_id: [] for image_id in covered}
     for index, entry in enumerate(entries):
         where = f"{path}, entry {index}"
         image_id, category_id, (x, y, width, height), score = _fields(entry, where, image_of)
@@ -136,6 +146,7 @@ def by_image(
         categories[image_id].append(names[category_id])
         looks[image_id].append([_look(entry, key, where) for key in _LOOKS])
         masks[image_id].append(_mask(entry, where))
+        squares[image_id].append(_square(entry, where))
     has_masks |= any(mask is not None for of_image in masks.values() for mask in of_image)
     return {
         image_id: ImageDetections(
@@ -143,7 +154,8 @@ def by_image(
             boxes=np.asarray(boxes[image_id], dtype=np.float64).reshape(-1, 4),
             scores=np.asarray(scores[image_id], dtype=np.float64),
             categories=tuple(categories[image_id]),
-            looks=_known(looks[image_id]),
+            looks=_known(looks[image_id], 2),
+            squares=_known(squares[image_id], 4),
             masks=tuple(masks[image_id]) if has_masks else None,
         )
         for image_id in boxes
@@ -169,9 +181,23 @@ def _mask(entry: Mapping[str, Any], where: str) -> Rle | None:
         raise ArtifactError(f"{where}: segmentation is no mask: {error}") from None
 
 
-def _known(looks: list[list[float]]) -> NDArray[np.float64] | None:
-    pairs = np.asarray(looks, dtype=np.float64).reshape(-1, 2)
-    return None if np.isnan(pairs).all() else pairs
+def _square(entry: Mapping[str, Any], where: str) -> list[float]:
+    """XYXY; NaN where the second look did not look."""
+    if SQUARE not in entry:
+        return [math.nan] * 4
+    x, y, width, height = _sides(entry, SQUARE, where)
+    square = [x, y, x + width, y + height]
+    if not all(map(math.isfinite, square)) or min(width, height) < 0:
+        raise ArtifactError(
+            f"{where}: {SQUARE} is {entry[SQUARE]!r}; finite numbers, and sides of 0 or more, are "
+            "legal"
+        )
+    return square
+
+
+def _known(rows: list[list[float]], n_columns: int) -> NDArray[np.float64] | None:
+    values = np.asarray(rows, dtype=np.float64).reshape(-1, n_columns)
+    return None if np.isnan(values).all() else values
 
 
 def _fields(entry: Any, where: str, image_of: ImageOf) -> tuple[int, int, list[float], float]:
@@ -180,13 +206,18 @@ def _fields(entry: Any, where: str, image_of: ImageOf) -> tuple[int, int, list[f
     if not isinstance(entry, dict) or not needed <= set(entry):
         raise ArtifactError(f"{where}: an object with the keys {', '.join(_ENTRY_KEYS)} is legal")
     image_id, category_id = image_of(entry, where), _whole(entry, "category_id", where)
-    bbox, score = entry["bbox"], entry["score"]
-    is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
-    if not is_box:
-        raise ArtifactError(f"{where}: bbox is {bbox!r}; [x, y, width, height] is legal")
+    bbox, score = _sides(entry, "bbox", where), entry["score"]
     if not _is_number(score):
         raise ArtifactError(f"{where}: score is {score!r}; a number in [0, 1] is legal")
-    return image_id, category_id, [float(side) for side in bbox], float(score)
+    return image_id, category_id, bbox, float(score)
+
+
+def _sides(entry: Mapping[str, Any], key: str, where: str) -> list[float]:
+    bbox = entry[key]
+    is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
+    if not is_box:
+        raise ArtifactError(f"{where}: {key} is {bbox!r}; [x, y, width, height] is legal")
+    return [float(side) for side in bbox]
 
 
 def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:

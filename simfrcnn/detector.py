@@ -37,11 +37,11 @@ from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.validation import masks_from
 from simfrcnn.engines.contract import Engine, load_engine
-from simfrcnn.errors import CheckpointError, ConfigError, DataError
+from simfrcnn.errors import CheckpointError, ConfigError
 from simfrcnn.evaluation.case import pool
 from simfrcnn.exam import Detection, ExamResult, ImageResult, LeftOut
 from simfrcnn.files import sha256_of
-from simfrcnn.images.raster import RasterGreys
+from simfrcnn.images.raster import greys_of_array
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord, Supervision
 from simfrcnn.structures import Detections
@@ -134,13 +134,18 @@ class Detector:
     sha256: str
     makes_heat_maps: bool = False
 
+    @property
+    def has_class_maps(self) -> bool:
+        """Whether it is a whole-image classifier, which can say where it sees each class."""
+        return config.is_classifier(self.cfg)
+
     def with_heat_maps(self) -> Detector:
         """The same model, whose results also say where it sees each class (``ImageResult.heat``).
 
         Raises:
             ConfigError: It is a detector, which has boxes and no such maps.
         """
-        if not config.is_classifier(self.cfg):
+        if not self.has_class_maps:
             raise ConfigError(
                 "heat maps (--heat-maps) are the class maps of a whole-image classifier "
                 f"({config.CLASSIFIER}), and this model is a {self.cfg.MODEL.META_ARCHITECTURE}: "
@@ -188,7 +193,7 @@ class Detector:
             record, greys = record_and_greys(path, 0)
             decoded = decode_pixels(record, greys, decoding, path.name)
         else:
-            greys = _greys_of(np.asarray(image), white)
+            greys = greys_of_array(np.asarray(image), white)
             decoded = decode_pixels(_record_of_array(greys.shape), greys, decoding, "array")
         (result,) = self._judged([decoded], Path("."), AsTheyAre())
         return result
@@ -332,11 +337,20 @@ def _detections_of(found: Detections, classes: Sequence[str]) -> tuple[Detection
     unknown = [None] * len(found.labels)
     rows = zip(*(unknown if c is None else c.tolist() for c in columns), strict=True)
     masks = unknown if found.masks is None else found.masks
+    squares = unknown if found.squares is None else found.squares.tolist()
     return tuple(
         Detection(
-            tuple(box), score, classes[label - 1], first, None if second != second else second, mask
+            tuple(box),
+            score,
+            classes[label - 1],
+            first,
+            None if second != second else second,
+            mask,
+            None if square is None or square[0] != square[0] else tuple(square),
         )
-        for (box, score, label, first, second), mask in zip(rows, masks, strict=True)
+        for (box, score, label, first, second), mask, square in zip(
+            rows, masks, squares, strict=True
+        )
     )
 
 
@@ -390,34 +404,6 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _greys_of(values: NDArray[Any], white: float | None) -> RasterGreys:
-    """The greys of an array, on 8 bits.
-
-    Raises:
-        DataError: It is no grey picture, or has values outside 0 to white.
-    """
-    if values.ndim != 2 or not values.size:
-        raise DataError(f"an array of shape {values.shape}; (H, W), one grey value each, is legal")
-    is_float = np.issubdtype(values.dtype, np.floating)
-    if not is_float and values.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"an array of {values.dtype}; uint8, uint16 and floating point from 0 to 1 are legal"
-        )
-    lowest, highest = float(values.min()), float(values.max())
-    if white is None:
-        white = 1.0 if is_float else 255.0
-        if values.dtype == np.uint16:
-            white = next(2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if highest < 2**bits)
-    if not (lowest >= 0 and highest <= white and 0 < white < np.inf):  # false for NaN as well
-        raise DataError(
-            f"an array of values from {lowest:g} to {highest:g}; from 0, black, to {white:g}, "
-            "white, is legal: say which value is white (white=...)"
-        )
-    if values.dtype == np.uint8 and white == 255:
-        return RasterGreys(values, 255)
-    return RasterGreys(np.rint(values * (255.0 / white)).astype(np.uint8), 255)
 
 
 def _record_of_array(shape: tuple[int, int]) -> ImageRecord:

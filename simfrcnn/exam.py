@@ -36,7 +36,8 @@ class Detection:
     """One suspicious region; ``score`` in [0, 1], ``category`` one of the model's classes.
 
     Of a model with a second look ``first_score`` is the detector's own and ``second_score`` that of
-    the second look, None where it did not look; ``score`` is made of both. Of a model with a mask
+    the second look, None where it did not look; ``score`` is made of both. ``square`` is what the
+    second look saw, XYXY in stored pixels; it may reach beyond the image. Of a model with a mask
     head ``mask`` is what it takes for the inside of the region, in the size of the stored image;
     None below the score from which it makes them.
     """
@@ -47,6 +48,7 @@ class Detection:
     first_score: float | None = None
     second_score: float | None = None
     mask: Rle | None = None
+    square: Box | None = None
 
     @property
     def outline(self) -> Outline:
@@ -54,13 +56,14 @@ class Detection:
         return () if self.mask is None else traced(self.mask.to_array()).outline
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON types; the two scores and the mask (COCO's run lengths) only where known."""
+        """In JSON types; scores, square and mask (COCO's run lengths) only where known."""
         both = {"first_score": self.first_score, "second_score": self.second_score}
         return {
             "box_xyxy_px": list(self.box),
             "score": self.score,
             "class": self.category,
             **{name: value for name, value in both.items() if value is not None},
+            **({} if self.square is None else {"second_look_xyxy_px": list(self.square)}),
             **({} if self.mask is None else {"segmentation": self.mask.to_json()}),
         }
 

@@ -39,10 +39,14 @@ class Frame:
 
     def to_original(self, boxes: Tensor) -> Tensor:
         """Boxes (B, 4) in input pixels -> original pixels, clipped to the stored image."""
-        scale, offset = self._scale_and_offset(boxes)
-        mapped = _ordered((boxes - offset) / scale)
+        mapped = self.to_original_unclipped(boxes)
         limits = mapped.new_tensor([self.original_width, self.original_height] * 2)
         return torch.minimum(mapped.clamp(min=0), limits)
+
+    def to_original_unclipped(self, boxes: Tensor) -> Tensor:
+        """Boxes (B, 4) in input pixels -> original pixels, also where they leave the image."""
+        scale, offset = self._scale_and_offset(boxes)
+        return _ordered((boxes - offset) / scale)
 
     def points_to_input(self, points: Tensor) -> Tensor:
         """Points (P, 2), x and y in original pixels -> input pixels."""
@@ -154,9 +158,10 @@ class Detections:
 
     ``boxes`` (D, 4) in original pixels; ``scores`` (D,) in [0, 1]; ``labels`` (D,) int64 in 1..K.
     After a second look ``first_scores`` (D,) are the detector's own and ``second_scores`` (D,)
-    those of the second look, NaN where it did not look; None without one. Of a model with a mask
-    head ``masks`` (D,) are what it takes for the inside of each finding, in original pixels; None
-    for those below the score from which it makes them.
+    those of the second look, and ``squares`` (D, 4) what it saw, in original pixels and perhaps
+    beyond the image; NaN where it did not look; None without one. Of a model with a mask head
+    ``masks`` (D,) are what it takes for the inside of each finding, in original pixels; None for
+    those below the score from which it makes them.
     """
 
     image_id: int
@@ -165,8 +170,9 @@ class Detections:
     labels: Tensor
     first_scores: Tensor | None = None
     second_scores: Tensor | None = None
+    squares: Tensor | None = None
     masks: tuple[Rle | None, ...] | None = None
 
 
-BOTH_SCORES = ("first_scores", "second_scores")
+OF_SECOND_LOOK = ("first_scores", "second_scores", "squares")
 """The fields of :class:`Detections` that a second look adds."""

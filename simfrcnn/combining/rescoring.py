@@ -194,7 +194,7 @@ def _rescored(
 
     is_target = np.array([name in targets for name in found.categories], dtype=bool)
     scores = np.where(is_target, expit(shift + own * _logit(found.scores)), found.scores)
-    return dataclasses.replace(found, scores=scores, looks=None)
+    return dataclasses.replace(found, scores=scores, looks=None, squares=None)
 
 
 def _image_scores(

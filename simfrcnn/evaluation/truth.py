@@ -6,6 +6,7 @@ I findings of ignored classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -48,7 +49,8 @@ class View:
     ``patient`` numbers the patients from 0. ``boxes`` (D, 4), ``scores`` (D,), ``finding_boxes``
     (G, 4), ``crowd_boxes`` (C, 4), ``ignored_boxes`` (I, 4), in original pixels. ``findings`` are
     without crowd regions, in the order of ``finding_boxes``. ``looks`` (D, 2) are the two scores
-    of a model with a second look, see :class:`~simfrcnn.artifacts.ImageDetections`.
+    of a model with a second look and ``squares`` (D, 4) what it saw, see
+    :class:`~simfrcnn.artifacts.ImageDetections`.
     ``is_located`` is whether it is known where its findings lie, or that there are none; not so
     where a label alone says that the image is positive. ``masks`` (D,) are those of a model with a
     mask head, None for detections that were given none.
@@ -66,6 +68,7 @@ class View:
     is_located: bool
     looks: FloatArray | None = None
     masks: tuple[Rle | None, ...] | None = None
+    squares: FloatArray | None = None
 
     @property
     def score(self) -> float:
@@ -173,7 +176,8 @@ def patient_strata(
 def _view(
     record: ImageRecord, patient: int, found: ImageDetections, settings: EvaluationSettings
 ) -> View:
-    boxes, scores, looks, masks = _of_targets(found, settings.target_classes)
+    found = _of_targets(found, settings.target_classes)
+    boxes, scores, looks, masks = found.boxes, found.scores, found.looks, found.masks
     if settings.boxes_outside == "clip":
         boxes = boxes.clip(0, (record.width, record.height) * 2)
     order = falling_order(boxes, scores)
@@ -195,6 +199,7 @@ def _view(
         ignored_boxes=_boxes([finding for finding in ignored if not finding.iscrowd]),
         looks=None if looks is None else looks[order],
         masks=None if masks is None else tuple(masks[place] for place in order.tolist()),
+        squares=None if found.squares is None else found.squares[order],
         is_located=truth is Truth.NORMAL or _has_all_boxes(record, settings.target_classes),
     )
 
@@ -207,18 +212,20 @@ def _has_all_boxes(record: ImageRecord, target_classes: Sequence[str]) -> bool:
     )
 
 
-def _of_targets(
-    found: ImageDetections, target_classes: Sequence[str]
-) -> tuple[FloatArray, FloatArray, FloatArray | None, Sequence[Rle | None] | None]:
-    """Boxes, scores, looks and masks of the target classes."""
+def _of_targets(found: ImageDetections, target_classes: Sequence[str]) -> ImageDetections:
+    """The detections of the target classes."""
     if all(name in target_classes for name in found.categories):
-        return found.boxes, found.scores, found.looks, found.masks
-    is_target = np.array([name in target_classes for name in found.categories], dtype=bool)
-    looks = None if found.looks is None else found.looks[is_target]
-    masks = found.masks
-    if masks is not None:
-        masks = tuple(mask for mask, is_own in zip(masks, is_target, strict=True) if is_own)
-    return found.boxes[is_target], found.scores[is_target], looks, masks
+        return found
+    places = [place for place, name in enumerate(found.categories) if name in target_classes]
+    return dataclasses.replace(
+        found,
+        boxes=found.boxes[places],
+        scores=found.scores[places],
+        categories=tuple(found.categories[place] for place in places),
+        looks=None if found.looks is None else found.looks[places],
+        masks=None if found.masks is None else tuple(found.masks[place] for place in places),
+        squares=None if found.squares is None else found.squares[places],
+    )
 
 
 def _refuse_boxes_outside(

@@ -234,3 +234,31 @@ def _png_white(pixels: NDArray[Any], content: bytes) -> int | None:
     replicated = padded | (original >> max(0, 2 * n_bits - 16))
     is_scaled = (pixels == padded) | (pixels == replicated)
     return _WHITE_16 if is_scaled.all() else 2**n_bits - 1
+
+
+def greys_of_array(values: NDArray[Any], white: float | None) -> RasterGreys:
+    """The greys of an array, on 8 bits.
+
+    Raises:
+        DataError: It is no grey picture, or has values outside 0 to white.
+    """
+    if values.ndim != 2 or not values.size:
+        raise DataError(f"an array of shape {values.shape}; (H, W), one grey value each, is legal")
+    is_float = np.issubdtype(values.dtype, np.floating)
+    if not is_float and values.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"an array of {values.dtype}; uint8, uint16 and floating point from 0 to 1 are legal"
+        )
+    lowest, highest = float(values.min()), float(values.max())
+    if white is None:
+        white = 1.0 if is_float else 255.0
+        if values.dtype == np.uint16:
+            white = next(2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if highest < 2**bits)
+    if not (lowest >= 0 and highest <= white and 0 < white < np.inf):  # false for NaN as well
+        raise DataError(
+            f"an array of values from {lowest:g} to {highest:g}; from 0, black, to {white:g}, "
+            "white, is legal: say which value is white (white=...)"
+        )
+    if values.dtype == np.uint8 and white == 255:
+        return RasterGreys(values, 255)
+    return RasterGreys(np.rint(values * (255.0 / white)).astype(np.uint8), 255)

@@ -93,5 +93,5 @@ def by_first_score(detections: DetectionFile) -> DetectionFile:
         if found.looks is None and len(found.scores):
             raise ArtifactError(f"{detections.name}, image {image_id}: first_score is missing")
         scores = found.scores if found.looks is None else found.looks[:, 0]
-        images[image_id] = dataclasses.replace(found, scores=scores, looks=None)
+        images[image_id] = dataclasses.replace(found, scores=scores, looks=None, squares=None)
     return dataclasses.replace(detections, images=images)

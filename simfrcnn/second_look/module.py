@@ -169,15 +169,25 @@ class SecondLook(nn.Module):
         """
         best = self.settings.detections_per_image
         squares = [
-            self._cut(picture, one.boxes[:best].cpu().float())
+            self._squares(picture, one.boxes[:best].cpu().float())
             for picture, one in zip(pictures, found, strict=True)
         ]
-        chances = self.probabilities(torch.cat(squares))
+        pixels = [
+            cut(picture.pixels, own, self.settings.size)
+            for picture, own in zip(pictures, squares, strict=True)
+        ]
+        chances = self.probabilities(torch.cat(pixels))
         of_images = torch.split(chances, [len(each) for each in squares])
         exponent = self.settings.first_exponent
         return [
-            combined(one.scores, one.labels, of_image, first_exponent=exponent)
-            for one, of_image in zip(found, of_images, strict=True)
+            combined(
+                one.scores,
+                one.labels,
+                of_image,
+                picture.frame.to_input(own),
+                first_exponent=exponent,
+            )
+            for one, of_image, picture, own in zip(found, of_images, pictures, squares, strict=True)
         ]
 
     @torch.no_grad()
@@ -227,16 +237,19 @@ class SecondLook(nn.Module):
         return tuple(map(torch.cat, zip(*parts, strict=True)))  # type: ignore[return-value]
 
     def _cut(self, picture: Picture, boxes: Tensor) -> Tensor:
-        """The squares (n, S, S) round boxes (n, 4) in input pixels."""
+        """The pixels (n, S, S) of the squares round boxes (n, 4) in input pixels."""
+        return cut(picture.pixels, self._squares(picture, boxes), self.settings.size)
+
+    def _squares(self, picture: Picture, boxes: Tensor) -> Tensor:
+        """The squares (n, 4), in pixels of the picture, round boxes (n, 4) in input pixels."""
         if picture.spacing_mm is None:
             self._note_once()
         settings = self.settings
-        squares = squares_around(
+        return squares_around(
             picture.frame.to_original(boxes),
             context=settings.context,
             least=least_sides(picture.spacing_mm, min_mm=settings.min_mm, size=settings.size),
         )
-        return cut(picture.pixels, squares, settings.size)
 
     def _judged(self, squares: Tensor) -> tuple[Tensor, Tensor]:
         device = self.judge.classifier.weight.device

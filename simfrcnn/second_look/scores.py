@@ -29,17 +29,25 @@ class Found:
 class Rescored:
     """The same detections after the second look, by falling score.
 
-    ``order`` (D,) is where each stood before. ``second_scores`` is NaN where nobody looked.
+    ``order`` (D,) is where each stood before. ``squares`` (D, 4) are what was looked at, in input
+    pixels and perhaps beyond the image. ``second_scores`` and ``squares`` are NaN where nobody
+    looked.
     """
 
     order: Tensor
     scores: Tensor
     first_scores: Tensor
     second_scores: Tensor
+    squares: Tensor
 
 
 def combined(
-    first_scores: Tensor, labels: Tensor, probabilities: Tensor, *, first_exponent: float
+    first_scores: Tensor,
+    labels: Tensor,
+    probabilities: Tensor,
+    squares: Tensor,
+    *,
+    first_exponent: float,
 ) -> Rescored:
     """Both scores in one for the M detections that were looked at, a bound for the others.
 
@@ -52,6 +60,7 @@ def combined(
         first_scores: (D,) by falling score.
         labels: (D,) in 1..K.
         probabilities: (M, C) of the first M detections.
+        squares: (M, 4) in input pixels, what was looked at.
         first_exponent: a, in (0, 1]: the less, the more the second look decides.
     """
     n_looked = len(probabilities)
@@ -61,4 +70,6 @@ def combined(
     lowest = looked.min() if n_looked else first_scores.new_ones(())
     scores = first_scores**first_exponent * torch.where(second.isnan(), lowest, second)
     order = torch.argsort(scores, descending=True, stable=True)
-    return Rescored(order, scores[order], first_scores[order], second[order])
+    seen = first_scores.new_full((len(first_scores), 4), math.nan)
+    seen[:n_looked] = squares.to(first_scores)
+    return Rescored(order, scores[order], first_scores[order], second[order], seen[order])

@@ -26,7 +26,16 @@ from simfrcnn.workflows.prediction_folder import PredictionFolder
 SELECTION = Selection(STRICT)
 _CONNECTIONS = 100
 """At a time; uvicorn answers 503 beyond."""
-_OPTIONS = PredictionOptions(SELECTION, pictures="none", shows_progress=False)
+
+
+def options_for(detector: Detector) -> PredictionOptions:
+    """What is written of each study: what the page shows, which draws pictures itself."""
+    return PredictionOptions(
+        SELECTION,
+        pictures="none",
+        class_maps=detector.has_class_maps,
+        shows_progress=False,
+    )
 
 
 def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
@@ -101,12 +110,13 @@ def studies_of(
     (folder / UPLOADS).mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder / UPLOADS)
     results = folder / RESULTS
-    facts = facts_of(detector, _OPTIONS, None)
+    written = options_for(detector)
+    facts = facts_of(detector, written, None)
     with PredictionFolder(results, facts).begin_or_go_on():
         pass  # refused here, not at the first study
 
     def judge(sources: Sources) -> None:
-        predict(detector, sources, results, _OPTIONS, processes=processes)
+        predict(detector, sources, results, written, processes=processes)
 
     return Studies(folder, judge, selection=SELECTION, n_waiting_at_most=options.queue)
 

@@ -119,4 +119,5 @@ def _detection_of(found: Mapping[str, Any]) -> Detection:
         found.get("first_score"),
         found.get("second_score"),
         Rle.from_json(found["segmentation"]) if "segmentation" in found else None,
+        tuple(found["second_look_xyxy_px"]) if "second_look_xyxy_px" in found else None,
     )

@@ -56,8 +56,9 @@ class PredictionOptions:
     ``score_threshold`` is the smallest score of a box that is drawn. ``shard`` (i, n) judges the
     studies of shard i of n, from 1. ``workers`` decode files; None takes one for each core, at most
     8. ``dicom`` are the kinds of DICOM results (:data:`~simfrcnn.dicom_out.saving.KINDS`); they
-    have the boxes that are drawn. ``heat_maps``, of a whole-image classifier: a picture a class of
-    where it sees that. ``shows_progress`` draws a bar on standard error.
+    have the boxes that are drawn. Of a whole-image classifier, ``class_maps``: where it sees each
+    target class, as a small map for a viewer; ``heat_maps``: that, and a picture of it.
+    ``shows_progress`` draws a bar on standard error.
     """
 
     selection: Selection = _SCREENING_VIEWS
@@ -67,6 +68,7 @@ class PredictionOptions:
     workers: int | None = None
     dicom: tuple[str, ...] = ()
     heat_maps: bool = False
+    class_maps: bool = False
     shows_progress: bool = True
 
     @property
@@ -171,7 +173,7 @@ def predict(
             DICOM results are asked for with pseudonyms, or need a library that is not installed.
     """
     require_identifiers(kinds_of(options.dicom), are_kept=pseudonyms is None)
-    if options.heat_maps:
+    if options.heat_maps or options.class_maps:
         detector = detector.with_heat_maps()
     sources = study if isinstance(study, Sources) else Sources.of(study)
     _require_apart(output, sources)
@@ -209,6 +211,7 @@ def facts_of(
         "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
         **({"dicom": list(options.dicom)} if options.dicom else {}),
         **({"heat_maps": True} if options.heat_maps else {}),
+        **({"class_maps": True} if options.class_maps else {}),
     }
 
 
@@ -260,6 +263,7 @@ def _judge_all(
                         options.pictures,
                         options.score_threshold,
                         options.dicom,
+                        heat_maps=options.heat_maps,
                     )
                 )
                 if pseudonyms is not None:

@@ -12,6 +12,7 @@ from simfrcnn.dicom_out.sources import UnopenedError
 from simfrcnn.errors import DataError
 from simfrcnn.exam import ExamResult
 from simfrcnn.files import write_files
+from simfrcnn.workflows.prediction_heat import CLASS_MAPS, HEAT_MAPS
 
 NO_DICOM = "no DICOM result"
 """What a failure of this kind is called in ``failures.csv``."""
@@ -57,8 +58,13 @@ def write_dicom(
 
 
 def files_written(content: Mapping[str, Any]) -> set[str]:
-    """Pictures, heat maps and DICOM files of an exam, by its result."""
-    heat = {file for image in content["images"] for file in image.get("heat_maps", {}).values()}
+    """Pictures, heat maps, class maps and DICOM files of an exam, by its result."""
+    heat = {
+        file
+        for image in content["images"]
+        for name in (HEAT_MAPS, CLASS_MAPS)
+        for file in image.get(name, {}).values()
+    }
     pictures = {image["picture"] for image in content["images"] if image.get("picture")}
     return heat | pictures | set(content.get("dicom", {}).get("files", ()))
 

@@ -25,7 +25,8 @@ from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
 from simfrcnn.files import LOCK, as_json, copy_file, locked, write_bytes, write_json, writing
 from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
-from simfrcnn.workflows.prediction_heat import write_heat_maps
+from simfrcnn.workflows.prediction_entries import detection_entry, image_entry
+from simfrcnn.workflows.prediction_heat import write_maps
 
 Pictures = Literal["none", "findings", "all"]
 
@@ -119,15 +120,19 @@ class PredictionFolder:
         pictures: Pictures,
         score_threshold: float,
         dicom: Sequence[str] = (),
+        *,
+        heat_maps: bool = False,
     ) -> dict[str, Any]:
-        """Write the pictures and DICOM files of an exam, then its result; return its line."""
+        """Write the pictures and DICOM files of an exam, then its result; return its line.
+
+        Of images with class maps also these; ``heat_maps``: and pictures of them.
+        """
         place = f"{EXAMS}/{stem[-2:]}/{stem}.json"
         self._remove_result_of_before(place)
         content = result.to_dict()
         for image, entry in zip(result.images, content["images"], strict=True):
             entry["picture"] = self._write_picture(image, pictures, score_threshold)
-            if image.heat is not None:
-                entry["heat_maps"] = write_heat_maps(self.path, image)
+            entry.update(write_maps(self.path, image, pictures=heat_maps))
         content["fingerprint"] = fingerprint
         if dicom:
             folder = f"{DICOM}/{stem[-2:]}/{stem}"
@@ -297,9 +302,9 @@ class _Lists:
         for file, what, why in _failures_of(content):
             self._failures.writerow((content["exam_id"], file, what, why, place))
         for image in content["images"]:
-            self._images.add(_image_entry(image, content))
+            self._images.add(image_entry(image, content))
             for found in image["detections"]:
-                self._detections.add(_detection_entry(image["image_id"], found, self._numbers))
+                self._detections.add(detection_entry(image["image_id"], found, self._numbers))
 
     def end(self) -> None:
         """Close what is open in the files, and the files."""
@@ -341,35 +346,6 @@ def _manifest_line(place: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": len(content["left_out"]),
         "has_failed": has_failed(content),
         "fingerprint": content["fingerprint"],
-    }
-
-
-def _image_entry(image: Mapping[str, Any], exam: Mapping[str, Any]) -> dict[str, Any]:
-    facts = {name: image[name] for name in ("height", "width", "laterality", "view_position")}
-    return {
-        "id": image["image_id"],
-        "file_name": image["file"],
-        **facts,
-        "patient_id": exam["patient_id"],
-        "exam_id": exam["exam_id"],
-        "supervision": "unlabelled",
-    }
-
-
-_FURTHER = ("first_score", "second_score", "segmentation")
-"""What a detection has of a second look and of a mask head."""
-
-
-def _detection_entry(
-    image_id: int, found: Mapping[str, Any], numbers: Mapping[str, int]
-) -> dict[str, Any]:
-    x1, y1, x2, y2 = found["box_xyxy_px"]
-    return {
-        "image_id": image_id,
-        "category_id": numbers[found["class"]],
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "score": found["score"],
-        **{name: found[name] for name in _FURTHER if name in found},
     }
 
 

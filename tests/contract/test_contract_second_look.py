@@ -102,6 +102,14 @@ def test_the_best_detections_are_rescored_and_both_scores_kept(engine, heads, tm
         torch.testing.assert_close(one.boxes[first.indices][:3], before.boxes[:3])
         looked = ~one.second_scores.isnan()
         assert looked.tolist() == [True] * 3 + [False] * (len(one.scores) - 3)
+        assert one.squares[3:].isnan().all()
+        # Round the boxes as they were before they were clipped: all but those at an edge.
+        sides = one.squares[:3, 2:] - one.squares[:3, :2]
+        torch.testing.assert_close(sides[:, 0], sides[:, 1], rtol=1e-4, atol=1e-2)
+        centres = (one.squares[:3, :2] + one.squares[:3, 2:]) / 2
+        torch.testing.assert_close(
+            centres, (one.boxes[:3, :2] + one.boxes[:3, 2:]) / 2, rtol=1e-3, atol=0.5
+        )
         second = one.second_scores.nan_to_num(float(one.second_scores[:3].min()))
         torch.testing.assert_close(one.scores, one.first_scores.sqrt() * second)
         assert bool((one.scores.diff() <= 0).all())
@@ -116,6 +124,8 @@ def test_the_best_detections_are_rescored_and_both_scores_kept(engine, heads, tm
     torch.testing.assert_close(torch.tensor(again.looks[:, 0]), found[0].first_scores.double())
     seconds = found[0].second_scores.double()
     torch.testing.assert_close(torch.tensor(again.looks[:, 1]), seconds, equal_nan=True)
+    squares = found[0].squares.double()
+    torch.testing.assert_close(torch.tensor(again.squares), squares, equal_nan=True)
 
 
 def test_the_input_is_cut_from_where_there_are_no_stored_pixels(engine):

@@ -166,6 +166,7 @@ class ImageClassifier(nn.Module):
                 _detections(Found(f.boxes[a.order], a.scores, f.labels[a.order]), sample),
                 first_scores=a.first_scores,
                 second_scores=a.second_scores,
+                squares=sample.frame.to_original_unclipped(a.squares),
             )
             for f, a, sample in zip(found, rescored, samples, strict=True)
         ]

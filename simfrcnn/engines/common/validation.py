@@ -76,6 +76,7 @@ def image_detections(found: Detections, classes: Sequence[str]) -> artifacts.Ima
         scores=found.scores.double().numpy(),
         categories=tuple(classes[label - 1] for label in found.labels.tolist()),
         looks=_looks_of(found),
+        squares=None if found.squares is None else found.squares.double().numpy(),
         masks=found.masks,
     )
 

@@ -15,7 +15,7 @@ from simfrcnn.engines.common.stages import adapt_stages
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
 from simfrcnn.engines.detectron2.meta_arch import NAME
 from simfrcnn.errors import DataError
-from simfrcnn.structures import BOTH_SCORES, Detections, Sample
+from simfrcnn.structures import OF_SECOND_LOOK, Detections, Sample
 
 
 @META_ARCH_REGISTRY.register()
@@ -73,7 +73,7 @@ def _sample_of(entry: dict[str, Any]) -> Sample:
 
 def _instances(found: Detections, sample: Sample) -> Instances:
     """As Detectron2's models give them: classes from 0."""
-    further: Sequence[tuple[str, Any]] = [(name, getattr(found, name)) for name in BOTH_SCORES]
+    further: Sequence[tuple[str, Any]] = [(name, getattr(found, name)) for name in OF_SECOND_LOOK]
     return Instances(
         (sample.frame.original_height, sample.frame.original_width),
         pred_boxes=Boxes(found.boxes),

@@ -226,7 +226,7 @@ class SimFasterRCNN(GeneralizedRCNN):
         return [
             {"instances": _in_original_pixels(instances, entry["frame"], self.mask_min_score)}
             if "frame" in entry
-            else GeneralizedRCNN._postprocess([instances], [entry], [instances.image_size])[0]
+            else _as_the_library_does(instances, entry)
             for instances, entry in zip(raw, batched_inputs, strict=True)
         ]
 
@@ -246,6 +246,7 @@ class SimFasterRCNN(GeneralizedRCNN):
             instances.scores = after.scores
             instances.first_scores = after.first_scores
             instances.second_scores = after.second_scores
+            instances.squares = after.squares
             looked_at.append(instances)
         return looked_at
 
@@ -283,6 +284,13 @@ class SimFasterRCNN(GeneralizedRCNN):
             )
 
 
+def _as_the_library_does(instances: Instances, entry: dict[str, Any]) -> Any:
+    """The library scales boxes and masks; it does not know squares, which are left out."""
+    if instances.has("squares"):
+        instances.remove("squares")
+    return GeneralizedRCNN._postprocess([instances], [entry], [instances.image_size])[0]
+
+
 def _in_original_pixels(instances: Instances, frame: Frame, mask_min_score: float) -> Instances:
     """Map the boxes back; those that lie in the padding alone are dropped, as the library does.
 
@@ -291,7 +299,10 @@ def _in_original_pixels(instances: Instances, frame: Frame, mask_min_score: floa
     boxes = Boxes(frame.to_original(instances.pred_boxes.tensor))
     size = (frame.original_height, frame.original_width)
     is_there = boxes.nonempty()
-    mapped = Instances(size, **{**instances.get_fields(), "pred_boxes": boxes})[is_there]
+    fields = {**instances.get_fields(), "pred_boxes": boxes}
+    if "squares" in fields:
+        fields["squares"] = frame.to_original_unclipped(fields["squares"])
+    mapped = Instances(size, **fields)[is_there]
     if mapped.has("pred_masks"):
         in_input = instances.pred_boxes.tensor[is_there]
         grids = mapped.pred_masks[:, 0]

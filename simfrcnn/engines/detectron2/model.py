@@ -22,7 +22,7 @@ from simfrcnn.engines.detectron2.compatibility import check_supported
 from simfrcnn.engines.detectron2.data import to_dicts
 from simfrcnn.engines.detectron2.meta_arch import NAME, SimFasterRCNN
 from simfrcnn.errors import ConfigError
-from simfrcnn.structures import BOTH_SCORES, Detections, Sample
+from simfrcnn.structures import OF_SECOND_LOOK, Detections, Sample
 
 __all__ = [
     "NAME",
@@ -105,7 +105,7 @@ def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
 def to_detections(image_id: int, instances: Any) -> Detections:
     """The library's ``Instances``, in original pixels, as ours; classes become 1..K."""
     found = instances.to("cpu")
-    both = {name: found.get(name) for name in BOTH_SCORES if found.has(name)}
+    both = {name: found.get(name) for name in OF_SECOND_LOOK if found.has(name)}
     labels = found.pred_classes + 1
     masks = tuple(found.pred_rles) if found.has("pred_rles") else None
     return Detections(image_id, found.pred_boxes.tensor, found.scores, labels, **both, masks=masks)

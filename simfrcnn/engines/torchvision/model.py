@@ -46,7 +46,7 @@ from simfrcnn.engines.torchvision.roi_heads import Float32Predictor, SimRoIHeads
 from simfrcnn.engines.torchvision.rpn import Float32RPNHead, FloatAnchors, TopLikelihoodRPN
 from simfrcnn.engines.torchvision.supported import FPN, NAME, check_supported, per_level
 from simfrcnn.second_look import Found, SecondLook, picture_of
-from simfrcnn.structures import BOTH_SCORES, Detections, ImageTargets, Sample
+from simfrcnn.structures import OF_SECOND_LOOK, Detections, ImageTargets, Sample
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
@@ -164,6 +164,7 @@ class SimFasterRCNN(GeneralizedRCNN):
                 "scores": after.scores,
                 "first_scores": after.first_scores,
                 "second_scores": after.second_scores,
+                "squares": after.squares,
             }
             for before, after in zip(found, rescored, strict=True)
         ]
@@ -364,6 +365,9 @@ def _roi_heads(cfg: Any, n_channels: int, res5: Res5BoxHead | None) -> SimRoIHea
 def _detections(found: dict[str, Tensor], sample: Sample, mask_min_score: float) -> Detections:
     boxes = sample.frame.to_original(found["boxes"].cpu())
     is_there = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    of_look = {name: found[name].cpu()[is_there] for name in OF_SECOND_LOOK if name in found}
+    if "squares" in of_look:
+        of_look["squares"] = sample.frame.to_original_unclipped(of_look["squares"])
     masks = None
     if "masks" in found:
         grids, in_input, scores = (
@@ -375,6 +379,6 @@ def _detections(found: dict[str, Tensor], sample: Sample, mask_min_score: float)
         boxes=boxes[is_there],
         scores=found["scores"].cpu()[is_there],
         labels=found["labels"].cpu()[is_there],
-        **{name: found[name].cpu()[is_there] for name in BOTH_SCORES if name in found},
+        **of_look,
         masks=masks,
     )

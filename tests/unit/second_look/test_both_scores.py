@@ -11,6 +11,7 @@ import pytest
 from simfrcnn.artifacts import ImageDetections, read_detections, write_detections
 from simfrcnn.errors import ArtifactError
 from simfrcnn.exam import Detection
+from simfrcnn.records import ImageRecord, Supervision
 
 BOX = np.array([[1.0, 2.0, 11.0, 22.0]] * 2)
 
@@ -46,9 +47,32 @@ def test_a_score_outside_its_range_is_named(tmp_path: Path) -> None:
         read_detections(path)
 
 
+def test_squares_stand_beside_them_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    square = np.array([[-4.0, 2.0, 16.0, 22.0], [np.nan] * 4])
+    looks = np.array([[0.8, 0.5], [0.2, np.nan]])
+    found = ImageDetections(7, BOX, np.array([0.4, 0.1]), ("m", "m"), looks, squares=square)
+    path = tmp_path / "found.json"
+    write_detections(path, [found], categories={1: "m"})
+    entries = json.loads(path.read_text())
+    assert entries[0]["second_look_bbox"] == [-4.0, 2.0, 20.0, 20.0]
+    assert "second_look_bbox" not in entries[1]
+    squares = read_detections(path).images[7].squares
+    assert squares is not None
+    np.testing.assert_array_equal(squares, square)
+    record = ImageRecord(7, "7.png", path, 30, 20, "p", "e", Supervision.NORMAL)
+    for broken, why in (([1, 2, 3], r"\[x, y, width, height\]"), ([0, 0, -1, 5], "sides of 0 or")):
+        entries[1]["second_look_bbox"] = broken
+        other = tmp_path / "other.json"
+        other.write_text(json.dumps(entries))
+        with pytest.raises(ArtifactError, match=rf"entry 1: second_look_bbox is .*{why}"):
+            read_detections(other, records=[record], categories={1: "m"})
+
+
 def test_a_detection_shows_what_is_known() -> None:
     plain = Detection((1, 2, 3, 4), 0.4, "m")
     assert sorted(plain.to_dict()) == ["box_xyxy_px", "class", "score"]
     looked = Detection((1, 2, 3, 4), 0.4, "m", 0.8, 0.5)
     assert looked.to_dict()["first_score"] == 0.8
     assert looked.to_dict()["second_score"] == 0.5
+    seen = Detection((1, 2, 3, 4), 0.4, "m", 0.8, 0.5, square=(-1, 0, 5, 6))
+    assert seen.to_dict()["second_look_xyxy_px"] == [-1, 0, 5, 6]
