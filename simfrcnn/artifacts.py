@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simfrcnn.detection_entries import SQUARE as SQUARE
 from simfrcnn.detection_entries import ImageDetections as ImageDetections
 from simfrcnn.detection_entries import ImageOf, by_image, entries_of, strictly
 from simfrcnn.errors import ArtifactError

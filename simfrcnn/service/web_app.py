@@ -20,12 +20,19 @@ from simfrcnn.errors import DataError
 from simfrcnn.service.web_guard import FAULT, Access, App, Guard, Rate
 from simfrcnn.service.web_pixels import REDUCTIONS, FilmCache
 from simfrcnn.service.web_refusals import Refusal, malformed, many_uploads
-from simfrcnn.service.web_results import REPORTS, film_of, report_of
+from simfrcnn.service.web_results import (
+    REPORTS,
+    film_of,
+    map_of,
+    no_such_map,
+    outlines_of,
+    report_of,
+)
 from simfrcnn.service.web_settings import is_loopback
 from simfrcnn.service.web_studies import Studies, Study
 from simfrcnn.service.web_uploads import Bounds, no_space_to_spool, receive, require_space_to_spool
 from simfrcnn.version import __version__
-from simfrcnn.viewer import viewer_file
+from simfrcnn.viewer import VIEWER_FILES, viewer_file
 
 _FILES = Path(__file__).parent / "web_files"
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -190,6 +197,18 @@ def make_app(
             headers={"Content-Disposition": f'attachment; filename="{kind}.dcm"'},
         )
 
+    @app.get("/results/{name}/outlines")
+    def outlines(name: str) -> Response:
+        return JSONResponse(outlines_of(studies.result(name), studies.folder))
+
+    @app.get("/results/{name}/films/{number}/maps/{place}")
+    def class_map(name: str, number: str, place: str) -> Response:
+        content = studies.result(name)
+        if not all(one.isdecimal() and len(one) <= 6 for one in (number, place)):
+            raise no_such_map(content, 0)
+        picture = map_of(content, int(number), int(place), studies.results)
+        return Response(picture, media_type="image/png")
+
     @app.get("/results/{name}/films/{number}")
     def pixels(name: str, number: str, request: Request, reduce: str = "1") -> Response:
         reduction = int(reduce) if reduce in map(str, REDUCTIONS) else 0
@@ -220,5 +239,5 @@ def make_app(
 def page_files() -> dict[str, tuple[bytes, str]]:
     """The files of the page: content and media type by name."""
     texts = {name: (_FILES / name).read_text("utf-8") for name in _OWN_FILES}
-    texts |= {name: viewer_file(name) for name in ("viewer.js", "viewer.css")}
+    texts |= {name: viewer_file(name) for name in VIEWER_FILES}
     return {name: (text.encode(), _TYPES[name[name.index(".") :]]) for name, text in texts.items()}

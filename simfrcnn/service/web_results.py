@@ -9,7 +9,7 @@ from typing import Any
 from simfrcnn.dicom_out.saving import files_of, kinds_of
 from simfrcnn.errors import SimFrcnnError
 from simfrcnn.exam import Call, Detection, ExamResult, ImageResult, LeftOut
-from simfrcnn.outlines import Rle
+from simfrcnn.outlines import Rle, as_segmentation, simplified
 from simfrcnn.records import Laterality, ViewPosition
 from simfrcnn.service.web_refusals import Refusal
 
@@ -58,6 +58,54 @@ def film_of(content: Mapping[str, Any], number: int, folder: Path) -> Path:
             "take the place of a film in the list `images` of the result, from 0",
         )
     return folder / str(images[number]["file"])
+
+
+def map_of(content: Mapping[str, Any], number: int, place: int, results: Path) -> bytes:
+    """The class map of a film: an 8-bit grey PNG over the stored film, 0 for 0 and 255 for 1.
+
+    Args:
+        content: Of the JSON file.
+        number: Place of the film in the list, from 0.
+        place: Place of the class among those of the film's ``class_maps``, from 0.
+        results: The folder of the prediction.
+
+    Raises:
+        Refusal: There is none, or it is gone.
+    """
+    images = content["images"]
+    maps = list(images[number].get("class_maps", {}).values()) if number < len(images) else []
+    if place >= len(maps):
+        raise no_such_map(content, number)
+    try:
+        return (results / str(maps[place])).read_bytes()
+    except OSError as error:
+        raise Refusal(
+            410, "the class map cannot be read any more", "the file that was written",
+            "delete the result of the study, and judge it again",
+        ) from error  # fmt: skip
+
+
+def no_such_map(content: Mapping[str, Any], number: int) -> Refusal:
+    """That a film has no class map of such a number."""
+    images = content["images"]
+    n_maps = len(images[number].get("class_maps", ())) if number < len(images) else 0
+    return Refusal(
+        404,
+        "there is no such class map",
+        f"0 to {n_maps - 1}" if n_maps else "none: only a whole-image classifier makes them",
+        "take the place of a film in `images` and of a class in its `class_maps`, from 0",
+    )
+
+
+def outlines_of(content: Mapping[str, Any], folder: Path) -> list[list[Any]]:
+    """The outlines of the masks of every detection of every film, in the order of the result.
+
+    Rings of x, y, x, y ... in stored pixels, true to half a pixel; None where there is no mask.
+    """
+    return [
+        [as_segmentation(simplified(one.outline, 0.5)) or None for one in image.detections]
+        for image in exam_of(content, folder).images
+    ]
 
 
 def report_of(content: Mapping[str, Any], folder: Path, kind: str, score_threshold: float) -> bytes:

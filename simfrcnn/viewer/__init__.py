@@ -1,7 +1,8 @@
 """One exam on a page: the viewer that the report and `simfrcnn serve` share.
 
-``viewer.js`` hangs the views, draws pixels under a window and boxes over them; ``viewer.css`` is
-its style. Neither fetches anything: whoever shows an exam gives it the pixels.
+``viewer.js`` hangs the views, draws pixels under a window and boxes over them; ``layers.js`` lays
+over them what can be switched: heat maps, the squares of a second look, outlines. ``viewer.css`` is
+their style. None fetches anything: whoever shows an exam gives it the pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from pathlib import Path
 _FILES = Path(__file__).parent
 
 
+VIEWER_FILES = ("viewer.js", "layers.js", "viewer.css")
+"""Scripts in the order in which a page needs them."""
+
+
 def viewer_file(name: str) -> str:
-    """``viewer.js`` or ``viewer.css``, with the line ends that a reader of the page sees."""
+    """One of :data:`VIEWER_FILES`, with the line ends that a reader of the page sees."""
     return (_FILES / name).read_text("utf-8").replace("\r\n", "\n")

@@ -3,7 +3,9 @@
 // Whoever shows an exam gives the pixels; words from data are put in as text, never as HTML.
 //
 // An exam is { views: [...] }; a view has id, side, view, width, height, found (x1, y1, x2, y2,
-// score, kind, and of a second look the first and second score) and marked (box, target, hit).
+// score, kind, and perhaps { looks: the first and second score, square: what the second look saw,
+// outline: rings of x, y, x, y ... }), marked (box, target, hit, perhaps outline), and perhaps heat:
+// the classes of which there is a map. What is laid over the pixels is in layers.js.
 // Pixels are { width, height, values, white, low, high, curve } and may say mirrored, upside_down:
 // then boxes are in stored pixels and turn with them.
 const simfrcnnViewer = (() => {
@@ -31,7 +33,7 @@ const simfrcnnViewer = (() => {
   const between = (low, value, high) => Math.min(Math.max(value, low), high);
   const digits = (value) => (value === null ? "none" : value >= 0.0095 || value === 0 ? value.toFixed(3) : value.toPrecision(2));
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
-  const looksOf = (found) => (found.length > 6 ? ` (detector ${digits(found[6])}, second look ${digits(found[7])})` : "");
+  const looksOf = ([, , , , , , more]) => (more && more.looks ? ` (detector ${digits(more.looks[0])}, second look ${digits(more.looks[1])})` : "");
   const inSlot = (view, [side, position]) => view.side === side && view.view === position;
   const hung = (exam) => HANGING.map((slot) => exam.views.filter((view) => inSlot(view, slot)));
   const others = (exam) => exam.views.filter((view) => !HANGING.some((slot) => inSlot(view, slot)));
@@ -118,9 +120,9 @@ const simfrcnnViewer = (() => {
   }
 
   // host: where the viewer goes. load(view, isFirst): pixels, or null where there are none; asked
-  // twice, for small ones first. small(view): a picture's address for the strip. facts(view): words.
-  // keys: further keys for the help. changed(): boxes were drawn again.
-  function create({ host, load, small, facts, keys = [] }) {
+  // twice, for small ones first. map(view, name): those of a class map, or null. small(view): a
+  // picture's address for the strip. facts(view): words. keys: further keys for the help.
+  function create({ host, load, map, small, facts, keys = [] }) {
     const state = { exam: null, threshold: 0.5, level: 0, width: 1, inverted: false, turn: 0 };
     const shown = (view) => view.found.filter((found) => found[4] >= state.threshold);
     const targets = (view) => view.marked.filter((mark) => mark.target);
@@ -139,13 +141,14 @@ const simfrcnnViewer = (() => {
     const [levelSlider, levelLabel] = range("window-level", "level", -1, 1, 0.01);
     const [widthSlider, widthLabel] = range("window-width", "width", -2, 2, 0.05); // powers of two
     const windowText = make("output", { class: "quiet", id: "window-text" });
-    const tools = make("div", { class: "view-tools row", role: "group", "aria-label": "Window" },
+    const layers = simfrcnnLayers.create({ host, tool, range, map, nodes: () => drawn() });
+    const tools = make("div", { class: "view-tools row" }, make("span", { class: "row", role: "group", "aria-label": "Window" },
       levelLabel, widthLabel, windowText,
       tool("window-reset", "Window of the file (r)", "reset", () => setWindow(0, 1)),
       tool("window-invert", "Invert (i)", "invert", () => { state.inverted = !state.inverted; setWindow(state.level, state.width); }),
-      tool("help", "Keys (?)", "?", () => help.showModal()));
+      tool("help", "Keys (?)", "?", () => help.showModal())), layers.group);
     const help = make("dialog", { id: "keys", "aria-label": "Keys" }, make("h3", {}, "Keys"),
-      make("dl", {}, ...[...keys, ...KEYS].flatMap(([key, words]) => [make("dt", {}, make("kbd", {}, key)), make("dd", {}, words)])),
+      make("dl", {}, ...[...keys, ...simfrcnnLayers.KEYS, ...KEYS].flatMap(([key, words]) => [make("dt", {}, make("kbd", {}, key)), make("dd", {}, words)])),
       make("form", { method: "dialog" }, make("button", { autofocus: "" }, "Close")));
     // A policy without form-action lets no form be sent, dialogs' own ones neither.
     help.querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); help.close(); });
@@ -168,6 +171,7 @@ const simfrcnnViewer = (() => {
       layer.replaceChildren();
       for (const label of node.querySelectorAll(".score")) label.remove();
       const add = (box, kind) => layer.append(draw("rect", { class: kind, x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0.5), height: Math.max(box[3] - box[1], 0.5) }));
+      if (isLabelled) simfrcnnLayers.marks(node, layer, view, state.threshold, turned);
       for (const mark of view.marked) if (!mark.target) add(turned(mark.box, view), "other marked");
       for (const found of shown(view).reverse()) { // the highest on top
         const box = turned(found, view);
@@ -194,6 +198,8 @@ const simfrcnnViewer = (() => {
     function drawnView(view, tag) {
       const canvas = make("canvas", { role: "img", "aria-label": `${nameOf(view)}, image ${view.id}` });
       const node = frame(view, tag, true, canvas);
+      node.of = view;
+      layers.dress(node, canvas);
       node.inSight = () => ({ left: 0, top: 0, width: node.clientWidth, height: node.clientHeight });
       node.repaint = () => {
         if (view.pixels && node.clientWidth) paint(canvas, view.pixels, state, node.clientWidth, node.clientHeight, node.inSight());
@@ -216,6 +222,7 @@ const simfrcnnViewer = (() => {
 
     // The exam -----------------------------------------------------------------------------------
     const tiles = () => [...stage.querySelectorAll(".view")];
+    const drawn = () => [...tiles(), room.firstChild].filter(Boolean);
     function describe() {
       for (const tile of tiles()) {
         const found = shown(tile.of), words = found.length ? `${found.length} marked, the highest ${digits(found[0][4])}` : "nothing marked";
@@ -227,7 +234,6 @@ const simfrcnnViewer = (() => {
       for (const view of views) {
         const button = drawnView(view, "button");
         button.type = "button";
-        button.of = view;
         button.addEventListener("click", () => { if (!button.wasDragged) enlarge(view); });
         const words = facts(view), caption = make("figcaption", { class: "label", title: words }, make("b", {}, nameOf(view)), words.slice(nameOf(view).length));
         const figure = make("figure", {}, caption, button);
@@ -242,8 +248,9 @@ const simfrcnnViewer = (() => {
       for (const view of state.exam ? state.exam.views : []) delete view.pixels; // some 10 MB each
       state.exam = exam;
       state.turn += 1;
+      layers.take(exam);
       delete stage.dataset.painted;
-      if (exam === null) { stage.replaceChildren(); return; }
+      if (exam === null) { stage.replaceChildren(); layers.update(); return; }
       const rest = others(exam), isAnyHung = rest.length < exam.views.length;
       const slots = isAnyHung ? hung(exam).map((views, i) => slot(views, HANGING[i].join(" "), HANGING[i][0] === "R" ? "right" : "left")) : [];
       if (rest.length) slots.push(slot(rest, "", "others"));
@@ -251,6 +258,7 @@ const simfrcnnViewer = (() => {
       const columns = [0, 1, 2, 3].map((i) => (hung(exam)[i].length || hung(exam)[i ^ 1].length ? "minmax(0, 1fr)" : "minmax(0, .3fr)"));
       stage.style.setProperty("--columns", columns.join(" "));
       stage.replaceChildren(...slots);
+      layers.update();
       setWindow(0, 1);
       describe();
       fill(exam, state.turn);
@@ -261,7 +269,7 @@ const simfrcnnViewer = (() => {
           const pixels = await load(view, isFirst);
           if (!pixels || turn !== state.turn) return;
           view.pixels = pixels;
-          for (const node of [...tiles(), room.firstChild]) if (node && (node.of === view)) { node.redraw(); node.repaint(); }
+          for (const node of drawn()) if (node.of === view) { node.redraw(); node.repaint(); layers.heat(node); }
         }));
         if (turn !== state.turn) return;
         stage.dataset.painted = isFirst ? "first" : "all";
@@ -277,7 +285,7 @@ const simfrcnnViewer = (() => {
       });
     }
     function redraw() {
-      for (const node of [...document.querySelectorAll(".strip .view"), ...tiles(), room.firstChild]) if (node && node.redraw) node.redraw();
+      for (const node of [...document.querySelectorAll(".strip .view"), ...drawn()]) node.redraw();
       describe();
     }
 
@@ -321,13 +329,13 @@ const simfrcnnViewer = (() => {
       Object.assign(large, { view, zoom: 1, centre: box ? [(box[0] + box[2]) / 2 / view.width, (box[1] + box[3]) / 2 / view.height] : [0.5, 0.5] });
       largeTitle.textContent = facts(view);
       const node = drawnView(view, "div");
-      node.of = view;
       node.inSight = () => { // only what is in sight: a whole film at 8 times its size is no canvas
         const outer = room.getBoundingClientRect(), inner = node.getBoundingClientRect();
         const left = Math.max(0, outer.left - inner.left), top = Math.max(0, outer.top - inner.top);
         return { left, top, width: Math.max(1, Math.min(inner.width, outer.right - inner.left) - left), height: Math.max(1, Math.min(inner.height, outer.bottom - inner.top) - top) };
       };
       room.replaceChildren(node);
+      layers.heat(node);
       if (!dialog.open) dialog.showModal();
       dialog.querySelector(".row").append(tools); // the same controls, where they can be reached
       size();
@@ -375,6 +383,7 @@ const simfrcnnViewer = (() => {
     window.addEventListener("resize", () => { if (dialog.open) size(); });
 
     const actions = {
+      ...layers.actions,
       "+": () => zoom(STEP), "=": () => zoom(STEP), "-": () => zoom(1 / STEP),
       "[": () => setWindow(state.level - 0.05, state.width), "]": () => setWindow(state.level + 0.05, state.width),
       "{": () => setWindow(state.level, state.width / 1.2), "}": () => setWindow(state.level, state.width * 1.2),

@@ -36,6 +36,7 @@ from simfrcnn.evaluation.results import Report
 from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.wording import counted
+from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
 
 logger = logging.getLogger("simfrcnn")
@@ -237,6 +238,7 @@ def _judged(
             records=annotated.records,
             detections=candidate.detections,
             load_pictures=hung_pictures if place.pictures else None,
+            load_maps=maps_beside(candidate.detections),
             n_gallery=place.gallery,
             title=f"simfrcnn evaluation: {candidate.name}",
         )

@@ -14,6 +14,7 @@ from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
 from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
 
 
@@ -106,6 +107,7 @@ def evaluate(
             records=annotated.records,
             detections=found,
             load_pictures=hung_pictures if pictures else None,
+            load_maps=maps_beside(found),
             n_gallery=gallery,
         )
     if points_file is not None:

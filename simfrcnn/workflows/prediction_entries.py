@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simfrcnn.detection_entries import SQUARE
+from simfrcnn.artifacts import SQUARE
 from simfrcnn.workflows.prediction_heat import CLASS_MAPS
 
 

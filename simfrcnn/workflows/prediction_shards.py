@@ -19,7 +19,7 @@ from simfrcnn.workflows.prediction_folder import (
     PredictionFolder,
     read_facts,
 )
-from simfrcnn.workflows.prediction_heat import HEAT_MAPS
+from simfrcnn.workflows.prediction_heat import CLASS_MAPS, HEAT_MAPS
 
 
 def merge(parts: Sequence[Path], output: Path) -> Summary:
@@ -36,7 +36,7 @@ def merge(parts: Sequence[Path], output: Path) -> Summary:
     facts = require_shards(parts)
     with writing_folder(output) as unfinished:
         for part in parts:
-            for kind in (EXAMS, PICTURES, HEAT_MAPS, DICOM):
+            for kind in (EXAMS, PICTURES, HEAT_MAPS, CLASS_MAPS, DICOM):
                 if (part / kind).is_dir():
                     shutil.copytree(part / kind, unfinished / kind, dirs_exist_ok=True)
         write_json(unfinished / RUN, facts)

@@ -32,6 +32,7 @@ from simfrcnn.evaluation import operating
 from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.inputs import check_labels, check_settings
 from simfrcnn.evaluation.operating import ChosenPoints
+from simfrcnn.evaluation.reporting.gallery import LoadMaps
 from simfrcnn.evaluation.reporting.report import summary_lines, write_report
 from simfrcnn.evaluation.results import Report
 from simfrcnn.evaluation.subgroups import check_subgroups
@@ -39,6 +40,7 @@ from simfrcnn.files import write_json
 from simfrcnn.images.hanging import hung_pictures
 from simfrcnn.training.recipe import load_sets
 from simfrcnn.version import __version__
+from simfrcnn.workflows.class_maps import maps_of_model
 
 logger = logging.getLogger("simfrcnn")
 
@@ -107,7 +109,12 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     chosen = choose_in_run_folder(cfg, folders, validation)
     reports = {
         name: report_from_file(
-            run(name, annotated, f"test {name}"), cfg, annotated, title=name, chosen=chosen
+            run(name, annotated, f"test {name}"),
+            cfg,
+            annotated,
+            title=name,
+            chosen=chosen,
+            load_maps=maps_of_model(cfg, model),
         )
         for name, annotated in sets.items()
     }
@@ -209,7 +216,13 @@ def choose_in_run_folder(
 
 
 def report_from_file(
-    folder: Path, cfg: Any, annotated: AnnotatedSet, *, title: str, chosen: ChosenPoints | None
+    folder: Path,
+    cfg: Any,
+    annotated: AnnotatedSet,
+    *,
+    title: str,
+    chosen: ChosenPoints | None,
+    load_maps: LoadMaps | None = None,
 ) -> Report:
     """Judge the saved detections of a folder, write the report beside them, log its summary.
 
@@ -219,6 +232,7 @@ def report_from_file(
         annotated: The truth.
         title: The name of the data set.
         chosen: Operating points; None where there was no validation set.
+        load_maps: Gives the class maps of images, for the exams that are shown.
     """
     detections = artifacts.read_detections(folder / DETECTIONS)
     settings = config.evaluation_settings(cfg)
@@ -247,6 +261,7 @@ def report_from_file(
         records=annotated.records,
         detections=detections,
         load_pictures=hung_pictures,
+        load_maps=load_maps,
         title=title,
     )
     _say(summary_lines(report), f"report: {page}")

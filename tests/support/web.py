@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 
 from simfrcnn.data.ahead import Processes
@@ -18,6 +19,7 @@ from simfrcnn.data.naming import AsTheyAre
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.exam import Call, Detection, ExamResult, ImageResult, LeftOut
 from simfrcnn.images.reading import record_and_greys
+from simfrcnn.outlines import rle_of_box
 from simfrcnn.service.web_app import make_app
 from simfrcnn.service.web_guard import Access, App
 from simfrcnn.service.web_studies import RESULTS, Judge, Studies
@@ -33,8 +35,9 @@ MODEL = {"simfrcnn": "1", "engine": "none", "checkpoint_sha256": "0" * 64, "clas
 def marking(folder: Path) -> Judge:
     """A judge without a network: it marks two regions of every film that can be read.
 
-    They are at known places: the middle half at .8 (detector .7, second look .9), and a corner
-    at .3.
+    They are at known places: the middle half at .8 (detector .7, second look .9, which saw a square
+    round it; its mask is the upper half), and a corner at .3. The class map is 0 in the upper half
+    of the stored film and 1 in the lower one, but for the left half of that, where it is .2.
     """
     output = folder / RESULTS
     output.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,9 @@ def marking(folder: Path) -> Judge:
 
 def _image(record: Any, place: str, naming: AsTheyAre) -> ImageResult:
     h, w = record.height, record.width
-    middle = Detection((w / 4, h / 4, 3 * w / 4, 3 * h / 4), 0.8, "malignant", 0.7, 0.9)
+    box, square = (w / 4, h / 4, 3 * w / 4, 3 * h / 4), (-10.0, h / 4, w / 2, h / 4 + w / 2 + 10)
+    mask = rle_of_box((w / 4, h / 4, 3 * w / 4, h / 2), h, w)
+    middle = Detection(box, 0.8, "malignant", 0.7, 0.9, mask, square)
     corner = Detection((0, 0, w / 5, h / 10), 0.3, "malignant", 0.3, None)
     return ImageResult(
         file=place,
@@ -83,6 +88,7 @@ def _image(record: Any, place: str, naming: AsTheyAre) -> ImageResult:
         target_classes=("malignant",),
         laterality=record.laterality,
         view_position=record.view_position,
+        heat={"malignant": np.kron([[0, 0], [0.2, 1]], np.ones((12, 8))).astype(np.float32)},
     )
 
 

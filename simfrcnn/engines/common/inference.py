@@ -7,7 +7,7 @@ hook.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.utils.data import BatchSampler
@@ -15,36 +15,36 @@ from tqdm import tqdm
 
 from simfrcnn import config
 from simfrcnn.records import ImageRecord
-from simfrcnn.structures import Detections, Sample
+from simfrcnn.structures import Sample
 from simfrcnn.training.loading import RecordDataset
 from simfrcnn.training.workers import BatchLoader
 
-Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
+_Found = TypeVar("_Found")
 
 
 def detect_records(
     cfg: Any,
     model: nn.Module,
-    detect: Detect,
+    detect: Callable[[nn.Module, Sequence[Sample]], list[_Found]],
     records: Sequence[ImageRecord],
     *,
     title: str | None,
     images_per_batch: int = 1,
-) -> list[Detections]:
+) -> list[_Found]:
     """Run ``detect`` over all records, in order, with progress and an estimate of what is left.
 
     Args:
         cfg: For the input settings and the number of loading processes.
         model: The detector.
-        detect: The engine's ``detect``.
+        detect: The engine's ``detect``, or what else gives one thing for each sample.
         records: The images.
         title: What the progress bar says; None draws none.
         images_per_batch: The result does not depend on it.
 
     Returns:
-        One :class:`~simfrcnn.structures.Detections` per record, in order.
+        What ``detect`` gave: one for each record, in order.
     """
-    found: list[Detections] = []
+    found: list[_Found] = []
     with tqdm(
         total=len(records), desc=title, unit="image", mininterval=1.0, disable=title is None
     ) as progress:

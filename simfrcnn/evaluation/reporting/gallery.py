@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from simfrcnn.evaluation.case import pool
 from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, hit_criterion, match_image
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
-from simfrcnn.records import Box, ImageRecord
+from simfrcnn.outlines import as_segmentation, moved, simplified, traced
+from simfrcnn.records import Box, ImageRecord, Outline, Point
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.wording import counted
 
@@ -37,6 +38,8 @@ EXAMS_PER_GROUP = 12
 MAX_BOXES = 300
 """Detections drawn in one image, the highest first."""
 NEVER = -1.0
+_OUTLINE_TOLERANCE = 1 / 1600
+"""By which part of the longer side of an image an outline may be off: half a picture's pixel."""
 
 
 class HungPicture(Protocol):
@@ -61,6 +64,10 @@ class HungPicture(Protocol):
 
 LoadPictures = Callable[[Sequence[ImageRecord]], Iterable[HungPicture]]
 """A picture for each record, in their order."""
+ClassMaps = Mapping[str, bytes]
+"""Of an image, class -> a map over the stored image: an 8-bit grey PNG, 0 for 0 and 255 for 1."""
+LoadMaps = Callable[[Sequence[ImageRecord]], Iterable[ClassMaps]]
+"""The class maps of each record, in their order; empty where there are none."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,10 @@ def choose_exams(
 
 
 def gallery_data(
-    gallery: Gallery, pictures: Mapping[int, HungPicture], settings: EvaluationSettings
+    gallery: Gallery,
+    pictures: Mapping[int, HungPicture],
+    settings: EvaluationSettings,
+    maps: Mapping[int, ClassMaps] | None = None,
 ) -> list[dict[str, Any]]:
     """The exams in JSON types; boxes in pixels of the picture as it hangs.
 
@@ -172,7 +182,9 @@ def gallery_data(
         gallery: What :func:`choose_exams` chose.
         pictures: By image id; an image without one is drawn as an empty frame.
         settings: Which classes are targets, and whether repeats are false positives.
+        maps: By image id; of an image only the names of its classes are said.
     """
+    maps = maps or {}
     return [
         {
             "id": exam.exam_id,
@@ -180,10 +192,26 @@ def gallery_data(
             "truth": exam.truth.label,
             "score": exam.score,
             "groups": list(exam.groups),
-            "views": [_view_data(seen, pictures, settings) for seen in exam.views],
+            "views": [
+                {
+                    **_view_data(seen, pictures, settings),
+                    "heat": list(maps.get(seen.view.record.image_id, ())),
+                }
+                for seen in exam.views
+            ],
         }
         for exam in gallery.exams
     ]
+
+
+def map_sources(maps: Mapping[int, ClassMaps]) -> dict[str, str]:
+    """Class maps as data URLs, by image id and class with a space between."""
+    start = "data:image/png;base64,"
+    return {
+        f"{image_id} {category}": start + base64.b64encode(content).decode("ascii")
+        for image_id, of_image in maps.items()
+        for category, content in of_image.items()
+    }
 
 
 def picture_source(picture: HungPicture) -> str:
@@ -267,11 +295,17 @@ def _view_data(
                 "name": finding.category + (" (region)" if finding.iscrowd else ""),
                 "target": is_target,
                 "hit": None if hit == NEVER else hit,
+                **_outlined(finding.outline, record, picture),
             }
         )
     is_false = _is_false(seen, settings)
     kinds = np.where(seen.outcomes >= 0, "hit", np.where(is_false, "false", "other"))
     boxes = view.boxes[:MAX_BOXES].tolist()
+
+    def hung_box(box: Sequence[float]) -> list[float]:
+        x1, y1, x2, y2 = box
+        return _hung((x1, y1, x2, y2), record, picture)
+
     return {
         "id": record.image_id,
         "side": record.laterality.value if record.laterality else None,
@@ -284,25 +318,47 @@ def _view_data(
         "score": view.score,
         "marked": marked,
         "found": [
-            [*_hung(tuple(box), record, picture), score, str(kind), *looks]
-            for box, score, kind, looks in zip(
-                boxes,
-                view.scores[:MAX_BOXES].tolist(),
-                kinds[:MAX_BOXES],
-                _both_scores(view),
-                strict=True,
+            [*hung_box(box), score, str(kind), *_more(view, place, picture)]
+            for place, (box, score, kind) in enumerate(
+                zip(boxes, view.scores.tolist(), kinds, strict=False)
             )
         ],
         "left_out": max(0, len(view.scores) - MAX_BOXES),
     }
 
 
-def _both_scores(view: View) -> list[list[float]]:
-    """The detector's score and the second look's of every box drawn; none where one is missing."""
-    n_drawn = min(len(view.scores), MAX_BOXES)
-    if view.looks is None:
-        return [[]] * n_drawn
-    return [[] if np.isnan(pair).any() else pair.tolist() for pair in view.looks[:n_drawn]]
+def _more(view: View, place: int, picture: HungPicture | None) -> list[dict[str, Any]]:
+    """What a detection has of a second look (both scores, the square) and of a mask head."""
+    more: dict[str, Any] = {}
+    if view.looks is not None and not np.isnan(view.looks[place]).any():
+        more["looks"] = view.looks[place].tolist()
+        if view.squares is not None and not np.isnan(view.squares[place]).any():
+            x1, y1, x2, y2 = view.squares[place].tolist()
+            more["square"] = _hung((x1, y1, x2, y2), view.record, picture)
+    mask = None if view.masks is None else view.masks[place]
+    if mask is not None:
+        more |= _outlined(traced(mask.to_array()).outline, view.record, picture)
+    return [more] if more else []
+
+
+def _outlined(
+    outline: Outline, record: ImageRecord, picture: HungPicture | None
+) -> dict[str, list[list[float]]]:
+    """An outline as it hangs, x, y, x, y ... of each ring, as fine as the picture; or nothing."""
+    if not outline:
+        return {}
+    tolerance = _OUTLINE_TOLERANCE * max(record.height, record.width)
+    turned = moved(simplified(outline, tolerance), lambda point: _turned(point, record, picture))
+    return {"outline": [[round(side, 1) for side in ring] for ring in as_segmentation(turned)]}
+
+
+def _turned(point: Point, record: ImageRecord, picture: HungPicture | None) -> Point:
+    x, y = point
+    if picture is not None and picture.is_mirrored:
+        x = record.width - x
+    if picture is not None and picture.is_upside_down:
+        y = record.height - y
+    return x, y
 
 
 def _hung(box: Box, record: ImageRecord, picture: HungPicture | None) -> list[float]:

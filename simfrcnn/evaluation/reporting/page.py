@@ -22,7 +22,7 @@ from simfrcnn.evaluation.reporting.templates import page_file, render
 from simfrcnn.evaluation.reporting.vector import chart_data, chart_html
 from simfrcnn.evaluation.results import Report, UnitScore
 from simfrcnn.evaluation.truth import Truth
-from simfrcnn.viewer import viewer_file
+from simfrcnn.viewer import VIEWER_FILES, viewer_file
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -46,7 +46,8 @@ def html_page(
     """
     from markupsafe import Markup
 
-    script = Markup(viewer_file("viewer.js")) + page_file("page.js")
+    scripts = [viewer_file(name) for name in VIEWER_FILES if name.endswith(".js")]
+    script = Markup("\n").join(map(Markup, scripts)) + page_file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

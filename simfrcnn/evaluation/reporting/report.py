@@ -6,9 +6,10 @@ page also shows exams, and a slider that moves the threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ConfigError, OutputError
@@ -36,10 +37,11 @@ from simfrcnn.evaluation.reporting.gallery import (
     EXAMS_PER_GROUP,
     GROUPS,
     Gallery,
-    HungPicture,
+    LoadMaps,
     LoadPictures,
     choose_exams,
     gallery_data,
+    map_sources,
     picture_source,
 )
 from simfrcnn.evaluation.reporting.methods import flow_notes, flow_table, methods_table
@@ -75,6 +77,7 @@ from simfrcnn.wording import counted
 
 MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
 """Whose operating point is in the summary: the first of these that exists."""
+_Loaded = TypeVar("_Loaded")
 _PICTURE_FILES = {
     "images.png",  # of the first versions
     *(f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")),
@@ -89,6 +92,7 @@ def write_report(
     records: Sequence[ImageRecord],
     detections: DetectionFile,
     load_pictures: LoadPictures | None,
+    load_maps: LoadMaps | None = None,
     title: str = "simfrcnn evaluation",
     n_gallery: int = EXAMS_PER_GROUP,
 ) -> Path:
@@ -104,6 +108,8 @@ def write_report(
         detections: The detections it was made from; only for the gallery.
         load_pictures: Gives a small picture of each record, hung for reading. None: boxes are shown
             in empty frames.
+        load_maps: Gives the class maps of each record, of a whole-image classifier. None: the page
+            has no heat maps.
         title: Heading of both pages.
         n_gallery: At most so many exams for each reason; 0: no exams.
 
@@ -127,7 +133,8 @@ def write_report(
         score_threshold=main_point(report).score_threshold,
         n_per_group=n_gallery,
     )
-    pictures = _pictures_of(gallery, load_pictures)
+    pictures = _of_gallery(gallery, load_pictures)
+    maps = {key: found for key, found in _of_gallery(gallery, load_maps).items() if found}
     sections = list(_sections(report, gallery, has_pictures=load_pictures is not None))
     charts = pictures_of(report)
     drawn = by_file_name({name: draw_charts(some) for name, some in charts.items()})
@@ -146,10 +153,13 @@ def write_report(
         page_data(
             report,
             [chart for some in charts.values() for chart in some],
-            gallery_data(gallery, pictures, report.settings),
+            gallery_data(gallery, pictures, report.settings, maps),
             score_threshold=gallery.score_threshold,
         ),
-        {str(image_id): picture_source(picture) for image_id, picture in pictures.items()},
+        {
+            **{str(image_id): picture_source(picture) for image_id, picture in pictures.items()},
+            **map_sources(maps),
+        },
     )
     files = {
         **drawn,
@@ -194,12 +204,15 @@ def summary_lines(report: Report) -> list[str]:
 # What stands where
 
 
-def _pictures_of(gallery: Gallery, load_pictures: LoadPictures | None) -> dict[int, HungPicture]:
-    if load_pictures is None:
+def _of_gallery(
+    gallery: Gallery, load: Callable[[Sequence[ImageRecord]], Iterable[_Loaded]] | None
+) -> dict[int, _Loaded]:
+    """What is loaded for each image that is shown, by image id."""
+    if load is None:
         return {}
     records = [seen.view.record for exam in gallery.exams for seen in exam.views]
     ids = [record.image_id for record in records]
-    return dict(zip(ids, load_pictures(records), strict=True))
+    return dict(zip(ids, load(records), strict=True))
 
 
 def _sections(report: Report, gallery: Gallery, *, has_pictures: bool) -> Iterator[Section]:

@@ -1,7 +1,7 @@
 "use strict";
 // Studies of the folder, uploads, and the exam that is read. Words from data are put in as text.
 (() => {
-  const { make, digits, nameOf, pixelsOfBlock } = simfrcnnViewer;
+  const { make, digits, nameOf, pixelsOfBlock, pixelsOfPicture } = simfrcnnViewer;
   const $ = (id) => document.getElementById(id);
   const PREVIEW = 4; // times smaller: what is painted first
   const WAIT_MS = 1000, IDLE_MS = 15000;
@@ -72,16 +72,32 @@
         return null;
       }
     },
+    map: async (view, name) => {
+      try {
+        const place = view.heat.indexOf(name);
+        const address = URL.createObjectURL(await (await ask(`/results/${view.exam}/films/${view.number}/maps/${place}`)).blob());
+        try { return await pixelsOfPicture(address); } finally { URL.revokeObjectURL(address); }
+      } catch (error) {
+        say(error.message, true);
+        return null;
+      }
+    },
     facts: (view) => `${nameOf(view)} · ${digits(view.score)}${view.notes ? ` · ${view.notes}` : ""}`,
     keys: [["← →", "studies"], ["d", "marks"], [", .", "score to mark from"]],
   });
-  function viewsOf(result, id) {
+  // What a detection has of a second look and of a mask head.
+  const moreOf = (one, outline) => ({
+    ...("second_score" in one ? { looks: [one.first_score, one.second_score] } : {}),
+    ...("second_look_xyxy_px" in one ? { square: one.second_look_xyxy_px } : {}),
+    ...(outline ? { outline } : {}),
+  });
+  function viewsOf(result, id, outlines) {
     const targets = new Set(result.provenance.target_classes);
     return result.images.map((image, number) => ({
       id: number + 1, exam: id, number, side: image.laterality, view: image.view_position, notes: image.notes,
-      width: image.width, height: image.height, score: image.score, marked: [],
-      found: image.detections.map((one) => [...one.box_xyxy_px, one.score, targets.has(one.class) ? "suspicious" : "other",
-        ...("second_score" in one ? [one.first_score, one.second_score] : [])]),
+      width: image.width, height: image.height, score: image.score, marked: [], heat: Object.keys(image.class_maps || {}),
+      found: image.detections.map((one, place) => [...one.box_xyxy_px, one.score, targets.has(one.class) ? "suspicious" : "other",
+        moreOf(one, outlines && outlines[number][place])]),
     }));
   }
   const nameOfStudy = (study) => (study.patient_id === study.exam_id ? study.exam_id : study.patient_id);
@@ -104,8 +120,10 @@
     viewer.show(null);
     if (!isDone) { showState(study); return; }
     const result = await json(`/results/${id}.json`);
+    const hasMasks = result.images.some((image) => image.detections.some((one) => "segmentation" in one));
+    const outlines = hasMasks ? await json(`/results/${id}/outlines`) : null;
     if (state.current !== id) return; // another one was chosen meanwhile
-    state.exam = { views: viewsOf(result, id) };
+    state.exam = { views: viewsOf(result, id, outlines) };
     const call = result.decision && result.decision.call;
     $("call").textContent = (call ? `called ${call}, ` : "") + (result.score === null ? "no film was judged" : `score ${digits(result.score)}`);
     $("call").className = `chip ${call || ""}`;

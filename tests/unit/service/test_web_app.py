@@ -151,6 +151,34 @@ def test_pixels_are_those_of_the_source_as_it_hangs(client, studies, folder):
         refusal(client.get(f"/results/{name}/{bad}"), 404)
 
 
+def test_class_maps_and_outlines_of_a_result(client, studies, folder):
+    name = client.get("/studies").json()["studies"][0]["id"]
+    client.post(f"/studies/{name}")
+    wait_until_done(studies, 1)
+    result = client.get(f"/results/{name}.json").json()
+    image = result["images"][0]
+    h, w = image["height"], image["width"]
+    assert list(image["class_maps"]) == ["malignant"]
+    answer = client.get(f"/results/{name}/films/0/maps/0")
+    assert answer.headers["content-type"] == "image/png"
+    values = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert [int(values[0, 0]), int(values[-1, 0]), int(values[-1, -1])] == [0, 51, 255]
+    outlines = client.get(f"/results/{name}/outlines").json()
+    assert len(outlines) == len(result["images"])
+    (ring,), nothing = outlines[0]
+    assert nothing is None
+    xs, ys = ring[::2], ring[1::2]
+    assert [min(xs), min(ys), max(xs), max(ys)] == [w / 4, h / 4, 3 * w / 4, h / 2]
+    assert image["detections"][0]["second_look_xyxy_px"] == [-10, h / 4, w / 2, h / 4 + w / 2 + 10]
+    for place, legal in (("0/maps/1", "0 to 0"), ("99/maps/0", "none"), ("0/maps/-1", "0 to 0"),
+                         ("x/maps/0", "0 to 0"), ("0/maps/9999999", "0 to 0")):  # fmt: skip
+        refused = client.get(f"/results/{name}/films/{place}")
+        assert refused.status_code == 404
+        assert refused.json()["legal"].startswith(legal)
+    (folder / "results" / image["class_maps"]["malignant"]).unlink()
+    assert client.get(f"/results/{name}/films/0/maps/0").status_code == 410
+
+
 def test_results_stay_and_what_was_not_judged_is_taken_up_again(folder, tmp_path):
     judged = []
 

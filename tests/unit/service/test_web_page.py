@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 HEIGHT, WIDTH = 240, 160
-GREY = """i => { const canvas = document.querySelectorAll('#stage canvas')[i];
+GREY = """i => { const canvas = document.querySelectorAll('#stage canvas[role=img]')[i];
   const at = [Math.round(canvas.width / 2), Math.round(canvas.height / 2)];
   return canvas.getContext('2d').getImageData(...at, 1, 1).data[0]; }"""
 
@@ -180,7 +180,7 @@ def test_a_view_is_enlarged_moved_and_put_back(open_page):
         assert after["width"] == pytest.approx(4 * before["width"], rel=0.01)
         assert (x - after["x"]) / after["width"] == pytest.approx(0.3, abs=0.02)
         assert (y - after["y"]) / after["height"] == pytest.approx(0.3, abs=0.02)
-        canvas = page.locator("#large canvas").bounding_box()
+        canvas = page.locator("#large canvas[role=img]").bounding_box()
         room = page.locator("#large-stage").bounding_box()
         assert canvas["width"] <= room["width"]  # only what is in sight is drawn
         page.keyboard.down("Shift")
@@ -199,6 +199,96 @@ def test_a_view_is_enlarged_moved_and_put_back(open_page):
         assert "invert" in page.text_content("#keys")
         page.click("#keys button")
         assert not page.is_visible("#keys")
+
+
+HEAT = """i => { const canvas = document.querySelectorAll('#stage canvas.heat')[i];
+  const place = canvas.getBoundingClientRect(), view = canvas.parentElement.getBoundingClientRect();
+  const near = (a, b) => Math.abs(a - b) < 1, right = canvas.width - 1, below = canvas.height - 1;
+  const at = (x, y) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data];
+  return { size: [canvas.width, canvas.height], transform: canvas.style.transform,
+           covers: near(place.width, view.width) && near(place.height, view.height),
+           corners: [at(0, 0), at(0, below), at(right, below)] }; }"""
+
+
+def opacity(page, selector="#stage canvas.heat >> nth=0"):
+    return float(page.locator(selector).evaluate("node => getComputedStyle(node).opacity"))
+
+
+def test_a_heat_map_is_laid_over_and_switched(open_page):
+    with open_page("Grey", silent=False) as page:  # Chromium remarks on reading a canvas back
+        painted(page)
+        heat = page.locator("#stage canvas.heat")
+        assert heat.count() == 4
+        assert not heat.first.is_visible()
+        assert page.get_attribute("#heat", "aria-pressed") == "false"
+        assert not page.is_visible("#heat-opacity")
+        page.keyboard.press("h")
+        page.wait_for_selector("#stage canvas.heat[width='16'] >> nth=3")
+        assert heat.first.is_visible()
+        assert page.get_attribute("#heat", "aria-pressed") == "true"
+        assert page.is_visible("#heat-legend")
+        assert not page.is_visible("#heat-class")  # there is one class
+        for number, is_mirrored in enumerate((True, False, True, False)):  # as films are stored
+            seen = page.evaluate(HEAT, number)
+            assert seen["size"] == [16, 24]
+            assert seen["covers"]
+            assert seen["transform"] == f"scale({-1 if is_mirrored else 1}, 1)"
+            clear, low, high = seen["corners"]
+            assert clear[3] == 0
+            assert low[3] == pytest.approx(51, abs=1)
+            assert low[2] > 200 > low[0]  # blue
+            assert high == [128, 0, 0, 255]  # red, as in the pictures of predict
+        assert opacity(page) == 0.6
+        page.focus("#heat-opacity")
+        page.keyboard.press("ArrowRight")
+        assert opacity(page) == 0.65
+        assert page.get_attribute("#heat-opacity", "aria-valuetext") == "65%"
+        page.keyboard.press("1")
+        page.wait_for_selector("#large canvas.heat[width='16']")
+        assert opacity(page, "#large canvas.heat") == 0.65
+        page.click("#large #heat")
+        assert not page.locator("#large canvas.heat").is_visible()
+        page.keyboard.press("Escape")
+        assert not heat.first.is_visible()
+        page.keyboard.press("?")
+        for words in ("heat map", "what the second look saw", "outlines"):
+            assert words in page.text_content("#keys")
+
+
+def test_squares_of_the_second_look_and_outlines_are_switched(open_page):
+    with open_page("Grey") as page:
+        painted(page)
+        square = page.locator("#stage rect.square")
+        assert square.count() == 4  # of the region that was looked at, none of the other
+        assert not square.first.is_visible()
+        page.keyboard.press("s")
+        assert square.nth(1).is_visible()
+        assert page.get_attribute("#squares", "aria-pressed") == "true"
+        # Stored from -10 to the middle; the first film hangs mirrored.
+        assert float(square.nth(1).get_attribute("x")) == -10
+        assert float(square.nth(0).get_attribute("x")) == WIDTH / 2
+        assert float(square.nth(0).get_attribute("width")) == WIDTH / 2 + 10
+        words = page.locator("#stage .score.square").first.text_content()
+        assert words == "detector 0.700, second look 0.900"
+        slide(page, 0.9)  # what is not marked was looked at all the same
+        assert page.locator("#stage rect.square.below").count() == 4
+        slide(page, 0.5)
+        page.keyboard.press("d")
+        assert not square.nth(1).is_visible()
+        page.keyboard.press("d")
+        page.click("#squares")
+        assert not square.nth(1).is_visible()
+
+        outline = page.locator("#stage path.outline.suspicious")
+        assert outline.count() == 4
+        assert outline.first.is_visible()
+        path = outline.nth(1).get_attribute("d")
+        points = sorted(tuple(map(float, point.split())) for point in path[1:-1].split("L"))
+        left, right, top, bottom = WIDTH / 4, 3 * WIDTH / 4, HEIGHT / 4, HEIGHT / 2
+        assert points == [(left, top), (left, bottom), (right, top), (right, bottom)]
+        page.keyboard.press("o")
+        assert not outline.first.is_visible()
+        assert page.get_attribute("#outlines", "aria-pressed") == "false"
 
 
 def test_a_study_is_picked_judged_and_shown(open_page):
@@ -224,7 +314,7 @@ def test_films_are_added_on_the_page(open_page, tmp_path):
         page.set_input_files("#files", [str(path) for path in films])
         page.wait_for_selector("#exam-title >> text=added")
         painted(page)
-        assert page.locator("#stage canvas").count() == 2
+        assert page.locator("#stage canvas[role=img]").count() == 2
         assert page.locator("#stage .empty").count() == 2
     with open_page(silent=False) as page:  # the browser itself remarks on a refusal
         (tmp_path / "notes.txt").write_text("no film")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
+import re
+import shutil
 
 import cv2
 import numpy as np
@@ -11,8 +15,12 @@ import pytest
 import simfrcnn
 from simfrcnn.cli.main import main
 from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
-from simfrcnn.errors import ConfigError, DataError
+from simfrcnn.errors import ArtifactError, ConfigError, DataError
 from simfrcnn.images.drawing import draw_heat
+from simfrcnn.images.png import OVERLAY_KEYWORD, text_of
+from simfrcnn.images.reading import record_and_greys
+from simfrcnn.service.web import options_for
+from simfrcnn.workflows.class_maps import maps_of_model
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from simfrcnn.workflows.prediction_shards import merge
 from support.classifier_examples import TWO_CLASSES, classifier_config
@@ -87,10 +95,101 @@ def test_predict_writes_a_picture_an_image_and_class_and_a_merge_takes_them(
             (image,) = content["images"]
             assert list(image["heat_maps"]) == ["malignant", "benign"]
             assert image["picture"] is None
+            assert list(image["class_maps"]) == ["malignant", "benign"]
             for place in image["heat_maps"].values():
                 picture = cv2.imread(str(out / place))
                 assert picture.shape == (image["height"], image["width"], 3)
-        assert len(list(out.rglob("*.png"))) == 4
+        assert len(list(out.rglob("*.png"))) == 8
+
+
+@pytest.fixture(scope="module")
+def predicted(classifier, studies, tmp_path_factory):
+    """Two films with class maps alone, as `simfrcnn serve` asks for them."""
+    detector = simfrcnn.load(classifier, device="cpu")
+    assert options_for(detector).class_maps
+    options = dataclasses.replace(options_for(detector), workers=0)
+    out = tmp_path_factory.mktemp("predicted") / "out"
+    predict(detector, studies, out, options)
+    return out
+
+
+def test_a_class_map_alone_is_grey_over_the_stored_film(classifier, studies, predicted):
+    detector = simfrcnn.load(classifier, device="cpu").with_heat_maps()
+    heats = {image.file: image.heat for exam in detector.predict(studies) for image in exam.images}
+    listed = json.loads((predicted / "images.json").read_text())["images"]
+    assert len(listed) == 2
+    for image in listed:
+        for name, place in image["class_maps"].items():
+            values = cv2.imread(str(predicted / place), cv2.IMREAD_UNCHANGED)
+            heat = heats[image["file_name"]][name]
+            assert values.dtype == np.uint8
+            np.testing.assert_allclose(values / 255, heat, atol=0.5 / 255 + 1e-6)
+            # A result, never read as a film.
+            assert text_of((predicted / place).read_bytes(), OVERLAY_KEYWORD) == "predict"
+    assert not (predicted / "heat_maps").exists()
+
+
+def truth_for(predicted, path):
+    """The films of a prediction, numbered in another way: one normal, one with a box."""
+    truth = json.loads((predicted / "images.json").read_text())
+    for number, image in enumerate(truth["images"], start=71):
+        image.update(id=number, supervision="normal" if number == 71 else "boxes")
+    box = {
+        "id": 1,
+        "image_id": 72,
+        "category_id": 1,
+        "bbox": [1, 1, 9, 9],
+        "area": 81,
+        "iscrowd": 0,
+    }
+    truth["annotations"] = [box]
+    path.write_text(json.dumps(truth))
+    return path
+
+
+def pictures_of(report):
+    (text,) = re.findall(r'id="report-pictures"[^>]*>(.*?)</script>', report.read_text(), re.S)
+    return json.loads(text)
+
+
+def test_evaluate_lays_the_maps_beside_the_detections_over_its_exams(predicted, tmp_path):
+    settings = simfrcnn.EvaluationSettings(bootstrap_replicates=0)
+    truth = truth_for(predicted, tmp_path / "truth.json")
+    moved = tmp_path / "moved"
+    shutil.copytree(predicted, moved)
+
+    def shown(name):
+        out = tmp_path / name
+        simfrcnn.evaluate(
+            truth, moved / "detections.json", output=out, settings=settings, pictures=False
+        )
+        return pictures_of(out / "report.html")
+
+    sources = shown("with")
+    assert sorted(sources) == [
+        "71 benign", "71 malignant", "72 benign", "72 malignant"
+    ]  # fmt: skip
+    listed = json.loads((predicted / "images.json").read_text())["images"]
+    content = (predicted / listed[1]["class_maps"]["malignant"]).read_bytes()
+    assert sources["72 malignant"].endswith(base64.b64encode(content).decode())
+    broken = moved / listed[0]["class_maps"]["benign"]
+    broken.write_bytes(b"no picture")
+    with pytest.raises(ArtifactError, match=rf"{broken.name}: the class map cannot be read"):
+        shown("broken")
+    shutil.rmtree(moved / "class_maps")
+    assert shown("without") == {}
+
+
+def test_a_test_run_makes_the_maps_of_the_exams_that_it_shows(classifier, studies):
+    detector = simfrcnn.load(classifier, device="cpu")
+    film = next(studies.rglob("*.dcm"))
+    (record,) = [record_and_greys(film, 5)[0]]
+    load = maps_of_model(detector.cfg, detector.model)
+    (maps,) = load([record])
+    assert list(maps) == ["malignant", "benign"]
+    expected = detector.with_heat_maps().detect(film).heat["benign"]
+    values = cv2.imdecode(np.frombuffer(maps["benign"], np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(values / 255, expected, atol=0.5 / 255 + 1e-5)
 
 
 def test_a_detector_refuses_with_the_reason(untrained, studies, tmp_path, capsys):
@@ -101,3 +200,6 @@ def test_a_detector_refuses_with_the_reason(untrained, studies, tmp_path, capsys
     assert code == 2
     assert "this model is a SimFasterRCNN" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    detector = simfrcnn.load(untrained, device="cpu")
+    assert not options_for(detector).class_maps
+    assert maps_of_model(detector.cfg, detector.model) is None

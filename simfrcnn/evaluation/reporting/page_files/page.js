@@ -182,6 +182,7 @@
     host: $("exam"), facts, small: (view) => pictureOf(view.id),
     // The page holds one small picture of each view, and no other.
     load: (view, isFirst) => (!isFirst ? view.pixels || null : pictureOf(view.id) ? simfrcnnViewer.pixelsOfPicture(pictureOf(view.id)) : null),
+    map: (view, name) => simfrcnnViewer.pixelsOfPicture(pictureOf(`${view.id} ${name}`)),
     keys: [["← →", "exams"], ["t", "truth"], ["d", "detections"], [", .", "threshold"]],
   });
   const { shown, targets, isFound, strip: stripNode } = viewer;

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
-from simfrcnn.evaluation.reporting.gallery import MAX_BOXES, Gallery, choose_exams, gallery_data
+from simfrcnn.evaluation.reporting.gallery import (
+    MAX_BOXES,
+    Gallery,
+    choose_exams,
+    gallery_data,
+    map_sources,
+)
 from simfrcnn.evaluation.truth import views_of
 from simfrcnn.images.hanging import HungPicture
+from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import Laterality, Pathology, Supervision
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image
@@ -156,6 +166,38 @@ def test_boxes_outcomes_and_scores_of_a_view() -> None:
     assert view["upside_down"]
     assert view["marked"][0]["box"] == [10, 70, 30, 90]  # 100 pixels high
     assert view["found"][1][:4] == [60, 20, 80, 40]
+
+
+def test_what_a_second_look_saw_and_outlines_hang_as_the_picture_does() -> None:
+    ring = ((10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0))
+    record = image(7, "A", dataclasses.replace(finding(BOX, 1), outline=(ring,)))
+    nothing = np.full(4, np.nan)
+    detections = dataclasses.replace(
+        found(7, (AWAY, 0.4), (BOX, 0.9), (BOX, 0.1)),
+        looks=np.array([[0.5, 0.6], [0.8, 0.7], [0.3, np.nan]]),
+        squares=np.array([[55.0, 55.0, 105.0, 105.0], [5.0, 5.0, 35.0, 35.0], nothing]),
+        masks=(None, rle_of_box((10, 10, 30, 20), 100, 100), None),
+    )
+    chosen = gallery([record], detections)
+    ((view,),) = [exam["views"] for exam in gallery_data(chosen, {}, SETTINGS)]
+    assert view["heat"] == []
+    assert view["marked"][0]["outline"] == [[10, 10, 30, 10, 30, 30, 10, 30]]
+    upper = [[10, 10, 30, 10, 30, 20, 10, 20]]
+    assert [row[6:] for row in view["found"]] == [
+        [{"looks": [0.8, 0.7], "square": [5, 5, 35, 35], "outline": upper}],
+        [{"looks": [0.5, 0.6], "square": [55, 55, 105, 105]}],
+        [],
+    ]  # fmt: skip
+    turned = {7: HungPicture(b"", "image/jpeg", is_mirrored=True, is_upside_down=True)}
+    maps = {7: {"malignant": b"png"}}
+    ((view,),) = [exam["views"] for exam in gallery_data(chosen, turned, SETTINGS, maps)]
+    assert view["heat"] == ["malignant"]
+    assert view["marked"][0]["outline"] == [[90, 90, 70, 90, 70, 70, 90, 70]]
+    (more,) = view["found"][0][6:]
+    assert more["square"] == [65, 65, 95, 95]
+    assert more["outline"] == [[90, 90, 70, 90, 70, 80, 90, 80]]
+    assert view["found"][1][6]["square"] == [-5, -5, 45, 45]  # it reaches beyond the image
+    assert map_sources(maps) == {"7 malignant": "data:image/png;base64,cG5n"}
 
 
 def test_a_crowded_image_shows_its_highest_boxes_and_counts_the_rest() -> None:

@@ -15,8 +15,10 @@ from simfrcnn.artifacts import DetectionFile
 from simfrcnn.evaluation import Report, evaluate, write_report
 from simfrcnn.evaluation.results import OperatingPoint
 from simfrcnn.images.hanging import HungPicture
+from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import ImageRecord, Laterality, Supervision, ViewPosition
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.prediction_heat import encoded_map
 from support.browser import chromium, opened
 from support.evaluation_examples import detection_file, finding, found, grey_pictures, image
 
@@ -317,6 +319,80 @@ def test_charts_read_values_and_hide_lines(browser: Any, made: tuple[Path, Repor
         chart.locator(".legend").first.click()
         assert not chart.locator("g.line").first.is_visible()
         assert chart.locator("g.line").last.is_visible()
+
+
+def test_heat_maps_squares_and_outlines_over_the_exams(browser: Any, tmp_path: Path) -> None:
+    records, detections = four_views(4)
+    ring = ((20.0, 30.0), (40.0, 30.0), (40.0, 55.0), (20.0, 55.0))
+    records = [
+        replace(r, findings=tuple(replace(f, outline=(ring,)) for f in r.findings)) for r in records
+    ]
+    images = [
+        replace(
+            one,
+            looks=np.full((len(one.scores), 2), 0.25),
+            squares=one.boxes + np.array([-5, -5, 5, 5]),
+            masks=tuple(rle_of_box(tuple(box), 120, 80) for box in one.boxes),
+        )
+        for one in detections.images.values()
+    ]
+    detections = detection_file(*images)
+
+    def maps(some: list[ImageRecord]) -> list[dict[str, bytes]]:
+        """None of the first film; `benign` is everywhere, `malignant` in the upper left corner."""
+        corner, full = np.zeros((12, 8), np.float32), np.ones((12, 8), np.float32)
+        corner[:2, :2] = 1
+        both = {"malignant": encoded_map(corner), "benign": encoded_map(full)}
+        return [{} if record.image_id == 1 else both for record in some]
+
+    path = write_report(
+        tmp_path, evaluate(records, detections, FEW), records=records, detections=detections,
+        load_pictures=breasts, load_maps=maps, title="Layers",
+    )  # fmt: skip
+    alpha = """[...document.querySelectorAll('#stage canvas.heat')].map(
+      canvas => canvas.width && canvas.getContext('2d').getImageData(7, 11, 1, 1).data[3])"""
+    turns = "[...document.querySelectorAll('#stage canvas.heat')].map(c => c.style.transform)"
+    with opened(browser, path) as page:
+        page.fill("#search", "P00")
+        page.click("#exam-list button")
+        page.wait_for_selector("#stage[data-painted=all]")
+        slide(page, 0)
+        assert page.locator("#stage path.outline.truth").count() == 2
+        assert page.locator("#stage path.outline.truth").first.is_visible()
+        assert n_boxes(page) == 6
+        assert page.locator("#stage path.outline.found").count() == n_boxes(page)
+        page.keyboard.press("t")
+        assert not page.locator("#stage path.outline.truth").first.is_visible()
+        page.keyboard.press("t")
+        assert not page.locator("#stage rect.square").first.is_visible()
+        page.click("#squares")
+        assert page.locator("#stage rect.square").first.is_visible()
+        page.keyboard.press("h")
+        page.wait_for_selector("#stage canvas.heat[width='8'] >> nth=2")
+        assert page.input_value("#heat-class") == "malignant"
+        assert page.evaluate(alpha) == [0, 0, 0, 0]
+        assert page.locator("#stage .note:visible").count() == 1  # the first film has none
+        page.select_option("#heat-class", "benign")
+        page.wait_for_timeout(200)
+        assert page.evaluate(alpha) == [0, 255, 255, 255]
+        assert page.evaluate(turns) == ["scale(1, 1)"] * 4
+        page.fill("#search", "P03")  # its pictures are mirrored, and it stays on
+        page.click("#exam-list button")
+        page.wait_for_selector("#stage canvas.heat[width='8'] >> nth=3")
+        assert page.evaluate(turns) == ["scale(-1, 1)"] * 4
+        assert page.input_value("#heat-class") == "benign"
+        page.keyboard.press("2")
+        page.wait_for_selector("#large canvas.heat[width='8']")
+        assert page.is_visible("#large canvas.heat")
+
+
+def test_without_layers_their_controls_are_hidden(browser: Any, made: tuple[Path, Report]) -> None:
+    path, _ = made
+    with opened(browser, path) as page:
+        for key in "hso":
+            page.keyboard.press(key)
+        for name in ("layers", "heat", "squares", "outlines", "heat-opacity"):
+            assert not page.is_visible(f"#{name}")
 
 
 def test_a_hostile_id_is_inert(browser: Any, tmp_path: Path) -> None:
