@@ -63,10 +63,10 @@ const simfrcnnLayers = (() => {
     };
     const [slider, sliderLabel] = range("heat-opacity", "opacity", 0, 1, 0.05);
     const choice = make("select", { id: "heat-class", "aria-label": "Class of the heat map" });
-    const scale = make("canvas", { class: "scale", width: 256, height: 1 });
-    const legend = make("span", { class: "quiet legend", id: "heat-legend", role: "img", "aria-label": "Colours of the heat map: clear at 0, blue, green, yellow, red at 1" }, "0 ", scale, " 1");
+    const scale = make("canvas", { width: 256, height: 1 });
+    const legend = make("span", { class: "quiet legend", id: "heat-legend", role: "img", "aria-label": "Colours of the heat map: clear at 0, blue, green, yellow, red at 1" }, "0 ", make("span", { class: "scale" }, scale), " 1");
     const heatTools = make("span", { class: "row", id: "heat-tools" }, choice, sliderLabel, legend);
-    const group = make("span", { class: "row", id: "layers", role: "group", "aria-label": "Layers" }, buttons.heat, heatTools, buttons.squares, buttons.outlines);
+    const group = make("span", { class: "row", id: "layers", role: "group", "aria-label": "Layers" }, ...Object.values(buttons), heatTools);
     colour(scale, { width: 256, height: 1, values: Uint8Array.from({ length: 256 }, (_, i) => i) });
 
     const views = () => (state.exam ? state.exam.views : []);
