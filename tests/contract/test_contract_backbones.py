@@ -14,7 +14,14 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
 from simfrcnn.training import recipe
-from support.examples import BATCHES, RESNET_FPN, resnet_config, seeded_model, tiny_config
+from support.examples import (
+    RESNET_FPN,
+    normals,
+    positives,
+    resnet_config,
+    seeded_model,
+    tiny_config,
+)
 from support.imagenet import random_timm_model, write_imagenet_pth
 
 C4 = ("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME")
@@ -22,6 +29,10 @@ FPN = ("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME")
 DEFORM, TRAINED = "MODEL.SIMFRCNN.DEFORM_STAGES", "MODEL.SIMFRCNN.RES5_TRAINED_CONVS"
 FACTOR, NORM = "SOLVER.LOW_STAGES_LR_FACTOR", "MODEL.RESNETS.NORM"
 FROZEN = (NORM, "FrozenBN", "MODEL.WEIGHTS", "given")
+BATCHES = {
+    "pairs": positives(2, size_px=64) + normals(2, size_px=64),
+    "normals": normals(2, size_px=64),
+}
 FEW_REGIONS = ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 4, "MODEL.RPN.POST_NMS_TOPK_TEST", 5)
 
 VARIANTS = {
@@ -180,6 +191,7 @@ def test_stages_that_a_backbone_has_not_are_refused(engine):
 
 def test_two_learning_rates_train_and_resume_exactly(engine, tmp_path):
     words = (*RESNET_FPN, FACTOR, 0.1, TRAINED, 2, "SOLVER.STEPS", "[2]", "SOLVER.WARMUP_ITERS", 1)
+    words += ("INPUT.MAMMO.SIZE", "[64, 64]")
     one, two = tmp_path / "one", tmp_path / "two"
     whole = engine.train(tiny_config(engine, "fpn", one, *words, "SOLVER.MAX_ITER", 3))
     engine.train(tiny_config(engine, "fpn", two, *words, "SOLVER.MAX_ITER", 1))

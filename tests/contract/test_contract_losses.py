@@ -277,7 +277,7 @@ def test_images_of_different_sizes_make_one_batch(engine, heads):
 def test_two_images_can_be_overfitted(engine):
     cfg = smoke_config(engine, "fpn", "SOLVER.BASE_LR", 0.001)
     model = seeded_model(engine, cfg)
-    samples = positives(1) + normals(1)
+    samples = positives(1, size_px=64) + normals(1, size_px=64)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     for step in range(70):
         torch.manual_seed(step)
