@@ -268,7 +268,7 @@ def test_a_normal_image_without_a_region_scores_0(engine, monkeypatch):
 
 
 def test_images_of_different_sizes_make_one_batch(engine, heads):
-    samples = positives(1, size_px=120) + normals(1, size_px=128)
+    samples = positives(1, size_px=60) + normals(1)
     losses = losses_of(engine, smoke_config(engine, heads), samples)
     assert all(bool(torch.isfinite(loss)) for loss in losses.values())
 
@@ -277,7 +277,7 @@ def test_images_of_different_sizes_make_one_batch(engine, heads):
 def test_two_images_can_be_overfitted(engine):
     cfg = smoke_config(engine, "fpn", "SOLVER.BASE_LR", 0.001)
     model = seeded_model(engine, cfg)
-    samples = positives(1, size_px=64) + normals(1, size_px=64)
+    samples = positives(1) + normals(1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     for step in range(70):
         torch.manual_seed(step)

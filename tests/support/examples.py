@@ -124,13 +124,13 @@ def sample_of(rec: ImageRecord) -> Sample:
     )
 
 
-def positives(n: int = 1, size_px: int = 128) -> list[Sample]:
+def positives(n: int = 1, size_px: int = 64) -> list[Sample]:
     """Images 1..n with one box each, at different places."""
-    boxes = [(20.0 + 9 * i, 24.0 + 5 * i, 52.0 + 9 * i, 58.0 + 5 * i) for i in range(n)]
+    boxes = [(6.0 + 9 * i, 12.0 + 5 * i, 38.0 + 9 * i, 46.0 + 5 * i) for i in range(n)]
     return [sample_of(record(i + 1, boxes=[b], size_px=size_px)) for i, b in enumerate(boxes)]
 
 
-def normals(n: int = 1, size_px: int = 128) -> list[Sample]:
+def normals(n: int = 1, size_px: int = 64) -> list[Sample]:
     """Images 51..50+n without boxes."""
     return [sample_of(record(51 + i, size_px=size_px)) for i in range(n)]
 
