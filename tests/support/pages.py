@@ -4,9 +4,9 @@ A block is run unless a comment before it, which neither a code host nor the sit
 cannot be run here: ``<!-- not run: needs Slurm -->``. Of the languages
 
 - ``sh`` are commands: those of simfrcnn run in this process, anything else in bash;
-- ``python`` is a script;
+- ``python`` is a script; the names of a page's blocks are common to them;
 - ``diff`` is applied to a copy of the package;
-- ``text`` is what something prints or holds, and is no command;
+- ``text`` and ``bibtex`` are no commands;
 - a block whose first line is a comment with a file's name, such as ``# clinic.yaml``, is that file.
 """
 
@@ -70,6 +70,11 @@ def block_of(page: str, language: str) -> str:
     return block.text
 
 
+def is_run(block: Block) -> bool:
+    """Whether a block does anything here."""
+    return block.reason is None and block.language not in ("text", "bibtex")
+
+
 def run_page(page: str, folder: Path) -> None:
     """Run every block of a page, one after the other, in a folder that is the current one.
 
@@ -77,8 +82,9 @@ def run_page(page: str, folder: Path) -> None:
         AssertionError: A block fails; says which, and what it printed.
     """
     package = _Package(folder.with_name(f"{folder.name}_package"))
+    names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks_of(page):
-        if block.reason is not None or block.language == "text":
+        if not is_run(block):
             continue
         if block.file is not None:
             is_of_package = block.file.startswith(_PACKAGE)
@@ -88,7 +94,7 @@ def run_page(page: str, folder: Path) -> None:
         elif block.language == "diff":
             package.change(block)
         elif block.language == "python":
-            _run_python(block, folder, package)
+            _run_python(block, names, folder, package)
         elif block.language == "sh":
             _run_commands(block, folder, package)
         else:
@@ -119,12 +125,14 @@ class _Package:
         return self.folder
 
     def change(self, block: Block) -> None:
-        """Apply a difference."""
-        words = ["git", "apply", "--unidiff-zero", "--recount", "-"]
-        done = subprocess.run(
-            words, cwd=self.made(), input=block.text, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{block.place}: {done.stderr}"
+        """Apply a difference whose hunks say by their lines alone where they belong."""
+        for name, hunks in _hunks_of(block.text):
+            path = self.made() / name
+            text = path.read_text(encoding="utf-8")
+            for before, after in hunks:
+                assert text.count(before) == 1, f"{block.place}: not once in {name}:\n{before}"
+                text = text.replace(before, after)
+            path.write_text(text, encoding="utf-8")
 
     def environment(self) -> dict[str, str]:
         """That of a process that uses the copy, if there is one."""
@@ -145,11 +153,13 @@ def _run_commands(block: Block, folder: Path, package: _Package) -> None:
         _run(["bash", "-euc", command], block, folder, package)
 
 
-def _run_python(block: Block, folder: Path, package: _Package) -> None:
+def _run_python(
+    block: Block, names: dict[str, object], folder: Path, package: _Package
+) -> None:
     if package.is_changed:
         _run([sys.executable, "-c", block.text], block, folder, package)
     else:
-        exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
+        exec(compile(block.text, block.place, "exec"), names)
 
 
 def _run(words: list[str], block: Block, folder: Path, package: _Package) -> None:
@@ -157,6 +167,23 @@ def _run(words: list[str], block: Block, folder: Path, package: _Package) -> Non
         words, cwd=folder, env=package.environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{block.place}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+def _hunks_of(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Of each file of a difference: its name, and the lines of each hunk before and after."""
+    for part in re.split(r"^--- a/.*\n\+\+\+ b/", text, flags=re.M)[1:]:
+        name, _, rest = part.partition("\n")
+        hunks = [hunk.splitlines(keepends=True) for hunk in re.split(r"^@@\n", rest, flags=re.M)[1:]]
+        yield (
+            name,
+            [
+                (
+                    "".join(line[1:] for line in hunk if line[0] in " -"),
+                    "".join(line[1:] for line in hunk if line[0] in " +"),
+                )
+                for hunk in hunks
+            ],
+        )
 
 
 def _all_blocks(page: str) -> Iterator[Block]:
