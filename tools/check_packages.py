@@ -1,6 +1,6 @@
 """Do the packages in a folder hold what they must, and nothing else? Lists what they hold.
 
-    python tools/check_packages.py dist
+python tools/check_packages.py dist
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def faults_of(path: Path) -> list[str]:
     names = names_in(path)
     missing = sorted(needed() - names)
     if path.suffix != ".whl":  # there, the configs lie at the top and are linked to
-        missing = [
-            name for name in missing if name.removeprefix("simfrcnn/") not in names
-        ]
+        missing = [name for name in missing if name.removeprefix("simfrcnn/") not in names]
     too_much = sorted(
         name
         for name in names

@@ -59,9 +59,7 @@ def blocks_of(page: str, language: str | None = None) -> list[Block]:
         page: Below the top of the repository, such as ``docs/serve.md``.
         language: As it stands behind the fence.
     """
-    return [
-        block for block in _all_blocks(page) if language is None or block.language == language
-    ]
+    return [block for block in _all_blocks(page) if language is None or block.language == language]
 
 
 def block_of(page: str, language: str) -> str:
@@ -98,7 +96,7 @@ def run_page(page: str, folder: Path) -> None:
         elif block.language == "sh":
             _run_commands(block, folder, package)
         else:
-            raise AssertionError(f"{block.place}: a block of '{block.language}' is not run; say why")
+            raise AssertionError(f"{block.place}: '{block.language}' is not run; say why")
 
 
 def commands_of(text: str) -> list[str]:
@@ -153,9 +151,7 @@ def _run_commands(block: Block, folder: Path, package: _Package) -> None:
         _run(["bash", "-euc", command], block, folder, package)
 
 
-def _run_python(
-    block: Block, names: dict[str, object], folder: Path, package: _Package
-) -> None:
+def _run_python(block: Block, names: dict[str, object], folder: Path, package: _Package) -> None:
     if package.is_changed:
         _run([sys.executable, "-c", block.text], block, folder, package)
     else:
@@ -173,7 +169,9 @@ def _hunks_of(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Of each file of a difference: its name, and the lines of each hunk before and after."""
     for part in re.split(r"^--- a/.*\n\+\+\+ b/", text, flags=re.M)[1:]:
         name, _, rest = part.partition("\n")
-        hunks = [hunk.splitlines(keepends=True) for hunk in re.split(r"^@@\n", rest, flags=re.M)[1:]]
+        hunks = [
+            hunk.splitlines(keepends=True) for hunk in re.split(r"^@@\n", rest, flags=re.M)[1:]
+        ]
         yield (
             name,
             [

@@ -1,7 +1,7 @@
 """What mkdocs calls while it builds the site (``hooks`` in mkdocs.yml).
 
 A page stays where it is and links as on a code host, to files outside ``docs/`` too: these become
-pages of the site below ``repository/``, so that no link leads to nothing and the build needs no net.
+pages of the site below ``repository/``, so that no link leads to nothing, also without the net.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.files import File, Files
+
 from docs_site.markdown import for_python_markdown, links_of, with_links
 from docs_site.notebooks import notebook_page
 from docs_site.reference import api_page, error_page
-from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = "repository/"

@@ -45,7 +45,7 @@ def _lines(lines: list[str]) -> Iterator[str]:
             continue
         kind = _kind_of(line, part, before)
         indent = len(line) - len(line.lstrip())
-        if not (kind == "text" and before == "text") and not (kind == "goes on"):
+        if kind != "goes on" and (kind, before) != ("text", "text"):
             while columns and indent < columns[-1]:
                 columns.pop()
         if kind == "item" and indent - (columns[-1] if columns else 0) >= _STEP:

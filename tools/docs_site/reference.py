@@ -64,12 +64,12 @@ def error_page() -> str:
         by_kind.setdefault(message.kind, []).append(message)
     parts = [
         "# Error messages\n",
-        "Made from the source when this site was built. `…` stands for what is filled in: a file, a key, "
-        "a number. Every message says what is legal and what to do; the search of this site finds it by "
-        "any of its words. On the command line an error is one line after `error:`, and the exit code "
-        "is 2.\n",
-        "Not listed are messages that the program puts together from parts, such as those of values of "
-        "config keys (`… is …; legal is …`).\n",
+        "Made from the source when this site was built. `…` stands for what is filled in: a "
+        "file, a key, a number. Every message says what is legal and what to do; the search of this site "
+        "finds it by any of its words. On the command line an error is one line after `error:`, "
+        "and the exit code is 2.\n",
+        "Not listed are messages that the program puts together from parts, such as those of "
+        "values of config keys (`… is …; legal is …`).\n",
     ]
     for name, kind in error_kinds().items():
         if name in by_kind:
@@ -84,8 +84,8 @@ def api_page() -> str:
     """The Python API, as Markdown for mkdocstrings: all public names, from their docstrings."""
     parts = [
         "# Python API\n",
-        "Made from the docstrings. Every example runs in a test. Importing `simfrcnn` loads neither "
-        "PyTorch nor a detection library.\n",
+        "Made from the docstrings. Every example runs in a test. Importing `simfrcnn` loads "
+        "neither PyTorch nor a detection library.\n",
     ]
     for name in simfrcnn.__all__:
         value = getattr(simfrcnn, name)
