@@ -320,16 +320,19 @@ def _delong(first: Resampled, second: Resampled, level: str) -> DeLong:
     return paired_delong(scores, others, is_positive, patients=patients)
 
 
+def _are_same(units: Units, others: Units) -> bool:
+    return units.ids == others.ids and np.array_equal(units.truths, others.truths)
+
+
 def _require_same_cases(models: Sequence[Resampled]) -> None:
     """The same patients, cases and truths, rules and resamplings."""
     first = models[0]
     for other in models[1:]:
         is_same = (
             first.patient_ids == other.patient_ids
-            and first.cases.ids == other.cases.ids
             and np.array_equal(first.strata, other.strata)
-            and np.array_equal(first.cases.truths, other.cases.truths)
             and first.settings == other.settings
+            and all(_are_same(each, other.units[level]) for level, each in first.units.items())
         )
         if not is_same:
             raise ArtifactError(
