@@ -104,8 +104,8 @@ def label_of(key: str) -> str:
     else:
         name = _OF_UNITS.get(last, last)
     between = key.split("/")[1:-1]
-    rule = f" ({RULES_OF_POINTS[between[0]]})" if set(between) & set(RULES_OF_POINTS) else ""
-    return f"{name}{of_probabilities} by {start}{rule}"
+    point = f" ({RULES_OF_POINTS[between[0]]})" if set(between) & set(RULES_OF_POINTS) else ""
+    return f"{name}{of_probabilities} by {start}{point}"
 
 
 def _label_of_mask(name: str) -> str:
