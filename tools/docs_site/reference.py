@@ -65,9 +65,9 @@ def error_page() -> str:
     parts = [
         "# Error messages\n",
         "Made from the source when this site was built. `…` stands for what is filled in: a "
-        "file, a key, a number. Every message says what is legal and what to do; the search of this site "
-        "finds it by any of its words. On the command line an error is one line after `error:`, "
-        "and the exit code is 2.\n",
+        "file, a key, a number. Every message says what is legal and what to do; the search of "
+        "this site finds it by any of its words. On the command line an error is one line after "
+        "`error:`, and the exit code is 2.\n",
         "Not listed are messages that the program puts together from parts, such as those of "
         "values of config keys (`… is …; legal is …`).\n",
     ]

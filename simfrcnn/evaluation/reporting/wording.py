@@ -104,8 +104,8 @@ def label_of(key: str) -> str:
     else:
         name = _OF_UNITS.get(last, last)
     between = key.split("/")[1:-1]
-    point = f" ({RULES_OF_POINTS[between[0]]})" if set(between) & set(RULES_OF_POINTS) else ""
-    return f"{name}{of_probabilities} by {start}{point}"
+    at_rule = f" ({RULES_OF_POINTS[between[0]]})" if set(between) & set(RULES_OF_POINTS) else ""
+    return f"{name}{of_probabilities} by {start}{at_rule}"
 
 
 def _label_of_mask(name: str) -> str:
