@@ -224,7 +224,7 @@ def limits_of_sum(parts: Iterable[tuple[float, int, int]]) -> Interval:
     Examples:
         >>> limits = limits_of_sum([(1.0, 5, 5), (-0.5, 0, 5)])
         >>> print(round(limits.low, 3), limits.high)
-        0.415 1.0
+        0.417 1.0
     """
     value, below, above = 0.0, 0.0, 0.0
     for scale, n_successes, n_trials in parts:

@@ -252,7 +252,7 @@ def _intercept_fit(
 
     base = float(logit(n_positive / weights.sum()))
     low, high = base - float(x.max()) - 1, base - float(x.min()) + 1
-    return np.array([brentq(excess, low, high, xtol=_CONVERGED)])
+    return np.array([brentq(excess, low, high, xtol=1e-14)])
 
 
 def _firth(x: FloatArray, is_positive: NDArray[np.bool_]) -> tuple[float, float]:
