@@ -16,7 +16,7 @@ EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,serve
 REQUIRED_ENGINES := torchvision
 endif
 # Of the extras, also of dev: without them tests are skipped, which must not happen unseen.
-REQUIRED_PACKAGES := build,openjpeg,libjpeg,highdicom,submitit,picai_eval,openpyxl,markdown_it,twine
+REQUIRED_PACKAGES := build,openjpeg,libjpeg,highdicom,submitit,picai_eval,openpyxl,markdown_it,twine,mkdocs,material,mkdocstrings
 
 # Small models on CPUs are fastest with one thread a process.
 export OMP_NUM_THREADS ?= 1

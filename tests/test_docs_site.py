@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -18,10 +17,6 @@ from docs_site.reference import api_page, error_page, messages
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.docs
-needs_mkdocs = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),
-    reason="mkdocs-material or mkdocstrings is not installed: pip install 'simfrcnn[docs]'",
-)
 # What must be the same on both; paragraphs depend on how loose a list is.
 _TAGS = {"li", "ul", "ol", "table", "tr", "pre", "h1", "h2", "h3", "h4", "img", "strong"}
 _FETCHED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")}
@@ -45,6 +40,10 @@ class _Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; a process that reaches for the net fails."""
+    why = "is not installed: pip install 'simfrcnn[docs]'"
+    pytest.importorskip("mkdocs", reason=f"mkdocs {why}")
+    pytest.importorskip("material", reason=f"mkdocs-material {why}")
+    pytest.importorskip("mkdocstrings", reason=f"mkdocstrings {why}")
     folder = tmp_path_factory.mktemp("site")
     offline = (
         "import socket, sys\n"
@@ -61,7 +60,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@needs_mkdocs
 @pytest.mark.slow
 def test_the_site_is_whole_and_fetches_nothing(site: Path) -> None:
     pages = list(site.rglob("*.html"))
@@ -73,7 +71,6 @@ def test_the_site_is_whole_and_fetches_nothing(site: Path) -> None:
         assert not re.search(r"url\([\"']?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
-@needs_mkdocs
 @pytest.mark.slow
 def test_pages_show_on_the_site_what_they_show_on_a_code_host(site: Path) -> None:
     markdown_it = pytest.importorskip("markdown_it")
@@ -93,7 +90,6 @@ def test_pages_show_on_the_site_what_they_show_on_a_code_host(site: Path) -> Non
     assert seen > 40
 
 
-@needs_mkdocs
 @pytest.mark.slow
 def test_the_api_and_the_errors_are_on_it(site: Path) -> None:
     api = (site / "reference" / "api.html").read_text(encoding="utf-8")
