@@ -38,16 +38,12 @@ class _Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def mkdocs_there() -> None:
-    """pip install 'simfrcnn[docs]'"""
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("material")
-    pytest.importorskip("mkdocstrings")
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; a process that reaches for the net fails."""
+    why = "is not installed: pip install 'simfrcnn[docs]'"
+    pytest.importorskip("mkdocs", reason=f"mkdocs {why}")
+    pytest.importorskip("material", reason=f"mkdocs-material {why}")
+    pytest.importorskip("mkdocstrings", reason=f"mkdocstrings {why}")
     folder = tmp_path_factory.mktemp("site")
     offline = (
         "import socket, sys\n"
@@ -64,7 +60,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("mkdocs_there")
 @pytest.mark.slow
 def test_the_site_is_whole_and_fetches_nothing(site: Path) -> None:
     pages = list(site.rglob("*.html"))
@@ -76,7 +71,6 @@ def test_the_site_is_whole_and_fetches_nothing(site: Path) -> None:
         assert not re.search(r"url\([\"']?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
-@pytest.mark.usefixtures("mkdocs_there")
 @pytest.mark.slow
 def test_pages_show_on_the_site_what_they_show_on_a_code_host(site: Path) -> None:
     markdown_it = pytest.importorskip("markdown_it")
@@ -96,7 +90,6 @@ def test_pages_show_on_the_site_what_they_show_on_a_code_host(site: Path) -> Non
     assert seen > 40
 
 
-@pytest.mark.usefixtures("mkdocs_there")
 @pytest.mark.slow
 def test_the_api_and_the_errors_are_on_it(site: Path) -> None:
     api = (site / "reference" / "api.html").read_text(encoding="utf-8")
