@@ -16,12 +16,12 @@ EXTRAS := dev,jpeg,picai,dicom-out,slurm,node,serve
 REQUIRED_ENGINES := torchvision
 endif
 # Of the extras, also of dev: without them tests are skipped, which must not happen unseen.
-REQUIRED_PACKAGES := build,openjpeg,libjpeg,highdicom,submitit,picai_eval,openpyxl
+REQUIRED_PACKAGES := build,openjpeg,libjpeg,highdicom,submitit,picai_eval,openpyxl,markdown_it,twine,mkdocs,material,mkdocstrings
 
 # Small models on CPUs are fastest with one thread a process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install install-services demo test quick coverage lint types audit clean
+.PHONY: install install-services demo docs dist test quick coverage lint types audit clean
 
 install: $(VENV)/installed-$(EXTRAS)
 
@@ -46,6 +46,18 @@ install-services:
 
 demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/demo/second_look.yaml --resume
+
+# The documentation as a site, in output/site: strict (no link leads to nothing) and without the net.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site is output/site/index.html; its search needs a server: python3 -m http.server --directory output/site"
+
+# The packages of a release, in dist: built, read by twine as an index would, and their contents checked.
+dist: install
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tools/check_packages.py dist
 
 test: install lint types
 	SIMFRCNN_REQUIRE_ENGINES=$(REQUIRED_ENGINES) SIMFRCNN_REQUIRE_PACKAGES=$(REQUIRED_PACKAGES) \

@@ -20,13 +20,21 @@ DETECTRON2_NEEDS = [
     "termcolor>=1.1",
     "black",
 ]
+# The documentation as a site.
+DOCUMENTATION_NEEDS = [
+    "mkdocs>=1.6",
+    "mkdocs-material>=9.5",
+    "mkdocstrings[python]>=0.26",
+]
 DEVELOPMENT_NEEDS = [
+    *DOCUMENTATION_NEEDS,
     "build",  # the test of the packages
     "timm>=1.0.20",  # its tiny test models
     "httpx2",  # the client of Starlette's tests
     "hypothesis",
     "jsonschema>=4",  # report.json against its schema
     "ipykernel",  # it, nbclient and nbformat run a notebook
+    "markdown-it-py",  # what a code host makes of a page
     "mypy>=1.10",
     "nbclient>=0.10",
     "nbformat>=5.10",
@@ -38,6 +46,7 @@ DEVELOPMENT_NEEDS = [
     "pytest-timeout",
     "pytest-xdist",
     "ruff>=0.6",
+    "twine>=5",  # what an index would say of the packages
     "types-PyYAML",
 ]
 
@@ -116,6 +125,7 @@ setup(
         "picai": ["picai_eval>=1.4"],
         # Tables of labels as Excel workbooks.
         "xlsx": ["openpyxl>=3.1"],
+        "docs": DOCUMENTATION_NEEDS,
         "dev": DEVELOPMENT_NEEDS,
     },
     entry_points={"console_scripts": ["simfrcnn=simfrcnn.cli.main:main"]},

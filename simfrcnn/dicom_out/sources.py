@@ -153,7 +153,24 @@ def study_of(findings: ExamFindings) -> Study:
 
 def _judged(film: JudgedFilm) -> Source:
     elements = _elements_of(_header_of(film.path))
+    if film.regions:
+        with naming_damage(film.path):
+            size = int(elements.Rows), int(elements.Columns)
+        _require_regions_on(film, *size)
     return Source(elements, film, film.laterality, film.view_position)
+
+
+def _require_regions_on(film: JudgedFilm, rows: int, columns: int) -> None:
+    """A box is cut at the film's edge where it is written; nothing must be left without an area."""
+    for number, region in enumerate(film.regions, start=1):
+        x1, y1, x2, y2 = region.box
+        if not (min(x2, columns) > max(x1, 0) and min(y2, rows) > max(y1, 0)):
+            box = ", ".join(f"{side:g}" for side in region.box)
+            raise DataError(
+                f"no DICOM result: {film.path}: region {number} (x1, y1, x2, y2 = {box}) has no "
+                f"area on the film of {columns} x {rows} pixels; boxes are in pixels of the stored "
+                "film"
+            )
 
 
 def _header_of(path: Path) -> Header:

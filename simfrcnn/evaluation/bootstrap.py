@@ -209,6 +209,32 @@ def clopper_pearson(
     return Interval(low, high, "clopper-pearson")
 
 
+def limits_of_sum(parts: Iterable[tuple[float, int, int]]) -> Interval:
+    """The interval of a sum of independent proportions, each times a constant.
+
+    The distances of the sum to its limits are the roots of the summed squares of those of its
+    parts, whose limits are exact.
+
+    Args:
+        parts: Constant (it may be negative), successes and trials of each.
+
+    Reference:
+        Zou and Donner 2008 (MOVER: limits of a sum from those of its parts).
+
+    Examples:
+        >>> limits = limits_of_sum([(1.0, 5, 5), (-0.5, 0, 5)])
+        >>> print(round(limits.low, 3), limits.high)
+        0.417 1.0
+    """
+    value, below, above = 0.0, 0.0, 0.0
+    for scale, n_successes, n_trials in parts:
+        limits = clopper_pearson(n_successes, n_trials)
+        at = scale * n_successes / n_trials
+        low, high = sorted((scale * limits.low, scale * limits.high))
+        value, below, above = value + at, math.hypot(below, at - low), math.hypot(above, high - at)
+    return Interval(value - below, value + above, "mover")
+
+
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """``numerator / denominator``, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)

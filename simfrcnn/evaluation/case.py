@@ -5,7 +5,6 @@ Shapes: U units of one level, P patients, R rows of bootstrap weights.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from simfrcnn.evaluation.bootstrap import (
     Interval,
     Statistic,
     clopper_pearson,
+    limits_of_sum,
     per_patient,
     ratio,
 )
@@ -336,14 +336,7 @@ def _predictive_interval(
 def _intervals_per_1000(
     sensitivity: tuple[int, int], specificity: tuple[int, int], prevalence: float
 ) -> dict[str, Callable[[], Interval]]:
-    """By name: of cancers from the exact limits of sensitivity; of recalls from both kinds' limits.
-
-    Recalls are a sum of two independent shares, each with exact limits; the distances of the sum
-    to its limits are the roots of the summed squares of theirs.
-
-    Reference:
-        Zou and Donner 2008 (MOVER: limits of a sum from those of its parts).
-    """
+    """By name: of cancers from the exact limits of sensitivity; of recalls from both kinds'."""
     of_positives, of_normals = 1000 * prevalence, 1000 * (1 - prevalence)
 
     def of_cancers() -> Interval:
@@ -352,14 +345,9 @@ def _intervals_per_1000(
 
     def of_recalls() -> Interval:
         n_spared, n_normal = specificity
-        parts = [
-            (of_positives, sensitivity[0] / sensitivity[1], clopper_pearson(*sensitivity)),
-            (of_normals, 1 - n_spared / n_normal, clopper_pearson(n_normal - n_spared, n_normal)),
-        ]
-        value = sum(scale * share for scale, share, _ in parts)
-        below = math.hypot(*(scale * (share - limits.low) for scale, share, limits in parts))
-        above = math.hypot(*(scale * (limits.high - share) for scale, share, limits in parts))
-        return Interval(value - below, value + above, "mover")
+        return limits_of_sum(
+            [(of_positives, *sensitivity), (of_normals, n_normal - n_spared, n_normal)]
+        )
 
     return {"recalls": of_recalls, "cancers": of_cancers}
 

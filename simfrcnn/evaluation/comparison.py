@@ -35,7 +35,15 @@ from simfrcnn.evaluation.delong import DeLong, paired_delong
 from simfrcnn.evaluation.froc import events_of, froc_curve
 from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import hit_criterion
-from simfrcnn.evaluation.metrics import ALL_METRICS, BY_LEVEL, LOCALISED, METRICS, Judged
+from simfrcnn.evaluation.metrics import (
+    ALL_METRICS,
+    BY_LEVEL,
+    LOCALISED,
+    METRICS,
+    OF_LABELS,
+    Judged,
+)
+from simfrcnn.evaluation.multilabel import is_multilabel, label_scores
 from simfrcnn.evaluation.results import Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
 from simfrcnn.evaluation.trainings import over_trainings
@@ -155,8 +163,8 @@ def resample(
 
     Two models on the same records and settings get the same resamplings: they are a function of
     the patients, their truth and the seed. ``with_further`` adds the AUC by the other levels
-    (:data:`~simfrcnn.evaluation.metrics.BY_LEVEL`), and
-    :data:`~simfrcnn.evaluation.metrics.LOCALISED` at the levels where there are lesions and normal
+    (:data:`~simfrcnn.evaluation.metrics.BY_LEVEL`), the mean AUC over the labels where images state
+    several, and :data:`~simfrcnn.evaluation.metrics.LOCALISED` where there are lesions and normal
     units.
 
     Raises:
@@ -175,8 +183,10 @@ def resample(
     reasons: dict[str, str] = {}
     levels = [lesions_of(views, placed, level, settings) for level in LEVELS * with_further]
     lesions = {each.level: each for each in levels if each.is_defined}
-    judged = Judged(placed, units, events, settings, lesions)
-    metrics = dict(METRICS)
+    is_labelled = with_further and is_multilabel(records, settings)
+    labels = label_scores(records, detections.images, settings) if is_labelled else None
+    judged = Judged(placed, units, events, settings, lesions, labels)
+    metrics = {**METRICS, **(OF_LABELS if is_labelled else {})}
     if with_further:
         metrics |= {key: metric for key, metric in BY_LEVEL.items() if key.split("/")[0] in units}
         metrics |= {key: metric for key, metric in LOCALISED.items() if level_of(key) in lesions}
@@ -310,16 +320,19 @@ def _delong(first: Resampled, second: Resampled, level: str) -> DeLong:
     return paired_delong(scores, others, is_positive, patients=patients)
 
 
+def _are_same(units: Units, others: Units) -> bool:
+    return units.ids == others.ids and np.array_equal(units.truths, others.truths)
+
+
 def _require_same_cases(models: Sequence[Resampled]) -> None:
     """The same patients, cases and truths, rules and resamplings."""
     first = models[0]
     for other in models[1:]:
         is_same = (
             first.patient_ids == other.patient_ids
-            and first.cases.ids == other.cases.ids
             and np.array_equal(first.strata, other.strata)
-            and np.array_equal(first.cases.truths, other.cases.truths)
             and first.settings == other.settings
+            and all(_are_same(each, other.units[level]) for level, each in first.units.items())
         )
         if not is_same:
             raise ArtifactError(

@@ -185,7 +185,10 @@ def paired_delong(
     owners = np.arange(len(first)) if patients is None else patients
     n_positive, n_normal = (len(np.unique(owners[is_positive == kind])) for kind in (True, False))
     if n_positive < 2 or n_normal < 2:
-        reason = f"needs two positive and two normal cases; there are {n_positive} and {n_normal}"
+        reason = (
+            "needs two patients with a positive unit and two with a normal one; "
+            f"there are {n_positive} and {n_normal}"
+        )
         return DeLong(NAN, NAN, NAN, NAN, NAN, reason)
     wins = [auc_components(scores, is_positive) for scores in (first, second)]
     auc_first, auc_second = (float(positive.mean()) for positive, _ in wins)
@@ -198,8 +201,8 @@ def paired_delong(
         return DeLong(auc_first, auc_second, difference, 0.0, NAN, reason)
     if min(n_positive, n_normal) < fewest_cases:
         reason = (
-            f"no test with fewer than {fewest_cases} positive and {fewest_cases} normal cases; "
-            f"there are {n_positive} and {n_normal}"
+            f"no test with fewer than {fewest_cases} patients with a positive and {fewest_cases} "
+            f"with a normal unit; there are {n_positive} and {n_normal}"
         )
         return DeLong(auc_first, auc_second, difference, error, NAN, reason)
     p_value = math.erfc(abs(difference) / error / math.sqrt(2))

@@ -20,6 +20,7 @@ from simfrcnn.evaluation.average_precision import ap_key, ap_statistic, coco_mat
 from simfrcnn.evaluation.bootstrap import Statistic, ratio
 from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic
 from simfrcnn.evaluation.froc import Events, froc_statistic
+from simfrcnn.evaluation.multilabel import MEAN, LabelScores, label_statistics
 from simfrcnn.evaluation.results import NAN
 from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import Truth, View
@@ -40,7 +41,7 @@ class Judged:
 
     ``located`` are the views in which it is known where findings lie; ``units`` are by level;
     ``events`` are those of centre in box; ``lesions`` are by level, where there are lesions to find
-    and normal units.
+    and normal units. ``labels`` is there where images state several labels.
     """
 
     located: Sequence[View]
@@ -48,6 +49,7 @@ class Judged:
     events: Events
     settings: EvaluationSettings
     lesions: Mapping[str, Lesions] = field(default_factory=dict)
+    labels: LabelScores | None = None
 
     @property
     def cases(self) -> Units:
@@ -130,6 +132,12 @@ def _localised_by_image(judged: Judged) -> Statistic:
     return localised_statistic(judged.lesions["image"], judged.events)
 
 
+def _mean_of_labels(judged: Judged) -> Statistic:
+    assert judged.labels is not None
+    *_, mean = label_statistics(judged.labels)
+    return mean
+
+
 def _specificity_at_sensitivity(judged: Judged) -> Statistic:
     cases = judged.cases
     is_known = cases.truths != Truth.UNKNOWN
@@ -207,5 +215,9 @@ BY_LEVEL: Mapping[str, Metric] = {
 }
 """The AUC by the levels that are neither a case nor an image; compared where the settings know
 them."""
-ALL_METRICS: Mapping[str, Metric] = {**METRICS, **BY_LEVEL, **LOCALISED}
+OF_LABELS: Mapping[str, Metric] = {
+    MEAN: Metric(MEAN, "mean AUC over the labels", "mean label AUC", _mean_of_labels)
+}
+"""Of models that answer several labels; compared only where images state them."""
+ALL_METRICS: Mapping[str, Metric] = {**METRICS, **BY_LEVEL, **OF_LABELS, **LOCALISED}
 PRIMARY = next(iter(METRICS))

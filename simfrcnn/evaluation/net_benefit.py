@@ -10,13 +10,21 @@ Shapes: U cases of known truth, P patients, R rows of bootstrap weights, T thres
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from simfrcnn.evaluation.bootstrap import Statistic, per_patient, ratio
+from simfrcnn.evaluation.bootstrap import (
+    Interval,
+    Statistic,
+    limits_of_sum,
+    per_patient,
+    ratio,
+)
 from simfrcnn.evaluation.case import Units
 from simfrcnn.evaluation.recalibration import Recalibration
 
@@ -24,8 +32,8 @@ FloatArray = NDArray[np.float64]
 
 STATED = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Threshold probabilities whose net benefit is a figure; the curve has more."""
-GRID = np.arange(1, 101) / 200
-"""Those of the curve: .005 to .5."""
+GRID = np.concatenate([np.arange(1, 101) / 2000, np.arange(11, 101) / 200])
+"""Those of the curve: .0005 to .05 in steps of .0005, as screening needs, then to .5 by .005."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,10 @@ def net_benefit_statistic(
 ) -> Statistic:
     """Net benefit at :data:`STATED` threshold probabilities, and a band at those of :data:`GRID`.
 
+    Where each patient is one case, intervals of the figures come from the exact limits of
+    sensitivity and specificity: those by resampling have no width where every case is recalled, or
+    all are called right. The part of positives is taken as given.
+
     ``sensitivity * prevalence - (1 - specificity) * (1 - prevalence) * p / (1 - p)``.
 
     Args:
@@ -64,7 +76,7 @@ def net_benefit_statistic(
 
     Reference:
         Vickers and Elkin 2006 (net benefit, decision curve); Vickers et al. 2008 (intervals by
-        resampling).
+        resampling, for the band and for patients with several cases).
     """
     stated = np.array(STATED)
     thresholds = np.concatenate([stated, GRID]) if with_band else stated
@@ -74,6 +86,12 @@ def net_benefit_statistic(
         return _net_benefit(weights, counts, thresholds, prevalence)
 
     keys = tuple(f"{units.level}/net_benefit_at_{p:g}" for p in STATED)
+    own = units.known().patients
+    intervals = {
+        key: partial(_interval, units.n, counts, place, prevalence)
+        for place, key in enumerate(keys)
+        if len(np.unique(own)) == len(own)
+    }
     return Statistic(
         keys=keys,
         compute=compute,
@@ -81,6 +99,7 @@ def net_benefit_statistic(
         why_undefined=dict.fromkeys(
             keys, f"needs a positive and a normal {units.level}; {units.found}"
         ),
+        intervals=intervals,
         bands={f"net_benefit/{units.level}": GRID} if with_band else {},
     )
 
@@ -128,6 +147,18 @@ def _counts(
         recalled,
         per_patient(patients[is_positive], n_patients),
         per_patient(patients[~is_positive], n_patients),
+    )
+
+
+def _interval(
+    n: Mapping[str, int], counts: _Counts, place: int, prevalence: float | None
+) -> Interval:
+    """At the threshold of this place among :data:`STATED`."""
+    harm = STATED[place] / (1 - STATED[place])
+    part = n["positive"] / (n["positive"] + n["normal"]) if prevalence is None else prevalence
+    found, recalled = (int(each[:, place].sum()) for each in (counts.found, counts.recalled))
+    return limits_of_sum(
+        [(part, found, n["positive"]), (-(1 - part) * harm, recalled, n["normal"])]
     )
 
 

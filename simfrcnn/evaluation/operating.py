@@ -235,8 +235,8 @@ def notes_on(
         if annotations_sha256 and validation.annotations_sha256 == annotations_sha256:
             yield (
                 f"OPTIMISTIC: the operating points were chosen on {validation.name}, the very set "
-                "that is judged here; their sensitivity and specificity must not be quoted as a "
-                "test result."
+                "that is judged here; their sensitivity and specificity, and how good "
+                "probabilities and net benefit are, must not be quoted as a test result."
             )
     if not (chosen.checkpoint_sha256 and checkpoint_sha256):
         yield (

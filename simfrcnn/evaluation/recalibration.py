@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri
 
 from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval, Statistic, per_patient, ratio
@@ -32,8 +33,8 @@ SCORE_FLOOR = 0.001
 """Scores nearer to 0 or 1 than this have no useful log-odds: detections are saved down to .001."""
 _MAX_STEPS = 100
 _CONVERGED = 1e-10
-_INFINITE = 30.0
-"""A coefficient beyond this (odds of 10^13) grows without end: the kinds are separated."""
+_INFINITE = 60.0
+"""A coefficient of standardised log-odds beyond this grows without end: the kinds are separated."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,10 @@ def calibration_statistic(units: Units, line: Recalibration | None = None) -> St
     start = units.level if line is None else f"{units.level}/recalibrated"
     keys = (f"{start}/calibration_slope", f"{start}/calibration_intercept")
     why = _why_no_line(units, x)
-    separated = f"the scores separate positive from normal {units.level}s entirely: no finite line"
+    reasons = (
+        f"no finite line: but for ties, the scores separate positive from normal {units.level}s",
+        "no finite intercept",
+    )
     fits: tuple[Callable[[FloatArray], FloatArray], ...] = (
         partial(_slope_fit, x, known.is_positive),
         partial(_intercept_fit, x, known.is_positive),
@@ -144,7 +148,7 @@ def calibration_statistic(units: Units, line: Recalibration | None = None) -> St
         keys=keys,
         compute=compute,
         n=dict.fromkeys(keys, units.n),
-        why_undefined=dict.fromkeys(keys, why or separated),
+        why_undefined={key: why or reason for key, reason in zip(keys, reasons, strict=True)},
         intervals={
             keys[0]: partial(_slope_interval, known, x),
             keys[1]: partial(_intercept_interval, known, x),
@@ -174,8 +178,12 @@ def lines_from(document: Mapping[str, Any]) -> dict[str, Recalibration]:
     Raises:
         KeyError, TypeError, ValueError: It is damaged.
     """
+    if not isinstance(document, Mapping):
+        raise TypeError("recalibrations must be by level")
     lines = {level: Recalibration(**fields) for level, fields in document.items()}
     for level, line in lines.items():
+        if line.level != level:
+            raise ValueError(f"the recalibration by {level} says that it is by {line.level}")
         numbers = (line.intercept, line.slope, line.prevalence)
         if not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"the recalibration by {level} holds a number that is not finite")
@@ -198,26 +206,12 @@ def _why_no_line(units: Units, x: FloatArray) -> str | None:
 
 def _slope_fit(x: FloatArray, is_positive: NDArray[np.bool_], weights: FloatArray) -> FloatArray:
     """(2,) intercept and slope of the greatest likelihood; NaN where it has no maximum."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    return _newton(design, np.zeros_like(x), is_positive, weights)
-
-
-def _intercept_fit(
-    x: FloatArray, is_positive: NDArray[np.bool_], weights: FloatArray
-) -> FloatArray:
-    """(1,) intercept of the greatest likelihood with the slope at 1."""
-    return _newton(np.ones((len(x), 1)), x, is_positive, weights)
-
-
-def _newton(
-    design: FloatArray, offset: FloatArray, is_positive: NDArray[np.bool_], weights: FloatArray
-) -> FloatArray:
-    n_parameters = design.shape[1]
-    found = np.zeros(n_parameters)
     if not weights[is_positive].any() or not weights[~is_positive].any():
-        return np.full(n_parameters, NAN)
+        return np.full(2, NAN)
+    design, centre, spread = _standardised(x)
+    found = np.zeros(2)
     for _ in range(_MAX_STEPS):
-        chance = expit(design @ found + offset)
+        chance = expit(design @ found)
         score = design.T @ (weights * (is_positive - chance))
         information = (design * (weights * chance * (1 - chance))[:, None]).T @ design
         if not np.linalg.cond(information) < 1 / np.finfo(float).eps:
@@ -225,17 +219,45 @@ def _newton(
         step = np.linalg.solve(information, score)
         # From a bad start a full step can overshoot where the curve is flat.
         found = found + step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-300))
-        if np.abs(found).max() > _INFINITE * max(1.0, float(np.abs(offset).max())):
+        if np.abs(found).max() > _INFINITE:
             break
         if np.abs(step).max() < _CONVERGED:
-            return found
-    return np.full(n_parameters, NAN)
+            slope = found[1] / spread
+            return np.array([found[0] - slope * centre, slope])
+    return np.full(2, NAN)
+
+
+def _standardised(x: FloatArray) -> tuple[FloatArray, float, float]:
+    """A column of ones and one of x (U, 2) with mean 0 and deviation 1; that mean and deviation.
+
+    Scores of a young classifier all lie within a hundredth of one another: their own slope is then
+    in the hundreds, and no sign of anything.
+    """
+    centre, spread = float(x.mean()), float(x.std())
+    return np.stack([np.ones_like(x), (x - centre) / spread], axis=1), centre, spread
+
+
+def _intercept_fit(
+    x: FloatArray, is_positive: NDArray[np.bool_], weights: FloatArray
+) -> FloatArray:
+    """(1,) intercept of the greatest likelihood with the slope at 1: as many are expected to be
+    positive as are.
+    """
+    n_positive = float(weights @ is_positive)
+    if not 0 < n_positive < weights.sum():
+        return np.full(1, NAN)
+
+    def excess(intercept: float) -> float:
+        return float(weights @ expit(x + intercept)) - n_positive
+
+    base = float(logit(n_positive / weights.sum()))
+    low, high = base - float(x.max()) - 1, base - float(x.min()) + 1
+    return np.array([brentq(excess, low, high, xtol=1e-14)])
 
 
 def _firth(x: FloatArray, is_positive: NDArray[np.bool_]) -> tuple[float, float]:
     """Intercept and slope of the greatest likelihood times the root of its information."""
-    centre, spread = float(x.mean()), float(x.std())
-    design = np.stack([np.ones_like(x), (x - centre) / spread], axis=1)
+    design, centre, spread = _standardised(x)
     found = np.zeros(2)
     for _ in range(_MAX_STEPS):
         chance = expit(design @ found)
@@ -252,8 +274,9 @@ def _firth(x: FloatArray, is_positive: NDArray[np.bool_]) -> tuple[float, float]
 
 def _slope_interval(known: KnownUnits, x: FloatArray) -> Interval:
     found = _slope_fit(x, known.is_positive, np.ones(len(x)))
-    design = np.stack([np.ones_like(x), x], axis=1)
-    return _interval(known, design, np.zeros_like(x), found)
+    design, centre, spread = _standardised(x)
+    own = np.array([found[0] + found[1] * centre, found[1] * spread])
+    return _interval(known, design, np.zeros_like(x), own, 1 / spread)
 
 
 def _intercept_interval(known: KnownUnits, x: FloatArray) -> Interval:
@@ -262,9 +285,13 @@ def _intercept_interval(known: KnownUnits, x: FloatArray) -> Interval:
 
 
 def _interval(
-    known: KnownUnits, design: FloatArray, offset: FloatArray, found: FloatArray
+    known: KnownUnits,
+    design: FloatArray,
+    offset: FloatArray,
+    found: FloatArray,
+    scale: float = 1.0,
 ) -> Interval:
-    """Of the last parameter: normal, with the variance over patients."""
+    """Of the last parameter times ``scale``: normal, with the variance over patients."""
     patients, _, is_positive = known
     n_positive = len(np.unique(patients[is_positive]))
     n_normal = len(np.unique(patients[~is_positive]))
@@ -274,11 +301,15 @@ def _interval(
             f"{FEWEST_CASES} with a normal one; there are {n_positive} and {n_normal}"
         )
     chance = expit(design @ found + offset)
-    inverse = np.linalg.inv((design * (chance * (1 - chance))[:, None]).T @ design)
+    information = (design * (chance * (1 - chance))[:, None]).T @ design
+    if not np.linalg.cond(information) < 1 / np.finfo(float).eps:
+        return Interval.missing("no interval: every probability is 0 or 1 but for rounding")
+    inverse = np.linalg.inv(information)
     own, place = np.unique(patients, return_inverse=True)
     scores = design * (is_positive - chance)[:, None]
     by_patient = np.zeros((len(own), design.shape[1]))
     np.add.at(by_patient, place, scores)
     covariance = inverse @ (by_patient.T @ by_patient) @ inverse * len(own) / (len(own) - 1)
     half = -ndtri((1 - CONFIDENCE) / 2) * math.sqrt(covariance[-1, -1])
-    return Interval(float(found[-1] - half), float(found[-1] + half), "cluster-robust")
+    low, high = scale * (found[-1] - half), scale * (found[-1] + half)
+    return Interval(float(low), float(high), "cluster-robust")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.evaluation.bootstrap import Statistic, ratio
+from simfrcnn.evaluation.bootstrap import Interval, Statistic, ratio
 from simfrcnn.evaluation.case import KnownUnits, Units
 from simfrcnn.evaluation.delong import auc_interval
 from simfrcnn.evaluation.results import Curve
@@ -67,9 +67,26 @@ def roc_statistic(
         why_undefined=dict.fromkeys(
             keys, f"needs a positive and a normal {units.level}; {units.found}"
         ),
-        intervals={key: partial(auc_interval, *known)},
+        intervals={key: partial(auc_interval, *known), **_of_a_perfect_order(known, keys[1:])},
         bands={f"roc/{units.level}": ROC_GRID} if with_band else {},
     )
+
+
+def _of_a_perfect_order(
+    known: KnownUnits, keys: tuple[str, ...]
+) -> dict[str, Callable[[], Interval]]:
+    """No interval where the scores separate the kinds: resamplings are then all alike, which would
+    give one of no width.
+    """
+    positives, normals = known.scores[known.is_positive], known.scores[~known.is_positive]
+    both = len(positives) and len(normals)
+    if not both or (positives.min() <= normals.max() and positives.max() >= normals.min()):
+        return {}
+    reason = (
+        "no interval: the scores separate positive from normal units, so that resampling cannot "
+        "vary the partial AUC"
+    )
+    return {key: partial(Interval.missing, reason) for key in keys}
 
 
 def _standardised(

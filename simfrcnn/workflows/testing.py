@@ -96,7 +96,7 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": judged,
-        **_facts_of_training(cfg),
+        **_facts_of_model(cfg, read_checkpoint(weights)["card"]),
     }
 
     def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
@@ -122,14 +122,25 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     return reports
 
 
-def _facts_of_training(cfg: Any) -> dict[str, Any]:
-    """What a methods section says of a model, and the day of the test."""
+def _facts_of_model(cfg: Any, card: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a methods section says of a model, and the day of the test.
+
+    On what it was trained, and from which seed, its own card says: the config of a test may be
+    another one than that of the training, or lack sets that are not here.
+    """
+    trained = (
+        {}
+        if not card
+        else {
+            "trained_on": [str(one["name"]) for one in card.get("trained_on", ())],
+            "seed": card.get("seed"),
+        }
+    )
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "simfrcnn": __version__,
         "model": f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME}",
-        "trained_on": list(cfg.DATASETS.TRAIN),
-        "seed": cfg.SEED,
+        **{key: value for key, value in trained.items() if value not in (None, [])},
     }
 
 

@@ -25,7 +25,7 @@ from simfrcnn.data import catalog
 from simfrcnn.described import JobStep
 from simfrcnn.engines.common import checkpoints
 from simfrcnn.engines.common.device import check_device
-from simfrcnn.engines.common.run_folder import commit_of
+from simfrcnn.engines.common.run_folder import own_commit
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.files import sha256_of, write_text
@@ -93,7 +93,7 @@ def run_job(
         {
             "kind": KIND,
             "simfrcnn": __version__,
-            "commit": commit_of(Path(__file__).parents[1]),
+            "commit": own_commit(),
             "engine": engine.NAME,
             "seed": weak.first.SEED,
             "config_file": str(config_file),

@@ -82,7 +82,7 @@ def test_with_average_pooling_the_map_is_the_evidence(engine):
     weight = model.head.classify.weight
     with torch.no_grad():
         weight.normal_(generator=torch.Generator().manual_seed(3))
-        samples = positives(1)
+        samples = positives(1, 128)
         maps = model.class_maps(samples)
         assert torch.allclose(model._pooled(maps), maps.mean(dim=(2, 3)), atol=1e-6)
         features = model.backbone((samples[0].image[None] - model.pixel_mean) / model.pixel_std)
@@ -99,7 +99,7 @@ def test_with_average_pooling_the_map_is_the_evidence(engine):
 
 def test_a_detection_a_class_by_falling_score_and_the_box_goes_the_way_back(engine, monkeypatch):
     model = seeded_model(engine, classifier_config(engine, *TWO_CLASSES))
-    (sample,) = positives(1)
+    (sample,) = positives(1, 128)
     # Cut at x = 10, doubled, mirrored: stored 90 x 64, of which 64 x 64 were input.
     frame = Frame(-2.0, 148.0, 2.0, 0.0, original_height=64, original_width=90)
     maps = torch.full((1, 2, 4, 4), -2.0)
@@ -115,7 +115,7 @@ def test_a_detection_a_class_by_falling_score_and_the_box_goes_the_way_back(engi
 
 def test_a_region_in_the_padding_alone_gives_the_whole_image(engine, monkeypatch):
     model = seeded_model(engine, classifier_config(engine))
-    (sample,) = positives(1)
+    (sample,) = positives(1, 128)
     frame = Frame(1.0, 0.0, 1.0, 0.0, original_height=128, original_width=40)
     maps = torch.zeros(1, 1, 4, 4)
     maps[0, 0, 1, 3] = 1.0

@@ -23,7 +23,7 @@ def test_boxes_are_in_original_pixels_inside_the_image_and_by_falling_score(engi
     model = seeded_model(engine, smoke_config(engine, heads))
     samples = [
         dataclasses.replace(sample, frame=frame, targets=None)
-        for sample, frame in zip(positives(1) + normals(2), FRAMES, strict=True)
+        for sample, frame in zip(positives(1, 128) + normals(2, 128), FRAMES, strict=True)
     ]
     for sample, found in zip(samples, engine.detect(model, samples), strict=True):
         assert found.image_id == sample.record.image_id
@@ -45,7 +45,7 @@ def test_boxes_are_in_original_pixels_inside_the_image_and_by_falling_score(engi
 
 def test_the_frame_maps_the_very_boxes_of_the_input(engine, heads):
     model = seeded_model(engine, smoke_config(engine, heads))
-    (plain,) = positives(1)
+    (plain,) = positives(1, 128)
     halved = dataclasses.replace(plain, frame=Frame(0.5, 0.0, 0.5, 0.0, 256, 256))
     one, two = engine.detect(model, [plain])[0], engine.detect(model, [halved])[0]
     assert torch.equal(one.scores, two.scores)

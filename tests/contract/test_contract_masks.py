@@ -112,7 +112,7 @@ def test_masks_follow_flips_and_stretch(engine):
     with torch.no_grad():
         for parameter in mask_parameters(model).values():
             parameter.normal_(generator=torch.Generator().manual_seed(3), std=0.3)
-    sample = positives(1)[0]
+    sample = positives(1, 128)[0]
     (plain,) = engine.detect(model, [sample])
     turned = dataclasses.replace(
         sample.frame, scale_x=-0.5, offset_x=128.0, original_width=256, original_height=128

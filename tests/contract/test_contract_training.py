@@ -119,25 +119,30 @@ REPLAY = (
 )
 
 
-@pytest.mark.parametrize("steps_before", [4, 7])
-def test_resuming_with_replay_continues_exactly(engine, steps_before, tmp_path):
-    for part in ("one", "two"):
-        write_tiny_set(tmp_path / part / "data", n_normals=4)
+def test_resuming_with_replay_continues_exactly(engine, tmp_path):
     end = ("SOLVER.MAX_ITER", "9")
-    one, two = tmp_path / "one", tmp_path / "two"
-    uninterrupted = read_checkpoint(engine.train(tiny_config(engine, "fpn", one, *REPLAY, *end)))
-    engine.train(tiny_config(engine, "fpn", two, *REPLAY, "SOLVER.MAX_ITER", str(steps_before)))
-    resumed = read_checkpoint(
-        engine.train(tiny_config(engine, "fpn", two, *REPLAY, *end), resume=True)
-    )
-    assert_same_weights(resumed["model"], uninterrupted["model"])
-    memories = [content["training"]["replay"] for content in (uninterrupted, resumed)]
-    assert memories[0]["published"][:, 0].tolist() == [1, 1]  # a quarter of four
-    for key, value in memories[0].items():
-        assert torch.equal(torch.as_tensor(value), torch.as_tensor(memories[1][key])), key
-    recorded = [line for line in lines_of(two / "run") if "replay/hard_score" in line]
-    assert recorded
-    assert all(0 < line["replay/mean_score"] <= line["replay/hard_score"] for line in recorded)
+    folders = {steps_before: tmp_path / str(steps_before) for steps_before in (0, 4, 7)}
+    for folder in folders.values():
+        write_tiny_set(folder / "data", n_normals=4)
+    ends = {}
+    for steps_before, folder in folders.items():
+        if steps_before:
+            part = ("SOLVER.MAX_ITER", str(steps_before))
+            engine.train(tiny_config(engine, "fpn", folder, *REPLAY, *part))
+        cfg = tiny_config(engine, "fpn", folder, *REPLAY, *end)
+        ends[steps_before] = read_checkpoint(engine.train(cfg, resume=steps_before > 0))
+    uninterrupted = ends.pop(0)
+    memory = uninterrupted["training"]["replay"]
+    assert memory["published"][:, 0].tolist() == [1, 1]  # a quarter of four
+    for steps_before, resumed in ends.items():
+        assert_same_weights(resumed["model"], uninterrupted["model"])
+        for key, value in memory.items():
+            other = torch.as_tensor(resumed["training"]["replay"][key])
+            assert torch.equal(torch.as_tensor(value), other), key
+        lines = lines_of(folders[steps_before] / "run")
+        recorded = [line for line in lines if "replay/hard_score" in line]
+        assert recorded
+        assert all(0 < line["replay/mean_score"] <= line["replay/hard_score"] for line in recorded)
 
 
 def test_replay_may_be_switched_on_in_a_resumed_run(engine, tmp_path, caplog):

@@ -44,14 +44,14 @@ def test_the_losses_agree_on_the_same_weights():
     logits = first.layers(features)
     assert torch.allclose(head(second.mask_head(features))[:, 1:], logits, atol=1e-5)
     instances = Instances(
-        (128, 128),
+        (64, 64),
         proposal_boxes=Boxes(regions),
         gt_classes=torch.zeros(6, dtype=torch.int64),
         **{name: field[[0] * 6] for name, field in outline_fields(targets).items()},
     )
     with EventStorage():
         of_detectron2 = first(features, [instances])[MASK_KEY]
-    known = {"labels": targets.labels, **mask_targets(targets, (128, 128), torch.device("cpu"))}
+    known = {"labels": targets.labels, **mask_targets(targets, (64, 64), torch.device("cpu"))}
     matched = torch.zeros(6, dtype=torch.int64)
     of_torchvision = loss_of_masks(head(second.mask_head(features)), [regions], [matched], [known])
     assert of_torchvision.item() == pytest.approx(of_detectron2.item(), abs=0.02)

@@ -51,6 +51,13 @@ TINY_BACKBONE = tuple(
     for word in (f"MODEL.{node}.{key}", value)
 )
 
+# For C4, whose stages are a ResNet's. Frozen statistics, so that an image does not depend on the
+# others of its batch; the config asks for a file of weights then, but only a training reads it.
+TINY_C4_BACKBONE = (
+    *("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", "test_resnet"),
+    *("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given"),
+)
+
 # Back to the smoke config's own, for what needs the stages of a ResNet.
 RESNET_FPN = (
     *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.TIMM.NAME", ""),
@@ -59,8 +66,8 @@ RESNET_FPN = (
 
 
 def smoke_config(engine: Any, heads: str, *overrides: Any) -> Any:
-    """The smoke config of a head with KEY VALUE overrides; the FPN has a tiny backbone."""
-    backbone = TINY_BACKBONE if heads == "fpn" else ()
+    """The smoke config of a head with KEY VALUE overrides and a tiny backbone."""
+    backbone = TINY_BACKBONE if heads == "fpn" else TINY_C4_BACKBONE
     return resnet_config(engine, heads, *backbone, *overrides)
 
 
@@ -117,13 +124,13 @@ def sample_of(rec: ImageRecord) -> Sample:
     )
 
 
-def positives(n: int = 1, size_px: int = 128) -> list[Sample]:
+def positives(n: int = 1, size_px: int = 64) -> list[Sample]:
     """Images 1..n with one box each, at different places."""
-    boxes = [(20.0 + 9 * i, 24.0 + 5 * i, 52.0 + 9 * i, 58.0 + 5 * i) for i in range(n)]
+    boxes = [(6.0 + 9 * i, 12.0 + 5 * i, 38.0 + 9 * i, 46.0 + 5 * i) for i in range(n)]
     return [sample_of(record(i + 1, boxes=[b], size_px=size_px)) for i, b in enumerate(boxes)]
 
 
-def normals(n: int = 1, size_px: int = 128) -> list[Sample]:
+def normals(n: int = 1, size_px: int = 64) -> list[Sample]:
     """Images 51..50+n without boxes."""
     return [sample_of(record(51 + i, size_px=size_px)) for i in range(n)]
 
@@ -162,9 +169,11 @@ def tiny_config(engine: Any, heads: str, folder: Path, *overrides: Any) -> Any:
         write_tiny_set(untouchable.parent)
         for image in untouchable.parent.glob("*.png"):
             image.write_bytes(b"not an image")
+    random_start = ("MODEL.WEIGHTS", "", "MODEL.RESNETS.NORM", "BN") if heads == "c4" else ()
     return smoke_config(
         engine,
         heads,
+        *random_start,
         *("DATASETS.FILES", f"[tiny={path},untouchable={untouchable}]"),
         *("DATASETS.TRAIN", "[tiny]", "DATASETS.VAL", "[]", "DATASETS.TEST", "[untouchable]"),
         *("INPUT.MAMMO.CROP_TO_BREAST", "False"),

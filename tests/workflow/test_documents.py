@@ -6,12 +6,12 @@ import pytest
 
 from support.commands import ROOT
 from support.forking import run_program
+from support.pages import blocks_of
 
 
 @pytest.mark.detectron2
 def test_the_script_of_the_training_page_runs(tmp_path):
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    scripts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    scripts = [block.text for block in blocks_of("docs/training.md", "python")]
     (script,) = (script for script in scripts if "DefaultTrainer" in script)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "script.py").write_text(script)

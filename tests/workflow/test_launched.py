@@ -104,8 +104,17 @@ def _warn_when_there(run, launcher):
             child.send_signal(signal.SIGUSR2)
 
 
+def run_here(jobs, *_, **__):
+    """In place of ``launch``: what the jobs would run, in this process."""
+    for job in jobs:
+        assert main(job.words[len(launched.SIMFRCNN) :]) == 0
+    return {}
+
+
 @pytest.mark.slow
-def test_a_prediction_in_shards_is_one_prediction(untrained, cluster, tmp_path, capsys):
+def test_a_prediction_in_shards_is_one_prediction(
+    untrained, cluster, tmp_path, monkeypatch, capsys
+):
     for number in range(5):
         write_study(tmp_path / "in", number, n_views=1)
     words = ["predict", str(tmp_path / "in"), "--weights", str(untrained), "--workers", "0"]
@@ -115,6 +124,7 @@ def test_a_prediction_in_shards_is_one_prediction(untrained, cluster, tmp_path, 
     assert main([*words, str(tmp_path / "out"), *jobs]) == 0
     assert "5 images of 5 exams" in capsys.readouterr().out
     assert files_below(tmp_path / "out") == files_below(tmp_path / "one")
+    monkeypatch.setattr(launched, "launch", run_here)  # that jobs run is seen
     write_study(tmp_path / "in", 5, n_views=1)
     for folder, *options in (("one",), ("out", *jobs)):
         assert main([*words, str(tmp_path / folder), *options]) == 0

@@ -14,16 +14,11 @@ from benchmarks.node_parts import wait_until
 from simfrcnn.cli.main import main
 from simfrcnn.service.health import problems_of
 from simfrcnn.service.options import NodeOptions, read_options
-from support.commands import ROOT
 from support.forking import start_program
 from support.orthanc import SYSTEM_PATH, Orthanc, free_ports, is_up
+from support.pages import block_of
 
-PAGE = (ROOT / "docs" / "reading_room.md").read_text(encoding="utf-8")
-
-
-def block(language):
-    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return text
+PAGE = "docs/reading_room.md"
 
 
 @pytest.mark.slow
@@ -40,11 +35,11 @@ def test_five_commands_bring_a_report_into_orthanc(untrained, tmp_path, monkeypa
             text = re.sub(rf"\b{number}\b", free, text)
         return text.replace("cbis-mass", str(untrained))
 
-    config = json.loads(here(block("json")))
+    config = json.loads(here(block_of(PAGE, "json")))
     (tmp_path / "orthanc.json").write_text(
         json.dumps({**config, "HttpBindAddresses": ["127.0.0.1"]})
     )
-    archive, phantoms, node, send, ask = here(block("bash")).splitlines()
+    archive, phantoms, node, send, ask = here(block_of(PAGE, "bash")).splitlines()
     orthanc = Orthanc(int(ports["8042"]), int(ports["4242"]))
     with open(tmp_path / "log", "wb") as log:
         server = subprocess.Popen(
@@ -82,7 +77,7 @@ def test_five_commands_bring_a_report_into_orthanc(untrained, tmp_path, monkeypa
 
 
 def test_the_configuration_file_is_legal(tmp_path):
-    (tmp_path / "node.yaml").write_text(block("yaml"))
+    (tmp_path / "node.yaml").write_text(block_of(PAGE, "yaml"))
     options = read_options(NodeOptions, {}, tmp_path / "node.yaml")
     assert options.to == ("PACS@pacs.example:104", "https://pacs.example/dicom-web")
     assert options.allow_ae == ("MAMMO_1", "MAMMO_2")

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from support.commands import ROOT
 from support.forking import run_program
+from support.pages import block_of
 
 
 @pytest.mark.slow
 @pytest.mark.torchvision
 def test_the_ten_lines_of_python_run(tmp_path, monkeypatch):
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = block_of("README.md", "python")
     statements = [line for line in lines.splitlines() if line.strip() and "import" not in line]
     assert len(statements) == 10
     monkeypatch.delenv("SIMFRCNN_DATASETS")  # they make their own phantoms

@@ -15,8 +15,8 @@ from simfrcnn.cli.main import main
 from simfrcnn.errors import ConfigError
 from simfrcnn.service.web import import_uvicorn
 from simfrcnn.service.web_settings import TOKEN_VARIABLE, ServeOptions, is_loopback, token_of
-from support.commands import ROOT
 from support.forking import start_program
+from support.pages import block_of
 from support.studies import write_study
 
 TOKEN = "0123456789abcdef"
@@ -25,7 +25,7 @@ TOKEN = "0123456789abcdef"
 @pytest.mark.slow
 @pytest.mark.torchvision
 def test_the_lines_of_the_page_run(tmp_path, untrained):
-    (lines,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/serve.md").read_text(), re.DOTALL)
+    lines = block_of("docs/serve.md", "sh")
     words = ["-m", "simfrcnn", "serve", "--weights", untrained, "--folder", "studies"]
     write_study(tmp_path, 0, n_views=2)
     (tmp_path / "study0").rename(tmp_path / "films")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import check_packages
 from simfrcnn.config.shipped import shipped_configs
 from simfrcnn.version import __version__
 from simfrcnn.zoo import find_model
@@ -82,6 +83,33 @@ def test_both_packages_hold_the_configs_and_the_pages(dist):
     assert metadata["Requires-Python"] == ">=3.10"
     extras = set(metadata.get_all("Provides-Extra") or [])
     assert {"detectron2", "jpeg", "gdcm", "libjpeg", "xlsx", "dev"} <= extras
+
+
+@pytest.mark.slow
+def test_nothing_is_missing_or_too_much_and_an_index_takes_them(dist):
+    pytest.importorskip("twine")
+    both = [the("*.whl", dist), the("*.tar.gz", dist)]
+    for package in both:
+        assert check_packages.faults_of(package) == []
+        assert package.name in check_packages.listing_of(package)
+    words = [sys.executable, "-m", "twine", "check", "--strict", *map(str, both)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_a_package_that_lacks_a_file_or_has_another_is_named(tmp_path):
+    package = tmp_path / "x.whl"
+    lacking = "simfrcnn/zoo/trained.json"
+    with zipfile.ZipFile(package, "w") as wheel:
+        for name in {*check_packages.needed(), "tests/test_x.py", "simfrcnn/x.pth"} - {lacking}:
+            wheel.writestr(name, "")
+    assert check_packages.faults_of(package) == [
+        f"{lacking} is missing",
+        "simfrcnn/x.pth must not be there",
+        "tests/test_x.py must not be there",
+    ]
+    assert check_packages.main(tmp_path) == 1
 
 
 @pytest.fixture(scope="module")

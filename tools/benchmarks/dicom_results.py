@@ -145,7 +145,7 @@ def _result(films: list[Path], sort: str, rng: np.random.Generator) -> ExamResul
 
 def _detection(rng: np.random.Generator) -> Detection:
     left, top = rng.uniform(-3, 70, 2)
-    width, height = rng.uniform(2, 30, 2)
+    width, height = rng.uniform(4, 30, 2)
     box = (float(left), float(top), float(left + width), float(top + height))
     return Detection(box, float(rng.uniform(0.5, 1)), "malignant")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.run_folder import commit_of, engine_version
+from simfrcnn.engines.common.run_folder import engine_version, own_commit
 from simfrcnn.engines.contract import Deviation
 from simfrcnn.image_labels import image_roles
 from simfrcnn.input_settings import ALL_GREYS
@@ -58,7 +58,7 @@ def model_card(
         "name": Path(cfg.OUTPUT_DIR).name,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "simfrcnn": __version__,
-        "commit": commit_of(Path(__file__).parents[2]),
+        "commit": own_commit(),
         "engine": engine,
         "engine_version": engine_version(engine),
         "deviations": [asdict(deviation) for deviation in deviations],

@@ -10,6 +10,7 @@ say under what it had run until then.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import logging
@@ -125,7 +126,7 @@ def write_manifest(
         {
             "schema": 1,
             "simfrcnn": __version__,
-            "commit": commit_of(Path(__file__).parents[2]),
+            "commit": own_commit(),
             "engine": engine,
             "engine_version": engine_version(engine),
             "deviations": [asdict(deviation) for deviation in deviations],
@@ -168,6 +169,15 @@ def forget_metrics_from(folder: Path, step: int) -> None:
     write_text(path, "".join(f"{line}\n" for line in kept))
 
 
+@functools.cache
+def own_commit() -> str | None:
+    """The commit of this package as :func:`commit_of` says it, asked once a process.
+
+    A process runs the code that it loaded at its start.
+    """
+    return commit_of(Path(__file__).parents[2])
+
+
 def commit_of(package: Path) -> str | None:
     """The git commit of a package that runs from its checkout; None if it was installed.
 
@@ -195,8 +205,12 @@ def _git(folder: Path, *words: str) -> str | None:
 def engine_version(engine: str) -> dict[str, str | None]:
     """The version of an engine's library, and its commit where it runs from a checkout."""
     library = importlib.import_module(engine)
-    commit = commit_of(Path(str(library.__file__)).parent)
-    return {"version": str(library.__version__), "commit": commit}
+    return {"version": str(library.__version__), "commit": _library_commit(engine)}
+
+
+@functools.cache
+def _library_commit(engine: str) -> str | None:
+    return commit_of(Path(str(importlib.import_module(engine).__file__)).parent)
 
 
 def _version(package: str) -> str | None:

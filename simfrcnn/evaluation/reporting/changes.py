@@ -61,7 +61,7 @@ def _figure_table(first: Report, second: Report) -> Table:
     for key in dict.fromkeys([*first.figures, *second.figures]):
         one, other = first.figures.get(key), second.figures.get(key)
         if one is None or other is None or not _is_equal(one, other):
-            rows.append((label_of(key), *_cells(one, other)))
+            rows.append((label_of(key), *_cells(one, other, _n_digits(key))))
     return Table(("figure", "earlier", "later", "change"), rows or [("-", "-", "-", "none")])
 
 
@@ -72,11 +72,16 @@ def _is_equal(one: Figure, other: Figure) -> bool:
     )
 
 
-def _cells(one: Figure | None, other: Figure | None) -> tuple[str, str, str]:
-    shown = ["-" if each is None else short(each, 3) for each in (one, other)]
+def _n_digits(key: str) -> int:
+    """Net benefit is small where cancer is rare; recalls per 1,000 are large."""
+    return 5 if "/net_benefit_at_" in key else 1 if "_per_1000" in key else 3
+
+
+def _cells(one: Figure | None, other: Figure | None, n_digits: int) -> tuple[str, str, str]:
+    shown = ["-" if each is None else short(each, n_digits) for each in (one, other)]
     if one is None or other is None or math.isnan(one.value) or math.isnan(other.value):
         return shown[0], shown[1], "-"
-    return shown[0], shown[1], f"{other.value - one.value:+.3f}"
+    return shown[0], shown[1], f"{other.value - one.value:+.{n_digits}f}"
 
 
 def _worded(facts: Mapping[str, Any], key: str) -> str:

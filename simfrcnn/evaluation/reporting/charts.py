@@ -164,36 +164,65 @@ def calibration_charts(report: Report) -> tuple[Chart, ...]:
 
 
 def decision_charts(report: Report) -> tuple[Chart, ...]:
-    """Net benefit against threshold probability, by level; none without probabilities."""
+    """Net benefit per 1,000 against threshold probability, by level; none without probabilities.
+
+    The axis of thresholds ends where it matters: a hundred women of whom one has cancer are not
+    recalled from .5 on.
+    """
     charts = []
     for level, curve in report.decisions.items():
-        highest = max(curve.prevalence, *curve.model)
-        y = Axis("net benefit per case", -highest / 4, highest, _ticks_to(highest))
+        end = next((x for x in _ENDS if x >= 5 * curve.prevalence), _ENDS[-1])
+        model, everybody = (
+            _until(end, curve.thresholds, [1000 * each for each in heights])
+            for heights in (curve.model, curve.recall_all)
+        )
+        highest = max(1000 * curve.prevalence, *model[1])
+        lowest = min(-highest / 4, *model[1])
+        y = Axis("net benefit per 1,000", lowest, highest, _ticks_to(highest))
         band = report.bands.get(f"net_benefit/{level}")
         lines = (
-            Line("model", "the model", curve.thresholds, curve.model, band=band),
-            # Below the axis it would be drawn over the labels.
-            Line("all", "recall everybody", *_from(y.low, curve.thresholds, curve.recall_all)),
-            Line("none", "recall nobody", (0.0, 0.5), (0.0, 0.0)),
+            Line("model", "the model", *model, band=_per_1000(band, end)),
+            Line("all", "recall everybody", *_from(lowest, *everybody)),
+            Line("none", "recall nobody", (0.0, end), (0.0, 0.0)),
         )
-        x = Axis("threshold probability", 0.0, 0.5, (0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+        x = Axis("threshold probability", 0.0, end, tuple(end * n / 5 for n in range(6)))
         charts.append(Chart(f"decision-{level}", f"Net benefit by {level}", x, y, lines))
     return tuple(charts)
 
 
+_ENDS = (0.05, 0.1, 0.2, 0.5)
+
+
 def _ticks_to(highest: float) -> tuple[float, ...]:
-    """0, half and all of the largest round number below ``highest``."""
+    """0, half and all of the largest round number that is not above ``highest``."""
     size = 10 ** math.floor(math.log10(highest))
-    top = math.floor(highest / size) * size
+    top = math.floor(highest / size + 1e-9) * size
     return (0.0, top / 2, top)
 
 
-def _from(
-    low: float, x: tuple[float, ...], y: tuple[float, ...]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The points that are not below ``low``."""
-    kept = [(one, other) for one, other in zip(x, y, strict=True) if other >= low]
+Points = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def _until(end: float, x: Sequence[float], y: Sequence[float]) -> Points:
+    """The points up to ``end``, which is one of ``x``."""
+    kept = [(one, other) for one, other in zip(x, y, strict=True) if one <= end]
     return tuple(one for one, _ in kept), tuple(other for _, other in kept)
+
+
+def _from(low: float, x: Sequence[float], y: Sequence[float]) -> Points:
+    """A falling line down to the height ``low``: below the axis it would cross the labels."""
+    n = sum(height >= low for height in y)
+    if n in (0, len(y)):
+        return tuple(x[:n]), tuple(y[:n])
+    share = (y[n - 1] - low) / (y[n - 1] - y[n])
+    return (*x[:n], x[n - 1] + share * (x[n] - x[n - 1])), (*y[:n], low)
+
+
+def _per_1000(band: Band | None, end: float) -> Band | None:
+    if band is None:
+        return None
+    x, low = _until(end, band.x, [1000 * each for each in band.low])
+    return Band(x, low, _until(end, band.x, [1000 * each for each in band.high])[1])
 
 
 def froc_line(key: str, label: str, curve: Curve, band: Band | None = None) -> Line:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from simfrcnn.evaluation.reporting.documents import DISCLAIMER, Section, Table, markdown_page
 from simfrcnn.evaluation.reporting.methods import UNKNOWN, facts_of_model, flow_table
-from simfrcnn.evaluation.reporting.wording import RULES_OF_POINTS, text_of
+from simfrcnn.evaluation.reporting.wording import RULES_OF_POINTS, label_of, p_of, text_of
 from simfrcnn.evaluation.results import Report
 from simfrcnn.wording import counted
 
@@ -53,20 +53,23 @@ def checklist(report: Report) -> str:
 
 def _reference_standard(report: Report) -> str:
     classes = ", ".join(report.settings.target_classes)
+    unknown = "; others count as normal" if report.settings.unknown_images == "normal" else ""
     return (
-        f"An image is positive if it has a box of class {classes}, normal if it is stated normal "
-        "or its boxes are complete without one. Who drew the boxes, and on what evidence: "
-        f"{AUTHORS}."
+        f"An image is positive if it has a box of class {classes} or its labels say that one is "
+        f"visible, normal if it is stated normal or its boxes are complete without one{unknown}. A "
+        "breast or case is positive if an image of it is, or its recorded pathology says so. Who "
+        f"drew the boxes or gave the labels, and on what evidence: {AUTHORS}."
     )
 
 
 def _missing(report: Report) -> str:
     unknown = report.counts["cases"]["unknown"]
-    rule = report.settings.unknown_images
-    return (
-        f"{counted(unknown, '[case|cases]')} of unknown truth left out of the figures by case; "
-        f"unknown images: {rule}."
+    left_out = (
+        f"{counted(unknown, '[case|cases]')} of unknown truth left out of the figures by case"
     )
+    if report.settings.unknown_images == "normal":
+        return f"Images of unknown truth count as normal; {left_out}."
+    return f"{left_out}."
 
 
 def _size(report: Report) -> str:
@@ -86,7 +89,10 @@ def _partition(report: Report) -> str | None:
     names = ", ".join(trained) if isinstance(trained, list | tuple) else str(trained)
     on = f"; operating points on {chosen[0]}" if chosen else ""
     test = report.provenance.get("annotations", UNKNOWN)
-    return f"Trained on {names}{on}; judged on {test}."
+    return (
+        f"Trained on {names}{on}; judged on {test}. How patients were assigned, and at which level "
+        f"the parts are disjoint: {AUTHORS}."
+    )
 
 
 def _model(report: Report) -> str | None:
@@ -101,9 +107,13 @@ def _software(report: Report) -> str | None:
 
 
 def _measures(report: Report) -> str:
+    has_localised = any(key.startswith("localised/") for key in report.figures)
+    localised = ", AFROC and LROC" if has_localised else ""
+    benefit = "; net benefit by case" if report.decisions else ""
     return (
         "AUC, partial AUC, sensitivity, specificity, Brier score and calibration by case, breast "
-        "and image; FROC, AP and localised ROC by finding: definitions under Rules in the report."
+        f"and image; FROC and AP by finding{localised}{benefit}: definitions under Rules in the "
+        "report."
     )
 
 
@@ -149,14 +159,26 @@ def _performance(report: Report) -> str:
         ),
     )
     return "; ".join(
-        f"{key} {text_of(report.figures[key])}" for key in keys if key in report.figures
+        f"{label_of(key)} {text_of(report.figures[key])}" for key in keys if key in report.figures
     )
 
 
 def _calibration(report: Report) -> str | None:
     keys = ("case/calibration_slope", "case/calibration_intercept")
-    found = [f"{key} {report.figures[key]}" for key in keys if key in report.figures]
+    found = [f"{label_of(key)} {report.figures[key]}" for key in keys if key in report.figures]
     return "; ".join(found) or None
+
+
+def _updating(report: Report) -> str | None:
+    line = report.recalibrations.get("case")
+    if line is None:
+        return None
+    keys = (f"case/recalibrated/calibration_{name}" for name in ("slope", "intercept"))
+    found = "; ".join(f"{label_of(k)} {report.figures[k]}" for k in keys if k in report.figures)
+    return (
+        f"Scores by case were turned into probabilities by a line on their log-odds, fitted on "
+        f"{line.chosen_on}: {line.intercept:.3f} + {line.slope:.3f} x. {found}."
+    )
 
 
 def _heterogeneity(report: Report) -> str | None:
@@ -164,7 +186,8 @@ def _heterogeneity(report: Report) -> str | None:
         return None
     keys = ", ".join(dict.fromkeys(group.key for group in report.subgroups))
     tests = "; ".join(
-        f"{test.key}, {test.figure}: " + (test.reason or f"interaction p = {test.p_value:.3f}")
+        f"{test.key}, {label_of(test.figure)}: "
+        + (test.reason or f"interaction, p {p_of(test.p_value)}")
         for test in report.interactions
     )
     return f"Subgroups by {keys}. {tests}".strip()
@@ -172,39 +195,44 @@ def _heterogeneity(report: Report) -> str | None:
 
 def _failures(report: Report) -> str:
     return (
-        "The worst false positives and the missed lesions are shown under Exams in the report. "
-        f"What they have in common: {AUTHORS}."
+        "Exams with the worst false positives and with missed lesions are under Exams in the "
+        f"report, unless it was written without them. What they have in common: {AUTHORS}."
     )
 
 
+_OF_OPEN_SCIENCE = "18a, 18b, 18c, 18d, 18e, 18f"
 ITEMS: tuple[Item, ...] = (
     Item("Title and abstract", "1, 2", "1, 2"),
     Item("Background, intended use", "3", "3a, 3b, 3c"),
     Item("Objectives", "4, 6", "4"),
     Item("Prospective or retrospective", "5", "5a"),
     Item("Data sources, dates, setting", "7", "5a, 5b, 6a"),
-    Item("Who was eligible", "8", "6b"),
-    Item("Preparation of the data", "9, 10, 11, 12", "7"),
+    Item("Who was eligible, treatments", "8", "6b, 6c"),
+    Item("Ethics", "", "17"),
+    Item("Patients and the public", "", "19"),
+    Item("Preparation of the data", "9, 10, 11, 12", "7, 9a, 9b, 9c"),
     Item("Missing data", "13", "11", _missing),
-    Item("Reference standard", "14, 15", "8a, 8b", _reference_standard),
-    Item("Annotators and their agreement", "16, 17, 18", "8b"),
+    Item("Reference standard", "14, 15", "8a, 8b, 8c", _reference_standard),
+    Item("Annotators and their agreement", "16, 17, 18", "8b, 8c"),
     Item("Number of cases", "19", "10", _size),
     Item("Partition of the data", "20, 21", "12a", _partition),
-    Item("Model", "22", "12c", _model),
-    Item("Software", "23", "12c", _software),
-    Item("Training", "24, 25, 26, 27", "12c"),
+    Item("Model", "22", "12c, 22", _model),
+    Item("Software", "23", "12c, 12g", _software),
+    Item("Training", "24, 25, 26, 27", "12b, 12c, 21"),
+    Item("Few positives among many", "", "13"),
     Item("Measures of performance", "28", "12e", _measures),
     Item("Uncertainty", "29", "12e", _uncertainty),
     Item("Robustness, explanation", "30, 31", ""),
     Item("External data", "32", "12a, 16"),
     Item("Output and thresholds", "", "15", _thresholds),
     Item("Flow of participants", "33", "20a", _flow),
-    Item("Characteristics of participants", "34", "20b"),
+    Item("Characteristics of participants", "34", "20b, 20c"),
     Item("Performance", "35, 36", "23a", _performance),
     Item("Calibration", "36", "23a", _calibration),
-    Item("Parts of the population, fairness", "36", "14, 23b", _heterogeneity),
+    Item("Scores made into probabilities", "", "12f, 24", _updating),
+    Item("Parts of the population, fairness", "36", "12d, 14, 23a, 23b", _heterogeneity),
     Item("Failures", "37", "", _failures),
     Item("Limits, use in practice", "38, 39", "25, 26, 27a, 27b, 27c"),
-    Item("Registration, protocol, code, funding", "40, 41, 42", "18a to 18f"),
+    Item("Funding, protocol, registration, data, code", "40, 41, 42", _OF_OPEN_SCIENCE),
 )
 """In the order of a paper."""

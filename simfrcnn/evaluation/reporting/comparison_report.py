@@ -24,6 +24,7 @@ from simfrcnn.evaluation.metrics import (
     SPECIFICITY_AT_SENSITIVITY,
     metric_of,
 )
+from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.ranking import ModelPair, ModelsCompared, Ranked
 from simfrcnn.evaluation.reporting.auc_tests import RULE_OF_TESTS, auc_test_table, auc_tests_json
 from simfrcnn.evaluation.reporting.documents import (
@@ -184,6 +185,8 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
     if by_level:
         tables = [_model_table(report, by_level), _difference_table(compared, by_level)]
         yield Section("By patient and breast", tables)
+    if MEAN in compared.metrics:
+        yield Section("Labels", [_model_table(report, [MEAN]), _difference_table(compared, [MEAN])])
     localised = [key for key in LOCALISED if key in compared.metrics]
     if localised:
         tables = [_model_table(report, localised), _difference_table(compared, localised)]

@@ -78,10 +78,11 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         axes.set_xscale("log")
     axes.set_xticks(chart.x.ticks, [f"{tick:g}" for tick in chart.x.ticks])
     axes.minorticks_off()
-    margin = 0.0 if chart.x.is_logarithmic else 0.01
+    margin = 0.0 if chart.x.is_logarithmic else 0.01 * (chart.x.high - chart.x.low)
+    height = chart.y.high - chart.y.low
     axes.set(
         xlim=(chart.x.low - margin, chart.x.high + margin),
-        ylim=(chart.y.low - 0.01, chart.y.high + 0.02),
+        ylim=(chart.y.low - 0.01 * height, chart.y.high + 0.02 * height),
         xlabel=chart.x.label,
         ylabel=chart.y.label,
     )

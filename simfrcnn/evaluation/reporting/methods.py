@@ -19,7 +19,7 @@ _TRUTHS = ("positive", "normal", "unknown")
 
 def methods_table(report: Report) -> Table:
     """Date, version, model, training set, test set, operating points and intervals."""
-    return Table(("", "in this report"), list(_rows(report)), "Methods")
+    return Table(("", "in this report"), list(_rows(report)), "Model, data and rules")
 
 
 def facts_of_model(report: Report) -> Mapping[str, Any]:
@@ -37,7 +37,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
 
     checkpoint, sha256 = known("checkpoint"), known("checkpoint_sha256")
     yield "detections made on", known("date")
-    yield "by simfrcnn", known("simfrcnn")
+    yield "version of simfrcnn", known("simfrcnn")
     yield "engine", known("engine")
     yield "model", known("model")
     yield "checkpoint", checkpoint if sha256 == UNKNOWN else f"{checkpoint}, sha256 {sha256}"
@@ -55,7 +55,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
         if point.level == "case":
             yield f"operating point, {RULES_OF_POINTS[point.rule]}", _origin_of(point)
     used = dict.fromkeys(f.method for f in report.figures.values() if f.method)
-    yield "95% intervals by", ", ".join(METHODS[method] for method in used) or "none"
+    yield "95% intervals by", "; ".join(METHODS[method] for method in used) or "none"
 
 
 def _origin_of(point: Any) -> str:

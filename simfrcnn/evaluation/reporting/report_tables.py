@@ -17,6 +17,7 @@ from simfrcnn.evaluation.reporting.wording import (
     label_of,
     missing_intervals,
     p_of,
+    per_1000,
     short,
 )
 from simfrcnn.evaluation.results import CalibrationBin, OperatingPoint, Report, Subgroup
@@ -230,8 +231,10 @@ def decision_blocks(report: Report) -> Iterator[Block]:
     yield (
         "A threshold probability p is the chance of cancer from which on a case is recalled: one "
         "found cancer is then worth (1 - p) / p needless recalls. Net benefit per case: "
-        "sensitivity x prevalence - (1 - specificity) x (1 - prevalence) x p / (1 - p). Recalling "
-        "nobody has 0. A model is of use where its curve is above both others. Prevalence "
+        "sensitivity x prevalence - (1 - specificity) x (1 - prevalence) x p / (1 - p); shown here "
+        "for 1,000 cases, as cancers found less needless recalls at that rate. Recalling nobody "
+        "has 0. A model is of use where its curve is above both others, by more than its band "
+        "leaves open. Prevalence "
         f"{curve.prevalence:.4g}, {source}; probabilities from the line that was fitted on "
         f"{line.chosen_on}"
         + (
@@ -240,15 +243,20 @@ def decision_blocks(report: Report) -> Iterator[Block]:
             else f", where {line.prevalence:.1%} are positive."
         )
     )
-    yield Picture("decision.svg", "Net benefit against threshold probability")
+    yield Picture("decision.svg", "Net benefit per 1,000 cases against threshold probability")
     everybody = dict(zip(curve.thresholds, curve.recall_all, strict=True))
-    rows = []
-    for key, figure in report.figures.items():
-        if key.startswith(f"{level}/net_benefit_at_"):
-            threshold = float(key.rpartition("_")[2])
-            rows.append((f"{threshold:g}", short(figure, 4), f"{everybody[threshold]:.4f}"))
-    columns = ("threshold probability", "net benefit of the model", "of recalling everybody")
-    yield Table(columns, rows, f"By {level}, intervals by resampling")
+    start = f"{level}/net_benefit_at_"
+    figures = {
+        float(key.removeprefix(start)): figure
+        for key, figure in report.figures.items()
+        if key.startswith(start)
+    }
+    rows = [
+        (f"{p:g}", *cells_of(per_1000(figure), 2), f"{1000 * everybody[p]:.2f}")
+        for p, figure in figures.items()
+    ]
+    columns = ("threshold probability", *FIGURE_COLUMNS[1:], "of recalling everybody")
+    yield Table(columns, rows, f"Net benefit per 1,000, by {level}")
 
 
 def _bin_cells(one: CalibrationBin) -> tuple[str, ...]:

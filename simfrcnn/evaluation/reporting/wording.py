@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -38,8 +39,8 @@ METHODS_IN_WORDS = {
     "pairs of patients as can be made without using one twice, all of them won.",
     "cluster-robust": "normal interval with a variance that sums what the units of a patient "
     "contribute before squaring (Liang and Zeger 1986).",
-    "mover": "limits of a sum of two independent shares from their exact limits (Zou and Donner "
-    "2008).",
+    "mover": "limits of a sum (or difference) of two independent shares from their exact limits, "
+    "where every patient gives one unit (Zou and Donner 2008).",
 }
 RULES_OF_POINTS = {
     "fixed": "fixed",
@@ -63,6 +64,10 @@ _OF_UNITS = {
     "brier": "Brier score",
     "calibration_slope": "Calibration slope",
     "calibration_intercept": "Calibration intercept",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "recalls_per_1000": "recalls per 1,000",
+    "cancers_per_1000": "cancers found per 1,000",
 }
 
 
@@ -98,7 +103,9 @@ def label_of(key: str) -> str:
         name = f"Net benefit at a threshold probability of {last.removeprefix('net_benefit_at_')}"
     else:
         name = _OF_UNITS.get(last, last)
-    return f"{name}{of_probabilities} by {start}"
+    between = key.split("/")[1:-1]
+    at_rule = f" ({RULES_OF_POINTS[between[0]]})" if set(between) & set(RULES_OF_POINTS) else ""
+    return f"{name}{of_probabilities} by {start}{at_rule}"
 
 
 def _label_of_mask(name: str) -> str:
@@ -121,14 +128,21 @@ def text_of(figure: Figure) -> str:
     return f"{figure}  [{counted}{reason}]"
 
 
-def cells_of(figure: Figure) -> tuple[str, str, str, str]:
+def cells_of(figure: Figure, n_digits: int = 3) -> tuple[str, str, str, str]:
     """Value, interval, what it was counted over, method."""
     counted = ", ".join(f"{count} {name}" for name, count in figure.n.items())
     if figure.reason:
-        value = "undefined" if figure.value != figure.value else f"{figure.value:.3f}"
+        value = "undefined" if figure.value != figure.value else f"{figure.value:.{n_digits}f}"
         return value, figure.reason, counted, "-"
-    interval = f"{figure.low:.3f} to {figure.high:.3f}"
-    return f"{figure.value:.3f}", interval, counted, METHODS[figure.method]
+    interval = f"{figure.low:.{n_digits}f} to {figure.high:.{n_digits}f}"
+    return f"{figure.value:.{n_digits}f}", interval, counted, METHODS[figure.method]
+
+
+def per_1000(figure: Figure) -> Figure:
+    """Of a thousand, what is said of one."""
+    return dataclasses.replace(
+        figure, value=1000 * figure.value, low=1000 * figure.low, high=1000 * figure.high
+    )
 
 
 def short(figure: Figure, n_digits: int = 2) -> str:

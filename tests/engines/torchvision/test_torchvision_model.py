@@ -23,6 +23,7 @@ from support.examples import (
     engine_named,
     normals,
     positives,
+    resnet_config,
     seeded_model,
     smoke_config,
 )
@@ -34,6 +35,11 @@ BASELINE = (
     *("MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING", "random"),
     *("MODEL.SIMFRCNN.SIMILARITY.LOSS", "none"),
 )
+
+
+def config_of(engine, heads, *overrides):
+    """The smoke config; C4 has a ResNet of the engine itself."""
+    return (resnet_config if heads == "c4" else smoke_config)(engine, heads, *overrides)
 
 
 @pytest.fixture
@@ -90,7 +96,7 @@ def library_losses(model, samples):
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("batch", ["positives", "pairs"])
 def test_without_the_new_terms_the_losses_are_the_librarys(engine, heads, batch):
-    model = seeded_model(engine, smoke_config(engine, heads, *BASELINE))
+    model = seeded_model(engine, config_of(engine, heads, *BASELINE))
     torch.manual_seed(3)
     ours = engine.training_losses(model, BATCHES[batch])
     for name, loss in library_losses(model, BATCHES[batch]).items():
@@ -100,7 +106,7 @@ def test_without_the_new_terms_the_losses_are_the_librarys(engine, heads, batch)
 
 @pytest.mark.parametrize("heads", HEADS)
 def test_on_positives_the_method_changes_nothing(engine, heads):
-    model = seeded_model(engine, smoke_config(engine, heads))
+    model = seeded_model(engine, config_of(engine, heads))
     torch.manual_seed(3)
     ours = engine.training_losses(model, BATCHES["positives"])
     for name, loss in library_losses(model, BATCHES["positives"]).items():
@@ -111,7 +117,7 @@ def test_on_positives_the_method_changes_nothing(engine, heads):
 def test_box_head_losses_are_the_librarys_function_on_the_sampled_regions(
     engine, heads, monkeypatch
 ):
-    model = seeded_model(engine, smoke_config(engine, heads))
+    model = seeded_model(engine, config_of(engine, heads))
     seen = {}
     original = model.roi_heads._losses
 
@@ -133,7 +139,7 @@ def test_box_head_losses_are_the_librarys_function_on_the_sampled_regions(
 
 @pytest.mark.parametrize("heads", HEADS)
 def test_top_likelihood_ranks_all_anchors_of_all_levels(engine, heads, monkeypatch):
-    cfg = smoke_config(engine, heads, "MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "7")
+    cfg = config_of(engine, heads, "MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "7")
     model = seeded_model(engine, cfg)
     seen = []
     head = model.rpn.head
@@ -152,7 +158,7 @@ def test_top_likelihood_ranks_all_anchors_of_all_levels(engine, heads, monkeypat
 @pytest.mark.parametrize(("sampling", "is_top"), [("top", True), ("random", False)])
 def test_regions_of_a_normal_image_are_its_first_proposals(engine, sampling, is_top, monkeypatch):
     key = "MODEL.SIMFRCNN.ROI_NORMAL_SAMPLING"
-    model = seeded_model(engine, smoke_config(engine, "fpn", key, sampling))
+    model = seeded_model(engine, config_of(engine, "fpn", key, sampling))
     seen = {}
     pool = model.roi_heads.box_roi_pool
     roi_forward, pool_forward = model.roi_heads.forward, pool.forward
@@ -244,7 +250,7 @@ def test_the_pooler_is_detectron2s():
     [(0, set()), (1, {"conv1", "bn1"}), (3, {"conv1", "bn1", "layer1", "layer2"})],
 )
 def test_freezing_means_what_detectron2_means(engine, freeze_at, frozen):
-    resnet = build_resnet(smoke_config(engine, "fpn", "MODEL.RESNETS.NORM", "BN"))
+    resnet = build_resnet(config_of(engine, "fpn", "MODEL.RESNETS.NORM", "BN"))
     before = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
     freeze_layers(resnet, freeze_at, freeze_statistics)
     is_free = {
@@ -264,7 +270,7 @@ def test_freezing_means_what_detectron2_means(engine, freeze_at, frozen):
 
 
 def test_res5_of_a_c4_head_is_never_frozen(engine):
-    cfg = smoke_config(engine, "c4", "MODEL.BACKBONE.FREEZE_AT", "5")
+    cfg = config_of(engine, "c4", "MODEL.BACKBONE.FREEZE_AT", "5")
     model = seeded_model(engine, cfg)
     assert not any(p.requires_grad for p in model.backbone.parameters())
     assert all(p.requires_grad for p in model.roi_heads.parameters())
@@ -272,7 +278,7 @@ def test_res5_of_a_c4_head_is_never_frozen(engine):
 
 @pytest.mark.parametrize("in_1x1", [True, False])
 def test_the_stride_is_in_the_convolution_that_the_key_names(engine, in_1x1):
-    cfg = smoke_config(
+    cfg = config_of(
         engine,
         "c4",
         *("MODEL.RESNETS.DEPTH", "50", "MODEL.RESNETS.RES2_OUT_CHANNELS", "256"),
@@ -288,7 +294,7 @@ def test_the_stride_is_in_the_convolution_that_the_key_names(engine, in_1x1):
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_c4_vectors_are_the_mean_of_the_last_stage(engine, depth):
-    cfg = smoke_config(
+    cfg = config_of(
         engine,
         "c4",
         *("MODEL.RESNETS.DEPTH", depth),
@@ -304,7 +310,7 @@ def test_c4_vectors_are_the_mean_of_the_last_stage(engine, depth):
 
 
 def test_levels_and_padding_of_the_pyramid(engine):
-    model = seeded_model(engine, smoke_config(engine, "fpn"))
+    model = seeded_model(engine, config_of(engine, "fpn"))
     images, _ = model.transform([torch.full((3, 70, 90), 125.97)])
     assert images.tensors.shape == (1, 3, 96, 96)
     assert images.image_sizes == [(70, 90)]
@@ -321,7 +327,7 @@ def test_levels_and_padding_of_the_pyramid(engine):
 
 @pytest.mark.parametrize(("side", "cells"), [(112, 7), (130, 9)])
 def test_c4_pads_nothing(engine, side, cells, monkeypatch):
-    model = seeded_model(engine, smoke_config(engine, "c4"))
+    model = seeded_model(engine, config_of(engine, "c4"))
     seen = []
     forward = model.backbone.forward
     monkeypatch.setattr(model.backbone, "forward", lambda x: seen.append(forward(x)) or seen[-1])
@@ -331,7 +337,7 @@ def test_c4_pads_nothing(engine, side, cells, monkeypatch):
 
 @pytest.mark.parametrize("heads", HEADS)
 def test_no_regions_at_all_still_reach_every_parameter(engine, heads, monkeypatch):
-    model = seeded_model(engine, smoke_config(engine, heads))
+    model = seeded_model(engine, config_of(engine, heads))
     nothing = [torch.zeros(0, 4), torch.zeros(0, 4)], [torch.zeros(0), torch.zeros(0)]
     monkeypatch.setattr(model.rpn, "filter_proposals", lambda *_: nothing)
     losses = engine.training_losses(model, normals(2))
@@ -343,7 +349,7 @@ def test_no_regions_at_all_still_reach_every_parameter(engine, heads, monkeypatc
 
 @pytest.mark.parametrize("norm", ["", "BN", "GN"])
 def test_norms_of_the_pyramid(engine, norm):
-    model = seeded_model(engine, smoke_config(engine, "fpn", "MODEL.FPN.NORM", norm or '""'))
+    model = seeded_model(engine, config_of(engine, "fpn", "MODEL.FPN.NORM", norm or '""'))
     kinds = {type(layer) for layer in model.backbone.fpn.modules()}
     assert (torch.nn.BatchNorm2d in kinds) == (norm == "BN")
     assert (torch.nn.GroupNorm in kinds) == (norm == "GN")
@@ -373,18 +379,18 @@ def test_norms_of_the_pyramid(engine, norm):
     ],
 )
 def test_what_the_engine_cannot_honour_is_refused_by_name(engine, heads, key, value):
-    cfg = smoke_config(engine, heads, key, value)
+    cfg = config_of(engine, heads, key, value)
     with pytest.raises(ConfigError, match=re.escape(f"{key} is ") + ".*takes"):
         engine.build_model(cfg)
 
 
 def test_a_key_of_detectron2_that_is_not_portable_is_an_error(engine):
     with pytest.raises(ConfigError, match=r"MODEL\.KEYPOINT_ON"):
-        smoke_config(engine, "c4", "MODEL.KEYPOINT_ON", "True")
+        config_of(engine, "c4", "MODEL.KEYPOINT_ON", "True")
 
 
 def test_a_sample_without_targets_is_not_trained(engine):
     (sample,) = positives(1)
-    model = seeded_model(engine, smoke_config(engine, "fpn"))
+    model = seeded_model(engine, config_of(engine, "fpn"))
     with pytest.raises(ValueError, match=r"image1\.png"):
         engine.training_losses(model, [type(sample)(sample.image, sample.frame, sample.record)])

@@ -38,8 +38,8 @@ def metrics_of(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def run_recorded(engine, folder, n_processes, *words, labelled=False):
-    """Run the recorded training; give the facts and weights of every rank."""
+def run_recorded(engine, folder, *words, labelled=False, by_torchrun=False):
+    """Run the recorded training in two processes; give the facts and weights of both."""
     path = write_tiny_set(folder / "data", n_positives=5, n_normals=3)
     if labelled:
         label_two_images(path)
@@ -52,16 +52,13 @@ def run_recorded(engine, folder, n_processes, *words, labelled=False):
         *words,
     )
     (folder / "config.yaml").write_text(cfg.dump())
-    launcher = []
-    if n_processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone"]
-        launcher += ["--nproc-per-node", str(n_processes)]
-    words = [*launcher, SCRIPT, folder / "config.yaml", folder]
+    words = [SCRIPT, folder / "config.yaml", folder]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    words = [*torchrun, *words] if by_torchrun else [*words, "2"]
     done = run_program(words, cwd=folder, logs=folder)
     assert done.returncode == 0, done.stderr
-    ranks = range(n_processes)
-    facts = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in ranks]
-    weights = [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in ranks]
+    facts = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    weights = [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in (0, 1)]
     return facts, weights
 
 
@@ -71,7 +68,7 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_
 ):
     words = ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3")
     words += ("SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1", "TEST.EVAL_PERIOD", "4")
-    (first, second), weights = run_recorded(engine, tmp_path, 2, *words)
+    (first, second), weights = run_recorded(engine, tmp_path, *words, by_torchrun=True)
     folder = tmp_path / "run"
     last = read_checkpoint(folder / LAST)
     assert weights[0].keys() == weights[1].keys() == last["model"].keys()
@@ -109,7 +106,7 @@ def test_two_processes_learn_from_labels_what_one_does_and_keep_one_teacher(engi
         *(f"{node}.SCORE", "1e-6", f"{node}.AGREEMENT", "1e-6", f"{node}.MOMENTUM", "0.5"),
         *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "DATASETS.VAL", "[]"),
     )
-    (first, second), weights = run_recorded(engine, tmp_path, 2, *words, labelled=True)
+    (first, second), weights = run_recorded(engine, tmp_path, *words, labelled=True)
     last = read_checkpoint(tmp_path / "run" / LAST)
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name]), name

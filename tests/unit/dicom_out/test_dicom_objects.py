@@ -358,6 +358,24 @@ def test_a_film_that_cannot_be_referred_to_is_refused(tmp_path, keyword):
         exam_of(films).save_dicom(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "box", [(-9.0, 5.0, -1.0, 20.0), (5.0, 5.0, 5.0, 20.0), (5.0, 1e5, 20.0, 2e5)]
+)
+def test_a_region_that_is_not_on_its_film_is_refused_by_number(films, tmp_path, box):
+    """It has no outline, and viewers take an empty one amiss; the film's header is not at fault."""
+    exam = exam_of(films)
+    first, second, *others = exam.images[0].detections
+    images = (
+        dataclasses.replace(
+            exam.images[0], detections=(first, dataclasses.replace(second, box=box), *others)
+        ),
+        *exam.images[1:],
+    )
+    with pytest.raises(DataError, match=rf"region 2 \(x1, y1, x2, y2 = {box[0]:g}.* has no area"):
+        dataclasses.replace(exam, images=images).save_dicom(tmp_path / "out", ALL)
+    assert not (tmp_path / "out").exists()
+
+
 def test_patients_who_share_a_study_are_refused(films, tmp_path):
     other = LeftOut("x.dcm", "another patient", "it has another Patient ID")
     with pytest.raises(DataError, match="patients share the Study"):

@@ -206,6 +206,19 @@ def test_other_truth_is_refused():
         compare([models[0]], [models[1]])
 
 
+def test_other_truth_of_an_image_is_refused_where_all_cases_are_alike():
+    of_cases = [(1, "p1"), (2, "p1"), (3, "p2"), (4, "p2"), (5, "p3"), (6, "p4")]
+
+    def with_finding_on(*positive):
+        return [image(n, p, *([finding(BOX, n)] * (n in positive))) for n, p in of_cases]
+
+    detections = detection_file(*(found(n, (BOX, n / 10)) for n, _ in of_cases))
+    models = [resample(with_finding_on(*ids), detections, SETTINGS) for ids in ((1, 3), (2, 3))]
+    assert np.array_equal(models[0].cases.truths, models[1].cases.truths)
+    with pytest.raises(ArtifactError, match="same cases"):
+        compare([models[0]], [models[1]])
+
+
 @pytest.mark.parametrize("change", [{"bootstrap_seed": 1}, {"score_threshold": 0.7}])
 def test_other_resamplings_and_other_rules_are_refused(change):
     records, detections = random_set(5)

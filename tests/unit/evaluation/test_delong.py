@@ -95,7 +95,7 @@ def test_few_cases_have_a_difference_but_no_p_value(n_positive, n_normal):
     assert 0 < tested.p_value < 1
     assert (few.difference, few.standard_error) == (tested.difference, tested.standard_error)
     assert few.reason == (
-        "no test with fewer than 20 positive and 20 normal cases; there are "
+        "no test with fewer than 20 patients with a positive and 20 with a normal unit; there are "
         f"{n_positive} and {n_normal}"
     )
 

@@ -12,12 +12,14 @@ from sklearn.metrics import roc_auc_score
 from simfrcnn.artifacts import DetectionFile, ImageDetections
 from simfrcnn.data.coco import write_coco
 from simfrcnn.errors import ArtifactError
+from simfrcnn.evaluation.comparison import resample
 from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.multilabel import (
     is_multilabel,
     label_scores,
     require_same_labels,
 )
+from simfrcnn.evaluation.ranking import compare_all
 from simfrcnn.evaluation.reporting.report import summary_lines
 from simfrcnn.evaluation.reporting.wording import label_of
 from simfrcnn.records import ImageRecord, Supervision
@@ -115,6 +117,27 @@ def test_the_mean_has_an_interval_over_patients_and_each_label_its_own():
     assert mean.high - mean.low < one.high - one.low  # of three labels, nearly independent
     assert any(line.startswith("Mean AUC over the labels") for line in summary_lines(report))
     assert label_of("label/Mass/auc") == "AUC of Mass"
+
+
+def test_models_are_compared_by_the_mean_of_their_labels():
+    """The difference is that of the two reports, and its interval is paired over patients."""
+    images = films(80)
+    settings = dataclasses.replace(SETTINGS, bootstrap_replicates=100)
+    files = [file_of(images, drawn_scores(images, seed)) for seed in (1, 2)]
+    models = {
+        name: resample(images, each, settings, with_further=True)
+        for name, each in zip(("one", "other"), files, strict=True)
+    }
+    compared = compare_all(models, "labels/auc")
+    reports = [evaluate(images, each, settings).figures["labels/auc"].value for each in files]
+    difference = compared.difference("one", "other", "labels/auc")
+    assert difference.value == pytest.approx(reports[0] - reports[1])
+    of_both = models["one"].values["labels/auc"] - models["other"].values["labels/auc"]
+    ends = np.quantile(of_both[1:], [0.025, 0.975])
+    assert (difference.low, difference.high) == pytest.approx(tuple(ends))
+    assert compared.ranking[0].figure.value == pytest.approx(max(reports))
+    plain = resample(images, files[0], settings)
+    assert "labels/auc" not in plain.metrics
 
 
 def test_a_label_of_one_kind_is_undefined_with_a_reason_and_out_of_the_mean_which_says_so():

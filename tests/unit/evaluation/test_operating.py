@@ -237,6 +237,7 @@ def test_points_are_refused_for_another_model_and_suspect_on_their_own_set():
         points_for(points, SETTINGS, checkpoint_sha256="d" * 64)
     (note,) = notes_on(points, "a" * 64, "c" * 64)
     assert note.startswith("OPTIMISTIC: the operating points were chosen on clinic/val, the very")
+    assert "probabilities and net benefit" in note
     nameless = choose_operating_points({"clinic/val": report_on(VALIDATION, checkpoint=None)})
     assert points_for(nameless, SETTINGS, checkpoint_sha256="d" * 64)
     assert points_for(points, SETTINGS, checkpoint_sha256=None)

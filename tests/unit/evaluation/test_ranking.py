@@ -297,7 +297,10 @@ def test_too_few_cases_have_the_reason_in_place_of_p(tmp_path):
     report = report_of(n_patients=38)
     write_comparison(tmp_path, report)
     text = (tmp_path / "comparison.md").read_text()
-    reason = "no test with fewer than 20 positive and 20 normal cases; there are 19 and 19"
+    reason = (
+        "no test with fewer than 20 patients with a positive and 20 with a normal unit; "
+        "there are 19 and 19"
+    )
     # The two models that are almost the same call every case alike: they have another reason.
     assert text.count(f"| {reason} | - |") == 2 * 4  # by case, exam, breast and image
     assert "the difference has no variance" in text

@@ -12,13 +12,14 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from simfrcnn.errors import ArtifactError
-from simfrcnn.evaluation.bootstrap import values_of
+from simfrcnn.evaluation.bootstrap import figures_of, values_of
 from simfrcnn.evaluation.case import Units
 from simfrcnn.evaluation.operating import points_from
 from simfrcnn.evaluation.recalibration import (
     Recalibration,
     calibration_statistic,
     fit_recalibration,
+    lines_from,
     log_odds,
     recalibrated_brier_statistic,
 )
@@ -178,6 +179,7 @@ def test_few_patients_have_no_interval() -> None:
         ({"prevalence": 1.0}, "in (0, 1)"),
         ({"intercept": float("nan")}, "not finite"),
         ({"colour": 1}, "colour"),
+        ({"level": "breast"}, "says that it is by breast"),
     ],
 )
 def test_a_damaged_line_is_refused(change, word, tmp_path) -> None:
@@ -206,3 +208,48 @@ def test_a_damaged_line_is_refused(change, word, tmp_path) -> None:
     with pytest.raises(ArtifactError, match="damaged") as caught:
         points_from(damaged, source=path)
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("document", [[], None, "case", 5, {"case": []}])
+def test_lines_that_are_not_by_level_are_refused(document) -> None:
+    with pytest.raises(TypeError):
+        lines_from(document)
+
+
+@pytest.mark.parametrize("width", [0.01, 0.001])
+def test_scores_close_together_have_a_steep_slope_and_are_not_called_separated(
+    width: float,
+) -> None:
+    """As scikit-learn's on the standardised log-odds; those of a young classifier are such."""
+    generator = np.random.default_rng(0)
+    is_positive = generator.random(CASES) < 0.4
+    scores = 0.5 + width * (generator.normal(size=CASES) + 1.5 * is_positive)
+    truths = np.where(is_positive, Truth.POSITIVE, Truth.NORMAL).astype(np.intp)
+    of = Units("case", tuple(map(str, range(CASES))), np.arange(CASES), scores, truths)
+    figure = figures_of([calibration_statistic(of)], truths, n_replicates=10, seed=0)[
+        "case/calibration_slope"
+    ]
+    x = log_odds(scores)
+    theirs = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000)
+    theirs.fit((x / x.std())[:, None], is_positive)
+    assert figure.value == pytest.approx(theirs.coef_[0, 0] / x.std(), rel=1e-5)
+    assert figure.value > 30
+    assert 0 < figure.low < figure.value < figure.high < 2 * figure.value
+
+
+def test_an_intercept_is_found_however_far_the_probabilities_are_off() -> None:
+    of = units(0)
+    line = Recalibration("case", -300.0, 600.0, 0.4, "val")
+    row = np.ones((1, CASES), np.int32)
+    _, intercept = values_of(calibration_statistic(of, line), row)[0]
+    expected = expit(line.log_odds(of.scores) + intercept).sum()
+    assert expected == pytest.approx((of.truths == Truth.POSITIVE).sum(), abs=1e-6)
+
+
+def test_only_the_slope_is_undefined_for_separated_scores() -> None:
+    scores = np.array([0.1, 0.2, 0.5, 0.5, 0.8, 0.9])  # two ties between the kinds
+    truths = np.array([0, 0, 0, 1, 1, 1], dtype=np.intp)
+    of = Units("case", tuple("abcdef"), np.arange(6), scores, truths)
+    figures = figures_of([calibration_statistic(of)], truths, n_replicates=0, seed=0)
+    assert "but for ties" in str(figures["case/calibration_slope"].reason)
+    assert figures["case/calibration_intercept"].value == pytest.approx(0, abs=1e-6)

@@ -327,3 +327,20 @@ def test_the_partial_auc_is_mcclishs(seed: int, least_specificity: float) -> Non
         max_fpr = None if least_specificity == 0 else 1 - least_specificity
         expected = roc_auc_score(is_positive, scores, sample_weight=row[patients], max_fpr=max_fpr)
         assert value == pytest.approx(expected)
+
+
+def test_a_partial_auc_of_separated_scores_has_no_interval_of_no_width() -> None:
+    truths = [1] * 25 + [0] * 30
+    for scores in (0.1 + 0.8 * np.array(truths), 0.9 - 0.8 * np.array(truths)):
+        units = units_of_scores(truths, scores)
+        statistic = roc_statistic(units, least_specificity=0.9)
+        figures, _ = figures_and_bands([statistic], units.truths, n_replicates=50, seed=0)
+        figure = figures["case/partial_auc"]
+        assert math.isnan(figure.low)
+        assert "the scores separate positive from normal units" in str(figure.reason)
+        assert not math.isnan(figures["case/auc"].low)
+    one_lost = units_of_scores([*truths, 0], [*(0.1 + 0.8 * np.array(truths)), 0.95])
+    figures, _ = figures_and_bands(
+        [roc_statistic(one_lost, least_specificity=0.9)], one_lost.truths, n_replicates=50, seed=0
+    )
+    assert figures["case/partial_auc"].method == "bootstrap"

@@ -23,7 +23,7 @@ from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.files import sha256_of
 from simfrcnn.workflows.export import ROUNDED, describe_model, export_model
-from simfrcnn.workflows.testing import keep_in_checkpoints
+from simfrcnn.workflows.testing import _facts_of_model, keep_in_checkpoints
 from support.evaluation_examples import chosen_points as points
 
 SECRET = "/home/somebody/patients"
@@ -259,3 +259,13 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, capsys):
     (tmp_path / "x.pth").write_bytes(b"")
     assert main(["show", str(tmp_path / "x.pth")]) == 2
     assert "x.pth" in capsys.readouterr().err
+
+
+def test_the_facts_of_a_training_are_those_of_the_card() -> None:
+    cfg = resolved()
+    cfg.DATASETS.TRAIN = ("other/train",)
+    card = {"trained_on": [{"name": "a/train"}, {"name": "b/train"}], "seed": 7}
+    facts = _facts_of_model(cfg, card)
+    assert (facts["trained_on"], facts["seed"]) == (["a/train", "b/train"], 7)
+    for none in (None, {}, {"trained_on": []}):  # a file of an earlier version
+        assert not {"trained_on", "seed"} & set(_facts_of_model(cfg, none))

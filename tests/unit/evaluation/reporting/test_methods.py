@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from simfrcnn.evaluation.evaluator import evaluate
+from simfrcnn.evaluation.interaction import Interaction
+from simfrcnn.evaluation.recalibration import Recalibration
 from simfrcnn.evaluation.reporting.changes import changes
 from simfrcnn.evaluation.reporting.checklist import AUTHORS, ITEMS, checklist
 from simfrcnn.evaluation.reporting.methods import UNKNOWN, flow_notes, flow_table, methods_table
-from simfrcnn.evaluation.results import Report
+from simfrcnn.evaluation.reporting.wording import label_of
+from simfrcnn.evaluation.results import Figure, Report, Subgroup
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import random_set
 
@@ -37,6 +40,7 @@ def test_the_methods_repeat_what_is_known_and_guess_nothing() -> None:
     assert rows["trained on"] == "a/train, b/train"
     assert rows["checkpoint"] == f"model_final.pth, sha256 {'c' * 64}"
     assert rows["seed"] == "3"
+    assert "; " in rows["95% intervals by"]  # the name of a method may hold a comma
     assert rows["judged on"] == f"test.json, sha256 {'a' * 64}"
     assert rows["operating point, fixed"] == "score >= 0.5, fixed beforehand"
     bare = dict(methods_table(report(with_facts=False)).rows)
@@ -59,9 +63,11 @@ def test_the_flow_adds_up() -> None:
 def test_the_checklist_answers_what_it_knows_and_leaves_the_rest_to_the_authors() -> None:
     page = checklist(report())
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in page.splitlines()}
-    assert "Trained on a/train, b/train; judged on test.json." in lines["Partition of the data"]
+    partition = lines["Partition of the data"]
+    assert "Trained on a/train, b/train; judged on test.json." in partition
+    assert AUTHORS in partition  # at which level the parts are disjoint
     assert "| 33 | 20a |" in lines["Flow of participants"]
-    assert "case/auc 0." in lines["Performance"]
+    assert "AUC by case 0." in lines["Performance"]
     assert lines["Objectives"].count(AUTHORS) == 1
     n_answered = sum(AUTHORS not in line for line in map(lines.get, (i.topic for i in ITEMS)))
     assert 8 <= n_answered < len(ITEMS)
@@ -74,6 +80,56 @@ def test_the_checklist_answers_what_it_knows_and_leaves_the_rest_to_the_authors(
 def test_every_item_of_claim_is_there_once_or_more() -> None:
     numbers = {n for item in ITEMS for n in item.claim.split(", ") if n}
     assert numbers == {str(n) for n in range(1, 43)}
+
+
+def test_every_item_of_tripod_is_there_once_or_more() -> None:
+    parts = {
+        3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc",
+        23: "ab", 27: "abc",
+    }  # fmt: skip
+    expected = {f"{n}{part}" for n in range(1, 28) for part in parts.get(n, ("",))}
+    assert {n for item in ITEMS for n in item.tripod.split(", ") if n} == expected
+
+
+def test_a_small_p_is_no_zero_and_a_recalibration_is_answered() -> None:
+    of = report()
+    test = Interaction("density", "case/auc", ("1", "2"), (), 30.0, 1, 4e-8)
+    group = Subgroup("density", "1", {}, {})
+    line = Recalibration("case", -1.0, 2.0, 0.4, "val")
+    page = checklist(
+        dataclasses.replace(
+            of, subgroups=(group,), interactions=(test,), recalibrations={"case": line}
+        )
+    )
+    assert "density, AUC by case: interaction, p &lt; .001" in page
+    assert "fitted on val: -1.000 + 2.000 x" in page
+    assert "Scores made into probabilities | - | 12f, 24 | **to be" in checklist(of)
+
+
+def test_figures_of_operating_points_are_told_apart() -> None:
+    keys = [
+        f"case/{rule}{figure}"
+        for rule in ("", "youden/", "sensitivity/", "specificity/")
+        for figure in ("sensitivity", "specificity", "accuracy", "ppv", "recalls_per_1000")
+    ]
+    labels = [label_of(key) for key in keys]
+    assert len(set(labels)) == len(keys)
+    assert label_of("case/youden/sensitivity") == "sensitivity by case (Youden)"
+    assert label_of("case/sensitivity/recalls_per_1000") == (
+        "recalls per 1,000 by case (by sensitivity)"
+    )
+
+
+def test_small_changes_of_net_benefit_are_seen() -> None:
+    figures = [
+        {"case/net_benefit_at_0.02": Figure(value, value - 0.001, value + 0.001, "mover")}
+        for value in (0.0021, 0.0024)
+    ]
+    first, second = (dataclasses.replace(report(), figures=each) for each in figures)
+    changed = {section.heading: section.blocks for section in changes(first, second)}
+    assert changed["Figures"][0].rows[0][1:] == (
+        "0.00210 (0.00110 to 0.00310)", "0.00240 (0.00140 to 0.00340)", "+0.00030",
+    )  # fmt: skip
 
 
 def test_what_changed_is_listed_and_what_did_not_is_not() -> None:
