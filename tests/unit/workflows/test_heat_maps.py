@@ -23,7 +23,8 @@ from simfrcnn.service.web import options_for
 from simfrcnn.workflows.class_maps import maps_of_model
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from simfrcnn.workflows.prediction_shards import merge
-from support.classifier_examples import TWO_CLASSES, classifier_config
+from simfrcnn.workflows.testing import judge_model
+from support.classifier_examples import TWO_CLASSES, classifier_config, tiny_classifier
 from support.examples import engine_named, seeded_model
 from support.studies import write_study
 
@@ -190,6 +191,20 @@ def test_a_test_run_makes_the_maps_of_the_exams_that_it_shows(classifier, studie
     expected = detector.with_heat_maps().detect(film).heat["benign"]
     values = cv2.imdecode(np.frombuffer(maps["benign"], np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_allclose(values / 255, expected, atol=0.5 / 255 + 1e-5)
+
+
+def test_the_report_of_a_test_run_has_them(tmp_path):
+    engine = engine_named("torchvision")
+    cfg = tiny_classifier(engine, tmp_path)
+    weights = tmp_path / "model.pth"
+    model, identity = seeded_model(engine, cfg), Identity.of(engine.NAME, cfg)
+    save_checkpoint(weights, model, identity, description=Description.of(cfg, {}))
+    (report,) = judge_model(engine, cfg, weights).values()
+    assert report.counts["images"]["total"] == 6
+    sources = pictures_of(tmp_path / "run" / "inference" / "tiny" / "report.html")
+    shown = {name for name in sources if " " not in name}
+    assert shown
+    assert set(sources) == shown | {f"{number} malignant" for number in shown}
 
 
 def test_a_detector_refuses_with_the_reason(untrained, studies, tmp_path, capsys):
