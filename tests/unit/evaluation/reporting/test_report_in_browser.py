@@ -349,8 +349,12 @@ def test_heat_maps_squares_and_outlines_over_the_exams(browser: Any, tmp_path: P
         tmp_path, evaluate(records, detections, FEW), records=records, detections=detections,
         load_pictures=breasts, load_maps=maps, title="Layers",
     )  # fmt: skip
-    alpha = """[...document.querySelectorAll('#stage canvas.heat')].map(
-      canvas => canvas.width && canvas.getContext('2d').getImageData(7, 11, 1, 1).data[3])"""
+    alpha = """[...document.querySelectorAll('#stage canvas.heat')].map(canvas => {
+      if (!canvas.width) return 0;
+      const copy = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+      copy.drawImage(canvas, 0, 0);
+      return copy.getImageData(7, 11, 1, 1).data[3];
+    })"""  # of copies: Chromium remarks on reading a canvas back
     turns = "[...document.querySelectorAll('#stage canvas.heat')].map(c => c.style.transform)"
     with opened(browser, path) as page:
         page.fill("#search", "P00")
