@@ -32,6 +32,21 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "available_cores", lambda: 1)
 
 
+@pytest.fixture(autouse=True)
+def _names_are_forgotten() -> Iterator[None]:
+    """The data sets that a page's commands registered with Detectron2 in this process."""
+    try:
+        from detectron2.data import DatasetCatalog, MetadataCatalog
+    except ImportError:
+        yield
+        return
+    before = set(DatasetCatalog), set(MetadataCatalog)
+    yield
+    for catalogue, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
+        for name in set(catalogue) - names:
+            catalogue.remove(name)
+
+
 @pytest.fixture
 def monday(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the page from a folder to a report leaves."""
