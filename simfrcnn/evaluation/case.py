@@ -66,6 +66,11 @@ class Units:
         """The same in words, for a reason."""
         return "there are {positive} positive and {normal} normal ones".format_map(self.n)
 
+    @property
+    def needs_both(self) -> str:
+        """The reason why a figure of both kinds is undefined."""
+        return f"needs a positive and a normal {self.level}; {self.found}"
+
     def known(self) -> KnownUnits:
         """Those whose truth is known."""
         is_known = self.truths != Truth.UNKNOWN
@@ -257,7 +262,7 @@ def threshold_statistic(
         }
         for name, interval in own.items():
             n[f"{key}/{name}_per_1000"] = units.n
-            why[f"{key}/{name}_per_1000"] = f"needs a positive and a normal {level}; {units.found}"
+            why[f"{key}/{name}_per_1000"] = units.needs_both
             if is_exact[name]:
                 intervals[f"{key}/{name}_per_1000"] = interval
     return Statistic(

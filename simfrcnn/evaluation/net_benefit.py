@@ -96,9 +96,7 @@ def net_benefit_statistic(
         keys=keys,
         compute=compute,
         n=dict.fromkeys(keys, units.n),
-        why_undefined=dict.fromkeys(
-            keys, f"needs a positive and a normal {units.level}; {units.found}"
-        ),
+        why_undefined=dict.fromkeys(keys, units.needs_both),
         intervals=intervals,
         bands={f"net_benefit/{units.level}": GRID} if with_band else {},
     )

@@ -64,9 +64,7 @@ def roc_statistic(
         keys=keys,
         compute=compute,
         n=dict.fromkeys(keys, units.n),
-        why_undefined=dict.fromkeys(
-            keys, f"needs a positive and a normal {units.level}; {units.found}"
-        ),
+        why_undefined=dict.fromkeys(keys, units.needs_both),
         intervals={key: partial(auc_interval, *known), **_of_a_perfect_order(known, keys[1:])},
         bands={f"roc/{units.level}": ROC_GRID} if with_band else {},
     )
