@@ -1,8 +1,8 @@
 """Train variants of a model with several seeds side by side, and compare them on the same cases.
 
 Each run goes to OUTPUT/<rung>/seed_<n>, with its log beside it. A run that is done with the same
-settings is skipped, an unfinished one goes on, one with other settings is refused. The table is
-ladder.md, every number is in ladder.json; both say what is missing.
+settings is skipped, an unfinished one goes on, one with other settings is refused. The page is
+ladder.html (and .md), every number is in ladder.json; all say what is missing.
 """
 
 from __future__ import annotations

@@ -65,16 +65,31 @@ def load_config(
             _merge(cfg, tree, str(path))
     for entry in overlay:
         _set(cfg, entry.key, entry.value, str(entry.path))
-    if len(overrides) % 2:
-        raise ConfigError(
-            f"overrides come as KEY VALUE pairs; found {len(overrides)} words, the last is "
-            f"{overrides[-1]!r}"
-        )
-    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+    for key, text in override_pairs(overrides):
         _merge(cfg, _nested(key, _of_word(cfg, key, text)), "the command line")
     check_config(cfg)
     cfg.freeze()
     return cfg
+
+
+def override_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """KEY VALUE words as pairs.
+
+    Raises:
+        ConfigError: An odd number of words, or an option that stands where a key should.
+    """
+    late = next((word for word in words[::2] if word.startswith("-")), None)
+    if late is not None:
+        raise ConfigError(
+            f"{late} stands behind KEY VALUE words, where it would be a key: options come first, "
+            "KEY VALUE words at the end of the line"
+        )
+    if len(words) % 2:
+        raise ConfigError(
+            f"overrides come as KEY VALUE pairs; found {len(words)} words, the last is "
+            f"{words[-1]!r}"
+        )
+    return list(zip(words[::2], words[1::2], strict=True))
 
 
 @dataclass(frozen=True)

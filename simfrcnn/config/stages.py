@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.config.loading import FileKey, load_config, read_keys
+from simfrcnn.config.loading import FileKey, load_config, override_pairs, read_keys
 from simfrcnn.config.shipped import named_in
 from simfrcnn.errors import ConfigError
 
@@ -63,12 +63,7 @@ def read_stages(config_file: Path, overrides: Sequence[str] = ()) -> StageConfig
             that are not pairs.
     """
     entries = read_keys(config_file)
-    if len(overrides) % 2:
-        raise ConfigError(
-            f"overrides come as KEY VALUE pairs; found {len(overrides)} words, the last is "
-            f"{overrides[-1]!r}"
-        )
-    pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
+    pairs = override_pairs(overrides)
     folder = _last(entries, _FOLDER_KEY)
     folders = [str(folder.value)] if folder else []
     folders += [value for key, value in pairs if key == _FOLDER_KEY]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simfrcnn.errors import DataError
-from simfrcnn.evaluation.bootstrap import Statistic, clopper_pearson, per_patient, ratio
+from simfrcnn.evaluation.bootstrap import Statistic, exact_intervals, per_patient, ratio
 from simfrcnn.evaluation.case import id_of_units
 from simfrcnn.evaluation.delong import auc_interval
 from simfrcnn.evaluation.froc import NEVER, Events
@@ -203,8 +203,8 @@ def found_statistic(
     Sensitivity that gives no credit for a recall by a mark beside the lesion, where a unit is
     recalled for its highest mark (pooling by ``max``). One figure for each operating point of the
     level, keys ``localised/centre/case/sensitivity`` for the fixed one and
-    ``localised/centre/case/youden/sensitivity`` and so on. Clopper-Pearson where every patient
-    gives one unit.
+    ``localised/centre/case/youden/sensitivity`` and so on. Exact intervals where
+    :func:`~simfrcnn.evaluation.bootstrap.exact_intervals` gives them.
     """
     is_positive = ~lesions.is_normal
     found = _highest(lesions.finding_lesions, events.findings.hit_scores, len(lesions.lesion_units))
@@ -216,7 +216,6 @@ def found_statistic(
     n_all = per_patient(patients, n_patients)
     n_found = np.stack([per_patient(patients[each], n_patients) for each in is_found], axis=1)
     counts = [(int(each.sum()), len(patients)) for each in is_found]
-    has_one_each = len(np.unique(patients)) == len(patients)
     return Statistic(
         keys=keys,
         compute=lambda rows: ratio(rows @ n_found, (rows @ n_all)[:, None]),
@@ -225,11 +224,7 @@ def found_statistic(
             for key, (right, total) in zip(keys, counts, strict=True)
         },
         why_undefined=dict.fromkeys(keys, f"no {lesions.level} has a finding to be found"),
-        intervals={
-            key: partial(clopper_pearson, *each) for key, each in zip(keys, counts, strict=True)
-        }
-        if has_one_each
-        else {},
+        intervals=exact_intervals(keys, tuple(n_found.T), n_all),
     )
 
 

@@ -10,8 +10,9 @@ Shapes: P patients, R rows of weights, F figures of a statistic; weights (R, P),
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,32 @@ def clopper_pearson(
     low = float(betaincinv(n_successes, n_failures + 1, tail)) if n_successes > 0 else 0.0
     high = float(betaincinv(n_successes + 1, n_failures, 1 - tail)) if n_failures > 0 else 1.0
     return Interval(low, high, "clopper-pearson")
+
+
+def exact_intervals(
+    keys: Sequence[str], won: Sequence[FloatArray], trials: FloatArray
+) -> dict[str, Callable[[], Interval]]:
+    """The exact intervals of proportions of the same trials, where there are such.
+
+    Where each patient gives at most one trial, Clopper and Pearson's. Where a patient gives
+    several, only for a proportion of 0 or 1, of which all resamplings are alike: with one trial a
+    patient, as if all of a patient's were one, which is wider than need be.
+
+    Args:
+        keys: Of the figures.
+        won: Of each, how many trials of each patient are won, (P,).
+        trials: How many each patient gives, (P,).
+    """
+    n_patients = int((trials > 0).sum())
+    n_trials = int(trials.sum())
+    intervals = {}
+    for key, own in zip(keys, won, strict=True):
+        n_won = int(own.sum())
+        if n_trials > n_patients and n_won not in (0, n_trials):
+            continue
+        n_won = n_patients if n_won == n_trials else n_won
+        intervals[key] = partial(clopper_pearson, n_won, n_patients)
+    return intervals
 
 
 def limits_of_sum(parts: Iterable[tuple[float, int, int]]) -> Interval:

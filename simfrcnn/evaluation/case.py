@@ -19,6 +19,7 @@ from simfrcnn.evaluation.bootstrap import (
     Interval,
     Statistic,
     clopper_pearson,
+    exact_intervals,
     limits_of_sum,
     per_patient,
     ratio,
@@ -235,11 +236,9 @@ def threshold_statistic(
     }
     # Exact where no patient gives two trials: of breasts, say, one positive each.
     has_one_each = {name: _are_distinct(patients[all_]) for name, (_, all_) in trials.items()}
-    intervals: dict[str, Callable[[], Interval]] = {
-        f"{key}/{name}": partial(clopper_pearson, *n_of[name])
-        for name in trials
-        if has_one_each[name]
-    }
+    intervals: dict[str, Callable[[], Interval]] = {}
+    for name, (won, all_) in zip(trials, counts, strict=True):
+        intervals |= exact_intervals([f"{key}/{name}"], [won], all_)
     if prevalence is not None:
         for name, call in (("ppv", "positive"), ("npv", "negative")):
             n[f"{key}/{name}"] = units.n

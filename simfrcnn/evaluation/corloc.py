@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.evaluation.bootstrap import Statistic, clopper_pearson, per_patient, ratio
+from simfrcnn.evaluation.bootstrap import Statistic, exact_intervals, per_patient, ratio
 from simfrcnn.evaluation.matching import box_iou
 from simfrcnn.evaluation.truth import View
 
@@ -42,7 +42,6 @@ def corloc_statistic(views: Sequence[View], n_patients: int, score_threshold: fl
     """
     positive = [view for view in views if len(view.finding_boxes)]
     patients = np.array([view.patient for view in positive], dtype=np.intp)
-    has_one_each = len(np.unique(patients)) == len(patients)
     n_right, columns = {}, []
     for key, n_best in ((KEY, _highest), (KEY_OF_ANY, partial(_from, score_threshold))):
         is_right = np.array([_is_localised(v, n_best(v)) for v in positive], dtype=np.bool_)
@@ -58,11 +57,7 @@ def corloc_statistic(views: Sequence[View], n_patients: int, score_threshold: fl
         compute=compute,
         n={key: {"localised": n, "images": len(positive)} for key, n in n_right.items()},
         why_undefined=dict.fromkeys(n_right, "there is no image with a finding"),
-        intervals={
-            key: partial(clopper_pearson, n, len(positive))
-            for key, n in n_right.items()
-            if has_one_each
-        },
+        intervals=exact_intervals(tuple(n_right), columns, trials),
     )
 
 

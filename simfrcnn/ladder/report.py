@@ -1,6 +1,7 @@
-"""The ladder as files: ``ladder.md`` for people, ``ladder.json`` with every number, pictures.
+"""The ladder as files: pages for people, ``ladder.json`` with every number, pictures.
 
-Beside them are the scores of every case (``case_scores.csv``), for whoever wants to recompute.
+``ladder.html`` and ``ladder.md`` hold the same text; the first needs no other file. Beside them are
+the scores of every case (``case_scores.csv``), for whoever wants to recompute.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.reporting.figures import by_file_name
+from simfrcnn.evaluation.reporting.page import NO_DATA, html_page, picture_drawings
 from simfrcnn.evaluation.reporting.wording import cell, number, p_of
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.evaluation.trainings import verdict_on, wider
@@ -44,33 +46,36 @@ from simfrcnn.ladder.tables import ONE_TRAINING, completed, ladder_tables
 from simfrcnn.wording import counted
 
 SCHEMA_VERSION = 1
-PAGE, DATA, SCORES = "ladder.md", "ladder.json", "case_scores.csv"
+PAGE, TEXT, DATA, SCORES = "ladder.html", "ladder.md", "ladder.json", "case_scores.csv"
 _DASH = "-"
 _WIDER = "With the wider of the two intervals, over patients and over trainings and patients."
 
 
 def write_ladder(folder: Path, result: LadderResult) -> Path:
-    """Write the page, the numbers, the scores of every case and the pictures; all or nothing.
+    """Write the pages, the numbers, the scores of every case and the pictures; all or nothing.
 
     Returns:
-        The path of ``ladder.md``.
+        The path of ``ladder.html``.
 
     Raises:
         OutputError: The folder cannot be written.
     """
     document = to_json(result, folder)
     sections = list(_sections(result, ladder_tables(document)))
-    pictures = {
-        "roc": draw_ladder_rocs(result),
-        "froc": draw_ladder_frocs(result),
-        "differences": draw_ladder_differences(result),
-    }
+    pictures = by_file_name(
+        {
+            "roc": draw_ladder_rocs(result),
+            "froc": draw_ladder_frocs(result),
+            "differences": draw_ladder_differences(result),
+        }
+    )
     title = f"Ladder {result.ladder.path.stem}"
     write_files(
         folder,
         {
-            **by_file_name(pictures),
-            PAGE: as_utf8(markdown_page(title, sections)),
+            **pictures,
+            TEXT: as_utf8(markdown_page(title, sections)),
+            PAGE: as_utf8(html_page(title, sections, picture_drawings(pictures), NO_DATA)),
             DATA: as_utf8(as_json(document)),
             SCORES: case_scores(result),
         },
@@ -133,7 +138,7 @@ def _sections(result: LadderResult, tables: Mapping[str, Table]) -> Iterator[Sec
     yield Section("Notes", [_notes(result) or ["None."]])
     yield Section(
         "Differences on the same cases",
-        [tables["differences"], Picture("differences.png", "Differences")],
+        [tables["differences"], Picture("differences.svg", "Differences")],
     )
     yield Section(
         "Other figures",

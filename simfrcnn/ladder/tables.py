@@ -96,7 +96,7 @@ def _rungs(document: Document) -> Table:
         if rung["figures"]:
             cells = _two_intervals(rung["figures"][PRIMARY], _by_seed(rung, PRIMARY))
         rows.append((_label(document, name), _seeds(document, rung), *cells))
-    columns = ("rung (**baseline**)", "seeds", METRICS[PRIMARY].heading, *_TWO_INTERVALS)
+    columns = ("rung (baseline in bold)", "seeds", METRICS[PRIMARY].heading, *_TWO_INTERVALS)
     return Table(columns, rows)
 
 
@@ -107,7 +107,7 @@ def _other_figures(document: Document) -> Table:
         if rung["figures"]:
             cells = [quoted_cell(rung["figures"][key]) for key in _OTHERS]
         rows.append((_label(document, name), _seeds(document, rung), *cells))
-    return Table(("rung (**baseline**)", "seeds", *_headings()), rows)
+    return Table(("rung (baseline in bold)", "seeds", *_headings()), rows)
 
 
 def _differences(document: Document) -> Table:

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
-from simfrcnn.data.sources.table import Row, read_table
+from simfrcnn.data.sources.table import Row, find_table, read_table
 from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, DataError
-from simfrcnn.images.names import files_below
 from simfrcnn.records import ImageRecord, Laterality, Pathology, Supervision, ViewPosition
 from simfrcnn.wording import agreeing, counted
 
@@ -69,7 +68,7 @@ def read_rsna(
         DataError: The table or all images are missing, or headers are damaged.
     """
     root = Path(root).absolute()
-    table = _find_table(root)
+    table = find_table(root, TABLE, "RSNA")
     rows = read_table(table, _COLUMNS).rows
     _check(rows)
     left_out = "1" if leave_out_implants else None
@@ -114,18 +113,6 @@ def read_rsna(
             *listed("[image|images] that cannot be read, left out", _names(unreadable)),
         ),
     )
-
-
-def _find_table(root: Path) -> Path:
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give that of the RSNA download")
-    if (root / TABLE).is_file():
-        return root / TABLE
-    tables = [path for path in files_below(root) if path.name == TABLE]
-    if len(tables) != 1:
-        found = " and ".join(map(str, tables)) or "none"
-        raise DataError(f"{root}: must hold one {TABLE}, found {found}")
-    return tables[0]
 
 
 def _check(rows: Sequence[Row]) -> None:

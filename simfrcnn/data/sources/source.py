@@ -9,10 +9,12 @@ from typing import Any
 
 from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
+from simfrcnn.errors import DataError
 from simfrcnn.records import ImageRecord
 from simfrcnn.wording import counted
 
 _N_SHOWN = 8
+_STATED = ("description", "reference")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class SourceData:
         further_roots: Name of another set -> the folder of those images that do not lie below the
             root that was read.
         label_targets: Where images are labelled, not boxed: the classes by which they are counted.
+
+    Raises:
+        DataError: ``info`` lacks ``description`` or ``reference``.
     """
 
     records: tuple[ImageRecord, ...]
@@ -36,6 +41,14 @@ class SourceData:
     notes: tuple[str, ...]
     further_roots: Mapping[str, Path] = field(default_factory=dict)
     label_targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [key for key in _STATED if not self.info.get(key)]
+        if missing:
+            raise DataError(
+                f"the reader states no {' and no '.join(missing)} in `info`: annotation files name "
+                "what they were made from and where it is described"
+            )
 
     def place_of(self, path: Path, root: Path) -> Path:
         """A file's path below its root; below the other set's name where it comes from that."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.images.names import files_below
 from simfrcnn.wording import counted
 
 Item = TypeVar("Item")
@@ -101,6 +102,28 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     encoding: str | None = None
+
+
+def find_table(root: Path, name: str, of: str) -> Path:
+    """The one table of a name: in ``root``, else anywhere below it.
+
+    Args:
+        root: The download of a data set, or a folder that holds it.
+        name: Of the file, such as ``train.csv``.
+        of: The data set, for messages.
+
+    Raises:
+        DataError: There is no such folder, no such table in it, or more than one.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give that of the {of} download")
+    if (root / name).is_file():
+        return root / name
+    tables = [path for path in files_below(root) if path.name == name]
+    if len(tables) != 1:
+        found = " and ".join(map(str, tables)) or "none"
+        raise DataError(f"{root}: must hold one {name}, found {found}")
+    return tables[0]
 
 
 def read_table(path: Path, required: Sequence[str], *, delimiters: str = ",") -> Table:

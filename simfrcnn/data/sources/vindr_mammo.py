@@ -18,10 +18,9 @@ from pathlib import Path
 
 from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
-from simfrcnn.data.sources.table import Row, read_table
+from simfrcnn.data.sources.table import Row, find_table, read_table
 from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
-from simfrcnn.images.names import files_below
 from simfrcnn.records import (
     Box,
     Finding,
@@ -133,7 +132,7 @@ def read_vindr_mammo(
     if malignant_from not in RULES:
         legal = ", ".join(map(str, RULES))
         raise ConfigError(f"malignant from BI-RADS {malignant_from}: legal are {legal}")
-    table = _find_table(root)
+    table = find_table(root, TABLE, "VinDr-Mammo")
     views = _views(table)
     paths = {view.number: _path(table.parent, view.first) for view in views}
     present = [(view, path) for view in views if (path := paths[view.number]) is not None]
@@ -178,18 +177,6 @@ def read_vindr_mammo(
             *listed("[image|images] that cannot be read, left out", _names(unreadable)),
         ),
     )
-
-
-def _find_table(root: Path) -> Path:
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give that of the VinDr-Mammo download")
-    if (root / TABLE).is_file():
-        return root / TABLE
-    tables = [path for path in files_below(root) if path.name == TABLE]
-    if len(tables) != 1:
-        found = " and ".join(map(str, tables)) or "none"
-        raise DataError(f"{root}: must hold one {TABLE}, found {found}")
-    return tables[0]
 
 
 def _views(table: Path) -> list[_View]:

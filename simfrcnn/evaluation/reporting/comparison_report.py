@@ -6,13 +6,12 @@ differences and tests are worded is here too, for other tables of models.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simfrcnn.evaluation.comparison import without_nan
 from simfrcnn.evaluation.delong import DeLong
@@ -43,17 +42,13 @@ from simfrcnn.evaluation.reporting.overlays import (
     draw_froc_overlay,
     draw_roc_overlay,
 )
-from simfrcnn.evaluation.reporting.page import html_page
-from simfrcnn.evaluation.reporting.templates import render
+from simfrcnn.evaluation.reporting.page import NO_DATA, html_page, picture_drawings
 from simfrcnn.evaluation.reporting.wording import cell, fact_in_words, flat_facts, p_of
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.wording import counted
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 SCHEMA_VERSION = 1
 PAGE, TEXT, DATA = "comparison.html", "comparison.md", "comparison.json"
@@ -64,8 +59,6 @@ PICTURES = tuple(
 )
 UNADJUSTED = "No correction for the number of comparisons."
 _DASH = "-"
-NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
-"""For the script of the page: no chart that answers the pointer, and no exams."""
 _LARGEST_MATRIX = 8
 _ALWAYS_DRAWN = (SPECIFICITY_AT_SENSITIVITY, "froc/centre/all/sensitivity_at_1")
 
@@ -110,7 +103,7 @@ def write_comparison(folder: Path, report: ComparisonReport) -> Path:
     sections = list(_sections(report))
     title = f"{len(report.compared.models)} models compared"
     sections.append(Section("Reports", [Links(report.reports)]))  # these alone leave the page
-    page = html_page(title, sections, _drawings(pictures), data=NO_DATA)
+    page = html_page(title, sections, picture_drawings(pictures), data=NO_DATA)
     write_files(
         folder,
         {
@@ -333,19 +326,6 @@ def _pictures(report: ComparisonReport) -> dict[str, bytes]:
             "differences": draw_differences(rows, shown),
         }
     )
-
-
-def _drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:
-    """The SVGs as images of the page: inline, their ids would be one another's."""
-    return {
-        name: render(
-            "picture.html",
-            name=name.removesuffix(".svg"),
-            content=base64.b64encode(content).decode("ascii"),
-        )
-        for name, content in pictures.items()
-        if name.endswith(".svg")
-    }
 
 
 # Words and numbers

@@ -23,6 +23,7 @@ DISCLAIMER = (
 
 # 0.912 (0.853-0.957): the interval goes below the value.
 _VALUE_WITH_INTERVAL = re.compile(r"([+-]?\d+\.\d+) \(([^()]+)\)")
+_STRONG = re.compile(r"\*\*([^*]+)\*\*")
 _NUMBER = re.compile(r"-?[\d.,]+%?( to -?[\d.]+)?|-|undefined")
 
 
@@ -143,6 +144,7 @@ class Cell:
     text: str
     interval: str = ""
     is_number: bool = False
+    is_strong: bool = False
 
 
 def cell_of(text: str) -> Cell:
@@ -151,6 +153,9 @@ def cell_of(text: str) -> Cell:
     if with_interval:
         value, interval = with_interval.groups()
         return Cell(value, interval, is_number=True)
+    strong = _STRONG.fullmatch(text)
+    if strong:
+        return Cell(strong[1], is_strong=True)
     return Cell(text, is_number=bool(_NUMBER.fullmatch(text)))
 
 

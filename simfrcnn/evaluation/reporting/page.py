@@ -27,6 +27,9 @@ from simfrcnn.viewer import VIEWER_FILES, viewer_file
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+NO_DATA: Mapping[str, Any] = {"charts": {}, "levels": {}, "points": [], "start": 0, "exams": []}
+"""For the script of the page: no chart that answers the pointer, and no exams."""
+
 
 def html_page(
     title: str,
@@ -83,6 +86,26 @@ def page_data(
         ],
         "start": score_threshold,
         "exams": list(exams),
+    }
+
+
+def picture_drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:
+    """The SVGs among these files as images of the page: inline, their ids would be one another's.
+
+    Args:
+        pictures: Content of each file, by its name.
+
+    Returns:
+        HTML by file name, as :func:`html_page` takes it.
+    """
+    return {
+        name: render(
+            "picture.html",
+            name=name.removesuffix(".svg"),
+            content=base64.b64encode(content).decode("ascii"),
+        )
+        for name, content in pictures.items()
+        if name.endswith(".svg")
     }
 
 

@@ -12,9 +12,8 @@ from simfrcnn.evaluation.readers.exports import imrmc_file, rjafroc_file
 from simfrcnn.evaluation.readers.obuchowski_rockette import Estimate
 from simfrcnn.evaluation.readers.pathways import Pathway
 from simfrcnn.evaluation.readers.study import FEWEST_READERS, AgainstReaders, ReaderStudy
-from simfrcnn.evaluation.reporting.comparison_report import NO_DATA
 from simfrcnn.evaluation.reporting.documents import DISCLAIMER, Section, Table, markdown_page
-from simfrcnn.evaluation.reporting.page import html_page
+from simfrcnn.evaluation.reporting.page import NO_DATA, html_page
 from simfrcnn.evaluation.reporting.wording import p_of
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.wording import counted

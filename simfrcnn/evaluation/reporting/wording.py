@@ -29,8 +29,9 @@ METHODS_IN_WORDS = {
     "bootstrap": "resamplings of patients, stratified by the patient's truth; percentiles 2.5 and "
     "97.5. Replicates in which a figure is undefined are dropped, and more than 5% of them give no "
     "interval.",
-    "clopper-pearson": "exact binomial interval, where every patient gives one unit. Predictive "
-    "values take the limits of sensitivity and specificity together.",
+    "clopper-pearson": "exact binomial interval, where every patient gives one unit; where all "
+    "units are right or none, with one trial a patient. Predictive values take the limits of "
+    "sensitivity and specificity together.",
     "delong-logit": "normal interval on the logit of the AUC, with the variance of DeLong, DeLong "
     "and Clarke-Pearson (1988), where every patient gives one unit.",
     "obuchowski-logit": "normal interval on the logit of the AUC, with the variance of Obuchowski "

@@ -124,6 +124,8 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
         (["DATALOADER.ASPECT_RATIO_GROUPING", "1"], r"bool"),
         (["MODEL", "x"], r"group of keys"),
         (["SEED"], r"KEY VALUE pairs"),
+        (["SEED", "1", "--resume"], r"^--resume stands behind KEY VALUE words.*options come first"),
+        (["SEED", "1", "--engine", "detectron2"], r"^--engine stands behind KEY VALUE words"),
         (["SEED", "-1"], r"SEED is -1; legal is an integer >= 0"),
         (["SOLVER.IMS_PER_BATCH", "3"], r"IMS_PER_BATCH is 3.*even"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "2"], r"NUM_CLASSES is 2.*DATASETS\.CLASSES"),

@@ -90,6 +90,8 @@ def test_a_folder_is_needed_and_overrides_are_pairs(tmp_path, write):
         read_stages(path)
     with pytest.raises(ConfigError, match="KEY VALUE pairs"):
         read_stages(write(), ["SEED"])
+    with pytest.raises(ConfigError, match="--workers stands behind KEY VALUE words"):
+        read_stages(write(), ["SEED", "1", "--workers", "2"])
 
 
 @pytest.mark.parametrize("key", ["STAGE1", "STAGE2.OUTPUT_DIR"])

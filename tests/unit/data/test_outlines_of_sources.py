@@ -160,29 +160,33 @@ def test_bad_outlines_are_refused_with_a_remedy(
 # Preparing
 
 
+_INFO = {"description": "films with outlines", "reference": "made for this test"}
+
+
 def test_outlines_are_simplified_or_dropped(tmp_path: Path) -> None:
     steps = tuple((10.0 + 0.5 * (n // 2), 10.0 + 0.5 * ((n + 1) // 2)) for n in range(40))
     staircase = ((*steps, (10.0, 40.0)),)
-    data = SourceData((outlined_record(staircase), record(2)), {1: "malignant"}, {}, ())
+    data = SourceData((outlined_record(staircase), record(2)), {1: "malignant"}, _INFO, ())
     kept = outlined(data, OutlineOptions())
     (finding,) = kept.records[0].findings
     assert len(finding.outline[0]) < 6
     assert fits(finding.outline, finding.box)
-    assert kept.info == {"outlines": "of 1 of 1 findings, simplified by at most 0.5 px"}
+    said = "of 1 of 1 findings, simplified by at most 0.5 px"
+    assert kept.info == {**_INFO, "outlines": said}
     exact = outlined(data, OutlineOptions(simplify_px=0.0))
     assert len(exact.records[0].findings[0].outline[0]) == 41
-    assert exact.info == {"outlines": "of 1 of 1 findings, as drawn"}
+    assert exact.info == {**_INFO, "outlines": "of 1 of 1 findings, as drawn"}
     dropped = outlined(data, OutlineOptions(outlines="drop"))
     assert dropped.records[0].findings[0].outline == ()
-    assert dropped.info == {}
-    nothing = SourceData((record(1), record(2)), {}, {}, ())
+    assert dropped.info == _INFO
+    nothing = SourceData((record(1), record(2)), {}, _INFO, ())
     assert outlined(nothing, OutlineOptions()) is nothing
 
 
 def test_an_outline_that_is_not_its_box_s_is_left_out_and_named() -> None:
     made = outlined_record()
     moved = dataclasses.replace(made.findings[0], box=(10.0, 10.0, 40.0, 53.0))
-    data = SourceData((dataclasses.replace(made, findings=(moved,)),), {}, {}, ())
+    data = SourceData((dataclasses.replace(made, findings=(moved,)),), {}, _INFO, ())
     kept = outlined(data, OutlineOptions())
     assert kept.records[0].findings[0].outline == ()
     assert kept.notes == ("1 outline whose box is not the finding's, left out, of: image1.png",)

@@ -13,6 +13,7 @@ import pytest
 
 from simfrcnn.cli import prepare_data
 from simfrcnn.data.coco import read_coco
+from simfrcnn.data.sources.source import SourceData
 from simfrcnn.data.splits import assert_no_patient_leak
 from simfrcnn.errors import ConfigError, DataError, OutputError
 from simfrcnn.workflows import prepare as workflow
@@ -37,6 +38,15 @@ def prepare(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     prepare_data.add_arguments(parser)
     return prepare_data.run(parser.parse_args(["mias", *map(str, arguments)]))
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [({}, "no description and no reference"), ({"description": "films"}, "states no reference")],
+)
+def test_a_reader_states_what_it_read(info: dict[str, str], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        SourceData((), {}, info, ())
 
 
 def test_three_files_that_can_be_read(

@@ -158,7 +158,7 @@ def test_both_breasts_of_each_patient() -> None:
             image_id = 2 * patient + side + 1
             boxes = [finding(BOX, image_id)] if patient < 6 and side == 0 else []
             records.append(image(image_id, f"P{patient:02d}", *boxes, laterality=SIDES[side]))
-            images.append(found(image_id, (BOX, 0.02 * image_id + (0.3 if boxes else 0.0))))
+            images.append(found(image_id, (BOX, 0.025 * image_id + (0.3 if boxes else 0.0))))
     report = judged(records, detection_file(*images))
     assert report.figures["case/auc"].method == "delong-logit"
     assert report.figures["case/specificity"].method == "clopper-pearson"
@@ -168,6 +168,28 @@ def test_both_breasts_of_each_patient() -> None:
         assert report.figures[f"{level}/specificity"].method == "bootstrap"
         # Of the positive breasts no patient has two.
         assert report.figures[f"{level}/sensitivity"].method == "clopper-pearson"
+
+
+@pytest.mark.parametrize("found_score", [0.9, 0.1])
+def test_all_or_no_breasts_right(found_score: float) -> None:
+    """Resamplings are all alike; 15 patients do not say that every breast will be right."""
+    records, images = [], []
+    for patient in range(15):
+        for side in range(2):
+            image_id = 2 * patient + side + 1
+            boxes = [finding(BOX, image_id)] if patient < 5 else []
+            records.append(image(image_id, f"P{patient:02d}", *boxes, laterality=SIDES[side]))
+            images.append(found(image_id, (BOX, found_score if boxes else 1 - found_score)))
+    report = judged(records, detection_file(*images))
+    n_patients = {"accuracy": 15, "sensitivity": 5, "specificity": 10}
+    for level in ("breast", "image"):
+        for name, n in n_patients.items():
+            figure, open_end = report.figures[f"{level}/{name}"], 0.025 ** (1 / n)
+            expected = (1.0, open_end, 1.0) if found_score > 0.5 else (0.0, 0.0, 1 - open_end)
+            assert (figure.value, figure.low, figure.high) == pytest.approx(expected)
+            assert figure.method == "clopper-pearson"
+    corloc = report.figures["finding/corloc"]
+    assert (corloc.value, corloc.low) == pytest.approx((1.0, 0.025 ** (1 / 5)))
 
 
 def test_ten_thousand_detections_in_one_image() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ NAMES = {"faster": (0, 1, 2), "sim": (0, 1, 2), "weak": (1,), "later": ()}
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("draw_ladder_rocs", "draw_ladder_frocs", "draw_ladder_differences"):
-        monkeypatch.setattr(report, name, lambda *_: {"png": b"picture"})
+        monkeypatch.setattr(report, name, lambda *_: {"png": b"picture", "svg": b"<svg/>"})
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def written(result, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ladder")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_ladder_rocs", "draw_ladder_frocs", "draw_ladder_differences"):
-            patch.setattr(report, name, lambda *_: {"png": b"picture"})
+            patch.setattr(report, name, lambda *_: {"png": b"picture", "svg": b"<svg/>"})
         report.write_ladder(folder, result)
     return folder
 
@@ -187,6 +188,23 @@ def test_the_page_gives_both_intervals_and_a_verdict(written, document):
     assert set(words.values()) <= {"result", "not a result"}
 
 
+def test_the_html_page_has_the_same_tables_and_shows_every_picture(written):
+    html = (written / "ladder.html").read_text("utf-8")
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
+    assert ["<strong>faster</strong>"] in [row[:1] for row in cells]
+    shown = [[unescape(re.sub(r"<.*?>", "", cell)) for cell in row] for row in cells]
+    lines = (written / "ladder.md").read_text("utf-8").splitlines()
+    expected = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    assert len(expected) > 40
+    for row in expected:
+        if set(row) != {"---"}:
+            # An interval stands below its value, without brackets; * is bold.
+            words = [unescape(cell).strip("*") for cell in row]
+            assert [re.sub(r"^([\d.+-]+) \((.*)\)$", r"\1 \2", word) for word in words] in shown
+    assert html.count("data:image/svg+xml;base64,PHN2Zy8+") == 3
+
+
 def test_the_terminal_quotes_the_wider_interval_and_the_verdict(result, document):
     lines = report.summary_lines(result)
     auc = document["pairs"][0]["differences"]["case/auc"]
@@ -233,7 +251,8 @@ def test_a_file_name_that_is_not_utf_8_is_written(tmp_path: Path) -> None:
         ladder, "torchvision", EvaluationSettings(), name, "0" * 64, (), (), (), {}, ()
     )
     page = report.write_ladder(tmp_path, result)
-    assert "Ladder M\\udce4rz" in page.read_text("utf-8")
+    for text in (page, tmp_path / "ladder.md"):
+        assert "Ladder M\\udce4rz" in text.read_text("utf-8")
     document = json.loads((tmp_path / "ladder.json").read_text("utf-8"))
     assert document["ladder"]["file"] == f"{name}.yaml"
     assert document["test_set"]["name"] == name
