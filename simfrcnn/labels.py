@@ -188,8 +188,8 @@ def require_one_spelling(
         raise DataError(
             f"{where}: {counted(len(found), '[box|boxes]')} of class {other!r} (the first is "
             f"annotation {found[0].finding_id}) would not count as {name!r}, nor its image as one "
-            f"that has it (boxes of other classes: {others}): give both one name in 'categories' "
-            "(simfrcnn prepare-data coco --classes), or name both as classes of their own"
+            f"that has it (boxes of other classes: {others}): put these boxes into category "
+            f"{name!r} (simfrcnn prepare-data coco --classes), or name both as classes of their own"
         )
 
 

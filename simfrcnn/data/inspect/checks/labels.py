@@ -35,7 +35,7 @@ def check_class_names(collection: Collection, settings: CheckSettings) -> Iterat
         Severity.ERROR,
         "boxes are of a target class in another spelling: they do not count as the target, and "
         "training and evaluation refuse them",
-        "give both one name in 'categories' (simfrcnn prepare-data coco --classes)",
+        "put them into the target's category (simfrcnn prepare-data coco --classes)",
         (
             example(entry, f"{finding.category!r}, the target is {spelt[finding.category]!r}")
             for entry in collection.entries
@@ -47,7 +47,8 @@ def check_class_names(collection: Collection, settings: CheckSettings) -> Iterat
         "class_like_a_target",
         Severity.WARNING,
         "boxes are of a class that may be a target by another word; their images count as normal",
-        "give both one name, or name both as targets (--target-classes), if they mean the same",
+        "if they mean the same, put them into the target's category (simfrcnn prepare-data coco "
+        "--classes), or name both as targets (--target-classes)",
         (
             example(entry, f"{finding.category!r}, the target is {words[finding.category]!r}")
             for entry in collection.entries

@@ -128,11 +128,11 @@ def records_of(
         *(_crowd_note(seen, answers) if seen.n_crowd else ()),
         *listed("[box|boxes] clipped to [its|their] image, of", seen.clipped),
         *listed(
-            "[finding has|findings have] no usable box, so [its|their] image is image_label:",
+            "[finding has|findings have] no usable box, so [its|their] image is image_label",
             seen.without_box,
         ),
         *listed(
-            "[outline|outlines] not taken, [its finding keeps|their findings keep] the box:",
+            "[outline|outlines] not taken, [its finding keeps|their findings keep] the box",
             seen.without_outline,
         ),
         *(
