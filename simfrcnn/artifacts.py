@@ -22,7 +22,7 @@ from typing import Any
 
 from simfrcnn.detection_entries import SQUARE as SQUARE
 from simfrcnn.detection_entries import ImageDetections as ImageDetections
-from simfrcnn.detection_entries import ImageOf, by_image, entries_of, strictly
+from simfrcnn.detection_entries import ImageOf, by_image, entries_of
 from simfrcnn.errors import ArtifactError
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.image_names import ImageNames, ids_of_truth
@@ -196,7 +196,7 @@ def read_detections(
         covered,
         names,
         path,
-        image_of or strictly(covered),
+        image_of,
         has_masks=MASKS_FROM in provenance,
     )
     class_maps: Mapping[int, Mapping[str, Path]] = {}

@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from simfrcnn.dicom.header import Header, tag_name
 from simfrcnn.records import Laterality, ViewPosition
 
 Fact = TypeVar("Fact")
+Grey = TypeVar("Grey", np.uint8, np.uint16)
 
 _TEXTS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
 """Texts of one image or series; those of the study speak of four views."""
@@ -49,6 +52,11 @@ class Flips:
     horizontal: bool = False
     vertical: bool = False
     is_stated: bool = field(default=False, compare=False)
+
+    def turned(self, pixels: NDArray[Grey]) -> NDArray[Grey]:
+        """An image (H, W), mirrored so."""
+        down, across = (-1 if mirrored else 1 for mirrored in (self.vertical, self.horizontal))
+        return np.ascontiguousarray(pixels[::down, ::across])
 
 
 AS_STORED = Flips()

@@ -186,15 +186,20 @@ def ap_statistic(
     """
     wanted = _index_of(matches, iou_threshold)
     n_findings_of = per_patient(matches.finding_patients, n_patients)
+    # At few of the detections recall can rise; how many there are before each of these is counted
+    # once for all IoUs.
+    reached: BoolArray = np.asarray(matches.is_true.any(axis=0))
+    before = _before(reached, matches.patients, np.ones_like(reached), n_patients)
     curves = [
-        (matches.patients[is_true], _false_before(matches.patients, is_true, is_false, n_patients))
-        for is_true, is_false in zip(matches.is_true, matches.is_false, strict=True)
+        _CurveParts.of(matches, index, reached, n_patients)
+        for index in range(len(matches.iou_thresholds))
     ]
     in_coco = np.isin(np.round(matches.iou_thresholds, 6), np.round(COCO_IOUS, 6))
 
     def compute(weights: FloatArray) -> FloatArray:
         n_found = weights @ n_findings_of
-        by_iou = [_precision_at_recalls(weights, n_found, *curve) for curve in curves]
+        n_before = _cumulated(before, weights)
+        by_iou = [_precision_at_recalls(weights, n_found, n_before, curve) for curve in curves]
         means = np.stack([precision.mean(axis=1) for precision in by_iou], axis=1)
         figures = np.stack([means[:, wanted], means[:, in_coco].mean(axis=1)], axis=1)
         return np.concatenate([figures, by_iou[wanted]], axis=1) if with_band else figures
@@ -249,17 +254,48 @@ def _index_of(matches: CocoMatches, iou_threshold: float) -> int:
     return int(np.argmin(np.abs(matches.iou_thresholds - iou_threshold)))
 
 
+@dataclass(frozen=True)
+class _CurveParts:
+    """What makes the precision-recall curve at one IoU.
+
+    K true positives, by falling score: their ``patients`` and their ``places`` (K,) among the
+    detections at which recall can rise at some IoU. ``ignored`` (of all these places, P) are the
+    detections that count as neither true nor false, or None.
+    """
+
+    patients: IntArray
+    places: IntArray
+    ignored: csr_array | None
+
+    @classmethod
+    def of(
+        cls, matches: CocoMatches, index: int, reached: BoolArray, n_patients: int
+    ) -> _CurveParts:
+        """Those at ``matches.iou_thresholds[index]``."""
+        is_true = matches.is_true[index]
+        is_ignored = ~is_true & ~matches.is_false[index]
+        return cls(
+            matches.patients[is_true],
+            np.flatnonzero(is_true[reached]),
+            _before(reached, matches.patients, is_ignored, n_patients)
+            if is_ignored.any()
+            else None,
+        )
+
+
 def _precision_at_recalls(
-    weights: FloatArray, n_findings: FloatArray, true_patients: IntArray, false_before: csr_array
+    weights: FloatArray, n_findings: FloatArray, n_before: FloatArray, curve: _CurveParts
 ) -> FloatArray:
     """(R, 101) the best precision from each recall on, NaN where a set has no finding.
 
     Only true positives can raise recall or be the best precision from some recall on, so the curve
-    is drawn at these alone: (R, K).
+    is drawn at these alone: (R, K). ``n_before`` (R, U) are all detections down to each place.
     """
-    n_true = np.cumsum(weights[:, true_patients], axis=1)
-    n_false = np.ascontiguousarray(np.cumsum(false_before @ weights.T, axis=0).T)
-    precision = n_true / (n_true + n_false + np.spacing(1))
+    n_true = np.cumsum(weights[:, curve.patients], axis=1)
+    n_counted = n_before[:, curve.places]
+    if curve.ignored is not None:
+        n_counted = n_counted - _cumulated(curve.ignored, weights)[:, curve.places]
+    precision = n_true / (n_counted + np.spacing(1))
     best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # The column after the last is what holds beyond the highest recall reached: precision 0.
     best_from_here = np.concatenate([best_from_here, np.zeros((len(weights), 1))], axis=1)
@@ -270,15 +306,20 @@ def _precision_at_recalls(
     return values
 
 
-def _false_before(
-    patients: IntArray, is_true: BoolArray, is_false: BoolArray, n_patients: int
+def _before(
+    reached: BoolArray, patients: IntArray, is_counted: BoolArray, n_patients: int
 ) -> csr_array:
-    """(K, P): the false positives between each true positive and the next higher one; sparse."""
-    n_true = int(is_true.sum())
-    next_true = np.cumsum(is_true)[is_false]  # at a false positive: the true ones above it
-    is_in = next_true < n_true
-    cells = (next_true[is_in], patients[is_false][is_in])
-    return csr_array((np.ones(int(is_in.sum())), cells), shape=(n_true, n_patients))
+    """(U, P): the counted detections from behind each of the U reached ones to the next; sparse."""
+    place: IntArray = (np.cumsum(reached) - reached)[is_counted]  # how many reached ones stand before
+    n_reached = int(reached.sum())
+    is_in = place < n_reached
+    cells = (place[is_in], patients[is_counted][is_in])
+    return csr_array((np.ones(int(is_in.sum())), cells), shape=(n_reached, n_patients))
+
+
+def _cumulated(by_place: csr_array, weights: FloatArray) -> FloatArray:
+    """(R, U): how many detections of the re-weighted patients there are down to each place."""
+    return np.ascontiguousarray(np.cumsum(by_place @ weights.T, axis=0).T)
 
 
 def _annotation(view: View, box: Sequence[float], facts: Mapping[str, Any]) -> dict[str, Any]:

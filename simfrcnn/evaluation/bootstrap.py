@@ -226,7 +226,7 @@ def exact_intervals(
     """
     n_patients = int((trials > 0).sum())
     n_trials = int(trials.sum())
-    intervals = {}
+    intervals: dict[str, Callable[[], Interval]] = {}
     for key, own in zip(keys, won, strict=True):
         n_won = int(own.sum())
         if n_trials > n_patients and n_won not in (0, n_trials):

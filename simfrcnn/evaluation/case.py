@@ -178,8 +178,9 @@ def pool(scores: Sequence[float], pooling: str) -> float:
         ConfigError: There is no pooling of that name.
     """
     combine = look_up(POOLINGS, pooling, "EVAL.POOLING")
-    values = np.sort(np.asarray(scores, dtype=np.float64))
-    return float(values[0]) if len(values) == 1 else combine(values)
+    if len(scores) == 1:
+        return float(scores[0])
+    return combine(np.sort(np.asarray(scores, dtype=np.float64)))
 
 
 def fixed_point(level: str, settings: EvaluationSettings) -> OperatingPoint:

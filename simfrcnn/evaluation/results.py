@@ -250,8 +250,7 @@ class Report:
                 level: dataclasses.asdict(curve) for level, curve in self.decisions.items()
             },
             "units": {
-                level: [dataclasses.asdict(unit) for unit in units]
-                for level, units in self.units.items()
+                level: [dict(vars(unit)) for unit in units] for level, units in self.units.items()
             },
             "notes": list(self.notes),
             "provenance": dict(self.provenance),

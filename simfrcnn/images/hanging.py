@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import DataError
 from simfrcnn.images.breast import breast_mask, chest_wall_side
-from simfrcnn.images.preprocess import hang
 from simfrcnn.images.reading import load_greys
 from simfrcnn.records import ImageRecord, Laterality
 
@@ -62,7 +61,7 @@ def hung_picture(record: ImageRecord) -> HungPicture:
     greys = load_greys(record)
     small = _reduced(greys.as_uint8())
     flips = flips_for_reading(small, greys.flips, record.laterality)
-    hung, _ = hang(small, flips)
+    hung = flips.turned(small)
     done, encoded = cv2.imencode(
         ".jpg", hung, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     )

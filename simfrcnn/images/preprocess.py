@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from simfrcnn.dicom.view import AS_STORED, Flips
+from simfrcnn.dicom.view import AS_STORED, Flips, Grey
 from simfrcnn.images.breast import breast_box
 from simfrcnn.input_settings import ALL_GREYS
 from simfrcnn.records import Box
@@ -23,7 +22,6 @@ from simfrcnn.settings import InputSettings
 from simfrcnn.structures import Frame, Native
 
 _NEARLY = 1e-6
-Grey = TypeVar("Grey", np.uint8, np.uint16)
 
 
 def to_input(
@@ -224,9 +222,7 @@ def flip(
     """
     height, width = image.shape
     if horizontal:
-        image = image[:, ::-1]
         frame = dataclasses.replace(frame, scale_x=-frame.scale_x, offset_x=width - frame.offset_x)
     if vertical:
-        image = image[::-1]
         frame = dataclasses.replace(frame, scale_y=-frame.scale_y, offset_y=height - frame.offset_y)
-    return np.ascontiguousarray(image), frame
+    return Flips(horizontal, vertical).turned(image), frame

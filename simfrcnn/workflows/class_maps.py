@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from simfrcnn import config
 from simfrcnn.artifacts import DetectionFile
-from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.reporting.gallery import ClassMaps, LoadMaps
 from simfrcnn.images.png import size_of
 from simfrcnn.records import ImageRecord
-from simfrcnn.structures import Sample
 from simfrcnn.workflows.prediction_heat import encoded_map
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from simfrcnn.structures import Sample
 
 
 def maps_beside(detections: DetectionFile) -> LoadMaps | None:
@@ -41,6 +43,9 @@ def maps_of_model(cfg: Any, model: nn.Module) -> LoadMaps | None:
     """The maps of target classes that a classifier makes now; None of a detector."""
     if not config.is_classifier(cfg):
         return None
+    # Late: to judge saved detections takes no network.
+    from simfrcnn.engines.common.inference import detect_records
+
     targets = [
         (number, name)
         for number, name in enumerate(cfg.DATASETS.CLASSES)

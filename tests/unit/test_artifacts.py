@@ -18,6 +18,7 @@ from simfrcnn.artifacts import (
     write_sidecar,
 )
 from simfrcnn.errors import ArtifactError, OutputError
+from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import ImageRecord
 from support.data_examples import make_record
 
@@ -134,6 +135,66 @@ def test_with_a_sidecar_an_id_is_a_number(tmp_path: Path) -> None:
     path.write_text(json.dumps([GOOD | {"image_id": "1"}]))
     write_sidecar(path, image_ids=[1], categories={1: "malignant"}, provenance={})
     with pytest.raises(ArtifactError, match=r"other\.json, entry 0: .*image_id is '1'"):
+        read_detections(path)
+
+
+def _entries(n: int) -> list[dict]:
+    """Entries of eight images in no order: some with two scores, a square or a mask."""
+    random = np.random.default_rng(0)
+    entries = []
+    for row in range(n):
+        sides = random.uniform(0, 50, 4)
+        entry = {
+            "image_id": int(random.integers(1, 9)),
+            "category_id": int(random.integers(1, 3)),
+            "bbox": [7, *sides[1:].tolist()],
+            "score": float(random.random()),
+        }
+        if row % 3 == 0:
+            entry["first_score"] = float(random.random())
+        if row % 6 == 0:
+            entry |= {"second_score": 1, "second_look_bbox": [-3, *sides[:3].tolist()]}
+        if row % 5 == 0:
+            entry["segmentation"] = rle_of_box((1, 1, 3, 2 + row % 2), 4, 4).to_json()
+        entries.append(entry)
+    return entries
+
+
+@pytest.mark.parametrize("left_out", [(), ("second_look_bbox",), ("segmentation", "first_score")])
+def test_a_whole_number_written_with_a_point_changes_nothing(tmp_path: Path, left_out) -> None:
+    """Most lists are read as columns; this one entry by entry."""
+    entries = [
+        {key: value for key, value in entry.items() if key not in left_out}
+        for entry in _entries(200)
+    ]
+    read = []
+    for name, category in (("columns", int), ("entries", float)):
+        entries[100]["category_id"] = category(entries[100]["category_id"])
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(entries))
+        write_sidecar(path, image_ids=range(1, 10), categories=CATEGORIES)
+        read.append(read_detections(path).images)
+    together, one_by_one = read
+    assert list(together) == list(one_by_one) == list(range(1, 10))
+    assert sum(len(image.scores) for image in together.values()) == 200
+    for image_id, image in together.items():
+        other = one_by_one[image_id]
+        for name in ("boxes", "scores", "looks", "squares"):
+            np.testing.assert_array_equal(getattr(image, name), getattr(other, name))
+        assert (image.categories, image.masks) == (other.categories, other.masks)
+        own = [entry for entry in entries if entry["image_id"] == image_id]
+        assert image.scores.tolist() == [entry["score"] for entry in own]
+        assert image.boxes[:, 0].tolist() == [7.0] * len(own)
+
+
+def test_of_several_bad_entries_the_first_is_named(tmp_path: Path) -> None:
+    entries = _entries(200)
+    entries[50]["bbox"] = [0, 0, -1, 5]
+    entries[120]["image_id"] = 99
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps(entries))
+    write_sidecar(path, image_ids=range(1, 10), categories=CATEGORIES)
+    with pytest.raises(ArtifactError, match=r"detections\.json, entry 50: the box has a negative"):
         read_detections(path)
 
 

@@ -237,10 +237,10 @@ def _is_false(seen: Seen, settings: EvaluationSettings) -> NDArray[np.bool_]:
     """(D,) which detections are false positives; nobody knows where findings are not located."""
     if not seen.view.is_located:
         return np.zeros(len(seen.outcomes), dtype=bool)
-    kinds = [FALSE_POSITIVE]
+    is_false: NDArray[np.bool_] = seen.outcomes == FALSE_POSITIVE
     if settings.count_repeats_as_false_positives:
-        kinds.append(REPEAT)
-    return np.isin(seen.outcomes, kinds)
+        is_false |= seen.outcomes == REPEAT
+    return is_false
 
 
 def _highest_false_positive(seen: Seen, settings: EvaluationSettings) -> float:
