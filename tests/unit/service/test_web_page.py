@@ -265,13 +265,27 @@ OPAQUE = """[...document.querySelectorAll('#stage canvas.heat')].map(canvas => {
   return copy.getImageData(15, 0, 1, 1).data[3]; })"""
 
 
+def as_before_layers(folder, patient):
+    """Write the result of a patient as it was before there were layers."""
+    for path in folder.glob("results/exams/*/*.json"):
+        content = json.loads(path.read_text())
+        if content["patient_id"] == patient:
+            for image in content["images"]:
+                del image["class_maps"]
+                for one in image["detections"]:
+                    for name in ("second_look_xyxy_px", "segmentation"):
+                        one.pop(name, None)
+            path.write_text(json.dumps(content))
+
+
 def test_a_class_has_its_own_map_and_stays_chosen(browser, tmp_path):
-    for number in range(2):
+    for number in range(3):
         write_study(tmp_path, number, n_views=1, PatientID=f"P{number}")
     with studies_in(tmp_path, marking(tmp_path, CLASSES)) as studies:
         for study in studies.listed():
             studies.submit(study.id)
-        wait_until_done(studies, 2)
+        wait_until_done(studies, 3)
+        as_before_layers(tmp_path, "P2")
         first = studies.listed()[0].id
         with (
             served(app_of(studies)) as url,
@@ -302,6 +316,20 @@ def test_a_class_has_its_own_map_and_stays_chosen(browser, tmp_path):
             (route,) = held
             route.continue_()
             page.wait_for_selector("#stage canvas.heat[width='16']")
+            assert page.evaluate(OPAQUE) == [102]
+            page.click("#next")
+            page.wait_for_selector("#exam-title >> text=P2")
+            painted(page)
+            assert n_marks(page) == 1
+            for key in "hso":  # they are not switched off where there are none
+                page.keyboard.press(key)
+            assert page.locator("#layers").count() == 1
+            assert not page.is_visible("#layers")
+            assert page.locator("#stage canvas.heat").count() == 0
+            page.unroute("**/maps/*")
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_selector("#stage canvas.heat[width='16']")
+            assert page.input_value("#heat-class") == "a  b"
             assert page.evaluate(OPAQUE) == [102]
 
 
