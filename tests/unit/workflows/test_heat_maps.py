@@ -19,7 +19,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
 from simfrcnn.images.drawing import draw_heat
-from simfrcnn.images.png import OVERLAY_KEYWORD, text_of
+from simfrcnn.images.png import OVERLAY_KEYWORD, encode_png, text_of
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.service.web import options_for
 from simfrcnn.workflows.class_maps import maps_of_model
@@ -216,9 +216,13 @@ def test_evaluate_lays_the_maps_beside_the_detections_over_its_exams(predicted, 
             shown("outside")
     (moved / "images.json").write_text(intact)
     broken = moved / listed[0]["class_maps"]["benign"]
-    broken.write_bytes(b"no picture")
-    with pytest.raises(ArtifactError, match=rf"{broken.name}: the class map cannot be read"):
-        shown("broken")
+    deep = encode_png(np.zeros((128, 96), np.uint16), {})
+    for damaged in (b"no picture", broken.read_bytes()[:-20], deep, None):
+        broken.unlink()
+        if damaged is not None:
+            broken.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=rf"{broken.name}: the class map cannot be read"):
+            shown("broken")
     shutil.rmtree(moved / "class_maps")
     assert shown("without") == {}
 
