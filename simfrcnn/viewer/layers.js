@@ -81,6 +81,7 @@ const simfrcnnLayers = (() => {
     function switched(kind, on) {
       if (!has[kind]()) return;
       isOn[kind] = on;
+      for (const node of nodes()) if (node.classList.contains("no-map")) delete node.heatName; // asked for again
       update();
     }
     function update() {
@@ -106,17 +107,20 @@ const simfrcnnLayers = (() => {
       node.heatName = name;
       canvas.width = 0; // while this map is on its way, that of another class is not in its place
       node.classList.remove("no-map");
-      view.maps = view.maps || new Map();
-      if ((view.heat || []).includes(name) && !view.maps.has(name)) view.maps.set(name, map(view, name));
-      const pixels = await (view.maps.get(name) || null);
+      const maps = view.maps = view.maps || new Map(), isThere = (view.heat || []).includes(name);
+      if (isThere && !maps.has(name)) maps.set(name, map(view, name));
+      const pixels = await (maps.get(name) || null);
+      if (!pixels) maps.delete(name);
       if (node.heatName !== name) return; // another class was chosen meanwhile
       node.classList.toggle("no-map", !pixels);
+      node.note.textContent = isThere ? "heat map not loaded" : "no heat map";
       if (pixels) colour(canvas, pixels);
     }
     function dress(node, picture) { // a view that is new: its canvas over the picture
       if (!names().length) return;
       node.heat = make("canvas", { class: "heat", "aria-hidden": "true" });
-      picture.after(node.heat, make("span", { class: "note" }, "no heat map"));
+      node.note = make("span", { class: "note" });
+      picture.after(node.heat, node.note);
     }
     function take(exam) {
       for (const view of views()) delete view.maps;

@@ -255,7 +255,7 @@ def test_a_heat_map_is_laid_over_and_switched(open_page):
             assert words in page.text_content("#keys")
 
 
-CLASSES = ("malignant", "10", "2", "constructor", "a  b")
+CLASSES = ("malignant", "10", "2", "constructor", "a  b", HOSTILE)
 """Names that an object of JavaScript would put into another order, knows already, or an element
 would shorten."""
 OPAQUE = """[...document.querySelectorAll('#stage canvas.heat')].map(canvas => {
@@ -326,11 +326,30 @@ def test_a_class_has_its_own_map_and_stays_chosen(browser, tmp_path):
             assert page.locator("#layers").count() == 1
             assert not page.is_visible("#layers")
             assert page.locator("#stage canvas.heat").count() == 0
+            assert page.locator("img").count() == 0
             page.unroute("**/maps/*")
             page.keyboard.press("ArrowLeft")
             page.wait_for_selector("#stage canvas.heat[width='16']")
             assert page.input_value("#heat-class") == "a  b"
             assert page.evaluate(OPAQUE) == [102]
+
+
+def test_a_map_that_does_not_come_is_said_and_asked_for_again(open_page):
+    with open_page("Grey", silent=False) as page:  # the browser itself remarks on a failure
+        painted(page)
+        page.route("**/films/1/maps/0", lambda route: route.abort())
+        page.keyboard.press("h")
+        page.wait_for_selector("#stage .view.no-map")
+        assert page.locator("#stage .note:visible").all_text_contents() == ["heat map not loaded"]
+        page.wait_for_selector("#stage canvas.heat[width='16'] >> nth=2")
+        page.unroute("**/films/1/maps/0")
+        page.focus("#heat-opacity")
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#stage .no-map").count() == 1
+        page.keyboard.press("h")
+        page.keyboard.press("h")
+        page.wait_for_selector("#stage canvas.heat[width='16'] >> nth=3")
+        assert page.locator("#stage .note:visible").count() == 0
 
 
 def test_squares_of_the_second_look_and_outlines_are_switched(open_page):
