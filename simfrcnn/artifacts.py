@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,7 +223,7 @@ def _as_numbered_in_truth(
         ids = ids_of_truth(predicted, records, str(image_list))
         maps = {
             ids[image["id"]]: {
-                str(name): image_list.parent / place for name, place in image["class_maps"].items()
+                str(name): _below(image_list, place) for name, place in image["class_maps"].items()
             }
             for image in predicted
             if image["id"] in ids and "class_maps" in image
@@ -243,6 +244,18 @@ def _as_numbered_in_truth(
         for number, image in images.items()
     }
     return found, maps
+
+
+def _below(image_list: Path, place: str) -> Path:
+    """A file that a list names, which may come from elsewhere: it lies below the list's folder."""
+    folder = Path(os.path.normpath(image_list.parent))
+    path = Path(os.path.normpath(folder / place))
+    if not path.is_relative_to(folder):
+        raise ArtifactError(
+            f"{image_list}: the class map {place!r} lies outside the folder of the prediction; a "
+            "file below it is legal, as predict writes it: start the same predict command again"
+        )
+    return path
 
 
 Meta = tuple[dict[int, str], set[int], dict[str, Any], Path | None]

@@ -267,6 +267,7 @@ def _masked(view: View) -> View:
         boxes=view.boxes[places],
         scores=view.scores[places],
         looks=None if view.looks is None else view.looks[places],
+        squares=None if view.squares is None else view.squares[places],
         masks=tuple(masks[place] for place in places),
     )
 

@@ -66,18 +66,18 @@ def map_of(content: Mapping[str, Any], number: int, place: int, results: Path) -
     Args:
         content: Of the JSON file.
         number: Place of the film in the list, from 0.
-        place: Place of the class among those of the film's ``class_maps``, from 0.
+        place: Place of the class among the target classes of the result's provenance, from 0.
         results: The folder of the prediction.
 
     Raises:
         Refusal: There is none, or it is gone.
     """
-    images = content["images"]
-    maps = list(images[number].get("class_maps", {}).values()) if number < len(images) else []
-    if place >= len(maps):
+    images, targets = content["images"], content["provenance"]["target_classes"]
+    maps = images[number].get("class_maps", {}) if number < len(images) else {}
+    if place >= len(targets) or targets[place] not in maps:
         raise no_such_map(content, number)
     try:
-        return (results / str(maps[place])).read_bytes()
+        return (results / str(maps[targets[place]])).read_bytes()
     except OSError as error:
         raise Refusal(
             410, "the class map cannot be read any more", "the file that was written",
@@ -93,7 +93,7 @@ def no_such_map(content: Mapping[str, Any], number: int) -> Refusal:
         404,
         "there is no such class map",
         f"0 to {n_maps - 1}" if n_maps else "none: only a whole-image classifier makes them",
-        "take the place of a film in `images` and of a class in its `class_maps`, from 0",
+        "take the place of a film in `images` and of a class in `target_classes`, from 0",
     )
 
 

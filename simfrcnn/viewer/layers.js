@@ -53,13 +53,14 @@ const simfrcnnLayers = (() => {
   // host: gets the classes by which the style shows and hides. nodes(): the views that are drawn.
   // map(view, name): the pixels of a class map, or null where there is none any more.
   function create({ host, tool, range, nodes, map }) {
-    const state = { exam: null, name: null, opacity: OPACITY };
+    // wanted: the class that was chosen, also while an exam without it is shown, or none.
+    const state = { exam: null, name: null, wanted: null, opacity: OPACITY };
     const isOn = { heat: false, squares: false, outlines: true };
     const button = (kind, id, label, words) => tool(id, label, words, () => switched(kind, !isOn[kind]));
     const buttons = {
-      heat: button("heat", "heat", "Heat map: where the classifier sees a class (h)", "heat map"),
-      squares: button("squares", "squares", "What the second look saw (s)", "second look"),
-      outlines: button("outlines", "outlines", "Outlines (o)", "outlines"),
+      heat: button("heat", "layer-heat", "Heat map: where the classifier sees a class (h)", "heat map"),
+      squares: button("squares", "layer-squares", "What the second look saw (s)", "second look"),
+      outlines: button("outlines", "layer-outlines", "Outlines (o)", "outlines"),
     };
     const [slider, sliderLabel] = range("heat-opacity", "opacity", 0, 1, 0.05);
     const choice = make("select", { id: "heat-class", "aria-label": "Class of the heat map" });
@@ -80,6 +81,7 @@ const simfrcnnLayers = (() => {
     function switched(kind, on) {
       if (!has[kind]()) return;
       isOn[kind] = on;
+      for (const node of nodes()) if (node.classList.contains("no-map")) delete node.heatName; // asked for again
       update();
     }
     function update() {
@@ -103,28 +105,33 @@ const simfrcnnLayers = (() => {
       canvas.style.transform = turnOf(view);
       if (node.heatName === name) return;
       node.heatName = name;
-      view.maps = view.maps || {};
-      if ((view.heat || []).includes(name) && !(name in view.maps)) view.maps[name] = map(view, name);
-      const pixels = await (view.maps[name] || null);
+      canvas.width = 0; // while this map is on its way, that of another class is not in its place
+      node.classList.remove("no-map");
+      const maps = view.maps = view.maps || new Map(), isThere = (view.heat || []).includes(name);
+      if (isThere && !maps.has(name)) maps.set(name, map(view, name));
+      const pixels = await (maps.get(name) || null);
+      if (!pixels) maps.delete(name);
       if (node.heatName !== name) return; // another class was chosen meanwhile
       node.classList.toggle("no-map", !pixels);
-      if (pixels) colour(canvas, pixels); else canvas.width = 0;
+      node.note.textContent = isThere ? "heat map not loaded" : "no heat map";
+      if (pixels) colour(canvas, pixels);
     }
     function dress(node, picture) { // a view that is new: its canvas over the picture
       if (!names().length) return;
       node.heat = make("canvas", { class: "heat", "aria-hidden": "true" });
-      picture.after(node.heat, make("span", { class: "note" }, "no heat map"));
+      node.note = make("span", { class: "note" });
+      picture.after(node.heat, node.note);
     }
     function take(exam) {
       for (const view of views()) delete view.maps;
       state.exam = exam;
       const known = names();
-      if (!known.includes(state.name)) state.name = known[0] || null;
-      choice.replaceChildren(...known.map((name) => make("option", {}, name)));
+      state.name = known.includes(state.wanted) ? state.wanted : known[0] || null;
+      choice.replaceChildren(...known.map((name) => make("option", { value: name }, name)));
       if (known.length) choice.value = state.name;
     }
     slider.addEventListener("input", () => { state.opacity = slider.valueAsNumber; update(); });
-    choice.addEventListener("change", () => { state.name = choice.value; update(); });
+    choice.addEventListener("change", () => { state.name = state.wanted = choice.value; update(); });
 
     return {
       group, take, dress, update, heat,

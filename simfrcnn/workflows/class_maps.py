@@ -10,9 +10,10 @@ import numpy as np
 
 from simfrcnn import config
 from simfrcnn.artifacts import DetectionFile
-from simfrcnn.errors import ArtifactError
+from simfrcnn.errors import ArtifactError, DataError
 from simfrcnn.evaluation.reporting.gallery import ClassMaps, LoadMaps
 from simfrcnn.images.png import size_of
+from simfrcnn.images.raster import raster_greys
 from simfrcnn.records import ImageRecord
 from simfrcnn.workflows.prediction_heat import encoded_map
 
@@ -66,10 +67,14 @@ def _heat_maps(model: Any, samples: Sequence[Sample]) -> list[Tensor]:
 
 
 def _read(path: Path) -> bytes:
+    """The file of a map, once it is known to be whole: a browser would show half a map as clear."""
     try:
         content = path.read_bytes()
-        size_of(content)
-    except (OSError, ValueError) as error:
+        size_of(content)  # a PNG file
+        values = raster_greys(path, content).values
+        if values.dtype != np.uint8:
+            raise ValueError(f"{values.dtype} samples; 8 bits are legal")
+    except (OSError, ValueError, DataError) as error:
         raise ArtifactError(
             f"{path}: the class map cannot be read ({error}); start the same predict command with "
             "another --output, or delete the folder of the maps for a report without heat maps"

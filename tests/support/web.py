@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,21 @@ MODEL = {"simfrcnn": "1", "engine": "none", "checkpoint_sha256": "0" * 64, "clas
          "target_classes": ["malignant"], "note": "a test"}  # fmt: skip
 
 
-def marking(folder: Path) -> Judge:
+def marking(folder: Path, targets: Sequence[str] = ("malignant",)) -> Judge:
     """A judge without a network: it marks two regions of every film that can be read.
 
     They are at known places: the middle half at .8 (detector .7, second look .9, which saw a square
     round it; its mask is the upper half), and a corner at .3. The class map is 0 in the upper half
-    of the stored film and 1 in the lower one, but for the left half of that, where it is .2.
+    of the stored film and 1 in the lower one, but for the left half of that, where it is .2. Maps
+    of further targets are the same everywhere: .1 of the second one, .2 of the third ...
     """
+    model = {**MODEL, "classes": list(targets), "target_classes": list(targets)}
     output = folder / RESULTS
     output.mkdir(parents=True, exist_ok=True)
     naming = AsTheyAre()
 
     def judge(sources: Sources) -> None:
-        target = PredictionFolder(output, MODEL)
+        target = PredictionFolder(output, model)
         with Processes(0) as processes, index_of(sources, SELECTION, processes) as index:
             for plan in index.exams():
                 images, left_out = [], [
@@ -56,7 +58,7 @@ def marking(folder: Path) -> Judge:
                     except Exception as error:
                         left_out.append(LeftOut(group[0].place, "unreadable", type(error).__name__))
                         continue
-                    images.append(_image(record, group[0].place, naming))
+                    images.append(_image(record, group[0].place, naming, targets))
                 result = ExamResult(
                     exam_id=naming.exam(plan.exam_id),
                     patient_id=naming.patient(plan.patient_id),
@@ -65,7 +67,7 @@ def marking(folder: Path) -> Judge:
                     images=tuple(images),
                     left_out=tuple(left_out),
                     why_no_call=None if images else "no image of the exam was judged",
-                    provenance=MODEL,
+                    provenance=model,
                 )
                 digest = naming.digest(plan.fingerprint)
                 target.write_exam(result, naming.stem(plan.exam_id), digest, "none", 0.5)
@@ -73,22 +75,24 @@ def marking(folder: Path) -> Judge:
     return judge
 
 
-def _image(record: Any, place: str, naming: AsTheyAre) -> ImageResult:
+def _image(record: Any, place: str, naming: AsTheyAre, targets: Sequence[str]) -> ImageResult:
     h, w = record.height, record.width
     box, square = (w / 4, h / 4, 3 * w / 4, 3 * h / 4), (-10.0, h / 4, w / 2, h / 4 + w / 2 + 10)
     mask = rle_of_box((w / 4, h / 4, 3 * w / 4, h / 2), h, w)
     middle = Detection(box, 0.8, "malignant", 0.7, 0.9, mask, square)
     corner = Detection((0, 0, w / 5, h / 10), 0.3, "malignant", 0.3, None)
+    heat = {name: np.full((24, 16), number / 10) for number, name in enumerate(targets)}
+    heat[targets[0]] = np.kron([[0, 0], [0.2, 1]], np.ones((12, 8)))
     return ImageResult(
         file=place,
         image_id=naming.image_id(place),
         height=h,
         width=w,
         detections=(middle, corner),
-        target_classes=("malignant",),
+        target_classes=tuple(targets),
         laterality=record.laterality,
         view_position=record.view_position,
-        heat={"malignant": np.kron([[0, 0], [0.2, 1]], np.ones((12, 8))).astype(np.float32)},
+        heat={name: one.astype(np.float32) for name, one in heat.items()},
     )
 
 

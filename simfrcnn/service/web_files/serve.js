@@ -74,7 +74,7 @@
     },
     map: async (view, name) => {
       try {
-        const place = view.heat.indexOf(name);
+        const place = view.targets.indexOf(name);
         const address = URL.createObjectURL(await (await ask(`/results/${view.exam}/films/${view.number}/maps/${place}`)).blob());
         try { return await pixelsOfPicture(address); } finally { URL.revokeObjectURL(address); }
       } catch (error) {
@@ -92,11 +92,11 @@
     ...(outline ? { outline } : {}),
   });
   function viewsOf(result, id, outlines) {
-    const targets = new Set(result.provenance.target_classes);
+    const { target_classes: targets } = result.provenance;
     return result.images.map((image, number) => ({
       id: number + 1, exam: id, number, side: image.laterality, view: image.view_position, notes: image.notes,
-      width: image.width, height: image.height, score: image.score, marked: [], heat: Object.keys(image.class_maps || {}),
-      found: image.detections.map((one, place) => [...one.box_xyxy_px, one.score, targets.has(one.class) ? "suspicious" : "other",
+      width: image.width, height: image.height, score: image.score, marked: [], targets, heat: targets.filter((name) => Object.hasOwn(image.class_maps || {}, name)),
+      found: image.detections.map((one, place) => [...one.box_xyxy_px, one.score, targets.includes(one.class) ? "suspicious" : "other",
         moreOf(one, outlines && outlines[number][place])]),
     }));
   }

@@ -10,7 +10,7 @@ from simfrcnn.service.web_guard import Access
 from support.browser import chromium, visited
 from support.data_examples import write_dicom
 from support.studies import VIEWS, write_study
-from support.web import app_of, served, studies_in, wait_until_done
+from support.web import app_of, marking, served, studies_in, wait_until_done
 
 pytestmark = pytest.mark.browser
 
@@ -220,12 +220,12 @@ def test_a_heat_map_is_laid_over_and_switched(open_page):
         heat = page.locator("#stage canvas.heat")
         assert heat.count() == 4
         assert not heat.first.is_visible()
-        assert page.get_attribute("#heat", "aria-pressed") == "false"
+        assert page.get_attribute("#layer-heat", "aria-pressed") == "false"
         assert not page.is_visible("#heat-opacity")
         page.keyboard.press("h")
         page.wait_for_selector("#stage canvas.heat[width='16'] >> nth=3")
         assert heat.first.is_visible()
-        assert page.get_attribute("#heat", "aria-pressed") == "true"
+        assert page.get_attribute("#layer-heat", "aria-pressed") == "true"
         assert page.is_visible("#heat-legend")
         assert not page.is_visible("#heat-class")  # there is one class
         for number, is_mirrored in enumerate((True, False, True, False)):  # as films are stored
@@ -246,13 +246,110 @@ def test_a_heat_map_is_laid_over_and_switched(open_page):
         page.keyboard.press("1")
         page.wait_for_selector("#large canvas.heat[width='16']")
         assert opacity(page, "#large canvas.heat") == 0.65
-        page.click("#large #heat")
+        page.click("#large #layer-heat")
         assert not page.locator("#large canvas.heat").is_visible()
         page.keyboard.press("Escape")
         assert not heat.first.is_visible()
         page.keyboard.press("?")
         for words in ("heat map", "what the second look saw", "outlines"):
             assert words in page.text_content("#keys")
+
+
+CLASSES = ("malignant", "10", "2", "constructor", "a  b", HOSTILE)
+"""Names that an object of JavaScript would put into another order, knows already, or an element
+would shorten."""
+OPAQUE = """[...document.querySelectorAll('#stage canvas.heat')].map(canvas => {
+  if (!canvas.width) return null;
+  const copy = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  return copy.getImageData(15, 0, 1, 1).data[3]; })"""
+
+
+def as_before_layers(folder, patient):
+    """Write the result of a patient as it was before there were layers."""
+    for path in folder.glob("results/exams/*/*.json"):
+        content = json.loads(path.read_text())
+        if content["patient_id"] == patient:
+            for image in content["images"]:
+                del image["class_maps"]
+                for one in image["detections"]:
+                    for name in ("second_look_xyxy_px", "segmentation"):
+                        one.pop(name, None)
+            path.write_text(json.dumps(content))
+
+
+def test_a_class_has_its_own_map_and_stays_chosen(browser, tmp_path):
+    for number in range(3):
+        write_study(tmp_path, number, n_views=1, PatientID=f"P{number}")
+    with studies_in(tmp_path, marking(tmp_path, CLASSES)) as studies:
+        for study in studies.listed():
+            studies.submit(study.id)
+        wait_until_done(studies, 3)
+        as_before_layers(tmp_path, "P2")
+        first = studies.listed()[0].id
+        with (
+            served(app_of(studies)) as url,
+            visited(browser, f"{url}/results/{first}", []) as page,
+        ):
+            painted(page)
+            page.keyboard.press("h")
+            assert page.locator("#heat-class option").all_text_contents() == list(CLASSES)
+            for number, name in enumerate(CLASSES):
+                page.select_option("#heat-class", index=number)
+                page.wait_for_selector("#stage canvas.heat[width='16']")
+                assert page.evaluate(OPAQUE) == [round(255 * number / 10)], name
+                assert page.input_value("#heat-class") == name
+            page.select_option("#heat-class", index=2)
+            page.evaluate("document.activeElement.blur()")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_selector("#exam-title >> text=P1")
+            page.wait_for_selector("#stage canvas.heat[width='16']")
+            assert page.input_value("#heat-class") == "2"
+            assert page.evaluate(OPAQUE) == [51]
+            held = []
+            page.route("**/maps/*", lambda route: held.append(route))
+            page.select_option("#heat-class", index=4)
+            page.wait_for_selector("#stage canvas.heat[width='0']", state="attached")
+            while not held:
+                page.wait_for_timeout(20)
+            assert page.evaluate(OPAQUE) == [None]  # not the map of the class before
+            (route,) = held
+            route.continue_()
+            page.wait_for_selector("#stage canvas.heat[width='16']")
+            assert page.evaluate(OPAQUE) == [102]
+            page.click("#next")
+            page.wait_for_selector("#exam-title >> text=P2")
+            painted(page)
+            assert n_marks(page) == 1
+            for key in "hso":  # they are not switched off where there are none
+                page.keyboard.press(key)
+            assert page.locator("#layers").count() == 1
+            assert not page.is_visible("#layers")
+            assert page.locator("#stage canvas.heat").count() == 0
+            assert page.locator("img").count() == 0
+            page.unroute("**/maps/*")
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_selector("#stage canvas.heat[width='16']")
+            assert page.input_value("#heat-class") == "a  b"
+            assert page.evaluate(OPAQUE) == [102]
+
+
+def test_a_map_that_does_not_come_is_said_and_asked_for_again(open_page):
+    with open_page("Grey", silent=False) as page:  # the browser itself remarks on a failure
+        painted(page)
+        page.route("**/films/1/maps/0", lambda route: route.abort())
+        page.keyboard.press("h")
+        page.wait_for_selector("#stage .view.no-map")
+        assert page.locator("#stage .note:visible").all_text_contents() == ["heat map not loaded"]
+        page.wait_for_selector("#stage canvas.heat[width='16'] >> nth=2")
+        page.unroute("**/films/1/maps/0")
+        page.focus("#heat-opacity")
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#stage .no-map").count() == 1
+        page.keyboard.press("h")
+        page.keyboard.press("h")
+        page.wait_for_selector("#stage canvas.heat[width='16'] >> nth=3")
+        assert page.locator("#stage .note:visible").count() == 0
 
 
 def test_squares_of_the_second_look_and_outlines_are_switched(open_page):
@@ -263,7 +360,7 @@ def test_squares_of_the_second_look_and_outlines_are_switched(open_page):
         assert not square.first.is_visible()
         page.keyboard.press("s")
         assert square.nth(1).is_visible()
-        assert page.get_attribute("#squares", "aria-pressed") == "true"
+        assert page.get_attribute("#layer-squares", "aria-pressed") == "true"
         # Stored from -10 to the middle; the first film hangs mirrored.
         assert float(square.nth(1).get_attribute("x")) == -10
         assert float(square.nth(0).get_attribute("x")) == WIDTH / 2
@@ -276,7 +373,7 @@ def test_squares_of_the_second_look_and_outlines_are_switched(open_page):
         page.keyboard.press("d")
         assert not square.nth(1).is_visible()
         page.keyboard.press("d")
-        page.click("#squares")
+        page.click("#layer-squares")
         assert not square.nth(1).is_visible()
 
         outline = page.locator("#stage path.outline.suspicious")
@@ -288,7 +385,7 @@ def test_squares_of_the_second_look_and_outlines_are_switched(open_page):
         assert points == [(left, top), (left, bottom), (right, top), (right, bottom)]
         page.keyboard.press("o")
         assert not outline.first.is_visible()
-        assert page.get_attribute("#outlines", "aria-pressed") == "false"
+        assert page.get_attribute("#layer-outlines", "aria-pressed") == "false"
 
 
 def test_a_study_is_picked_judged_and_shown(open_page):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import re
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
 from simfrcnn.errors import ArtifactError, ConfigError, DataError
 from simfrcnn.images.drawing import draw_heat
-from simfrcnn.images.png import OVERLAY_KEYWORD, text_of
+from simfrcnn.images.png import OVERLAY_KEYWORD, encode_png, text_of
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.service.web import options_for
 from simfrcnn.workflows.class_maps import maps_of_model
@@ -26,7 +28,7 @@ from simfrcnn.workflows.prediction_shards import merge
 from simfrcnn.workflows.testing import judge_model
 from support.classifier_examples import TWO_CLASSES, classifier_config, tiny_classifier
 from support.examples import engine_named, seeded_model
-from support.studies import write_study
+from support.studies import files_below, write_study
 
 pytestmark = pytest.mark.torchvision
 
@@ -130,6 +132,36 @@ def test_a_class_map_alone_is_grey_over_the_stored_film(classifier, studies, pre
     assert not (predicted / "heat_maps").exists()
 
 
+@pytest.mark.parametrize("moment", [2, 3, 6])
+def test_a_run_that_is_killed_among_maps_goes_on_and_ends_the_same(
+    classifier, studies, predicted, tmp_path, moment
+):
+    """Killed before the n-th file gets its name: facts, two maps and a result of each exam."""
+    detector, out = simfrcnn.load(classifier, device="cpu"), tmp_path / "out"
+    options = dataclasses.replace(options_for(detector), workers=0)
+    child = os.fork()
+    if child == 0:
+        replace, n_replaced = os.replace, 0
+
+        def killing(*names):
+            nonlocal n_replaced
+            n_replaced += 1
+            if n_replaced == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(*names)
+
+        os.replace = killing
+        try:
+            predict(detector, studies, out, options)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert files_below(out) != files_below(predicted)
+    predict(detector, studies, out, options)
+    assert files_below(out) == files_below(predicted)
+    assert len(list(out.glob("class_maps/*/*.png"))) == 4
+
+
 def truth_for(predicted, path):
     """The films of a prediction, numbered in another way: one normal, one with a box."""
     truth = json.loads((predicted / "images.json").read_text())
@@ -173,10 +205,24 @@ def test_evaluate_lays_the_maps_beside_the_detections_over_its_exams(predicted, 
     listed = json.loads((predicted / "images.json").read_text())["images"]
     content = (predicted / listed[1]["class_maps"]["malignant"]).read_bytes()
     assert sources["72 malignant"].endswith(base64.b64encode(content).decode())
+    intact = (moved / "images.json").read_text()
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(content)
+    for outside in ("../secret.png", "class_maps/../../secret.png", str(secret)):
+        content_of_list = json.loads(intact)
+        content_of_list["images"][0]["class_maps"]["benign"] = outside
+        (moved / "images.json").write_text(json.dumps(content_of_list))
+        with pytest.raises(ArtifactError, match=rf"'{outside}' lies outside the folder"):
+            shown("outside")
+    (moved / "images.json").write_text(intact)
     broken = moved / listed[0]["class_maps"]["benign"]
-    broken.write_bytes(b"no picture")
-    with pytest.raises(ArtifactError, match=rf"{broken.name}: the class map cannot be read"):
-        shown("broken")
+    deep = encode_png(np.zeros((128, 96), np.uint16), {})
+    for damaged in (b"no picture", broken.read_bytes()[:-20], deep, None):
+        broken.unlink()
+        if damaged is not None:
+            broken.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=rf"{broken.name}: the class map cannot be read"):
+            shown("broken")
     shutil.rmtree(moved / "class_maps")
     assert shown("without") == {}
 

@@ -357,6 +357,9 @@ def test_heat_maps_squares_and_outlines_over_the_exams(browser: Any, tmp_path: P
     })"""  # of copies: Chromium remarks on reading a canvas back
     turns = "[...document.querySelectorAll('#stage canvas.heat')].map(c => c.style.transform)"
     with opened(browser, path) as page:
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map(node => node.id)")
+        assert {"outlines", "layer-outlines"} <= set(ids)  # a section of the report, and a button
+        assert len(ids) == len(set(ids))
         page.fill("#search", "P00")
         page.click("#exam-list button")
         page.wait_for_selector("#stage[data-painted=all]")
@@ -369,13 +372,14 @@ def test_heat_maps_squares_and_outlines_over_the_exams(browser: Any, tmp_path: P
         assert not page.locator("#stage path.outline.truth").first.is_visible()
         page.keyboard.press("t")
         assert not page.locator("#stage rect.square").first.is_visible()
-        page.click("#squares")
+        page.click("#layer-squares")
         assert page.locator("#stage rect.square").first.is_visible()
         page.keyboard.press("h")
         page.wait_for_selector("#stage canvas.heat[width='8'] >> nth=2")
         assert page.input_value("#heat-class") == "malignant"
         assert page.evaluate(alpha) == [0, 0, 0, 0]
-        assert page.locator("#stage .note:visible").count() == 1  # the first film has none
+        notes = page.locator("#stage .note:visible").all_text_contents()
+        assert notes == ["no heat map"]  # the first film has none
         page.select_option("#heat-class", "benign")
         page.wait_for_timeout(200)
         assert page.evaluate(alpha) == [255, 0, 255, 255]  # a right film hangs first
@@ -395,7 +399,8 @@ def test_without_layers_their_controls_are_hidden(browser: Any, made: tuple[Path
     with opened(browser, path) as page:
         for key in "hso":
             page.keyboard.press(key)
-        for name in ("layers", "heat", "squares", "outlines", "heat-opacity"):
+        for name in ("layers", "layer-heat", "layer-squares", "layer-outlines", "heat-opacity"):
+            assert page.locator(f"#{name}").count() == 1
             assert not page.is_visible(f"#{name}")
 
 
