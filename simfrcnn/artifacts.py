@@ -25,7 +25,7 @@ from simfrcnn.detection_entries import SQUARE as SQUARE
 from simfrcnn.detection_entries import ImageDetections as ImageDetections
 from simfrcnn.detection_entries import ImageOf, by_image, entries_of
 from simfrcnn.errors import ArtifactError
-from simfrcnn.files import sha256_of, write_json
+from simfrcnn.files import json_of, sha256_of, write_json
 from simfrcnn.image_names import ImageNames, ids_of_truth
 from simfrcnn.records import ImageRecord
 
@@ -297,7 +297,7 @@ def _read_sidecar(path: Path) -> Meta | None:
 
 def _load_json(path: Path, what: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_of(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist; {what} was expected there") from error
     except OSError as error:

@@ -203,6 +203,19 @@ def test_importing_the_core_loads_no_detection_library_and_an_engine_no_timm():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_to_judge_saved_detections_takes_no_torch():
+    """It is more than half of the memory and of the start of a small evaluation."""
+    code = (
+        "import sys, simfrcnn.cli.evaluate\n"
+        "from simfrcnn.workflows import compare, evaluate, readers\n"
+        "sys.exit('torch is loaded' if 'torch' in sys.modules else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_command_line_stays_thin():
     """It parses, calls a workflow and prints: what is more belongs into ``workflows``."""
     lines = [

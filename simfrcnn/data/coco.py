@@ -7,7 +7,6 @@ every COCO viewer still read the files. What one entry says is :mod:`simfrcnn.da
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from simfrcnn.data.coco_entries import (
     relative_to,
 )
 from simfrcnn.errors import AnnotationError, OutputError
-from simfrcnn.files import write_json
+from simfrcnn.files import json_of, write_json
 from simfrcnn.images.names import Finder
 from simfrcnn.records import Finding, ImageRecord
 from simfrcnn.wording import agreeing, counted
@@ -258,7 +257,7 @@ def _read_json(path: Path) -> tuple[bytes, dict[str, Any]]:
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be opened ({error.strerror})") from error
     try:
-        document = json.loads(content)
+        document = json_of(content)
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(document, dict):

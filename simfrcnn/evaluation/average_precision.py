@@ -310,7 +310,8 @@ def _before(
     reached: BoolArray, patients: IntArray, is_counted: BoolArray, n_patients: int
 ) -> csr_array:
     """(U, P): the counted detections from behind each of the U reached ones to the next; sparse."""
-    place: IntArray = (np.cumsum(reached) - reached)[is_counted]  # how many reached ones stand before
+    n_above: IntArray = np.cumsum(reached) - reached  # reached ones, at each detection
+    place = n_above[is_counted]
     n_reached = int(reached.sum())
     is_in = place < n_reached
     cells = (place[is_in], patients[is_counted][is_in])
