@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
+from scipy.special import betaincinv, expit, logit, ndtri
 
 from simfrcnn.evaluation.results import NAN, Band, Figure, Method
 
@@ -56,13 +56,26 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class LogitScale:
+    """For figures near 1 in small sets, whose percentiles are too narrow: intervals on the logit.
+
+    Values nearer to 0 or 1 than ``floor`` count as so near, as a logit has no end; ``least`` is the
+    lowest value that the figure can have.
+    """
+
+    floor: float
+    least: float = 0.0
+
+
+@dataclass(frozen=True)
 class Statistic:
     """One or more figures that are computed together.
 
     ``compute`` maps weights (R, P) to values (R, F), NaN where undefined. For each key, ``n`` says
     over what it is counted, and ``why_undefined`` the reason for a NaN of the test set itself.
     ``intervals`` makes the interval of those figures that have a better one than the bootstrap's;
-    it is called where intervals are wanted and the figure is defined.
+    it is called where intervals are wanted and the figure is defined. ``logit_scales`` are those of
+    figures with a :func:`logit_interval`.
     """
 
     keys: tuple[str, ...]
@@ -71,6 +84,7 @@ class Statistic:
     why_undefined: Mapping[str, str]
     intervals: Mapping[str, Callable[[], Interval]] = field(default_factory=dict)
     bands: Mapping[str, FloatArray] = field(default_factory=dict)
+    logit_scales: Mapping[str, LogitScale] = field(default_factory=dict)
 
     @property
     def n_columns(self) -> int:
@@ -158,7 +172,12 @@ def resampling_weights(strata: IntArray, n_replicates: int, seed: int) -> NDArra
 
 
 def bootstrap_figure(
-    values: FloatArray, *, n: Mapping[str, int], why_undefined: str, no_resampling: str | None
+    values: FloatArray,
+    *,
+    n: Mapping[str, int],
+    why_undefined: str,
+    no_resampling: str | None,
+    logit_scale: LogitScale | None = None,
 ) -> Figure:
     """A figure from its value on the test set and on the resamplings of it.
 
@@ -167,6 +186,7 @@ def bootstrap_figure(
         n: Over what it is counted.
         why_undefined: The reason for a NaN of the test set itself.
         no_resampling: From :func:`why_no_resampling`; given, there is no interval, for this reason.
+        logit_scale: Given, the interval is :func:`logit_interval`'s, not of percentiles.
     """
     value, replicates = float(values[0]), values[1:]
     if math.isnan(value):
@@ -181,8 +201,30 @@ def bootstrap_figure(
             f"more than {MAX_DROPPED:.0%}"
         )
         return Figure(value, n=n, n_dropped=n_dropped, reason=reason)
+    if logit_scale is not None:
+        low, high = logit_interval(value, replicates[is_defined], logit_scale)
+        return Figure(value, low, high, "bootstrap-logit", n, n_dropped)
     low, high = percentile_interval(replicates[is_defined])
     return Figure(value, low, high, "bootstrap", n, n_dropped)
+
+
+def logit_interval(value: float, replicates: FloatArray, scale: LogitScale) -> tuple[float, float]:
+    """The normal 95% interval on the logit, with the standard deviation of the replicates there.
+
+    Args:
+        value: On the test set itself, in [0, 1].
+        replicates: Of it, all defined.
+        scale: Of the figure.
+
+    Examples:
+        >>> low, high = logit_interval(0.9, np.array([0.8, 0.9, 0.95]), LogitScale(floor=0.01))
+        >>> print(round(low, 2), round(high, 2))
+        0.65 0.98
+    """
+    around = logit(np.clip(np.append(replicates, value), scale.floor, 1 - scale.floor))
+    half = float(ndtri(0.5 + CONFIDENCE / 2) * around[:-1].std(ddof=1))
+    low, high = float(expit(around[-1] - half)), float(expit(around[-1] + half))
+    return min(max(low, scale.least), value), max(high, value)
 
 
 def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
@@ -283,7 +325,11 @@ def _figure(
         own = statistic.intervals[key]()
         return Figure(float(values[0]), own.low, own.high, own.method, n, reason=own.reason)
     return bootstrap_figure(
-        values, n=n, why_undefined=statistic.why_undefined[key], no_resampling=no_resampling
+        values,
+        n=n,
+        why_undefined=statistic.why_undefined[key],
+        no_resampling=no_resampling,
+        logit_scale=statistic.logit_scales.get(key),
     )
 
 

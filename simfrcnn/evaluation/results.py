@@ -23,6 +23,7 @@ NAN = float("nan")
 
 Method = Literal[
     "bootstrap",
+    "bootstrap-logit",
     "clopper-pearson",
     "delong-logit",
     "obuchowski-logit",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.evaluation.bootstrap import Interval, Statistic, ratio
+from simfrcnn.evaluation.bootstrap import Interval, LogitScale, Statistic, ratio
 from simfrcnn.evaluation.case import KnownUnits, Units
 from simfrcnn.evaluation.delong import auc_interval
 from simfrcnn.evaluation.results import Curve
@@ -67,7 +67,17 @@ def roc_statistic(
         why_undefined=dict.fromkeys(keys, units.needs_both),
         intervals={key: partial(auc_interval, *known), **_of_a_perfect_order(known, keys[1:])},
         bands={f"roc/{units.level}": ROC_GRID} if with_band else {},
+        logit_scales=dict.fromkeys(keys[1:], _scale_of(known, 1 - (least_specificity or 0.0))),
     )
+
+
+def _scale_of(known: KnownUnits, width: float) -> LogitScale:
+    """Of a partial AUC: a quarter of one of the pairs it is made of, and its value at no area."""
+    n_positive = int(known.is_positive.sum())
+    n_top_normals = (len(known.scores) - n_positive) * width
+    floor = 0.25 / max(1.0, n_positive * n_top_normals)
+    chance = width**2 / 2
+    return LogitScale(floor, least=(1 - chance / (width - chance)) / 2)
 
 
 def _of_a_perfect_order(

@@ -15,6 +15,7 @@ import pydicom
 from pydicom.uid import UID
 
 from simfrcnn.errors import ConfigError, SimFrcnnError
+from simfrcnn.service.answers import AnswerError, bounded
 from simfrcnn.service.extra import import_dicomweb, import_pynetdicom
 from simfrcnn.service.options import LOOPBACK, PullOptions, ServiceOptions, require_ae_title
 
@@ -206,12 +207,16 @@ def application_entity(options: ServiceOptions) -> Any:
 def dicomweb_client(url: str, options: ServiceOptions) -> Any:
     """A client that tries once, with our time-out and the token of the environment.
 
+    Answers are read as :func:`~simfrcnn.service.answers.bounded` has it.
+
     Raises:
         ConfigError: As of :func:`token_for`.
     """
     token = token_for(url, options)
     headers = {"Authorization": f"Bearer {token}"} if token else None
-    client = import_dicomweb().DICOMwebClient(url, headers=headers, timeout=options.send_timeout)
+    client = import_dicomweb().DICOMwebClient(
+        url, headers=headers, timeout=options.send_timeout, callback=bounded
+    )
     client.set_http_retry_params(retry=False)
     return client
 
@@ -241,6 +246,8 @@ def token_for(url: str, options: ServiceOptions) -> str | None:
 
 def web_error(name: str, error: Exception) -> SendingError:
     """What may be said of a failed request: never its URL, which holds UIDs."""
+    if isinstance(error, AnswerError):
+        return SendingError(str(error), f"{name}: {error}")
     status = getattr(getattr(error, "response", None), "status_code", None)
     code = type(error).__name__ if status is None else f"HTTP status {status}"
     return SendingError(code, f"{name}: {code}")

@@ -233,6 +233,6 @@ ITEMS: tuple[Item, ...] = (
     Item("Parts of the population, fairness", "36", "12d, 14, 23a, 23b", _heterogeneity),
     Item("Failures", "37", "", _failures),
     Item("Limits, use in practice", "38, 39", "25, 26, 27a, 27b, 27c"),
-    Item("Funding, protocol, registration, data, code", "40, 41, 42", _OF_OPEN_SCIENCE),
+    Item("Funding, conflicts, protocol, registration, data, code", "40, 41, 42", _OF_OPEN_SCIENCE),
 )
 """In the order of a paper."""

@@ -78,7 +78,7 @@ def _methods(report: Report) -> Iterator[str]:
         if method in used:
             size = (
                 f"{settings.bootstrap_replicates} (seed {settings.bootstrap_seed}) "
-                if method == "bootstrap"
+                if method in ("bootstrap", "bootstrap-logit")
                 else ""
             )
             yield f"Intervals by {METHODS[method]}: {size}{words}"

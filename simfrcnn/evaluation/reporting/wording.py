@@ -17,6 +17,7 @@ from simfrcnn.files import as_json
 FIGURE_COLUMNS = ("figure", "value", "95% interval", "counted over", "interval by")
 METHODS = {
     "bootstrap": "bootstrap",
+    "bootstrap-logit": "bootstrap, logit",
     "clopper-pearson": "Clopper-Pearson",
     "delong-logit": "DeLong, logit",
     "obuchowski-logit": "Obuchowski, logit",
@@ -29,6 +30,8 @@ METHODS_IN_WORDS = {
     "bootstrap": "resamplings of patients, stratified by the patient's truth; percentiles 2.5 and "
     "97.5. Replicates in which a figure is undefined are dropped, and more than 5% of them give no "
     "interval.",
+    "bootstrap-logit": "resamplings of patients, stratified by the patient's truth; normal "
+    "interval on the logit of the figure, with the standard deviation of the resampled ones there.",
     "clopper-pearson": "exact binomial interval, where every patient gives one unit; where all "
     "units are right or none, with one trial a patient. Predictive values take the limits of "
     "sensitivity and specificity together.",

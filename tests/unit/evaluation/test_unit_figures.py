@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import beta
+from scipy.stats import beta, norm
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from simfrcnn.evaluation import evaluate
-from simfrcnn.evaluation.bootstrap import figures_and_bands, resampling_weights, values_of
+from simfrcnn.evaluation.bootstrap import (
+    all_weights,
+    figures_and_bands,
+    resampling_weights,
+    values_of,
+)
 from simfrcnn.evaluation.calibration import brier_statistic, calibration_bins
 from simfrcnn.evaluation.case import (
     Units,
@@ -343,4 +348,24 @@ def test_a_partial_auc_of_separated_scores_has_no_interval_of_no_width() -> None
     figures, _ = figures_and_bands(
         [roc_statistic(one_lost, least_specificity=0.9)], one_lost.truths, n_replicates=50, seed=0
     )
-    assert figures["case/partial_auc"].method == "bootstrap"
+    figure = figures["case/partial_auc"]
+    assert figure.method == "bootstrap-logit"
+    # The one normal unit is half of the top tenth or none of it: nearly anything is possible.
+    assert figure.low == pytest.approx((1 - 0.005 / 0.095) / 2)  # no area at all
+    assert figure.value < figure.high < 1
+
+
+def test_the_interval_of_a_partial_auc_is_normal_on_the_logit() -> None:
+    random = np.random.default_rng(3)
+    truths = [1] * 25 + [0] * 30
+    units = units_of_scores(truths, random.normal(0.3 + 0.3 * np.array(truths), 0.1))
+    statistic = roc_statistic(units, least_specificity=0.9)
+    figure = figures_and_bands([statistic], units.truths, n_replicates=200, seed=0)[0]
+    values = values_of(statistic, all_weights(units.truths, 200, seed=0))[:, 1]
+    floor = 0.25 / (25 * 30 * 0.1)  # a quarter of one of the 75 pairs that the part is made of
+    assert values.max() > 1 - floor  # such replicates count as 1 - floor
+    logits = np.log(values.clip(floor, 1 - floor) / (1 - values.clip(floor, 1 - floor)))
+    half = norm.ppf(0.975) * logits[1:].std(ddof=1)
+    ends = 1 / (1 + np.exp(-(logits[0] + np.array([-half, half]))))
+    got = figure["case/partial_auc"]
+    assert (got.value, got.low, got.high) == pytest.approx((values[0], *ends))
