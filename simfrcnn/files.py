@@ -6,13 +6,14 @@ import contextlib
 import errno
 import gc
 import hashlib
+import itertools
 import json
 import logging
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +182,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files that belong together: all are on disk before the first one gets its name."""
+def write_files(
+    folder: Path, contents: Mapping[str, bytes], further: Iterable[tuple[str, bytes]] = ()
+) -> None:
+    """Write files that belong together: all are on disk before the first one gets its name.
+
+    ``further`` are files too large to be held together: each is asked for when the one before it
+    is on disk.
+    """
     with contextlib.ExitStack() as stack:
-        for name, content in contents.items():
+        for name, content in itertools.chain(contents.items(), further):
             if (folder / name).is_dir():  # the rename would fail when others are through
                 raise OutputError(f"cannot write {folder / name}: {_REASONS[errno.EISDIR]}")
             temporary = stack.enter_context(writing(folder / name))
             temporary.write_bytes(content)
+            del content  # before the next one is made
             _sync(temporary)
 
 

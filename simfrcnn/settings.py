@@ -34,6 +34,8 @@ UnknownImages = Literal["exclude", "normal"]
 Pooling = Literal["max", "mean", "noisy_or"]
 CaseBy = Literal["exam", "patient"]
 BoxesOutside = Literal["refuse", "clip"]
+EXAMS_PER_GROUP = 12
+"""So many exams are shown in a report for each reason, unless another number is asked for."""
 
 
 @dataclass(frozen=True)

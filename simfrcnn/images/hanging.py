@@ -1,4 +1,6 @@
-"""How does a stored mammogram become a small picture that hangs as a radiologist hangs it?
+"""How does a stored mammogram become a picture that hangs as a radiologist hangs it?
+
+A small JPEG for an overview, or a PNG of every stored pixel.
 
 As the network sees it: by the flips of its file, which are those of Patient Orientation. Where the
 file does not say how it lies, a picture for people is also mirrored so that the chest wall of a
@@ -10,7 +12,7 @@ over it asks ``is_mirrored`` and ``is_upside_down``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.errors import DataError
 from simfrcnn.images.breast import breast_mask, chest_wall_side
+from simfrcnn.images.png import encode_png
 from simfrcnn.images.reading import load_greys
 from simfrcnn.records import ImageRecord, Laterality
 
@@ -52,15 +55,23 @@ def hung_pictures(records: Sequence[ImageRecord]) -> Iterator[HungPicture]:
     Raises:
         DataError: A file cannot be read, or has another size than its record says.
     """
-    with ThreadPoolExecutor(min(_THREADS, max(1, len(records)))) as pool:
-        yield from pool.map(hung_picture, records)
+    yield from _in_order(hung_picture, records)
+
+
+def source_pictures(records: Sequence[ImageRecord]) -> Iterator[HungPicture]:
+    """One PNG at the stored resolution for each record; read as :func:`hung_pictures` reads.
+
+    Raises:
+        DataError: A file cannot be read, or has another size than its record says.
+    """
+    yield from _in_order(source_picture, records)
 
 
 def hung_picture(record: ImageRecord) -> HungPicture:
     """The picture of one record as JPEG, at most :data:`SIDE_PX` on its longer side."""
-    greys = load_greys(record)
-    small = _reduced(greys.as_uint8())
-    flips = flips_for_reading(small, greys.flips, record.laterality)
+    pixels, own_flips = _stored(record)
+    small = _reduced(pixels)
+    flips = flips_for_reading(small, own_flips, record.laterality)
     hung = flips.turned(small)
     done, encoded = cv2.imencode(
         ".jpg", hung, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
@@ -68,6 +79,14 @@ def hung_picture(record: ImageRecord) -> HungPicture:
     if not done:
         raise DataError(f"{record.path}: the small picture of it cannot be encoded as JPEG")
     return HungPicture(encoded.tobytes(), "image/jpeg", flips.horizontal, flips.vertical)
+
+
+def source_picture(record: ImageRecord) -> HungPicture:
+    """Every stored pixel of one record as 8-bit greys, losslessly; it hangs as the small one."""
+    pixels, own_flips = _stored(record)
+    flips = flips_for_reading(_reduced(pixels), own_flips, record.laterality)
+    content = encode_png(flips.turned(pixels), {})
+    return HungPicture(content, "image/png", flips.horizontal, flips.vertical)
 
 
 def flips_for_reading(
@@ -96,6 +115,19 @@ def must_mirror(pixels: NDArray[np.uint8], laterality: Laterality | None) -> boo
         return False
     side = chest_wall_side(breast_mask(pixels))
     return side is not None and side is not laterality
+
+
+def _in_order(
+    picture: Callable[[ImageRecord], HungPicture], records: Sequence[ImageRecord]
+) -> Iterator[HungPicture]:
+    with ThreadPoolExecutor(min(_THREADS, max(1, len(records)))) as pool:
+        yield from pool.map(picture, records)
+
+
+def _stored(record: ImageRecord) -> tuple[NDArray[np.uint8], Flips]:
+    """(H, W) as stored, rounded to 8 bits, and the flips of the file."""
+    greys = load_greys(record)
+    return greys.as_uint8(), greys.flips
 
 
 def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

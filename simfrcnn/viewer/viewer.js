@@ -12,6 +12,7 @@ const simfrcnnViewer = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const HANGING = [["R", "CC"], ["L", "CC"], ["R", "MLO"], ["L", "MLO"]];
   const MOST_ZOOM = 16, STEP = 1.4;
+  const BAND = 256; // rows
   const KEYS = [
     ["+ −", "enlarge, make smaller"], ["1 … 9", "enlarge a view"], ["Esc", "back"], ["arrows", "move an enlarged view"],
     ["[ ]", "level of the window"], ["{ }", "width of the window"], ["r", "window of the file"], ["i", "invert"],
@@ -30,6 +31,10 @@ const simfrcnnViewer = (() => {
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     return node;
   }
+  function setLink(node, link) { // { href, words }, or null where there is none
+    node.hidden = !link;
+    if (link) { node.href = link.href; node.textContent = link.words; }
+  }
   const between = (low, value, high) => Math.min(Math.max(value, low), high);
   const digits = (value) => (value === null ? "none" : value >= 0.0095 || value === 0 ? value.toFixed(3) : value.toPrecision(2));
   const nameOf = (view) => [view.side, view.view].filter(Boolean).join(" ") || "view";
@@ -44,13 +49,17 @@ const simfrcnnViewer = (() => {
     const picture = new Image();
     picture.src = source;
     await picture.decode();
-    const canvas = make("canvas", { width: picture.naturalWidth, height: picture.naturalHeight });
+    const width = picture.naturalWidth, height = picture.naturalHeight, values = new Uint8Array(width * height);
+    // Band by band: a whole film is larger than the largest canvas of some browsers.
+    const canvas = make("canvas", { width, height: Math.min(height, BAND) });
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(picture, 0, 0);
-    const colours = context.getImageData(0, 0, canvas.width, canvas.height).data;
-    const values = new Uint8Array(colours.length / 4);
-    for (let i = 0; i < values.length; i++) values[i] = colours[4 * i];
-    return { width: canvas.width, height: canvas.height, values, white: 255, low: 0, high: 1, curve: [0, 1] };
+    context.globalCompositeOperation = "copy";
+    for (let y = 0, to = 0; y < height; y += BAND) {
+      context.drawImage(picture, 0, -y);
+      const colours = context.getImageData(0, 0, width, Math.min(BAND, height - y)).data;
+      for (let i = 0; i < colours.length; i += 4) values[to++] = colours[i];
+    }
+    return { width, height, values, white: 255, low: 0, high: 1, curve: [0, 1] };
   }
   // A block: the length of a JSON header, the header, the samples; all little endian, as every
   // browser's own arrays are today.
@@ -121,8 +130,9 @@ const simfrcnnViewer = (() => {
 
   // host: where the viewer goes. load(view, isFirst): pixels, or null where there are none; asked
   // twice, for small ones first. map(view, name): those of a class map, or null. small(view): a
-  // picture's address for the strip. facts(view): words. keys: further keys for the help.
-  function create({ host, load, map, small, facts, keys = [] }) {
+  // picture's address for the strip. facts(view): words. link(view): { href, words } beside it where
+  // it is enlarged, or null. keys: further keys for the help.
+  function create({ host, load, map, small, facts, link = () => null, keys = [] }) {
     const state = { exam: null, threshold: 0.5, level: 0, width: 1, inverted: false, turn: 0 };
     const shown = (view) => view.found.filter((found) => found[4] >= state.threshold);
     const targets = (view) => view.marked.filter((mark) => mark.target);
@@ -153,9 +163,9 @@ const simfrcnnViewer = (() => {
     // A policy without form-action lets no form be sent, dialogs' own ones neither.
     help.querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); help.close(); });
     const room = make("div", { id: "large-stage", tabindex: "0", role: "region", "aria-label": "Picture", autofocus: "" });
-    const largeTitle = make("strong", { id: "large-title" });
+    const largeTitle = make("strong", { id: "large-title" }), largeLink = make("a", { id: "large-link" });
     const dialog = make("dialog", { id: "large", "aria-label": "Enlarged view" },
-      make("div", { class: "row" }, largeTitle, make("span", { class: "steps" },
+      make("div", { class: "row" }, largeTitle, largeLink, make("span", { class: "steps" },
         tool("smaller", "Smaller", "−", () => zoom(1 / STEP)), tool("larger", "Larger", "+", () => zoom(STEP)), tool("close", "Close", "Close", () => dialog.close()))), room);
     host.append(tools, stage, dialog, help);
 
@@ -286,6 +296,7 @@ const simfrcnnViewer = (() => {
     }
     function redraw() {
       for (const node of [...document.querySelectorAll(".strip .view"), ...drawn()]) node.redraw();
+      if (dialog.open) setLink(largeLink, link(large.view));
       describe();
     }
 
@@ -328,6 +339,7 @@ const simfrcnnViewer = (() => {
       const first = shown(view)[0] || (targets(view)[0] || {}).box, box = first && turned(first, view);
       Object.assign(large, { view, zoom: 1, centre: box ? [(box[0] + box[2]) / 2 / view.width, (box[1] + box[3]) / 2 / view.height] : [0.5, 0.5] });
       largeTitle.textContent = facts(view);
+      setLink(largeLink, link(view));
       const node = drawnView(view, "div");
       node.inSight = () => { // only what is in sight: a whole film at 8 times its size is no canvas
         const outer = room.getBoundingClientRect(), inner = node.getBoundingClientRect();
@@ -398,11 +410,11 @@ const simfrcnnViewer = (() => {
     });
 
     return {
-      show, strip, redraw, shown, targets, isFound,
+      show, strip, redraw, enlarge, shown, targets, isFound,
       get isEnlarged() { return dialog.open; },
       set threshold(value) { state.threshold = value; redraw(); },
       get threshold() { return state.threshold; },
     };
   }
-  return { create, pixelsOfPicture, pixelsOfBlock, digits, nameOf, make, draw };
+  return { create, pixelsOfPicture, pixelsOfBlock, digits, nameOf, setLink, make, draw };
 })();

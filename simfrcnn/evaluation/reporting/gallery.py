@@ -23,8 +23,8 @@ from simfrcnn.evaluation.case import pool
 from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, hit_criterion, match_image
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
 from simfrcnn.outlines import as_segmentation, moved, simplified, traced
-from simfrcnn.records import Box, ImageRecord, Outline, Point
-from simfrcnn.settings import EvaluationSettings
+from simfrcnn.records import ImageRecord, Outline, Point
+from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.wording import counted
 
 CRITERION = hit_criterion("centre")
@@ -34,16 +34,17 @@ GROUPS = {
     "missed": "missed lesions",
     "hit": "found",
 }
-EXAMS_PER_GROUP = 12
 MAX_BOXES = 300
 """Detections drawn in one image, the highest first."""
 NEVER = -1.0
 _OUTLINE_TOLERANCE = 1 / 1600
 """By which part of the longer side of an image an outline may be off: half a picture's pixel."""
+_SOURCE_TOLERANCE_PX = 0.5
+"""The same, in pixels of the image, over its stored pixels."""
 
 
 class HungPicture(Protocol):
-    """A small encoded picture of an image, hung for reading."""
+    """An encoded picture of an image, hung for reading."""
 
     @property
     def content(self) -> bytes:
@@ -51,7 +52,7 @@ class HungPicture(Protocol):
 
     @property
     def media_type(self) -> str:
-        """Such as image/jpeg."""
+        """Such as image/jpeg; a PNG has every stored pixel."""
 
     @property
     def is_mirrored(self) -> bool:
@@ -184,24 +185,37 @@ def gallery_data(
         settings: Which classes are targets, and whether repeats are false positives.
         maps: By image id; of an image only the names of its classes are said.
     """
-    maps = maps or {}
-    return [
-        {
-            "id": exam.exam_id,
-            "patient": exam.patient_id,
-            "truth": exam.truth.label,
-            "score": exam.score,
-            "groups": list(exam.groups),
-            "views": [
-                {
-                    **_view_data(seen, pictures, settings),
-                    "heat": list(maps.get(seen.view.record.image_id, ())),
-                }
-                for seen in exam.views
-            ],
-        }
-        for exam in gallery.exams
-    ]
+    return [exam_data(exam, pictures, settings, maps or {}) for exam in gallery.exams]
+
+
+def exam_data(
+    exam: Exam,
+    pictures: Mapping[int, HungPicture],
+    settings: EvaluationSettings,
+    maps: Mapping[int, ClassMaps],
+    *,
+    is_at_source: bool = False,
+) -> dict[str, Any]:
+    """One exam of :func:`gallery_data`; outlines as fine as stored pixels if ``is_at_source``."""
+    views = []
+    for seen in exam.views:
+        record = seen.view.record
+        tolerance = _OUTLINE_TOLERANCE * max(record.height, record.width)
+        hanging = _Hanging(
+            record,
+            pictures.get(record.image_id),
+            _SOURCE_TOLERANCE_PX if is_at_source else tolerance,
+        )
+        classes = list(maps.get(record.image_id, ()))
+        views.append({**_view_data(seen, hanging, settings), "heat": classes})
+    return {
+        "id": exam.exam_id,
+        "patient": exam.patient_id,
+        "truth": exam.truth.label,
+        "score": exam.score,
+        "groups": list(exam.groups),
+        "views": views,
+    }
 
 
 def map_sources(maps: Mapping[int, ClassMaps]) -> dict[str, str]:
@@ -279,11 +293,8 @@ def _exam(
     )
 
 
-def _view_data(
-    seen: Seen, pictures: Mapping[int, HungPicture], settings: EvaluationSettings
-) -> dict[str, Any]:
-    view, record = seen.view, seen.view.record
-    picture = pictures.get(record.image_id)
+def _view_data(seen: Seen, hanging: _Hanging, settings: EvaluationSettings) -> dict[str, Any]:
+    view, record, picture = seen.view, hanging.record, hanging.picture
     hit_by_box = dict(zip((f.finding_id for f in view.findings), seen.hit_scores, strict=True))
     marked = []
     for finding in record.findings:
@@ -291,20 +302,16 @@ def _view_data(
         hit = float(hit_by_box[finding.finding_id]) if is_target else NEVER
         marked.append(
             {
-                "box": _hung(finding.box, record, picture),
+                "box": hanging.box(finding.box),
                 "name": finding.category + (" (region)" if finding.iscrowd else ""),
                 "target": is_target,
                 "hit": None if hit == NEVER else hit,
-                **_outlined(finding.outline, record, picture),
+                **hanging.outlined(finding.outline),
             }
         )
     is_false = _is_false(seen, settings)
     kinds = np.where(seen.outcomes >= 0, "hit", np.where(is_false, "false", "other"))
     boxes = view.boxes[:MAX_BOXES].tolist()
-
-    def hung_box(box: Sequence[float]) -> list[float]:
-        x1, y1, x2, y2 = box
-        return _hung((x1, y1, x2, y2), record, picture)
 
     return {
         "id": record.image_id,
@@ -318,7 +325,7 @@ def _view_data(
         "score": view.score,
         "marked": marked,
         "found": [
-            [*hung_box(box), score, str(kind), *_more(view, place, picture)]
+            [*hanging.box(box), score, str(kind), *_more(view, place, hanging)]
             for place, (box, score, kind) in enumerate(
                 zip(boxes, view.scores.tolist(), kinds, strict=False)
             )
@@ -327,45 +334,43 @@ def _view_data(
     }
 
 
-def _more(view: View, place: int, picture: HungPicture | None) -> list[dict[str, Any]]:
+def _more(view: View, place: int, hanging: _Hanging) -> list[dict[str, Any]]:
     """What a detection has of a second look (both scores, the square) and of a mask head."""
     more: dict[str, Any] = {}
     if view.looks is not None and not np.isnan(view.looks[place]).any():
         more["looks"] = view.looks[place].tolist()
         if view.squares is not None and not np.isnan(view.squares[place]).any():
-            x1, y1, x2, y2 = view.squares[place].tolist()
-            more["square"] = _hung((x1, y1, x2, y2), view.record, picture)
+            more["square"] = hanging.box(view.squares[place].tolist())
     mask = None if view.masks is None else view.masks[place]
     if mask is not None:
-        more |= _outlined(traced(mask.to_array()).outline, view.record, picture)
+        more |= hanging.outlined(traced(mask.to_array()).outline)
     return [more] if more else []
 
 
-def _outlined(
-    outline: Outline, record: ImageRecord, picture: HungPicture | None
-) -> dict[str, list[list[float]]]:
-    """An outline as it hangs, x, y, x, y ... of each ring, as fine as the picture; or nothing."""
-    if not outline:
-        return {}
-    tolerance = _OUTLINE_TOLERANCE * max(record.height, record.width)
-    turned = moved(simplified(outline, tolerance), lambda point: _turned(point, record, picture))
-    return {"outline": [[round(side, 1) for side in ring] for ring in as_segmentation(turned)]}
+@dataclass(frozen=True)
+class _Hanging:
+    """Where what is stated in stored pixels lies in the picture as it hangs."""
 
+    record: ImageRecord
+    picture: HungPicture | None
+    outline_tolerance_px: float
 
-def _turned(point: Point, record: ImageRecord, picture: HungPicture | None) -> Point:
-    x, y = point
-    if picture is not None and picture.is_mirrored:
-        x = record.width - x
-    if picture is not None and picture.is_upside_down:
-        y = record.height - y
-    return x, y
+    def point(self, point: Point) -> Point:
+        x, y = point
+        if self.picture is not None and self.picture.is_mirrored:
+            x = self.record.width - x
+        if self.picture is not None and self.picture.is_upside_down:
+            y = self.record.height - y
+        return x, y
 
+    def box(self, box: Sequence[float]) -> list[float]:
+        """x1, y1, x2, y2, to 0.1 px."""
+        (x1, y1), (x2, y2) = self.point((box[0], box[1])), self.point((box[2], box[3]))
+        return [round(side, 1) for side in (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))]
 
-def _hung(box: Box, record: ImageRecord, picture: HungPicture | None) -> list[float]:
-    """A box in stored pixels -> x1, y1, x2, y2 in the picture as it hangs, to 0.1 px."""
-    x1, y1, x2, y2 = box
-    if picture is not None and picture.is_mirrored:
-        x1, x2 = record.width - x2, record.width - x1
-    if picture is not None and picture.is_upside_down:
-        y1, y2 = record.height - y2, record.height - y1
-    return [round(side, 1) for side in (x1, y1, x2, y2)]
+    def outlined(self, outline: Outline) -> dict[str, list[list[float]]]:
+        """An outline as x, y, x, y ... of each ring; or nothing."""
+        if not outline:
+            return {}
+        turned = moved(simplified(outline, self.outline_tolerance_px), self.point)
+        return {"outline": [[round(side, 1) for side in ring] for ring in as_segmentation(turned)]}

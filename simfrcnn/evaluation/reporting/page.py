@@ -80,13 +80,18 @@ def page_data(
     return {
         "charts": {chart.name: chart_data(chart) for chart in charts},
         "levels": {level: _level_data(units) for level, units in report.units.items()},
-        "points": [
-            {"level": point.level, "rule": point.rule, "threshold": point.score_threshold}
-            for point in report.operating_points
-        ],
+        "points": points_data(report),
         "start": score_threshold,
         "exams": list(exams),
     }
+
+
+def points_data(report: Report) -> list[dict[str, Any]]:
+    """The operating points, which are buttons under the slider."""
+    return [
+        {"level": point.level, "rule": point.rule, "threshold": point.score_threshold}
+        for point in report.operating_points
+    ]
 
 
 def picture_drawings(pictures: Mapping[str, bytes]) -> dict[str, Markup]:

@@ -6,6 +6,7 @@ page also shows exams, and a slider that moves the threshold.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,15 @@ from simfrcnn.evaluation.reporting.documents import (
     Table,
     markdown_page,
 )
+from simfrcnn.evaluation.reporting.exam_pages import (
+    FOLDER,
+    WORDS,
+    exam_pages,
+    linked,
+    page_name,
+    remove_if_empty,
+    remove_others,
+)
 from simfrcnn.evaluation.reporting.figures import (
     PICTURES,
     by_file_name,
@@ -34,7 +44,6 @@ from simfrcnn.evaluation.reporting.figures import (
     pictures_of,
 )
 from simfrcnn.evaluation.reporting.gallery import (
-    EXAMS_PER_GROUP,
     GROUPS,
     Gallery,
     LoadMaps,
@@ -73,7 +82,10 @@ from simfrcnn.evaluation.results import Figure, OperatingPoint, Report
 from simfrcnn.evaluation.truth import views_of
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.records import ImageRecord
+from simfrcnn.settings import EXAMS_PER_GROUP
 from simfrcnn.wording import counted
+
+logger = logging.getLogger("simfrcnn")
 
 MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
 """Whose operating point is in the summary: the first of these that exists."""
@@ -92,6 +104,7 @@ def write_report(
     records: Sequence[ImageRecord],
     detections: DetectionFile,
     load_pictures: LoadPictures | None,
+    load_sources: LoadPictures | None = None,
     load_maps: LoadMaps | None = None,
     title: str = "simfrcnn evaluation",
     n_gallery: int = EXAMS_PER_GROUP,
@@ -108,6 +121,9 @@ def write_report(
         detections: The detections it was made from; only for the gallery.
         load_pictures: Gives a small picture of each record, hung for reading. None: boxes are shown
             in empty frames.
+        load_sources: Gives a lossless picture of each record at its stored resolution, hung alike:
+            each exam of the gallery gets a page of its own, ``exams/<number>.html``. None: no such
+            pages.
         load_maps: Gives the class maps of each record, of a whole-image classifier. None: the page
             has no heat maps.
         title: Heading of both pages.
@@ -135,25 +151,29 @@ def write_report(
     )
     pictures = _of_gallery(gallery, load_pictures)
     maps = {key: found for key, found in _of_gallery(gallery, load_maps).items() if found}
-    sections = list(_sections(report, gallery, has_pictures=load_pictures is not None))
+    has_pages = load_sources is not None and bool(gallery.exams)
+    sections = list(
+        _sections(report, gallery, has_pictures=load_pictures is not None, has_pages=has_pages)
+    )
     charts = pictures_of(report)
     drawn = by_file_name({name: draw_charts(some) for name, some in charts.items()})
     outlines = outlines_svg(gallery, pictures) if has_outlines(gallery) else None
     if outlines is not None:
         drawn[FILE_NAME] = as_utf8(outlines)
+    exams = gallery_data(gallery, pictures, report.settings, maps)
     page = html_page(
         title,
         sections,
         {
             "headlines": render("headlines.html", tiles=_tiles(report)),
-            "explorer": render("explorer.html", reasons=GROUPS),
+            "explorer": render("explorer.html", reasons=GROUPS, is_one=False),
             **{f"{name}.svg": charts_html(some) for name, some in charts.items()},
             **({} if outlines is None else {FILE_NAME: as_html(outlines)}),
         },
         page_data(
             report,
             [chart for some in charts.values() for chart in some],
-            gallery_data(gallery, pictures, report.settings, maps),
+            linked(exams) if has_pages else exams,
             score_threshold=gallery.score_threshold,
         ),
         {
@@ -169,10 +189,19 @@ def write_report(
         CHECKLIST: as_utf8(checklist(report)),
     }
     had_report = (folder / "report.json").exists()
-    write_files(folder, files)
+    if load_sources is None:
+        write_files(folder, files)
+    else:
+        try:
+            write_files(folder, files, exam_pages(report, gallery, load_sources, maps))
+        finally:
+            remove_if_empty(folder)  # where an image could not be read
     if had_report:
         for name in {*_PICTURE_FILES, *READER_FILES} - files.keys():  # of the earlier report
             (folder / name).unlink(missing_ok=True)
+        remove_others(folder, len(gallery.exams) if has_pages else 0)
+    if has_pages:
+        _say_how_large(folder, len(gallery.exams))
     return folder / "report.html"
 
 
@@ -201,6 +230,14 @@ def summary_lines(report: Report) -> list[str]:
     return [f"{label:<{width}}  {text_of(report.figures[key])}" for key, label in labels.items()]
 
 
+def _say_how_large(folder: Path, n_pages: int) -> None:
+    sizes = [(folder / page_name(number)).stat().st_size for number in range(1, n_pages + 1)]
+    logger.info(
+        f"source pixels: {counted(n_pages, '[page|pages]')} of {sum(sizes) / 1e6:.1f} MB together, "
+        f"the largest {max(sizes) / 1e6:.1f} MB, in {folder / FOLDER}"
+    )
+
+
 # What stands where
 
 
@@ -215,7 +252,9 @@ def _of_gallery(
     return dict(zip(ids, load(records), strict=True))
 
 
-def _sections(report: Report, gallery: Gallery, *, has_pictures: bool) -> Iterator[Section]:
+def _sections(
+    report: Report, gallery: Gallery, *, has_pictures: bool, has_pages: bool
+) -> Iterator[Section]:
     charts = pictures_of(report)
     yield Section("Summary", list(_summary(report)))
     yield Section(
@@ -244,7 +283,8 @@ def _sections(report: Report, gallery: Gallery, *, has_pictures: bool) -> Iterat
         yield Section("Decision curve", list(decision_blocks(report)))
     if report.subgroups:
         yield Section("Subgroups", list(subgroup_blocks(report)))
-    yield Section("Exams", list(_gallery_blocks(gallery, has_pictures=has_pictures)))
+    blocks = _gallery_blocks(gallery, has_pictures=has_pictures, has_pages=has_pages)
+    yield Section("Exams", list(blocks))
     yield Section("Methods", [methods_table(report), flow_table(report), flow_notes(report)])
     yield Section("Counts", [count_table(report)])
     yield Section("Rules", [rules_of_report(report)])
@@ -331,9 +371,11 @@ def _tiles(report: Report) -> list[_Tile]:
     return [_Tile.of(label, report.figures[key]) for key, label in headlines(report).items()]
 
 
-def _gallery_blocks(gallery: Gallery, *, has_pictures: bool) -> Iterator[Block]:
+def _gallery_blocks(gallery: Gallery, *, has_pictures: bool, has_pages: bool) -> Iterator[Block]:
     if not has_pictures:
         yield "The pixels were not asked for: boxes are shown in empty frames."
+    if has_pages:
+        yield WORDS
     yield Drawn(
         "explorer",
         "The exams, with a slider that moves the threshold, are in report.html.",

@@ -73,6 +73,7 @@
   const explorer = $("explorer");
   if (!explorer) return;
   explorer.hidden = false;
+  const isOne = explorer.classList.contains("one"); // a page of one exam, without the scores of all
   function numbers(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const view = new DataView(bytes.buffer), values = new Float64Array(bytes.length / 8);
@@ -91,11 +92,12 @@
     }
     return scores.length - low;
   }
-  const state = { threshold: data.start, level: "case" in levels ? "case" : Object.keys(levels)[0], exam: null, shown: [] };
+  const state = { threshold: data.start, level: isOne || "case" in levels ? "case" : Object.keys(levels)[0], exam: null, shown: [] };
 
   // The threshold --------------------------------------------------------------------------------
   const BINS = 60, WIDTH = 600, MIDDLE = 42, HEIGHT = 70;
   function drawHistogram() {
+    if (isOne) return;
     const level = levels[state.level], picture = $("histogram");
     picture.replaceChildren();
     const counts = {};
@@ -136,10 +138,15 @@
     $("threshold").value = state.threshold;
     $("threshold").setAttribute("aria-valuetext", `score ${digits(state.threshold)}`);
     if (document.activeElement !== $("exact")) $("exact").value = Number(state.threshold.toPrecision(6));
+    markPoints();
     showCounts();
     showBoxes();
   }
+  function markPoints() {
+    for (const button of $("points").children) button.setAttribute("aria-pressed", String(Number(button.dataset.threshold) === state.threshold));
+  }
   function showCounts() {
+    if (isOne) return;
     const { positive, normal, unknown } = levels[state.level], t = state.threshold;
     const tp = countFrom(positive, t), fp = countFrom(normal, t), fn = positive.length - tp, tn = normal.length - fp;
     for (const [id, value] of Object.entries({ tp, fp, fn, tn })) $(id).textContent = String(value);
@@ -163,7 +170,6 @@
     const picture = $("histogram"), line = picture.querySelector(".now");
     if (line) line.setAttribute("d", `M${t * WIDTH} 0V${HEIGHT}`);
     for (const bar of picture.querySelectorAll("rect")) bar.classList.toggle("below", Number(bar.dataset.end) <= t);
-    for (const button of $("points").children) button.setAttribute("aria-pressed", String(Number(button.dataset.threshold) === t));
   }
 
   // Exams ----------------------------------------------------------------------------------------
@@ -183,9 +189,18 @@
     // The page holds one small picture of each view, and no other.
     load: (view, isFirst) => (!isFirst ? view.pixels || null : pictureOf(view.id) ? simfrcnnViewer.pixelsOfPicture(pictureOf(view.id)) : null),
     map: (view, name) => simfrcnnViewer.pixelsOfPicture(pictureOf(`${view.id} ${name}`)),
-    keys: [["← →", "exams"], ["t", "truth"], ["d", "detections"], [", .", "threshold"]],
+    link: linkOf,
+    keys: [...(isOne ? [] : [["← →", "exams"]]), ["t", "truth"], ["d", "detections"], [", .", "threshold"]],
   });
   const { shown, targets, isFound, strip: stripNode } = viewer;
+  // The link of an exam to its other page, which opens at the same threshold and view.
+  function linkOf(view) {
+    const { link, views } = state.exam || {};
+    if (!link) return null;
+    const place = new URLSearchParams({ exam: link.exam, threshold: state.threshold });
+    if (view) place.set("view", views.indexOf(view) + 1);
+    return { href: `${link.page}#${place}`, words: link.words };
+  }
 
   function show(exam, doFocus) {
     state.exam = exam;
@@ -204,6 +219,7 @@
     $("exam-title").textContent = exam.patient === exam.id ? exam.id : `${exam.id} (patient ${exam.patient})`;
     viewer.show(exam);
     showVerdict();
+    simfrcnnViewer.setLink($("exam-link"), linkOf(null));
   }
   function showVerdict() {
     const exam = state.exam;
@@ -219,6 +235,7 @@
     viewer.threshold = state.threshold;
     for (const button of $("exam-list").querySelectorAll("button")) markCalled(button);
     showVerdict();
+    simfrcnnViewer.setLink($("exam-link"), linkOf(null));
     if ($("side").value) filter(); // what is shown depends on the boxes
   }
   function markCalled(button) {
@@ -226,7 +243,7 @@
   }
 
   // Filters --------------------------------------------------------------------------------------
-  const items = data.exams.map((exam) => {
+  const items = (isOne ? [] : data.exams).map((exam) => {
     const why = exam.groups.map((group) => REASONS[group]).join(", ");
     const button = make("button", { type: "button" },
       make("span", { class: "name" }, make("span", {}, exam.id), make("span", { class: "called" })), stripNode(exam),
@@ -261,7 +278,7 @@
   // Controls -------------------------------------------------------------------------------------
   for (const name of Object.keys(levels)) $("level").append(make("option", {}, name));
   $("level").value = state.level;
-  $("level").addEventListener("change", () => { state.level = $("level").value; drawPoints(); drawHistogram(); showCounts(); });
+  $("level").addEventListener("change", () => { state.level = $("level").value; drawPoints(); markPoints(); drawHistogram(); showCounts(); });
   $("threshold").addEventListener("input", () => setThreshold(Number($("threshold").value)));
   $("exact").addEventListener("input", () => {
     const value = $("exact").valueAsNumber;
@@ -296,9 +313,18 @@
   window.addEventListener("afterprint", () => $("paper").replaceChildren());
   matchMedia("print").addEventListener("change", (event) => { if (event.matches) fillPaper(); });
 
+  // Where a link to this page has come from.
+  const place = new URLSearchParams(location.hash.slice(1)), from = Number(place.get("threshold"));
   drawPoints();
   drawHistogram();
-  setThreshold(state.threshold);
+  setThreshold(place.has("threshold") && from >= 0 && from <= 1 ? from : state.threshold);
   filter();
+  const linked = data.exams.find((exam) => exam.link && String(exam.link.exam) === place.get("exam"));
+  if (linked) {
+    show(linked);
+    if (!isOne) $("reading").scrollIntoView({ behavior: "instant" });
+    const view = linked.views[Number(place.get("view")) - 1];
+    if (view) viewer.enlarge(view);
+  }
   if (!data.exams.length) for (const node of explorer.querySelectorAll(".filters, .viewer")) node.hidden = true;
 })();
