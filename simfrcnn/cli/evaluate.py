@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from simfrcnn.cli.options import add_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.gallery import GalleryOptions
 from simfrcnn.workflows.readers import ReaderOptions
 
 if TYPE_CHECKING:
@@ -68,19 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="this is the validation set: choose operating points on it and write them",
     )
-    parser.add_argument(
-        "--no-images",
-        action="store_true",
-        help="pixels are not read, and image files may be missing: the exams are shown as boxes in "
-        "empty frames",
-    )
-    parser.add_argument(
-        "--gallery",
-        type=int,
-        metavar="N",
-        help="at most so many exams shown for each reason: worst false positives, missed lesions, "
-        "found ones; 0 for none",
-    )
+    add_options(parser, GalleryOptions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,8 +98,7 @@ def run(args: argparse.Namespace) -> int:
         settings=given_settings(args, settings_for(points)),
         operating_points=points,
         choose_operating_points=args.choose_operating_points,
-        pictures=not args.no_images,
-        **({} if args.gallery is None else {"gallery": args.gallery}),
+        **given_settings(args, GalleryOptions()).keywords,
     )
     _print(summary_lines(report), report.notes, f"report: {args.output / 'report.html'}")
     if readers:
@@ -149,10 +137,9 @@ def _compare(args: argparse.Namespace) -> int:
         dict(zip(names, args.detections, strict=True)),
         output=args.output,
         settings=given_settings(args, EvaluationSettings()),
-        pictures=not args.no_images,
         primary=args.primary,
         margin=args.margin,
-        **({} if args.gallery is None else {"gallery": args.gallery}),
+        **given_settings(args, GalleryOptions()).keywords,
     )
     _print(summary_lines(report), report.notes, f"comparison: {args.output / PAGE}")
     return 0

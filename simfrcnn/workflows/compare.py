@@ -30,13 +30,12 @@ from simfrcnn.evaluation.reporting.comparison_report import (
     ComparisonReport,
     write_comparison,
 )
-from simfrcnn.evaluation.reporting.gallery import EXAMS_PER_GROUP
 from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
-from simfrcnn.images.hanging import hung_pictures
-from simfrcnn.settings import EvaluationSettings
+from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.wording import counted
 from simfrcnn.workflows.class_maps import maps_beside
+from simfrcnn.workflows.gallery import GalleryOptions
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
 
 logger = logging.getLogger("simfrcnn")
@@ -54,6 +53,7 @@ def compare(
     primary: str | None = None,
     pictures: bool = True,
     gallery: int = EXAMS_PER_GROUP,
+    source_pictures: bool = False,
     margin: float | None = None,
 ) -> ComparisonReport:
     """Judge several models on the same cases, and rank them with what is known of the differences.
@@ -69,6 +69,8 @@ def compare(
             you look.
         pictures: Show the exams of the galleries; without them image files may be missing.
         gallery: At most so many exams for each reason.
+        source_pictures: Beside each report, write a page for each exam of its gallery with every
+            stored pixel of its films, as :func:`simfrcnn.evaluate` does.
         margin: The largest difference in the metric that ranks which does not matter: also say
             which models are shown to be non-inferior or equivalent. State it before you look.
 
@@ -77,7 +79,7 @@ def compare(
 
     Raises:
         ConfigError: One model; a name that is not fit for a folder; an unknown metric; a setting
-            that is not legal.
+            that is not legal; ``source_pictures`` without ``pictures``.
         SimFrcnnError: A file that cannot be read, or detections of other images.
 
     Example:
@@ -116,6 +118,7 @@ def compare(
         >>> {name: figures["case/auc"].value for name, figures in report.figures.items()}
         {'old': 0.75, 'new': 1.0}
     """
+    shown = GalleryOptions(no_images=not pictures, gallery=gallery, source_pictures=source_pictures)
     settings = settings or EvaluationSettings()
     primary = primary or PRIMARY
     require_metric(primary)
@@ -132,7 +135,7 @@ def compare(
     ]
     if is_multilabel(annotated.records, settings):
         require_same_labels({each.name: each.detections for each in candidates})
-    place = None if output is None else _Place(output, pictures, gallery)
+    place = None if output is None else _Place(output, shown)
     judged: dict[str, _Judged] = {}
     for number, candidate in enumerate(candidates, start=1):
         logger.info(f"[{number}/{len(candidates)}] {candidate.name}: {candidate.detections.name}")
@@ -190,8 +193,7 @@ class _Place:
     """Where the reports go, and what they show of exams."""
 
     folder: Path
-    pictures: bool
-    gallery: int
+    shown: GalleryOptions
 
 
 def _require_folders_apart(folders: Mapping[str, str]) -> None:
@@ -237,10 +239,9 @@ def _judged(
             report,
             records=annotated.records,
             detections=candidate.detections,
-            load_pictures=hung_pictures if place.pictures else None,
             load_maps=maps_beside(candidate.detections),
-            n_gallery=place.gallery,
             title=f"simfrcnn evaluation: {candidate.name}",
+            **place.shown.of_report,
         )
     resampled = resample(
         annotated.records,

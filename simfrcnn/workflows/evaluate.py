@@ -9,12 +9,11 @@ from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.errors import OutputError
 from simfrcnn.evaluation import evaluator, operating
 from simfrcnn.evaluation.operating import ChosenPoints
-from simfrcnn.evaluation.reporting.gallery import EXAMS_PER_GROUP
 from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
-from simfrcnn.images.hanging import hung_pictures
-from simfrcnn.settings import EvaluationSettings
+from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.workflows.class_maps import maps_beside
+from simfrcnn.workflows.gallery import GalleryOptions
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
 
 
@@ -28,6 +27,7 @@ def evaluate(
     choose_operating_points: str | Path | None = None,
     pictures: bool = True,
     gallery: int = EXAMS_PER_GROUP,
+    source_pictures: bool = False,
 ) -> Report:
     """Judge detections by case, breast, image, finding and lesion, and write the report.
 
@@ -44,11 +44,16 @@ def evaluate(
             are chosen on it.
         pictures: Show the exams of the gallery; without them image files may be missing.
         gallery: At most so many exams for each reason.
+        source_pictures: Beside the report, write a page for each exam of the gallery,
+            ``exams/<number>.html``, with every stored pixel of its films as lossless 8-bit greys.
+            The report's own pictures are small; such a page takes 10 to 20 MB for four films of 10
+            megapixels.
 
     Returns:
         Every figure with its interval, the curves, and the counts behind them.
 
     Raises:
+        ConfigError: ``source_pictures`` without ``pictures``; a negative ``gallery``.
         SimFrcnnError: A file that cannot be read, detections of other images, a class that is not
             known, operating points of another model or of other rules, or an output that cannot be
             written.
@@ -80,6 +85,7 @@ def evaluate(
         >>> print(report.figures["case/auc"])
         1.000 (no interval)
     """
+    shown = GalleryOptions(no_images=not pictures, gallery=gallery, source_pictures=source_pictures)
     output = None if output is None else Path(output)
     points_file = None if choose_operating_points is None else Path(choose_operating_points)
     _require_places(output, points_file)
@@ -106,9 +112,8 @@ def evaluate(
             report,
             records=annotated.records,
             detections=found,
-            load_pictures=hung_pictures if pictures else None,
             load_maps=maps_beside(found),
-            n_gallery=gallery,
+            **shown.of_report,
         )
     if points_file is not None:
         points = operating.choose_operating_points({annotated.path.name: report})
