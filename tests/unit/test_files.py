@@ -83,6 +83,23 @@ def test_files_that_belong_together_change_together(tmp_path, monkeypatch):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}
 
 
+def test_large_files_are_made_when_the_one_before_is_on_disk(tmp_path):
+    def further(n_whole):
+        for number in range(3):
+            if number == n_whole:
+                raise ZeroDivisionError
+            parts = [path.read_text() for path in sorted(tmp_path.rglob("*.part"))]
+            assert parts == ["small", *(f"large {before}" for before in range(number))]
+            yield f"pages/{number}", f"large {number}".encode()
+
+    with pytest.raises(ZeroDivisionError):
+        write_files(tmp_path, {"a": b"small"}, further(2))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    write_files(tmp_path, {"a": b"small"}, further(None))
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [*"012", "a"]
+    assert (tmp_path / "pages" / "2").read_bytes() == b"large 2"
+
+
 def test_a_folder_of_results_is_whole_or_not_there(tmp_path):
     new, empty = tmp_path / "new", tmp_path / "empty"
     empty.mkdir()

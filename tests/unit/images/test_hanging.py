@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from simfrcnn.errors import DataError
-from simfrcnn.images.hanging import SIDE_PX, hung_picture, hung_pictures, must_mirror
+from simfrcnn.images.hanging import (
+    SIDE_PX,
+    hung_picture,
+    hung_pictures,
+    must_mirror,
+    source_pictures,
+)
 from simfrcnn.records import ImageRecord, Laterality
 from simfrcnn.settings import InputSettings
 from simfrcnn.training.loading import load_sample
@@ -88,6 +94,24 @@ def test_a_page_hangs_a_view_as_the_network_sees_it(tmp_path: Path, name: str) -
     seen = load_sample(record, input_settings=settings, classes=(), training=False)
     assert np.abs(shown - seen.image[0].numpy()).mean() < 6  # JPEG, and noise
     assert shown[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 235
+
+
+@pytest.mark.parametrize("wall", ["left", "right"])
+def test_a_source_picture_is_every_stored_pixel_and_hangs_as_the_small_one(
+    tmp_path: Path, wall: str
+) -> None:
+    pixels = breast(wall=wall, height=1500, width=900)
+    record = stored(tmp_path, pixels, Laterality.RIGHT)
+    (picture,) = source_pictures([record])
+    small = hung_picture(record)
+    assert picture.media_type == "image/png"
+    assert (picture.is_mirrored, picture.is_upside_down) == (wall == "left", False)
+    assert (picture.is_mirrored, picture.is_upside_down) == (
+        small.is_mirrored,
+        small.is_upside_down,
+    )
+    shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(shown, pixels[:, ::-1] if wall == "left" else pixels)
 
 
 def test_what_a_file_says_of_how_it_lies_goes_before_its_pixels(tmp_path: Path) -> None:
