@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 
@@ -14,7 +13,14 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
 from simfrcnn.training import recipe
-from support.examples import BATCHES, RESNET_FPN, resnet_config, seeded_model, tiny_config
+from support.examples import (
+    BATCHES,
+    RESNET_FPN,
+    initialised,
+    resnet_config,
+    seeded_model,
+    tiny_config,
+)
 from support.imagenet import random_timm_model, write_imagenet_pth
 
 C4 = ("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME")
@@ -49,13 +55,6 @@ def variant(request):
 def losses_of(engine, model):
     torch.manual_seed(1)
     return engine.training_losses(model, BATCHES["pairs"])
-
-
-def initialised(engine, cfg, path):
-    model = seeded_model(engine, cfg)
-    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
-    module.load_initial_weights(model, str(path))
-    return model
 
 
 def test_a_variant_trains_is_saved_and_detects(engine, variant, tmp_path):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 
 import pytest
 import torch
 
 from simfrcnn.engines import load_engine
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
-from simfrcnn.engines.common.weights import torchvision_name
 from simfrcnn.engines.contract import Detector, loss_keys
 from simfrcnn.errors import CheckpointError, ConfigError, DataError
 from simfrcnn.losses import multilabel_loss
@@ -20,13 +18,14 @@ from support.classifier_examples import (
     TINY,
     TWO_CLASSES,
     UNKNOWN,
+    by_common_name,
     classifier_config,
     known,
     known_pairs,
     resnet_classifier,
     tiny_classifier,
 )
-from support.examples import normals, positives, seeded_model, smoke_config
+from support.examples import initialised, normals, positives, seeded_model, smoke_config
 from support.imagenet import random_timm_model, write_imagenet_pth
 
 NATIVE_OFF = ("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SECOND_LOOK.SOURCE", "input")
@@ -134,12 +133,7 @@ def test_equal_weights_give_equal_maps_on_both_engines(head):
         engine = load_engine(name)
         overrides = HEADS[head] if head == "fpn" else (*TINY, *HEADS[head])
         models[name] = seeded_model(engine, resnet_classifier(engine, *overrides)).eval()
-    ours = {}
-    for name, tensor in models["detectron2"].state_dict().items():
-        inner = name.removeprefix("backbone.")
-        ours[f"backbone.body.{torchvision_name(inner)}" if torchvision_name(inner) else name] = (
-            tensor
-        )
+    ours = by_common_name(models["detectron2"].state_dict())
     theirs = models["torchvision"].state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
@@ -291,7 +285,7 @@ def test_imagenet_weights_fill_the_whole_backbone_or_are_refused(engine, kind, t
         wanted, backbone = torch.load(path, weights_only=True), ()
     frozen = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", path)
     cfg = resnet_classifier(engine, *backbone, *frozen)
-    model = initialise(engine, cfg)
+    model = initialised(engine, cfg, cfg.MODEL.WEIGHTS)
     own = {n: t for n, t in model.state_dict().items() if n.startswith("backbone.")}
     assert own
     for name, tensor in own.items():
@@ -299,12 +293,4 @@ def test_imagenet_weights_fill_the_whole_backbone_or_are_refused(engine, kind, t
             assert any(t.shape == tensor.shape and torch.equal(t, tensor) for t in wanted.values())
     if kind == "torchvision":
         with pytest.raises(CheckpointError, match=r"set MODEL\.RESNETS\.NORM to FrozenBN or BN"):
-            initialise(engine, resnet_classifier(engine, "MODEL.WEIGHTS", path))
-
-
-def initialise(engine, cfg):
-    """A new model with the weights of its config, as training starts."""
-    model = seeded_model(engine, cfg)
-    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
-    module.load_initial_weights(model, cfg.MODEL.WEIGHTS)
-    return model
+            initialised(engine, resnet_classifier(engine, "MODEL.WEIGHTS", path), path)

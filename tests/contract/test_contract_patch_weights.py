@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 import torch
 
 from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
 from simfrcnn.errors import CheckpointError
 from support.classifier_examples import classifier_config, resnet_classifier
-from support.examples import resnet_config, seeded_model, smoke_config
+from support.examples import initialised, resnet_config, seeded_model, smoke_config
 
 TIMM_C4 = (
     *("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", "resnet18"),
@@ -29,13 +27,6 @@ BACKBONES = {
 }
 
 
-def initialise(engine, cfg, path):
-    model = seeded_model(engine, cfg)
-    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
-    module.load_initial_weights(model, str(path))
-    return model
-
-
 def saved_classifier(engine, cfg, path):
     torch.manual_seed(7)
     model = engine.build_model(cfg)
@@ -52,7 +43,7 @@ def test_a_detector_takes_the_backbone_bit_for_bit_and_nothing_else(engine, back
     path = tmp_path / "patches.pth"
     classifier = saved_classifier(engine, of_classifier(engine), path)
     fresh = seeded_model(engine, of_detector(engine)).state_dict()
-    started = initialise(engine, of_detector(engine), path).state_dict()
+    started = initialised(engine, of_detector(engine), path).state_dict()
     changed = [name for name in fresh if not torch.equal(fresh[name], started[name])]
     given = list(classifier.backbone.state_dict().values())
     for name in changed:
@@ -69,12 +60,12 @@ def test_another_norm_or_depth_is_refused_by_its_key(engine, tmp_path):
     cfg = resnet_classifier(engine, "MODEL.RESNETS.NORM", "BN")
     save_checkpoint(path, seeded_model(engine, cfg), Identity.of(engine.NAME, cfg))
     with pytest.raises(CheckpointError, match=r"patches\.pth is a SimClassifier with MODEL\.RES"):
-        initialise(engine, resnet_config(engine, "fpn"), path)
+        initialised(engine, resnet_config(engine, "fpn"), path)
     frozen = resnet_config(engine, "fpn", *FROZEN)
-    initialise(engine, frozen, path)  # the same statistics, no longer updated
+    initialised(engine, frozen, path)  # the same statistics, no longer updated
     deeper = resnet_config(engine, "fpn", *FROZEN, "MODEL.RESNETS.DEPTH", "34")
     with pytest.raises(CheckpointError, match=r"MODEL\.RESNETS\.DEPTH '18'"):
-        initialise(engine, deeper, path)
+        initialised(engine, deeper, path)
 
 
 def test_a_detector_does_not_start_a_classifier(engine, tmp_path):
@@ -82,17 +73,17 @@ def test_a_detector_does_not_start_a_classifier(engine, tmp_path):
     path = tmp_path / "detector.pth"
     save_checkpoint(path, seeded_model(engine, cfg), Identity.of(engine.NAME, cfg))
     with pytest.raises(CheckpointError, match="SimClassifier"):
-        initialise(engine, resnet_classifier(engine), path)
+        initialised(engine, resnet_classifier(engine), path)
 
 
 def test_a_classifier_starts_from_one_that_pools_in_another_way_and_from_no_other(engine, tmp_path):
     path = tmp_path / "patches.pth"
     of_patches = resnet_classifier(engine, "MODEL.CLASSIFIER.POOL", "avg")
     given = saved_classifier(engine, of_patches, path).state_dict()
-    model = initialise(engine, resnet_classifier(engine), path)
+    model = initialised(engine, resnet_classifier(engine), path)
     assert model.settings.pool == "top"
     assert all(torch.equal(given[name], value) for name, value in model.state_dict().items())
     with pytest.raises(CheckpointError, match=r"MODEL\.CLASSIFIER\.POOL is avg in the file, top"):
         engine.load_weights(model, path)  # to judge images, it must be the same
     with pytest.raises(CheckpointError, match=r"MODEL\.CLASSIFIER\.HEAD is plain in the file, psp"):
-        initialise(engine, resnet_classifier(engine, "MODEL.CLASSIFIER.HEAD", "psp"), path)
+        initialised(engine, resnet_classifier(engine, "MODEL.CLASSIFIER.HEAD", "psp"), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import pickle
 import re
@@ -13,18 +12,10 @@ import torch
 from simfrcnn.config import load_config
 from simfrcnn.engines.common.checkpoints import Identity, save_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
-from support.examples import CONFIGS, resnet_config, seeded_model
+from support.examples import CONFIGS, initialised, resnet_config, seeded_model
 from support.imagenet import write_imagenet_pkl, write_imagenet_pth
 
 FROZEN = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given")
-
-
-def initialise(engine, cfg, path):
-    """A new model with the weights of a file, as training starts."""
-    model = seeded_model(engine, cfg)
-    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
-    module.load_initial_weights(model, str(path))
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +29,7 @@ def imagenet_files(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["pth", "pkl"])
 def test_imagenet_weights_fill_every_tensor_of_the_resnet(engine, heads, kind, imagenet_files):
-    model = initialise(engine, resnet_config(engine, heads, *FROZEN), imagenet_files[kind])
+    model = initialised(engine, resnet_config(engine, heads, *FROZEN), imagenet_files[kind])
     filled = list(model.state_dict().values())
     wanted = torch.load(imagenet_files["pth"], weights_only=True)
     for name, tensor in wanted.items():
@@ -51,7 +42,7 @@ def test_imagenet_weights_fill_every_tensor_of_the_resnet(engine, heads, kind, i
 def test_a_file_that_leaves_a_tensor_unfilled_is_refused(engine, heads, missing, tmp_path):
     path = write_imagenet_pth(tmp_path / "part.pth", depth=18, without=(missing,))
     with pytest.raises(CheckpointError, match=re.escape(missing)) as error:
-        initialise(engine, resnet_config(engine, heads, *FROZEN), path)
+        initialised(engine, resnet_config(engine, heads, *FROZEN), path)
     assert str(path) in str(error.value)
 
 
@@ -59,9 +50,9 @@ def test_imagenet_weights_of_another_depth_or_norm_are_refused(engine, imagenet_
     deeper = write_imagenet_pth(tmp_path / "resnet34.pth", depth=18)
     cfg = resnet_config(engine, "c4", *FROZEN, "MODEL.RESNETS.DEPTH", "34")
     with pytest.raises(CheckpointError, match=r"missing: layer.*MODEL\.RESNETS\.DEPTH"):
-        initialise(engine, cfg, deeper)
+        initialised(engine, cfg, deeper)
     with pytest.raises(CheckpointError, match=r"MODEL\.RESNETS\.NORM"):
-        initialise(engine, resnet_config(engine, "c4"), imagenet_files["pth"])
+        initialised(engine, resnet_config(engine, "c4"), imagenet_files["pth"])
 
 
 def test_a_pickle_that_holds_code_is_not_opened(engine, tmp_path):
@@ -72,14 +63,14 @@ def test_a_pickle_that_holds_code_is_not_opened(engine, tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps({"model": {"stem.conv1.weight": Payload()}}))
     with pytest.raises(CheckpointError, match="mkdir") as error:
-        initialise(engine, resnet_config(engine, "c4", *FROZEN), path)
+        initialised(engine, resnet_config(engine, "c4", *FROZEN), path)
     assert str(path) in str(error.value)
     assert not (tmp_path / "executed").exists()
 
 
 def test_missing_weights_are_named(engine, tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
-        initialise(engine, resnet_config(engine, "c4", *FROZEN), tmp_path / "nowhere.pth")
+        initialised(engine, resnet_config(engine, "c4", *FROZEN), tmp_path / "nowhere.pth")
 
 
 def test_a_checkpoint_of_ours_starts_the_whole_detector(engine, heads, tmp_path):
@@ -87,7 +78,7 @@ def test_a_checkpoint_of_ours_starts_the_whole_detector(engine, heads, tmp_path)
     trained = seeded_model(engine, cfg, seed=5)
     path = tmp_path / "model.pth"
     save_checkpoint(path, trained, Identity.of(engine.NAME, cfg))
-    started = initialise(engine, cfg, path).state_dict()
+    started = initialised(engine, cfg, path).state_dict()
     assert all(torch.equal(tensor, started[name]) for name, tensor in trained.state_dict().items())
 
 

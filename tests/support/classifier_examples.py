@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from simfrcnn.config import load_config
 from simfrcnn.data.coco import write_coco
+from simfrcnn.engines.common.weights import torchvision_name
 from simfrcnn.records import Supervision
 from simfrcnn.structures import Sample
 from support.examples import CONFIGS, normals, positives, record, write_tiny_set
@@ -45,6 +46,15 @@ def resnet_classifier(engine: Any, *overrides: Any) -> Any:
 def classifier_config(engine: Any, *overrides: Any) -> Any:
     """The same with a tiny backbone."""
     return resnet_classifier(engine, *TINY, *overrides)
+
+
+def by_common_name(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a classifier of either engine, by what torchvision calls them."""
+    named = {}
+    for name, tensor in state.items():
+        common = torchvision_name(name.removeprefix("backbone."))
+        named[name if common is None else f"backbone.body.{common}"] = tensor
+    return named
 
 
 def known(sample: Sample, present: Sequence[float]) -> Sample:

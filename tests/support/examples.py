@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,14 @@ def seeded_model(engine: Any, cfg: Any, seed: int = 0) -> torch.nn.Module:
     """A model whose random weights depend on the seed alone."""
     torch.manual_seed(seed)
     model: torch.nn.Module = engine.build_model(cfg)
+    return model
+
+
+def initialised(engine: Any, cfg: Any, weights: Path | str) -> torch.nn.Module:
+    """A new model with the weights of a file, as training starts."""
+    model = seeded_model(engine, cfg)
+    module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
+    module.load_initial_weights(model, str(weights))
     return model
 
 
