@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from simfrcnn.records import Box, Outline
+from simfrcnn.data.coco import read_coco, write_coco
+from simfrcnn.records import Box, ImageRecord, Outline
 from simfrcnn.structures import Sample
-from support.examples import positives, smoke_config
+from support.examples import positives, smoke_config, tiny_config, write_tiny_set
 
 MASKS = ("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.NAME", "SimMaskHead")
 SMALL_MASKS = (*MASKS, "MODEL.ROI_MASK_HEAD.NUM_CONV", "1", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16")
@@ -37,15 +39,29 @@ def ellipse_in(box: Box, n_points: int = 36) -> Outline:
     )
 
 
+def outlined_record(record: ImageRecord) -> ImageRecord:
+    """The record with an ellipse in each box."""
+    findings = tuple(dataclasses.replace(f, outline=ellipse_in(f.box)) for f in record.findings)
+    return dataclasses.replace(record, findings=findings)
+
+
 def outlined(sample: Sample) -> Sample:
     """The sample with an ellipse in each box."""
-    findings = tuple(
-        dataclasses.replace(f, outline=ellipse_in(f.box)) for f in sample.record.findings
-    )
+    record = outlined_record(sample.record)
     assert sample.targets is not None
-    targets = dataclasses.replace(sample.targets, outlines=tuple(f.outline for f in findings))
-    record = dataclasses.replace(sample.record, findings=findings)
+    outlines = tuple(finding.outline for finding in record.findings)
+    targets = dataclasses.replace(sample.targets, outlines=outlines)
     return dataclasses.replace(sample, record=record, targets=targets)
+
+
+def tiny_mask_config(engine: Any, heads: str, folder: Path, *overrides: Any) -> Any:
+    """:func:`support.examples.tiny_config` with a small mask head, on outlined findings."""
+    path = folder / "data" / "tiny.json"
+    if not path.exists():
+        plain = read_coco(write_tiny_set(path.parent))
+        records = [outlined_record(record) for record in plain.records]
+        write_coco(path, records, plain.categories, {"description": "ellipses", "version": "1"})
+    return tiny_config(engine, heads, folder, *SMALL_MASKS, *overrides)
 
 
 def outlined_positives(n: int = 1) -> list[Sample]:

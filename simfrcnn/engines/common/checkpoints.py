@@ -73,9 +73,10 @@ _ARCHITECTURE_KEYS = (
     "MODEL.SIMFRCNN.DEFORM_STAGES",
     "DATASETS.CLASSES",
 )
+_MASK_ON = "MODEL.MASK_ON"
 # Of a model with a mask head alone: other checkpoints stay as they always were.
 _MASK_KEYS = (
-    "MODEL.MASK_ON",
+    _MASK_ON,
     "MODEL.ROI_MASK_HEAD.NUM_CONV",
     "MODEL.ROI_MASK_HEAD.CONV_DIM",
     "MODEL.ROI_MASK_HEAD.NORM",
@@ -94,7 +95,7 @@ _KEYS_OF_A_CLASSIFIER = (
 _BEFORE_THE_KEY = {
     "MODEL.TIMM.NAME": "",
     "MODEL.SIMFRCNN.DEFORM_STAGES": "[]",
-    "MODEL.MASK_ON": "False",
+    _MASK_ON: "False",
 }
 
 
@@ -371,13 +372,19 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
             f"{path} is of another architecture: it holds a {theirs.get(kind)}, and {kind} of the "
             f"config is {ours.get(kind)}; take a file of the same kind, or the config of the file"
         )
+    keys = {*theirs, *ours}
+    if theirs.get(_MASK_ON) != ours.get(_MASK_ON):
+        keys -= {key for key in _MASK_KEYS if key != _MASK_ON}  # one of the two has none
     differing = [
         f"{key} is {theirs.get(key)} in the file, {ours.get(key)} in the config"
-        for key in sorted({*theirs, *ours})
+        for key in sorted(keys)
         if theirs.get(key) != ours.get(key)
     ]
     if differing:
-        raise CheckpointError(f"{path} is of another architecture: {_first(differing)}")
+        raise CheckpointError(
+            f"{path} is of another architecture: {_first(differing)}; set the config as the file "
+            "has it, or take another file"
+        )
 
 
 def _first(problems: list[str], shown: int = 5) -> str:
