@@ -64,6 +64,7 @@ def _head(facts: ModelFacts) -> Iterator[str]:
     yield from _table(
         ("", ""),
         [
+            ("model", facts.kind),
             ("finds", ", ".join(facts.classes) or _NOT_STATED),
             ("counts as positive", ", ".join(facts.target_classes) or _NOT_STATED),
             ("licence", facts.card.get("licence") or _NOT_STATED),

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from simfrcnn import config as configs
 from simfrcnn.engines.common.cards import lines_of
 from simfrcnn.engines.common.checkpoints import (
     SAFETENSORS,
+    SECOND_LOOK,
+    Identity,
     state_sha256,
     weights_sha256,
     write_checkpoint,
@@ -127,6 +130,7 @@ class ModelFacts:
     Attributes:
         path: The file.
         schema: Of the file; 1 is of earlier versions.
+        kind: What the model is, such as ``detector with a mask head (SimFasterRCNN)``.
         engine: The detection library it was trained with.
         weights_sha256: What detections of this model name as ``checkpoint_sha256``.
         n_parameters: Numbers in the weights, buffers included.
@@ -141,6 +145,7 @@ class ModelFacts:
 
     path: Path
     schema: int
+    kind: str
     engine: str
     weights_sha256: str
     n_parameters: int
@@ -173,6 +178,7 @@ class ModelFacts:
             "## File",
             f"{self.path}: schema {self.schema}, engine {self.engine}, "
             f"{self.n_parameters:,} numbers",
+            f"model: {self.kind}",
             f"classes: {', '.join(self.classes) or 'not stated'}; positive: "
             f"{', '.join(self.target_classes) or 'not stated'}",
             resumable,
@@ -200,6 +206,7 @@ def describe_model(weights: str | Path) -> ModelFacts:
     return ModelFacts(
         path=path,
         schema=content["schema"],
+        kind=_kind_of(content),
         engine=content["engine"],
         weights_sha256=weights_sha256(path),
         n_parameters=sum(tensor.numel() for tensor in content["model"].values()),
@@ -211,6 +218,21 @@ def describe_model(weights: str | Path) -> ModelFacts:
         config=content["config"],
         notes=notes,
     )
+
+
+def _kind_of(content: Mapping[str, Any]) -> str:
+    """What the model in a file is, in words; a file of an earlier version may not say it."""
+    architecture = Identity.in_file(content).architecture
+    name = architecture.get("MODEL.META_ARCHITECTURE")
+    if name is None:
+        return "not stated"
+    parts = {
+        "a mask head": architecture["MODEL.MASK_ON"] == "True",
+        "a second look": any(tensor.startswith(SECOND_LOOK) for tensor in content["model"]),
+    }
+    further = " and ".join(part for part, is_there in parts.items() if is_there)
+    kind = "whole-image classifier" if name == configs.CLASSIFIER else "detector"
+    return f"{kind}{f' with {further}' if further else ''} ({name})"
 
 
 def _described_by(engine: str, config: str | Path) -> dict[str, Any]:

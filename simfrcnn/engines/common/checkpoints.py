@@ -40,8 +40,9 @@ LAST = "model_last.pth"
 BEST = "model_best.pth"
 SAFETENSORS = ".safetensors"
 """The suffix of a checkpoint for inference that is no pickle."""
+SECOND_LOOK = "second_look."
+"""How the names of a second look's weights begin."""
 _IN_SAFETENSORS = "simfrcnn"
-_SECOND_LOOK = "second_look."
 _ENTRIES = {"engine", "architecture", "model", "training"}
 DESCRIPTION = ("config", "classes", "target_classes", "operating_points", "card")
 """The entries that describe a model; None where a file does not have them."""
@@ -337,8 +338,8 @@ def _across_the_switch(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
     """A state dict with or without a second look for a model without or with one."""
-    of_model = {name: tensor for name, tensor in own.items() if name.startswith(_SECOND_LOOK)}
-    of_file = [name for name in state if name.startswith(_SECOND_LOOK)]
+    of_model = {name: tensor for name, tensor in own.items() if name.startswith(SECOND_LOOK)}
+    of_file = [name for name in state if name.startswith(SECOND_LOOK)]
     if bool(of_model) == bool(of_file):
         return dict(state)
     if of_model:
