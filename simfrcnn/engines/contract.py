@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from simfrcnn import config
+from simfrcnn.config.classifier import OF_A_DETECTOR
 from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.teacher import Teacher
 from simfrcnn.errors import EngineError
@@ -98,8 +99,16 @@ class Deviation:
 
 
 def deviations_of(deviations: Sequence[Deviation], cfg: Any) -> tuple[Deviation, ...]:
-    """Those that are a run's: what it does not ask for, it gets no otherwise."""
-    return tuple(each for each in deviations if each.key != "MODEL.MASK_ON" or cfg.MODEL.MASK_ON)
+    """Those that are a run's: what it does not ask for, it gets no otherwise.
+
+    A classifier has no regions, and reads no key of them.
+    """
+    unread = OF_A_DETECTOR if config.is_classifier(cfg) else ()
+    return tuple(
+        each
+        for each in deviations
+        if not each.key.startswith(unread) and (each.key != "MODEL.MASK_ON" or cfg.MODEL.MASK_ON)
+    )
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -154,6 +155,9 @@ def test_a_run_goes_on_where_it_was_left_and_its_file_is_no_detectors(engine, tm
     assert last.name == LAST
     weights, again = (read_checkpoint(path)["model"] for path in (whole, last))
     assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
+    # No key of a detector is read: no engine departs from one.
+    manifest = json.loads((last.parent / "manifest.json").read_text())
+    assert manifest["deviations"] == read_checkpoint(last)["card"]["deviations"] == []
     # Read again, it says what the trained model says.
     model = engine.build_model(cfg)
     engine.load_weights(model, last)

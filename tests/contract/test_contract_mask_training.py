@@ -45,6 +45,8 @@ def test_a_resumed_training_ends_in_the_weights_of_one_that_was_not_stopped(
     losses = [line[MASK_KEY] for line in lines if MASK_KEY in line]
     assert losses
     assert min(losses) > 0
+    manifest = json.loads((two / "run" / "manifest.json").read_text())
+    assert [each["key"] for each in manifest["deviations"]] == [e.key for e in engine.DEVIATIONS]
 
 
 @pytest.mark.slow
