@@ -12,44 +12,19 @@ import torch
 import simfrcnn
 from simfrcnn.cli.main import main
 from simfrcnn.engines.common.checkpoints import (
-    Description,
-    Identity,
     read_checkpoint,
-    save_checkpoint,
     weights_sha256,
     write_checkpoint,
 )
 from simfrcnn.engines.common.stored_weights import restored, stored
 from simfrcnn.workflows.export import ROUNDED, describe_model, export_model
-from support.classifier_examples import TWO_CLASSES, classifier_config
-from support.examples import ENGINE_PARAMETERS, engine_named, seeded_model
+from support.examples import ENGINE_PARAMETERS
+from support.model_kinds import KINDS, write_model
 from support.outlined import SMALL_MASKS
 from support.untrained import write_untrained
 
-KINDS = {
-    "classifier": "whole-image classifier (SimClassifier)",
-    "masks": "detector with a mask head (SimFasterRCNN)",
-}
 LOOK = ("MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.SOURCE", "input")
 PIXELS = np.random.default_rng(0).integers(0, 255, (80, 60)).astype(np.uint8)
-
-
-def write_model(path: Path, kind: str, engine_name: str) -> Path:
-    """A checkpoint with weights that are large enough to say something."""
-    if kind == "masks":
-        write_untrained(path, *SMALL_MASKS, "EVAL.SCORE_THRESHOLD", 0.0, engine=engine_name)
-    else:
-        engine = engine_named(engine_name)
-        cfg = classifier_config(engine, *TWO_CLASSES, "INPUT.MAMMO.SIZE", "[96, 64]")
-        identity, described = Identity.of(engine.NAME, cfg), Description.of(cfg, {})
-        save_checkpoint(path, seeded_model(engine, cfg), identity, description=described)
-    content = read_checkpoint(path)
-    drawn = torch.Generator().manual_seed(3)
-    for name, tensor in content["model"].items():
-        if ".mask_" in name or name == "head.classify.weight":
-            tensor.add_(torch.randn(tensor.shape, generator=drawn) * 0.3)
-    write_checkpoint(path, content)
-    return path
 
 
 @pytest.fixture(scope="module", params=ENGINE_PARAMETERS)
