@@ -294,7 +294,8 @@ def _without_mask(views: Sequence[View], threshold: float) -> str | None:
         return None
     return (
         f"detections of score {max(lacking):.3g} have no mask, and the score threshold is "
-        f"{threshold:g}: predict again with EVAL.SCORE_THRESHOLD {threshold:g}"
+        f"{threshold:g}: predict again with EVAL.SCORE_THRESHOLD {threshold:g} (of rescored "
+        "detections, the first model with a lower one, and combine again)"
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simfrcnn.artifacts import MASKS_FROM, DetectionFile, write_detections
+from simfrcnn.artifacts import MASKS_FROM, DetectionFile, ImageDetections, write_detections
 from simfrcnn.combining.rescoring import Combination, fit, rescore
 from simfrcnn.combining.union import union
 from simfrcnn.config import read_keys
@@ -186,7 +187,7 @@ def combine(
         output / DETECTIONS,
         found,
         categories=_categories(annotated, inputs),
-        provenance={**_common(inputs, chosen), "combined": facts},
+        provenance={**_common(inputs, chosen, found), "combined": facts},
     )
     logger.info(f"combined detections: {output / DETECTIONS}")
     return output / DETECTIONS
@@ -417,14 +418,30 @@ def _other_annotations(annotated: AnnotatedSet, inputs: Sequence[DetectionFile])
             )
 
 
-def _common(inputs: Sequence[DetectionFile], chosen: CombineOptions) -> dict[str, Any]:
+def _common(
+    inputs: Sequence[DetectionFile], chosen: CombineOptions, found: Sequence[ImageDetections]
+) -> dict[str, Any]:
     """The annotation file that the detections were made on, if it is one, and from which score on
     the boxes have masks, if they do.
     """
     hashes = {each.provenance.get(_MADE_ON) for each in inputs}
     (one, *others) = hashes
     made_on = {} if others or one is None else {_MADE_ON: str(one)}
-    boxed_by = inputs if chosen.how == "union" else inputs[:1]
+    is_union = chosen.how == "union"
+    boxed_by = inputs if is_union else inputs[:1]
     if not all(MASKS_FROM in each.provenance for each in boxed_by):
         return made_on
-    return {**made_on, MASKS_FROM: max(each.provenance[MASKS_FROM] for each in boxed_by)}
+    # A kept box has no higher score in a union than in its own list; rescoring may lift one.
+    least = max(each.provenance[MASKS_FROM] for each in inputs) if is_union else _masked_from(found)
+    return {**made_on, MASKS_FROM: least}
+
+
+def _masked_from(found: Sequence[ImageDetections]) -> float:
+    """From which score on every detection has a mask: just above those that have none."""
+    without = [
+        float(score)
+        for one in found
+        for score, mask in zip(one.scores, one.masks or (), strict=False)
+        if mask is None
+    ]
+    return math.nextafter(max(without), math.inf) if without else 0.0

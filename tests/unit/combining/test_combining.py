@@ -321,6 +321,45 @@ def test_masks_stay_with_their_boxes(tmp_path: Path) -> None:
     assert combined.images[1].masks == joint.masks
 
 
+def test_a_rescored_list_says_from_which_of_its_own_scores_on_boxes_have_masks(
+    tmp_path: Path,
+) -> None:
+    """A fact of the patient lifts a box that had no mask above one that has."""
+    records, first, _ = planted_set(200, seed=3)
+    records = [
+        dataclasses.replace(record, split="val", path=tmp_path / record.file_name)
+        for record in records
+    ]
+    annotations, listed = tmp_path / "val.json", tmp_path / "first.json"
+    write_coco(annotations, records, CATEGORIES, {})
+    images = [
+        dataclasses.replace(
+            one,
+            masks=tuple(
+                rle_of_box(tuple(box), 100, 100) if score >= 0.5 else None
+                for box, score in zip(one.boxes.tolist(), one.scores, strict=True)
+            ),
+        )
+        for one in first.images.values()
+    ]
+    write_detections(listed, images, categories=CATEGORIES, provenance={"masks_from_score": 0.5})
+    path = simfrcnn.combine(
+        annotations, [listed], tmp_path / "r", how="rescore", attributes=("age", "density")
+    )
+    combined = read_detections(path)
+    for before in images:
+        assert combined.images[before.image_id].masks == before.masks
+    without = [
+        score
+        for one in combined.images.values()
+        for score, mask in zip(one.scores, one.masks or (), strict=True)
+        if mask is None
+    ]
+    least = combined.provenance["masks_from_score"]
+    assert 0.5 < max(without) < least
+    assert least == pytest.approx(max(without))
+
+
 def test_a_test_set_is_not_fitted_on(tmp_path: Path) -> None:
     test, on_test = write_set(tmp_path, "test", 40, 1, "test")
     with pytest.raises(DataError, match="not on a test set; 40 of its images say split 'test'"):

@@ -143,6 +143,7 @@ def test_masks_from_a_higher_score_on_are_not_judged_at_a_lower_one():
     got = figures(records, [found(1, (BOX, 0.6, None))])
     assert np.isnan(got["mask/iou_mean"].value)
     assert "EVAL.SCORE_THRESHOLD 0.5" in got["mask/iou_mean"].reason
+    assert "the first model with a lower one" in got["mask/iou_mean"].reason
 
 
 def test_a_mask_of_another_size_is_refused():
