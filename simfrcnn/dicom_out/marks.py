@@ -9,6 +9,7 @@ Reference: DICOM PS3.3 A.33.1, C.10.5 (graphic annotation), C.11.6 (presentation
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydicom.dataset import Dataset
 from simfrcnn.dicom.header import tag_name
 from simfrcnn.dicom_out.content import ascii_text
 from simfrcnn.dicom_out.extra import import_highdicom
-from simfrcnn.dicom_out.findings import JudgedFilm
+from simfrcnn.dicom_out.findings import JudgedFilm, Region
 from simfrcnn.dicom_out.objects import GSPS, MANUFACTURER, encoded, series_uid
 from simfrcnn.dicom_out.sources import VOI, Source, Study
 from simfrcnn.dicom_out.structured import outline, tracking_identifier, tracking_uid
@@ -108,18 +109,25 @@ def _frames(study: Study, source: Source, film: JudgedFilm, pr: Any) -> Iterator
 
 
 def _texts(study: Study, source: Source, film: JudgedFilm, pr: Any) -> Iterator[Any]:
-    """A headline at the top, and the score above each box, or below it where there is no room."""
+    """A headline at the top, and the score above each box, or below it where there is no room.
+
+    Scores that would stand at one place, as those of a whole-image classifier, share one text.
+    """
     rows, columns = float(source.elements.Rows), float(source.elements.Columns)
     height = rows * _LINE_HEIGHT
     found = counted(len(film.regions), "[region|regions]")
     threshold = study.findings.score_threshold
     headline = f"simfrcnn, research use only: {found} from score {threshold:g} on"
     yield _text(headline, (0.0, 0.0, columns, height), pr)
+    by_place: dict[tuple[float, float], list[tuple[Region, float]]] = defaultdict(list)
     for region in film.regions:
         (left, top), _, (right, bottom) = [*outline(region, source)][:3]
         first = top - height if top >= height else min(bottom, rows - height)
-        first = max(0.0, first)
-        yield _text(f"{region.score:.2f}", (left, first, right, first + height), pr)
+        by_place[left, max(0.0, first)].append((region, right))
+    for (left, first), own in by_place.items():
+        scores = ", ".join(f"{region.score:.2f}" for region, _ in own)
+        right = max(right for _, right in own)
+        yield _text(scores, (left, first, right, first + height), pr)
 
 
 def _text(value: str, box: tuple[float, float, float, float], pr: Any) -> Any:

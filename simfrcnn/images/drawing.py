@@ -5,6 +5,7 @@ Pictures that are drawn here carry a line of text that says so, and are never re
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import cv2
@@ -31,6 +32,8 @@ def draw_boxes(
 ) -> NDArray[np.uint8]:
     """The image in grey, with a frame round every box and its score above it, and outlines.
 
+    Scores that would stand at one place, as those of a whole-image classifier, stand side by side.
+
     Args:
         pixels: (H, W), white = dense.
         boxes: XYXY in pixels of this image.
@@ -42,18 +45,14 @@ def draw_boxes(
     """
     picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     width = max(1, round(max(pixels.shape) / 500))
+    scores_at: dict[tuple[int, int], list[float]] = defaultdict(list)
     for box, score in zip(boxes, scores, strict=True):
         left, top, right, bottom = (round(side) for side in box)
         cv2.rectangle(picture, (left, top), (right, bottom), _COLOUR, width)
-        cv2.putText(
-            picture,
-            f"{score:.2f}",
-            (left, max(12 * width, top - 4)),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.5 * width,
-            _COLOUR,
-            width,
-        )
+        scores_at[left, max(12 * width, top - 4)].append(score)
+    for place, own in scores_at.items():
+        text = ", ".join(f"{score:.2f}" for score in own)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * width, _COLOUR, width)
     for ring in (ring for outline in outlines for ring in outline):
         # Points lie at pixel edges, the library's pixels at their own centres.
         points = np.floor(np.array(ring)).astype(np.int32)[:, None]

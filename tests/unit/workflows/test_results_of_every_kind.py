@@ -15,6 +15,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.dicom_out import codes
 from simfrcnn.dicom_out.checking import check_report
 from simfrcnn.dicom_out.content import concept_of, walk
+from simfrcnn.images.drawing import draw_boxes
 from simfrcnn.outlines import Rle
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from support.model_kinds import KINDS, write_model
@@ -103,6 +104,27 @@ def test_each_region_is_in_every_object_under_a_uid_of_its_own(predicted, kind):
         corners = [x1, y1, x2, y1, x2, y2, x1, y2, x1, y1]
         assert list(region.GraphicData) == pytest.approx(corners, abs=1e-3)
         assert list(frame.GraphicData) == pytest.approx(corners, abs=1e-3)
+
+
+def test_scores_of_two_classes_at_one_place_share_a_text_that_can_be_read(
+    predicted, detectors, films
+):
+    (exam,) = detectors["classifier"].predict(films)
+    one, two = exam.images[0].suspicious
+    assert one.box != two.box
+    assert one.box[:2] == two.box[:2]
+    said = f"{one.score:.2f}, {two.score:.2f}"
+    (annotation,) = objects_in(predicted["classifier"])["gsps-1.dcm"].GraphicAnnotationSequence
+    (text,) = annotation.TextObjectSequence[1:]
+    assert text.UnformattedTextValue == said
+    assert text.BoundingBoxBottomRightHandCorner[0] == max(one.box[2], two.box[2])
+    assert len(annotation.GraphicObjectSequence) == 2
+    # In a picture the second score stands beside the first.
+    grey, box = np.zeros((90, 200), np.uint8), (5.0, 20.0, 190.0, 80.0)
+    once, both = draw_boxes(grey, [box], [0.5]), draw_boxes(grey, [box] * 2, [0.5, 0.25])
+    assert np.array_equal(once[:18, :32], both[:18, :32])
+    assert not once[:18, 50:].any()
+    assert both[:18, 50:].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
