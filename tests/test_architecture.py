@@ -176,6 +176,13 @@ def test_what_both_engines_share_imports_neither_library():
         assert foreign <= ENGINES_ALLOWED | COMMON_ALLOWED.get(path.name, set()), path
 
 
+def _runs_silently(code):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_importing_the_core_loads_no_detection_library_and_an_engine_no_timm():
     """One process for all packages, one after the other: the first one to load it is named."""
     modules = {
@@ -197,10 +204,7 @@ def test_importing_the_core_loads_no_detection_library_and_an_engine_no_timm():
         "if 'timm' in sys.modules:\n"
         "    sys.exit('timm is loaded before it is asked for')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    _runs_silently(code)
 
 
 def test_to_judge_saved_detections_takes_no_torch():
@@ -210,10 +214,7 @@ def test_to_judge_saved_detections_takes_no_torch():
         "from simfrcnn.workflows import compare, evaluate, readers\n"
         "sys.exit('torch is loaded' if 'torch' in sys.modules else 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    _runs_silently(code)
 
 
 def test_the_command_line_stays_thin():

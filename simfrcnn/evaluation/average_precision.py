@@ -28,7 +28,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.sparse import csr_array
 
-from simfrcnn.evaluation.bootstrap import Statistic, per_patient
+from simfrcnn.evaluation.bootstrap import Statistic, cumulated, per_patient
 from simfrcnn.evaluation.matching import box_iou
 from simfrcnn.evaluation.results import NAN, Curve
 from simfrcnn.evaluation.truth import View
@@ -198,7 +198,7 @@ def ap_statistic(
 
     def compute(weights: FloatArray) -> FloatArray:
         n_found = weights @ n_findings_of
-        n_before = _cumulated(before, weights)
+        n_before = cumulated(before, weights)
         by_iou = [_precision_at_recalls(weights, n_found, n_before, curve) for curve in curves]
         means = np.stack([precision.mean(axis=1) for precision in by_iou], axis=1)
         figures = np.stack([means[:, wanted], means[:, in_coco].mean(axis=1)], axis=1)
@@ -294,7 +294,7 @@ def _precision_at_recalls(
     n_true = np.cumsum(weights[:, curve.patients], axis=1)
     n_counted = n_before[:, curve.places]
     if curve.ignored is not None:
-        n_counted = n_counted - _cumulated(curve.ignored, weights)[:, curve.places]
+        n_counted = n_counted - cumulated(curve.ignored, weights)[:, curve.places]
     precision = n_true / (n_counted + np.spacing(1))
     best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # The column after the last is what holds beyond the highest recall reached: precision 0.
@@ -316,11 +316,6 @@ def _before(
     is_in = place < n_reached
     cells = (place[is_in], patients[is_counted][is_in])
     return csr_array((np.ones(int(is_in.sum())), cells), shape=(n_reached, n_patients))
-
-
-def _cumulated(by_place: csr_array, weights: FloatArray) -> FloatArray:
-    """(R, U): how many detections of the re-weighted patients there are down to each place."""
-    return np.ascontiguousarray(np.cumsum(by_place @ weights.T, axis=0).T)
 
 
 def _annotation(view: View, box: Sequence[float], facts: Mapping[str, Any]) -> dict[str, Any]:

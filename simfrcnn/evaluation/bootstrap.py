@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import betaincinv, expit, logit, ndtri
 
 from simfrcnn.evaluation.results import NAN, Band, Figure, Method
@@ -310,6 +311,16 @@ def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     values = np.full(numerator.shape, NAN)
     np.divide(numerator, denominator, out=values, where=denominator > 0)
     return values
+
+
+def cumulated(by_place: csr_array, weights: FloatArray) -> FloatArray:
+    """(R, K): how many events of the re-weighted patients there are down to each of K places.
+
+    Args:
+        by_place: (K, P) how many each patient has between one place and the next higher one.
+        weights: (R, P).
+    """
+    return np.ascontiguousarray(np.cumsum(by_place @ weights.T, axis=0).T)
 
 
 def per_patient(patients: IntArray, n_patients: int) -> FloatArray:

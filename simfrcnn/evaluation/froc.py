@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from simfrcnn.evaluation.bootstrap import Statistic, per_patient, ratio
+from simfrcnn.evaluation.bootstrap import Statistic, cumulated, per_patient, ratio
 from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, HitCriterion, match_image
 from simfrcnn.evaluation.results import NAN, Curve
 from simfrcnn.evaluation.truth import Truth, View
@@ -265,7 +265,7 @@ class _Counts:
         self, weights: FloatArray, populations: Sequence[str], rates: FloatArray
     ) -> dict[tuple[str, str], FloatArray]:
         """(R, Q) by population and kind of target; NaN where undefined."""
-        n_false = {kind: _cumulated(n, weights) for kind, n in self.false_positives.items()}
+        n_false = {kind: cumulated(n, weights) for kind, n in self.false_positives.items()}
         n_false["all"] = n_false["normal"] + n_false["positive"]
         found = {kind: self._found(kind, weights) for kind in self.hits}
         readings = {}
@@ -279,7 +279,7 @@ class _Counts:
 
     def _found(self, kind: str, weights: FloatArray) -> FloatArray:
         """(R, 1 + K) sensitivity from each level on; the first column is above all scores."""
-        n_hits = _cumulated(self.hits[kind], weights)
+        n_hits = cumulated(self.hits[kind], weights)
         n_hits = np.concatenate([np.zeros((len(weights), 1)), n_hits], axis=1)
         return ratio(n_hits, (weights @ self.n_targets[kind])[:, None])
 
@@ -293,11 +293,6 @@ def _by_level(
     ones = np.ones(int(is_in.sum()))
     shape = (len(levels), n_patients)
     return csr_array((ones, (level[is_in], patients[is_in])), shape=shape)
-
-
-def _cumulated(by_level: csr_array, weights: FloatArray) -> FloatArray:
-    """(R, K): how many events of the re-weighted patients there are from each level on."""
-    return np.ascontiguousarray(np.cumsum(by_level @ weights.T, axis=0).T)
 
 
 def _n_levels_within(
