@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
 
 import cv2
 import numpy as np
@@ -28,6 +26,7 @@ from simfrcnn.workflows.prediction_shards import merge
 from simfrcnn.workflows.testing import judge_model
 from support.classifier_examples import TWO_CLASSES, classifier_config, tiny_classifier
 from support.examples import engine_named, seeded_model
+from support.kills import killed_at
 from support.studies import files_below, write_study
 
 pytestmark = pytest.mark.torchvision
@@ -139,23 +138,7 @@ def test_a_run_that_is_killed_among_maps_goes_on_and_ends_the_same(
     """Killed before the n-th file gets its name: facts, two maps and a result of each exam."""
     detector, out = simfrcnn.load(classifier, device="cpu"), tmp_path / "out"
     options = dataclasses.replace(options_for(detector), workers=0)
-    child = os.fork()
-    if child == 0:
-        replace, n_replaced = os.replace, 0
-
-        def killing(*names):
-            nonlocal n_replaced
-            n_replaced += 1
-            if n_replaced == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(*names)
-
-        os.replace = killing
-        try:
-            predict(detector, studies, out, options)
-        finally:
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    killed_at(moment, lambda: predict(detector, studies, out, options))
     assert files_below(out) != files_below(predicted)
     predict(detector, studies, out, options)
     assert files_below(out) == files_below(predicted)

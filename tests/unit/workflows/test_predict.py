@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 import sys
 
 import cv2
@@ -20,6 +19,7 @@ from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.errors import ArtifactError, ConfigError, OutputError
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from simfrcnn.workflows.prediction_shards import merge, summary_of, update
+from support.kills import killed_at
 from support.studies import files_below, write_study, write_view
 
 pytestmark = pytest.mark.torchvision
@@ -198,23 +198,7 @@ def test_shards_together_are_one_run(detector, whole, studies, tmp_path):
 def test_a_run_that_is_killed_goes_on_and_ends_the_same(detector, whole, studies, tmp_path, moment):
     """Killed before the n-th file gets its name, of 25: facts, 12 pictures, 6 results, lists."""
     out = tmp_path / "out"
-    child = os.fork()
-    if child == 0:
-        replace, n_replaced = os.replace, 0
-
-        def killing(*names):
-            nonlocal n_replaced
-            n_replaced += 1
-            if n_replaced == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(*names)
-
-        os.replace = killing
-        try:
-            predict(detector, studies, out, ALONE)
-        finally:
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    killed_at(moment, lambda: predict(detector, studies, out, ALONE))
     assert files_below(out) != whole[1]
     if moment > 1:
         n_done = predict(detector, studies, out, ALONE).n_done_before
