@@ -39,6 +39,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What the operating system says of nothing but writing, whether or not it names the file."""
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
 logger = logging.getLogger("simfrcnn")
 
 
@@ -226,23 +228,72 @@ def as_json(content: Any, *, indent: int | None = 1) -> str:
     return as_utf8(text).decode("utf-8")
 
 
+def as_json_lines_below(content: Mapping[str, Any], levels: int) -> str:
+    """The same, with a line for each value that lies ``levels`` deep: a row of a table, a list.
+
+    A large document takes a third of the time, and a row of it can be read as one.
+
+    >>> print(as_json_lines_below({"rows": {"case": [{"id": 1}, {"id": 2}]}}, 3), end="")
+    {
+     "rows": {
+      "case": [
+       {"id": 1},
+       {"id": 2}
+      ]
+     }
+    }
+    """
+    text = "".join((*_written(content, levels, "\n"), "\n"))
+    return as_utf8(text).decode("utf-8")
+
+
+def _written(value: Any, levels: int, margin: str) -> Iterator[str]:
+    """The parts of the text of ``value``; ``margin`` begins the line on which it ends."""
+    if not levels or not value or not isinstance(value, dict | list | tuple):
+        yield _ENCODER.encode(value)
+        return
+    inner = margin + " "
+    if isinstance(value, dict):
+        start, end = "{}"
+        parts = [(f"{_ENCODER.encode(str(key))}: ", of) for key, of in value.items()]
+    else:
+        start, end = "[]"
+        parts = [("", of) for of in value]
+    yield start
+    for number, (name, of) in enumerate(parts):
+        yield f",{inner}{name}" if number else inner + name
+        if levels == 1:
+            yield _ENCODER.encode(of)
+        else:
+            yield from _written(of, levels - 1, inner)
+    yield margin + end
+
+
+@contextlib.contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Python's collector of cyclic garbage rests in the block, which makes millions of objects.
+
+    It would go through all of them again and again, and none can be garbage. What no longer has
+    a reference is freed as ever.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@collector_at_rest()
 def json_of(text: str | bytes) -> Any:
     """The content of a JSON text.
-
-    Python's collector rests meanwhile: it would go through the growing lists again and again,
-    and nothing in them can be garbage.
 
     Raises:
         ValueError: It is not JSON.
         RecursionError: It is nested too deeply.
     """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        return json.loads(text)
-    finally:
-        if was_on:
-            gc.enable()
+    return json.loads(text)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -141,21 +141,21 @@ def units_of(views: Sequence[View], level: str, settings: EvaluationSettings) ->
     )
 
 
-def _highest(scores: FloatArray) -> float:
+def _highest(scores: Sequence[float]) -> float:
     """Multiple-instance learning's (thesis eq. 3.2)."""
-    return float(scores[-1])
+    return scores[-1]
 
 
-def _mean(scores: FloatArray) -> float:
-    return float(scores.mean().clip(scores[0], scores[-1]))
+def _mean(scores: Sequence[float]) -> float:
+    return float(np.mean(scores).clip(scores[0], scores[-1]))
 
 
-def _noisy_or(scores: FloatArray) -> float:
+def _noisy_or(scores: Sequence[float]) -> float:
     """The probability that at least one view shows a cancer if the views were independent."""
-    return float((1 - np.prod(1 - scores)).clip(scores[-1], 1))
+    return float((1 - np.prod(1 - np.array(scores))).clip(scores[-1], 1))
 
 
-POOLINGS: Mapping[str, Callable[[FloatArray], float]] = {
+POOLINGS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "max": _highest,
     "mean": _mean,
     "noisy_or": _noisy_or,
@@ -180,7 +180,7 @@ def pool(scores: Sequence[float], pooling: str) -> float:
     combine = look_up(POOLINGS, pooling, "EVAL.POOLING")
     if len(scores) == 1:
         return float(scores[0])
-    return combine(np.sort(np.asarray(scores, dtype=np.float64)))
+    return combine(sorted(map(float, scores)))
 
 
 def fixed_point(level: str, settings: EvaluationSettings) -> OperatingPoint:

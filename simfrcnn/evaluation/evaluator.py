@@ -31,7 +31,7 @@ from simfrcnn.evaluation.corloc import corloc_statistic
 from simfrcnn.evaluation.froc import (
     POPULATIONS,
     Events,
-    events_of,
+    events_by_all,
     froc_curve,
     froc_statistic,
 )
@@ -105,6 +105,30 @@ def evaluate(
         ConfigError: A setting outside its range, a target class that the annotation file lacks, or
             operating points of an unknown level, or two by one rule.
     """
+    return evaluate_with_views(
+        records,
+        detections,
+        settings,
+        categories=categories,
+        operating_points=operating_points,
+        recalibrations=recalibrations,
+        notes=notes,
+        provenance=provenance,
+    )[0]
+
+
+def evaluate_with_views(
+    records: Sequence[ImageRecord],
+    detections: DetectionFile,
+    settings: EvaluationSettings,
+    *,
+    categories: Mapping[int, str] | None = None,
+    operating_points: Sequence[OperatingPoint] = (),
+    recalibrations: Mapping[str, Recalibration] | None = None,
+    notes: Sequence[str] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> tuple[Report, Sequence[View]]:
+    """:func:`evaluate`, and the joined views behind the report, from which its exams are shown."""
     check_settings(settings, categories)
     check_labels(records, settings, str((provenance or {}).get("annotations", "the annotations")))
     check_inputs(records, detections, settings)
@@ -117,7 +141,7 @@ def evaluate(
     )
     units, points = evidence.units, evidence.points
     tally = tally_of_truth(records, settings)
-    return Report(
+    report = Report(
         settings=settings,
         counts=counts_of(
             evidence.views, evidence.located, detections, evidence.strata, units, evidence.events
@@ -161,6 +185,7 @@ def evaluate(
             "labels": tally.to_dict(),
         },
     )
+    return report, evidence.views
 
 
 @dataclass(frozen=True)
@@ -207,7 +232,7 @@ def gather(
         units=units,
         points=all_points(tuple(units), settings, operating_points),
         matches=coco_matches(placed, iou_thresholds_with(settings.iou_threshold)),
-        events=[events_of(placed, c, len(patient_ids), settings) for c in HIT_CRITERIA],
+        events=events_by_all(placed, HIT_CRITERIA, len(patient_ids), settings),
         lesions=[lesions_of(views, placed, level, settings) for level in LEVELS],
         labels=label_scores(records, detections.images, settings)
         if is_multilabel(records, settings)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from simfrcnn.evaluation.bootstrap import Statistic, cumulated, per_patient, ratio
-from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, HitCriterion, match_image
+from simfrcnn.evaluation.matching import FALSE_POSITIVE, REPEAT, HitCriterion, match_by_all
 from simfrcnn.evaluation.results import NAN, Curve
 from simfrcnn.evaluation.truth import Truth, View
 from simfrcnn.settings import EvaluationSettings
@@ -87,6 +87,36 @@ def events_of(
 
     A lesion is found at the highest score at which it is found in any view of its exam.
     """
+    return events_by_all(views, (criterion,), n_patients, settings)[0]
+
+
+def events_by_all(
+    views: Sequence[View],
+    criteria: Sequence[HitCriterion],
+    n_patients: int,
+    settings: EvaluationSettings,
+) -> list[Events]:
+    """:func:`events_of` by each of ``criteria``; boxes are laid over each other once."""
+    by_view = [
+        match_by_all(view.boxes, view.finding_boxes, criteria, view.crowd_boxes, view.ignored_boxes)
+        for view in views
+        if view.has_regions
+    ]
+    return [
+        _events(views, [outcomes[place] for outcomes in by_view], criterion, n_patients, settings)
+        for place, criterion in enumerate(criteria)
+    ]
+
+
+def _events(
+    views: Sequence[View],
+    outcomes: Sequence[IntArray],
+    criterion: HitCriterion,
+    n_patients: int,
+    settings: EvaluationSettings,
+) -> Events:
+    """From the outcomes in the views that have regions."""
+    matched = iter(outcomes)
     finding_scores: list[float] = []
     finding_patients: list[int] = []
     lesions: dict[tuple[str, str, str], tuple[float, int]] = {}
@@ -97,9 +127,7 @@ def events_of(
             false_scores.append(view.scores)
             repeats.append(np.zeros(len(view.scores), dtype=np.bool_))
             continue
-        outcome = match_image(
-            view.boxes, view.finding_boxes, criterion, view.crowd_boxes, view.ignored_boxes
-        )
+        outcome = next(matched)
         is_false = outcome == FALSE_POSITIVE
         if settings.count_repeats_as_false_positives:
             is_false |= outcome == REPEAT

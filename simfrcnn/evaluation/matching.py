@@ -6,7 +6,7 @@ Shapes: D detections, G findings; boxes (D, 4) and (G, 4) XYXY in pixels, half o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,7 +131,34 @@ def match_image(
     Returns:
         (D,) index of the finding hit, or ``FALSE_POSITIVE``, ``REPEAT`` or ``IGNORED``.
     """
+    return match_by_all(detections, findings, (criterion,), crowds, ignored)[0]
+
+
+def match_by_all(
+    detections: FloatArray,
+    findings: FloatArray,
+    criteria: Sequence[HitCriterion],
+    crowds: FloatArray | None = None,
+    ignored: FloatArray | None = None,
+) -> list[IntArray]:
+    """:func:`match_image` by each of ``criteria``; boxes are laid over each other once."""
     overlap = box_iou(detections, findings)
+    regions = [
+        (boxes, overlap_with(detections, boxes))
+        for boxes, overlap_with in ((crowds, _covered_by), (ignored, box_iou))
+        if boxes is not None and len(boxes)
+    ]
+    return [_matched(detections, findings, overlap, regions, each) for each in criteria]
+
+
+def _matched(
+    detections: FloatArray,
+    findings: FloatArray,
+    overlap: FloatArray,
+    regions: Sequence[tuple[FloatArray, FloatArray]],
+    criterion: HitCriterion,
+) -> IntArray:
+    """What :func:`match_image` returns, from the overlaps with findings and with regions."""
     meets = criterion.meets(detections, findings, overlap)
     outcome = np.full(len(detections), FALSE_POSITIVE, dtype=np.intp)
     outcome[meets.any(axis=1)] = REPEAT
@@ -142,18 +169,17 @@ def match_image(
             best = int(np.argmax(np.where(open_findings, overlap[index], -1.0)))
             outcome[index] = best
             is_found[best] = True
-    for regions, overlap_with in ((crowds, _covered_by), (ignored, box_iou)):
-        if regions is not None and len(regions):
-            part = overlap_with(detections, regions)
-            meets_region = criterion.meets(detections, regions, part).any(axis=1)
-            outcome[meets_region & (outcome < 0)] = IGNORED
+    for boxes, part in regions:
+        meets_region = criterion.meets(detections, boxes, part).any(axis=1)
+        outcome[meets_region & (outcome < 0)] = IGNORED
     return outcome
 
 
 def _intersection(first: FloatArray, second: FloatArray) -> FloatArray:
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    return np.asarray(np.prod(np.clip(bottom_right - top_left, 0, None), axis=2))
+    sides = np.maximum(bottom_right - top_left, 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def _area(boxes: FloatArray) -> FloatArray:

@@ -153,14 +153,16 @@ def unit_truth(views: Sequence[View], settings: EvaluationSettings) -> Truth:
     have a view, or two, in which nobody could draw the cancer). Normal if every view is. Else
     unknown.
     """
-    if any(view.truth is Truth.POSITIVE for view in views) or any(
-        view.record.pathology is not None and view.record.pathology.value in settings.target_classes
-        for view in views
-    ):
-        return Truth.POSITIVE
-    if all(view.truth is Truth.NORMAL for view in views):
-        return Truth.NORMAL
-    return Truth.UNKNOWN
+    truth = Truth.NORMAL
+    for view in views:
+        pathology = view.record.pathology
+        if view.truth is Truth.POSITIVE or (
+            pathology is not None and pathology.value in settings.target_classes
+        ):
+            return Truth.POSITIVE
+        if view.truth is Truth.UNKNOWN:
+            truth = Truth.UNKNOWN
+    return truth
 
 
 def patient_strata(
@@ -214,7 +216,7 @@ def _has_all_boxes(record: ImageRecord, target_classes: Sequence[str]) -> bool:
 
 def _of_targets(found: ImageDetections, target_classes: Sequence[str]) -> ImageDetections:
     """The detections of the target classes."""
-    if all(name in target_classes for name in found.categories):
+    if set(target_classes).issuperset(found.categories):
         return found
     places = [place for place, name in enumerate(found.categories) if name in target_classes]
     return dataclasses.replace(

@@ -32,6 +32,7 @@ from simfrcnn.evaluation.reporting.comparison_report import (
 )
 from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
+from simfrcnn.files import collector_at_rest
 from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.wording import counted
 from simfrcnn.workflows.class_maps import maps_beside
@@ -44,6 +45,7 @@ _LONGEST_NAME = 60
 _LEGAL_NAME = re.compile(r"\w[\w .+()=-]*")
 
 
+@collector_at_rest()
 def compare(
     annotations: str | Path | AnnotatedSet,
     detections: Mapping[str, str | Path | DetectionFile],
@@ -226,7 +228,7 @@ def _judged(
     settings: EvaluationSettings,
     place: _Place | None,
 ) -> _Judged:
-    report = evaluator.evaluate(
+    report, views = evaluator.evaluate_with_views(
         annotated.records,
         candidate.detections,
         settings,
@@ -239,6 +241,7 @@ def _judged(
             report,
             records=annotated.records,
             detections=candidate.detections,
+            views=views,
             load_maps=maps_beside(candidate.detections),
             title=f"simfrcnn evaluation: {candidate.name}",
             **place.shown.of_report,

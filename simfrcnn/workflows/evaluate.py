@@ -11,12 +11,14 @@ from simfrcnn.evaluation import evaluator, operating
 from simfrcnn.evaluation.operating import ChosenPoints
 from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
+from simfrcnn.files import collector_at_rest
 from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.gallery import GalleryOptions
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
 
 
+@collector_at_rest()
 def evaluate(
     annotations: str | Path | AnnotatedSet,
     detections: str | Path | DetectionFile,
@@ -96,7 +98,7 @@ def evaluate(
     applied = operating.Applied()
     if chosen is not None:
         applied = operating.apply_to(chosen, found, settings, annotated.sha256)
-    report = evaluator.evaluate(
+    report, views = evaluator.evaluate_with_views(
         annotated.records,
         found,
         settings,
@@ -112,6 +114,7 @@ def evaluate(
             report,
             records=annotated.records,
             detections=found,
+            views=views,
             load_maps=maps_beside(found),
             **shown.of_report,
         )

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -12,6 +13,9 @@ import pytest
 from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import (
     LOCK,
+    as_json,
+    as_json_lines_below,
+    collector_at_rest,
     copy_file,
     locked,
     sha256_of,
@@ -21,6 +25,43 @@ from simfrcnn.files import (
     writing,
     writing_folder,
 )
+
+DOCUMENT = {
+    "none": None,
+    "empty": {},
+    "no rows": [],
+    "figures": {"a": {"value": 0.1, "n": {"cases": 3}}, "ä": 1e-300},
+    "units": {"case": [{"id": "1\n2", "score": 0.5}, {"id": "\udce9", "score": 1}], "image": []},
+    "pairs": ((1, 2), [True, False, []]),
+}
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 3, 9])
+def test_a_document_of_lines_says_what_the_indented_one_says(levels):
+    text = as_json_lines_below(DOCUMENT, levels)
+    assert json.loads(text) == json.loads(as_json(DOCUMENT))
+    if levels == 3:
+        assert '  "case": [\n   {"id": "1\\n2", "score": 0.5},\n   {"id"' in text
+    if levels == 9:  # an empty list or object stays on its line, as with Python's own indent
+        assert text == as_json(DOCUMENT)
+
+
+def test_a_document_of_lines_refuses_what_is_not_json():
+    with pytest.raises(ValueError, match="Out of range"):
+        as_json_lines_below({"rows": [{"value": float("nan")}]}, 2)
+
+
+def test_the_collector_works_again_after_its_rest_and_after_a_failure():
+    assert gc.isenabled()
+    with collector_at_rest():
+        assert not gc.isenabled()
+        with collector_at_rest():
+            pass
+        assert not gc.isenabled()  # the outer block still runs
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), collector_at_rest():
+        raise ZeroDivisionError
+    assert gc.isenabled()
 
 
 def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -146,11 +146,17 @@ def choose_exams(
     missed: list[tuple[float, float, tuple[str, str]]] = []
     found: list[tuple[str, str]] = []
     for key in sorted(by_exam):
-        seen = [_seen(view) for view in by_exam[key]]
-        highest = max((_highest_false_positive(one, settings) for one in seen), default=NEVER)
-        if highest > NEVER:
-            false_positives.append((-highest, key))
-        lesions = _lesions(seen, settings)
+        seen = [_seen(view) for view in by_exam[key] if view.has_regions]
+        highest = [_highest_false_positive(one, settings) for one in seen]
+        # Of the others, which are most, every detection is false, and the first is the highest.
+        highest += [
+            view.score
+            for view in by_exam[key]
+            if view.is_located and len(view.scores) and not view.has_regions
+        ]
+        if (worst := max(highest, default=NEVER)) > NEVER:
+            false_positives.append((-worst, key))
+        lesions = _lesions(seen, by_exam[key], settings)
         open_ones = [(score, -area) for score, area in lesions if score < score_threshold]
         if open_ones:
             missed.append((*min(open_ones), key))
@@ -234,8 +240,7 @@ def picture_source(picture: HungPicture) -> str:
 
 
 def _seen(view: View) -> Seen:
-    has_regions = len(view.finding_boxes) or len(view.crowd_boxes) or len(view.ignored_boxes)
-    if not has_regions:  # most images: nothing to match
+    if not view.has_regions:  # most images: nothing to match
         outcomes = np.full(len(view.scores), FALSE_POSITIVE, dtype=np.intp)
     else:
         outcomes = match_image(
@@ -261,11 +266,13 @@ def _highest_false_positive(seen: Seen, settings: EvaluationSettings) -> float:
     return float(seen.view.scores[_is_false(seen, settings)].max(initial=NEVER))
 
 
-def _lesions(seen: Sequence[Seen], settings: EvaluationSettings) -> list[tuple[float, float]]:
+def _lesions(
+    seen: Sequence[Seen], views: Sequence[View], settings: EvaluationSettings
+) -> list[tuple[float, float]]:
     """Score and area (px^2) of each lesion: of its best hit in any view, and of its largest box.
 
     A finding without lesion id is a lesion. A positive exam without boxes is one lesion, found at
-    the exam's own score.
+    the exam's own score. ``seen`` are those of its ``views`` that have findings, at least.
     """
     lesions: dict[object, tuple[float, float]] = {}
     for one in seen:
@@ -274,7 +281,6 @@ def _lesions(seen: Sequence[Seen], settings: EvaluationSettings) -> list[tuple[f
             key = finding.lesion_id or (one.view.record.image_id, finding.finding_id)
             known_score, known_area = lesions.get(key, (NEVER, 0.0))
             lesions[key] = (max(known_score, score), max(known_area, (x2 - x1) * (y2 - y1)))
-    views = [one.view for one in seen]
     if not lesions and unit_truth(views, settings) is Truth.POSITIVE:
         return [(pool([view.score for view in views], settings.pooling), 0.0)]
     return list(lesions.values())

@@ -79,8 +79,8 @@ from simfrcnn.evaluation.reporting.wording import (
     text_of,
 )
 from simfrcnn.evaluation.results import Figure, OperatingPoint, Report
-from simfrcnn.evaluation.truth import views_of
-from simfrcnn.files import as_json, as_utf8, write_files
+from simfrcnn.evaluation.truth import View, views_of
+from simfrcnn.files import as_json_lines_below, as_utf8, write_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EXAMS_PER_GROUP
 from simfrcnn.wording import counted
@@ -89,6 +89,8 @@ logger = logging.getLogger("simfrcnn")
 
 MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
 """Whose operating point is in the summary: the first of these that exists."""
+_LEVELS = 3
+"""How deep ``report.json`` is laid out; what lies below, such as a row of a table, is a line."""
 _Loaded = TypeVar("_Loaded")
 _PICTURE_FILES = {
     "images.png",  # of the first versions
@@ -108,6 +110,7 @@ def write_report(
     load_maps: LoadMaps | None = None,
     title: str = "simfrcnn evaluation",
     n_gallery: int = EXAMS_PER_GROUP,
+    views: Sequence[View] | None = None,
 ) -> Path:
     """Write ``report.json``, ``report.md``, ``report.html``, a draft of a reporting checklist and
     the pictures into ``folder``.
@@ -128,6 +131,8 @@ def write_report(
             has no heat maps.
         title: Heading of both pages.
         n_gallery: At most so many exams for each reason; 0: no exams.
+        views: What the records and detections join to, where it is at hand
+            (:func:`~simfrcnn.evaluation.evaluator.evaluate_with_views`). None: they are joined.
 
     Returns:
         The path of ``report.html``.
@@ -142,9 +147,8 @@ def write_report(
         raise OutputError(f"{folder} is a file; a folder for the report is needed")
     if n_gallery < 0:
         raise ConfigError(f"--gallery is {n_gallery}; 0 (no exams) or more is legal")
-    views, _ = views_of(records, detections.images, report.settings)
     gallery = choose_exams(
-        views,
+        views_of(records, detections.images, report.settings)[0] if views is None else views,
         report.settings,
         score_threshold=main_point(report).score_threshold,
         n_per_group=n_gallery,
@@ -185,7 +189,7 @@ def write_report(
         **drawn,
         "report.md": as_utf8(markdown_page(title, sections)),
         "report.html": as_utf8(page),
-        "report.json": as_utf8(as_json(report.to_json())),
+        "report.json": as_utf8(as_json_lines_below(report.to_json(), _LEVELS)),
         CHECKLIST: as_utf8(checklist(report)),
     }
     had_report = (folder / "report.json").exists()

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simfrcnn.evaluation.reporting.charts import DASHES, Axis, Chart, Line
 from simfrcnn.evaluation.reporting.templates import render
 from simfrcnn.evaluation.results import Band
@@ -95,12 +98,17 @@ class _Frame:
 
 def _share(axis: Axis, value: float) -> float:
     """Where ``value`` lies on the axis, 0 to 1; what lies beyond is at the end."""
+    return float(_shares(axis, [value])[0])
+
+
+def _shares(axis: Axis, values: Sequence[float]) -> NDArray[np.float64]:
+    """Where each of the values lies on the axis, see :func:`_share`."""
+    places = np.array(values, dtype=np.float64)
     if axis.is_logarithmic:
-        value = max(value, axis.low)
-        share = math.log(value / axis.low) / math.log(axis.high / axis.low)
+        share = np.log(np.maximum(places, axis.low) / axis.low) / math.log(axis.high / axis.low)
     else:
-        share = (value - axis.low) / (axis.high - axis.low)
-    return min(max(share, 0.0), 1.0)
+        share = (places - axis.low) / (axis.high - axis.low)
+    return np.asarray(share.clip(0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -173,12 +181,16 @@ def _drawn(frame: _Frame, number: int, line: Line) -> _DrawnLine:
 def _thinned(frame: _Frame, x: Sequence[float], y: Sequence[float]) -> list[int]:
     """Indices of the points that differ in the picture; the ends are always kept."""
     kept: list[int] = []
-    last = (-math.inf, -math.inf)
-    for index in range(len(x)):
-        place = (frame.x(x[index]), frame.y(y[index]))
-        if max(abs(place[0] - last[0]), abs(place[1] - last[1])) >= _LEAST_STEP:
+    last_x = last_y = -math.inf
+    # All points at once: there may be a hundred thousand.
+    places = (
+        frame.plot_width * _shares(frame.chart.x, x),
+        _PLOT_HEIGHT * _shares(frame.chart.y, y),
+    )
+    for index, (at_x, at_y) in enumerate(zip(*(one.tolist() for one in places), strict=True)):
+        if abs(at_x - last_x) >= _LEAST_STEP or abs(at_y - last_y) >= _LEAST_STEP:
             kept.append(index)
-            last = place
+            last_x, last_y = at_x, at_y
     if kept and kept[-1] != len(x) - 1:
         kept.append(len(x) - 1)
     return kept
