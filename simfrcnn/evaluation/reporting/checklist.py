@@ -5,9 +5,9 @@ for more than an evaluation knows: what it does not know is left to the authors,
 docs/evaluation.md says by what the numbers were checked.
 
 Reference:
-    CLAIM: Tejani et al. 2024 (the update, 44 items), and Mongan, Moy and Kahn 2020 (42 items), which
-    some journals still ask for; from item 11 on their numbers differ. TRIPOD+AI: Collins et al. 2024
-    (27 items).
+    CLAIM: Tejani et al. 2024 (the update, 44 items), and Mongan, Moy and Kahn 2020 (42 items),
+    which some journals still ask for; from item 11 on their numbers differ. TRIPOD+AI: Collins et
+    al. 2024 (27 items).
 """
 
 from __future__ import annotations
