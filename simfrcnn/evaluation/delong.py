@@ -199,9 +199,9 @@ def paired_delong(
     if error == 0:
         reason = "all cases differ alike under the two models: the difference has no variance"
         return DeLong(auc_first, auc_second, difference, 0.0, NAN, reason)
-    reason = why_too_few(n_positive, n_normal, fewest_cases)
-    if reason:
-        return DeLong(auc_first, auc_second, difference, error, NAN, reason)
+    too_few = why_too_few(n_positive, n_normal, fewest_cases)
+    if too_few:
+        return DeLong(auc_first, auc_second, difference, error, NAN, too_few)
     p_value = math.erfc(abs(difference) / error / math.sqrt(2))
     return DeLong(auc_first, auc_second, difference, error, p_value)
 

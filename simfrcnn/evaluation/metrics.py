@@ -125,7 +125,7 @@ def patients_behind(key: str, judged: Judged) -> dict[str, int]:
         patients = np.array([view.patient for view in judged.located], dtype=np.intp)
         is_positive = np.array([bool(v.findings) for v in judged.located], dtype=np.bool_)
     else:
-        patients, _, is_positive = judged.units[start].known()
+        return judged.units[start].n_patients
     return {
         "positive": len(np.unique(patients[is_positive])),
         "normal": len(np.unique(patients[~is_positive])),

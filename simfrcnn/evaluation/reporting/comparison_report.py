@@ -86,7 +86,8 @@ class ComparisonReport:
     @property
     def all_notes(self) -> list[str]:
         """Those given, and what the numbers themselves call for."""
-        few = note_on_few_cases(self.counts["cases"])
+        cases = next(iter(self.compared.models.values())).cases
+        few = note_on_few_cases(cases.n, cases.n_patients)
         return [*self.notes, few] if few else list(self.notes)
 
 

@@ -14,7 +14,7 @@ from simfrcnn.evaluation.readers.pathways import Pathway
 from simfrcnn.evaluation.readers.study import FEWEST_READERS, AgainstReaders, ReaderStudy
 from simfrcnn.evaluation.reporting.documents import DISCLAIMER, Section, Table, markdown_page
 from simfrcnn.evaluation.reporting.page import NO_DATA, html_page
-from simfrcnn.evaluation.reporting.wording import p_of
+from simfrcnn.evaluation.reporting.wording import number, p_of
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.wording import counted
 
@@ -191,11 +191,10 @@ def cell(estimate: Estimate, *, signed: bool = False) -> str:
     """``0.912 (0.853 to 0.957)``, or a value without its interval."""
     if math.isnan(estimate.value):
         return "undefined"
-    sign = "+" if signed else ""
-    if math.isnan(estimate.low):
-        return f"{estimate.value:{sign}.3f} (no interval)"
-    ends = f"{estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}"
-    return f"{estimate.value:{sign}.3f} ({ends})"
+    value, low, high = (
+        number(each, signed=signed) for each in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} (no interval)" if math.isnan(estimate.low) else f"{value} ({low} to {high})"
 
 
 def _title(each: AgainstReaders, study: ReaderStudy) -> str:

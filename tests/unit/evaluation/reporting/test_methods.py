@@ -45,7 +45,7 @@ def test_the_methods_repeat_what_is_known_and_guess_nothing() -> None:
     assert rows["seed"] == "3"
     assert "; " in rows["95% intervals by"]  # the name of a method may hold a comma
     assert rows["judged on"] == f"test.json, sha256 {'a' * 64}"
-    assert rows["operating point, fixed"] == "score >= 0.5, fixed beforehand"
+    assert rows["operating point, fixed"] == "score >= 0.5, as the settings say"
     bare = dict(methods_table(report(with_facts=False)).rows)
     for name in ("detections made on", "trained on", "checkpoint", "seed", "model"):
         assert bare[name] == UNKNOWN
