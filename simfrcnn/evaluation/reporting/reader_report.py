@@ -56,8 +56,7 @@ def summary_lines(study: ReaderStudy) -> list[str]:
     """The model less the readers, one line a figure, for a terminal."""
     return [
         f"{_title(each, study)}: model {cell(each.model)}, readers {cell(each.mean)}, model less "
-        f"readers {cell(each.difference, signed=True)}{_p(each.difference)}"
-        + "".join(f", {claim}" for claim in _claim(each, study))
+        f"readers {cell(each.difference, signed=True)}, {', '.join(_shown(each, study))}"
         for each in study.against
     ]
 
@@ -207,8 +206,11 @@ def _claim(each: AgainstReaders, study: ReaderStudy) -> tuple[str, ...]:
     return () if claim is None else (claim,)
 
 
-def _p(estimate: Estimate) -> str:
-    return "" if math.isnan(estimate.p_value) else f", p {p_of(estimate.p_value)}"
+def _shown(each: AgainstReaders, study: ReaderStudy) -> tuple[str, ...]:
+    """The p-value and what the margin shows, or why there is neither."""
+    if math.isnan(each.difference.p_value):
+        return (each.difference.reason or "no test",)
+    return (f"p {p_of(each.difference.p_value)}", *_claim(each, study))
 
 
 def _p_cell(estimate: Estimate) -> str:

@@ -385,3 +385,16 @@ def test_a_difference_of_nothing_has_no_minus_and_an_end_beside_0_keeps_its_sign
         assert number(nothing) == "0.000"
     assert cell(Estimate(-0.1, -0.2, -0.0004), signed=True) == "-0.100 (-0.200 to -0.000)"
     assert cell(Estimate(-0.0006), signed=True) == "-0.001 (no interval)"
+
+
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_the_terminal_says_once_why_there_is_no_p(readings, margin):
+    two = dataclasses.replace(
+        readings,
+        readers=readings.readers[:2],
+        ratings=readings.ratings[:, :2],
+        recalls=readings.recalls[:, :2],
+    )
+    for line in summary_lines(study_of(two, score_threshold=0.6, margin=margin)):
+        assert line.endswith("), no test with fewer than 3 readers")
+        assert line.count("no test") == 1
