@@ -166,10 +166,13 @@ def notes_on_figures(
     few = note_on_few_cases(cases.n, cases.n_patients)
     if few and settings.bootstrap_replicates:
         yield few
-    if any(f.method == "bootstrap" and f.low == f.high for f in figures.values()):
+    no_width = [k for k, f in figures.items() if f.method == "bootstrap" and f.low == f.high]
+    if no_width:
+        first, *others = no_width
+        more = f" and {counted(len(others), '[other figure|other figures]')}" if others else ""
         yield (
             "An interval of no width only says that no resampled set gave another value; it is not "
-            "certainty. More patients are needed there."
+            f"certainty. More patients are needed there: {first}{more}."
         )
     n_dropped = max((f.n_dropped for f in figures.values() if not math.isnan(f.low)), default=0)
     if n_dropped:

@@ -166,6 +166,9 @@ def _rules(study: ReaderStudy) -> list[str]:
         "One reader and one model: Clopper-Pearson, and for the AUC DeLong's variance on the "
         "logit. The model less one reader: cases are random, the reader is this one; p after "
         "Holm's adjustment is for the number of readers.",
+        "Ratings in a few categories mostly have a lower empirical AUC than the same reading on a "
+        "fine scale, as a model's is: part of a difference in AUC can be the scale's. A "
+        "sensitivity is to be read with the specificity beside it.",
         f"No p with fewer than {FEWEST_CASES} positive or {FEWEST_CASES} normal cases, nor over "
         f"fewer than {FEWEST_READERS} readers.",
         *(
