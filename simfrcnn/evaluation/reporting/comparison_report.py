@@ -242,18 +242,18 @@ def _verdict(report: ComparisonReport) -> list[str]:
     first, *others = report.compared.ranking
     if math.isnan(first.figure.value):
         return [f"No ranking: {first.figure.reason}."]
+    alike = [each.name for each in others if each.figure.value == first.figure.value]
+    best = f"{_listed([first.name, *alike])} {'have' if alike else 'has'} the highest value"
     if report.compared.too_few:
-        return [
-            f"{first.name} has the highest value. No model is called better than another: "
-            f"{report.compared.too_few}."
-        ]
+        return [f"{best}. No model is called better than another: {report.compared.too_few}."]
     beaten = [each.name for each in others if each.name not in first.ties]
-    than = f" It is better than {_listed(beaten)}." if beaten else ""
+    who = "They are" if alike else "It is"
+    than = f" {who} better than {_listed(beaten)}." if beaten else ""
     if not first.ties:
         return [f"{first.name} is better than every other model."]
-    return [
-        f"{first.name} has the highest value, but cannot be told from {_listed(first.ties)}.{than}"
-    ]
+    if alike:
+        return [f"{best}.{than}"]
+    return [f"{best}, but cannot be told from {_listed(first.ties)}.{than}"]
 
 
 def _model_table(report: ComparisonReport, keys: Iterable[str]) -> Table:

@@ -282,6 +282,17 @@ def test_on_too_few_cases_no_model_is_called_better(tmp_path):
     assert to_json(report_of())["too_few_to_rank"] is None
 
 
+def test_models_of_one_value_share_the_first_place_in_words():
+    records, files = graded_models()
+    twins = {"one": files["sharp"], "other": files["sharp"], "noise": files["noise"]}
+    plain = report_of()
+    compared = compare_all(resampled(records, twins))
+    report = dataclasses.replace(plain, compared=compared, figures=compared.figures)
+    assert summary_lines(report)[-1] == (
+        "one and other have the highest value. They are better than noise."
+    )
+
+
 def several_exams(n_patients=12, n_exams=5):
     """Every second patient is positive; of each exam one image, found by one model alone."""
     records, found_by = [], {"good": [], "bad": []}
