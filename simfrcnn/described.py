@@ -108,7 +108,7 @@ class Description:
             words = [str(choice) for choice in self.choices]
             raise illegal(self.title, value, " | ".join(words), words)
         if self.legal is not None and value not in self.legal:
-            none = f", or {self.unset} for none" if self.unset is not None else ""
+            none = f", or {self.unset} for none in a config" if self.unset is not None else ""
             raise illegal(self.title, value, f"{self.legal}{none}")
         if type(self.default) is int and not isinstance(value, Integral):
             raise illegal(self.title, value, "a whole number")

@@ -29,6 +29,7 @@ CONFIDENCE = 0.95
 MAX_DROPPED = 0.05
 """The largest part of undefined replicates with which an interval is still given."""
 _ROWS_AT_ONCE = 128
+_NO_SPREAD = "no interval: no resampled set gave another value"
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,8 @@ def bootstrap_figure(
         )
         return Figure(value, n=n, n_dropped=n_dropped, reason=reason)
     if logit_scale is not None:
+        if is_defined.sum() < 2 or np.ptp(replicates[is_defined]) == 0:
+            return Figure(value, n=n, n_dropped=n_dropped, reason=_NO_SPREAD)
         low, high = logit_interval(value, replicates[is_defined], logit_scale)
         return Figure(value, low, high, "bootstrap-logit", n, n_dropped)
     low, high = percentile_interval(replicates[is_defined])

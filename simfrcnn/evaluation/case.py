@@ -63,6 +63,14 @@ class Units:
         return {"positive": self.n_of(Truth.POSITIVE), "normal": self.n_of(Truth.NORMAL)}
 
     @property
+    def n_patients(self) -> dict[str, int]:
+        """How many patients have a positive and how many a normal one; some may have both."""
+        return {
+            name: len(np.unique(self.patients[self.truths == truth]))
+            for name, truth in (("positive", Truth.POSITIVE), ("normal", Truth.NORMAL))
+        }
+
+    @property
     def found(self) -> str:
         """The same in words, for a reason."""
         return "there are {positive} positive and {normal} normal ones".format_map(self.n)

@@ -42,6 +42,7 @@ from simfrcnn.evaluation.metrics import (
     METRICS,
     OF_LABELS,
     Judged,
+    patients_behind,
 )
 from simfrcnn.evaluation.multilabel import is_multilabel, label_scores
 from simfrcnn.evaluation.results import Curve, Figure
@@ -60,7 +61,8 @@ class Resampled:
     """One model on the test set and on every resampling of its patients.
 
     ``values`` (1 + R,) by metric, NaN where undefined; ``n`` and ``why_undefined`` by metric, as in
-    :class:`~simfrcnn.evaluation.bootstrap.Statistic`. ``no_resampling`` says why there are no
+    :class:`~simfrcnn.evaluation.bootstrap.Statistic`. ``n_patients`` is by metric, too, see
+    :func:`~simfrcnn.evaluation.metrics.patients_behind`. ``no_resampling`` says why there are no
     intervals, if so. ``units`` are by level. ``roc`` is by case; ``froc`` per finding, centre in
     box, over all images. ``settings`` are the rules and resamplings that it was judged by.
     """
@@ -68,6 +70,7 @@ class Resampled:
     values: Mapping[str, FloatArray]
     n: Mapping[str, Mapping[str, int]]
     why_undefined: Mapping[str, str]
+    n_patients: Mapping[str, Mapping[str, int]]
     no_resampling: str | None
     patient_ids: tuple[str, ...]
     strata: IntArray
@@ -201,6 +204,7 @@ def resample(
         values=values,
         n=n,
         why_undefined=reasons,
+        n_patients={key: patients_behind(key, judged) for key in values},
         no_resampling=why_no_resampling(strata, settings.bootstrap_replicates),
         patient_ids=tuple(patient_ids),
         strata=strata,

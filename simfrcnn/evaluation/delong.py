@@ -199,14 +199,27 @@ def paired_delong(
     if error == 0:
         reason = "all cases differ alike under the two models: the difference has no variance"
         return DeLong(auc_first, auc_second, difference, 0.0, NAN, reason)
-    if min(n_positive, n_normal) < fewest_cases:
-        reason = (
-            f"no test with fewer than {fewest_cases} patients with a positive and {fewest_cases} "
-            f"with a normal unit; there are {n_positive} and {n_normal}"
-        )
-        return DeLong(auc_first, auc_second, difference, error, NAN, reason)
+    too_few = why_too_few(n_positive, n_normal, fewest_cases)
+    if too_few:
+        return DeLong(auc_first, auc_second, difference, error, NAN, too_few)
     p_value = math.erfc(abs(difference) / error / math.sqrt(2))
     return DeLong(auc_first, auc_second, difference, error, p_value)
+
+
+def why_too_few(n_positive: int, n_normal: int, fewest_cases: int = FEWEST_CASES) -> str | None:
+    """Why two models are not told apart by a test; None where they can be.
+
+    Args:
+        n_positive: Patients with a positive unit.
+        n_normal: Patients with a normal one.
+        fewest_cases: See :data:`FEWEST_CASES`.
+    """
+    if min(n_positive, n_normal) >= fewest_cases:
+        return None
+    return (
+        f"no test with fewer than {fewest_cases} patients with a positive and {fewest_cases} "
+        f"with a normal unit; there are {n_positive} and {n_normal}"
+    )
 
 
 def _interval_of_a_perfect_order(auc: float, n_pairs: int) -> Interval:

@@ -176,7 +176,14 @@ def evaluate_with_views(
             *notes,
             *notes_on_files(detections, provenance or {}),
             *(f"{note}." for note in tally.notes()),
-            *notes_on_figures(evidence.views, evidence.located, figures, evidence.events, settings),
+            *notes_on_figures(
+                evidence.views,
+                evidence.located,
+                figures,
+                evidence.events,
+                units["case"],
+                settings,
+            ),
             *(() if evidence.labels is None else notes_on_labels(evidence.labels)),
         ),
         provenance={

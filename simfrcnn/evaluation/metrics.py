@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.evaluation.afroc import Lesions, localised_key, localised_statistic
+from simfrcnn.evaluation.afroc import Lesions, level_of, localised_key, localised_statistic
 from simfrcnn.evaluation.average_precision import ap_key, ap_statistic, coco_matches
 from simfrcnn.evaluation.bootstrap import Statistic, ratio
 from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic
@@ -104,6 +104,32 @@ def specificity_at_sensitivity(
         return np.where(n_positive > 0, 1 - ratio(n_false, n_normal), NAN)
 
     return specificity
+
+
+def patients_behind(key: str, judged: Judged) -> dict[str, int]:
+    """On how many patients a metric rests: those who give a positive, and those a normal unit.
+
+    Of figures of boxes, those with a finding, and those with an image without one; of a mean over
+    labels, those who show one of them, and those who lack one.
+    """
+    start = key.split("/")[0]
+    if start == "localised":
+        lesions = judged.lesions[level_of(key)]
+        patients, is_positive = lesions.patients, ~lesions.is_normal
+    elif key == MEAN:
+        assert judged.labels is not None
+        known = [judged.labels.known(name) for name in judged.labels.judged]
+        patients = np.concatenate([np.zeros(0, np.intp), *(each[0] for each in known)])
+        is_positive = np.concatenate([np.zeros(0, np.bool_), *(each[2] for each in known)])
+    elif start in ("finding", "froc"):
+        patients = np.array([view.patient for view in judged.located], dtype=np.intp)
+        is_positive = np.array([bool(v.findings) for v in judged.located], dtype=np.bool_)
+    else:
+        return judged.units[start].n_patients
+    return {
+        "positive": len(np.unique(patients[is_positive])),
+        "normal": len(np.unique(patients[~is_positive])),
+    }
 
 
 def _auc(level: str, judged: Judged) -> Statistic:

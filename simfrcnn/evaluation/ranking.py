@@ -1,10 +1,11 @@
 """Which of several models is best, and which of them tie?
 
 All models are judged on the same resamplings of the same patients. Two models tie where the 95%
-interval of their paired difference contains 0, or where there is no interval. Ties are not
-transitive: A can be better than C while B ties with both. So each model has a range of ranks: at
-best one more than the number of models that are better than it, at worst the number of models,
-itself among them, that it is not better than.
+interval of their paired difference contains 0, or where there is no interval; all of them tie where
+the metric rests on too few patients for a test. Ties are not transitive: A can be better than C
+while B ties with both. So each model has a range of ranks: at best one more than the number of
+models that are better than it, at worst the number of models, itself among them, that it is not
+better than.
 
 Shapes: T tests.
 """
@@ -25,6 +26,7 @@ from simfrcnn.evaluation.comparison import (
     compare,
     mean_over_seeds,
 )
+from simfrcnn.evaluation.delong import why_too_few
 from simfrcnn.evaluation.metrics import PRIMARY, metric_of
 from simfrcnn.evaluation.results import NAN, Figure
 
@@ -71,7 +73,8 @@ class ModelsCompared:
     """Several models on the same cases.
 
     ``figures`` are by model and metric; ``ranking`` goes by falling value of the metric
-    ``primary``.
+    ``primary``. ``too_few`` says why no model is called better than another, where ``primary``
+    rests on fewer than :data:`~simfrcnn.evaluation.delong.FEWEST_CASES` patients of a kind.
     """
 
     primary: str
@@ -79,6 +82,7 @@ class ModelsCompared:
     figures: Mapping[str, Mapping[str, Figure]]
     pairs: tuple[ModelPair, ...]
     ranking: tuple[Ranked, ...]
+    too_few: str | None = None
 
     @property
     def primary_name(self) -> str:
@@ -127,6 +131,8 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
     ]
     adjusted = holm([comparison.delong[0].p_value for _, _, comparison in compared])
     figures = {name: mean_over_seeds([model]) for name, model in models.items()}
+    n_patients = next(iter(models.values())).n_patients[primary]
+    too_few = why_too_few(n_patients["positive"], n_patients["normal"])
     return ModelsCompared(
         primary=primary,
         models=models,
@@ -134,8 +140,13 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
         pairs=tuple(ModelPair(*each, p) for each, p in zip(compared, adjusted, strict=True)),
         ranking=rank(
             {name: by_key[primary] for name, by_key in figures.items()},
-            {(a, b): comparison.differences[primary].figure for a, b, comparison in compared},
+            {
+                (a, b): comparison.differences[primary].figure
+                for a, b, comparison in compared
+                if not too_few
+            },
         ),
+        too_few=too_few,
     )
 
 
@@ -155,7 +166,8 @@ def rank(
 
     Args:
         figures: The value of each model, by name.
-        differences: ``first - second`` of every pair, in one order of the two.
+        differences: ``first - second`` of the pairs, in one order of the two; a pair that is not
+            there ties.
     """
     better: dict[str, set[str]] = {name: set() for name in figures}  # name -> those it beats
     for (first, second), difference in differences.items():

@@ -71,18 +71,43 @@ def notes_on_files(detections: DetectionFile, provenance: Mapping[str, Any]) -> 
         )
 
 
-def note_on_few_cases(n_cases: Mapping[str, int]) -> str | None:
+def note_on_few_cases(n_cases: Mapping[str, int], n_patients: Mapping[str, int]) -> str | None:
     """What a reader must know of intervals by case that rest on very few; None where enough.
 
     Args:
         n_cases: How many are ``positive`` and how many ``normal``.
+        n_patients: How many patients have such a case.
     """
-    if min(n_cases["positive"], n_cases["normal"]) >= FEWEST_CASES:
+    kinds = ("positive", "normal")
+    if min(n_patients[kind] for kind in kinds) >= FEWEST_CASES:
         return None
+    is_one_each = all(n_patients[kind] == n_cases[kind] for kind in kinds)
+    of_patients = (
+        ""
+        if is_one_each
+        else f" They are those of {n_patients['positive']} and {n_patients['normal']} patients."
+    )
     return (
         f"The figures by case rest on {n_cases['positive']} positive and {n_cases['normal']} "
-        f"normal cases. With fewer than {FEWEST_CASES} of either, intervals by resampling are too "
-        "narrow, and two models are not compared by a test."
+        f"normal cases.{of_patients} With fewer than {FEWEST_CASES} of either, intervals by "
+        "resampling are too narrow, and two models are not compared by a test."
+    )
+
+
+def _note_on_sides(views: Sequence[View]) -> str | None:
+    """What figures by breast are worth where images do not say their side."""
+    n_without = sum(view.record.laterality is None for view in views)
+    if not n_without:
+        return None
+    if n_without == len(views):
+        return (
+            "No image says its side (laterality): a breast is taken to be an exam, and figures by "
+            "breast are those by exam."
+        )
+    return (
+        f"{counted(n_without, '[image does|images do]')} not say "
+        f"{'its' if n_without == 1 else 'their'} side (laterality): in the figures by breast those "
+        "of one exam count as one breast, apart from its left and right."
     )
 
 
@@ -91,6 +116,7 @@ def notes_on_figures(
     located: Sequence[View],
     figures: Mapping[str, Figure],
     events: Sequence[Events],
+    cases: Units,
     settings: EvaluationSettings,
 ) -> Iterator[str]:
     """What the figures leave out, and where they say less than they seem to."""
@@ -134,13 +160,19 @@ def notes_on_figures(
             f"Bootstrap intervals come from only {settings.bootstrap_replicates} resamplings, and "
             f"their ends are rough; {FEWEST_REPLICATES:,} or more are usual."
         )
-    few = note_on_few_cases(figures["case/auc"].n)
+    sides = _note_on_sides(views)
+    if sides:
+        yield sides
+    few = note_on_few_cases(cases.n, cases.n_patients)
     if few and settings.bootstrap_replicates:
         yield few
-    if any(f.method == "bootstrap" and f.low == f.high for f in figures.values()):
+    no_width = [k for k, f in figures.items() if f.method == "bootstrap" and f.low == f.high]
+    if no_width:
+        first, *others = no_width
+        more = f" and {counted(len(others), '[other figure|other figures]')}" if others else ""
         yield (
             "An interval of no width only says that no resampled set gave another value; it is not "
-            "certainty. More patients are needed there."
+            f"certainty. More patients are needed there: {first}{more}."
         )
     n_dropped = max((f.n_dropped for f in figures.values() if not math.isnan(f.low)), default=0)
     if n_dropped:

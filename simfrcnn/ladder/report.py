@@ -160,8 +160,8 @@ def _n_cases(result: LadderResult) -> Mapping[str, int] | None:
 
 def _notes(result: LadderResult) -> list[str]:
     """Those of the result, and why there is no test."""
-    n = _n_cases(result)
-    few = note_on_few_cases(n) if n is not None else None
+    judged = next((model for each in result.rungs for model in each.models.values()), None)
+    few = None if judged is None else note_on_few_cases(judged.cases.n, judged.cases.n_patients)
     reasons = dict.fromkeys(
         test.reason
         for pair in result.pairs

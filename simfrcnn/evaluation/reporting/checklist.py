@@ -2,9 +2,12 @@
 
 Items are named by number and topic; the guidelines' own words are not repeated. A guideline asks
 for more than an evaluation knows: what it does not know is left to the authors, not guessed.
+docs/evaluation.md says by what the numbers were checked.
 
 Reference:
-    CLAIM: Mongan, Moy and Kahn 2020 (42 items). TRIPOD+AI: Collins et al. 2024 (27 items).
+    CLAIM: Tejani et al. 2024 (the update, 44 items), and Mongan, Moy and Kahn 2020 (42 items),
+    which some journals still ask for; from item 11 on their numbers differ. TRIPOD+AI: Collins et
+    al. 2024 (27 items).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from simfrcnn.evaluation.results import Report
 from simfrcnn.wording import counted
 
 FILE = "checklist.md"
+HEADS = ("topic", "CLAIM 2024", "CLAIM 2020", "TRIPOD+AI", "in this study")
 AUTHORS = "**to be written by the authors**"
 
 Answer = Callable[[Report], str | None]
@@ -26,10 +30,14 @@ Answer = Callable[[Report], str | None]
 
 @dataclass(frozen=True)
 class Item:
-    """A topic, its numbers in the guidelines, and what an evaluation can say (None: nothing)."""
+    """A topic, its numbers in the guidelines, and what an evaluation can say (None: nothing).
+
+    ``claim`` are those of CLAIM's update of 2024, ``claim_2020`` those of its first version.
+    """
 
     topic: str
     claim: str
+    claim_2020: str
     tripod: str
     answer: Answer = lambda report: None
 
@@ -37,17 +45,21 @@ class Item:
 def checklist(report: Report) -> str:
     """The items as a Markdown page, each with what this evaluation says of it."""
     rows = [
-        (item.topic, item.claim or "-", item.tripod or "-", item.answer(report) or AUTHORS)
+        (
+            item.topic,
+            *(numbers or "-" for numbers in (item.claim, item.claim_2020, item.tripod)),
+            item.answer(report) or AUTHORS,
+        )
         for item in ITEMS
     ]
     n_answered = sum(item.answer(report) is not None for item in ITEMS)
     text = (
         f"{n_answered} of {len(ITEMS)} topics have an answer by this evaluation. It is a draft for "
         "the authors, who know the study: fill in the rest, and check what is here. The numbers "
-        "are those of the items of CLAIM (2020) and TRIPOD+AI (2024); read the guidelines "
-        "themselves for what each asks."
+        "are those of the items of CLAIM (its update of 2024, and the first version of 2020) and "
+        "TRIPOD+AI (2024); read the guidelines themselves for what each asks."
     )
-    table = Table(("topic", "CLAIM", "TRIPOD+AI", "in this study"), rows)
+    table = Table(HEADS, rows)
     return markdown_page("Reporting checklist", [Section("Items", [text, table, DISCLAIMER])])
 
 
@@ -165,7 +177,9 @@ def _performance(report: Report) -> str:
 
 def _calibration(report: Report) -> str | None:
     keys = ("case/calibration_slope", "case/calibration_intercept")
-    found = [f"{label_of(key)} {report.figures[key]}" for key in keys if key in report.figures]
+    found = [
+        f"{label_of(key)} {text_of(report.figures[key])}" for key in keys if key in report.figures
+    ]
     return "; ".join(found) or None
 
 
@@ -202,37 +216,43 @@ def _failures(report: Report) -> str:
 
 _OF_OPEN_SCIENCE = "18a, 18b, 18c, 18d, 18e, 18f"
 ITEMS: tuple[Item, ...] = (
-    Item("Title and abstract", "1, 2", "1, 2"),
-    Item("Background, intended use", "3", "3a, 3b, 3c"),
-    Item("Objectives", "4, 6", "4"),
-    Item("Prospective or retrospective", "5", "5a"),
-    Item("Data sources, dates, setting", "7", "5a, 5b, 6a"),
-    Item("Who was eligible, treatments", "8", "6b, 6c"),
-    Item("Ethics", "", "17"),
-    Item("Patients and the public", "", "19"),
-    Item("Preparation of the data", "9, 10, 11, 12", "7, 9a, 9b, 9c"),
-    Item("Missing data", "13", "11", _missing),
-    Item("Reference standard", "14, 15", "8a, 8b, 8c", _reference_standard),
-    Item("Annotators and their agreement", "16, 17, 18", "8b, 8c"),
-    Item("Number of cases", "19", "10", _size),
-    Item("Partition of the data", "20, 21", "12a", _partition),
-    Item("Model", "22", "12c, 22", _model),
-    Item("Software", "23", "12c, 12g", _software),
-    Item("Training", "24, 25, 26, 27", "12b, 12c, 21"),
-    Item("Few positives among many", "", "13"),
-    Item("Measures of performance", "28", "12e", _measures),
-    Item("Uncertainty", "29", "12e", _uncertainty),
-    Item("Robustness, explanation", "30, 31", ""),
-    Item("External data", "32", "12a, 16"),
-    Item("Output and thresholds", "", "15", _thresholds),
-    Item("Flow of participants", "33", "20a", _flow),
-    Item("Characteristics of participants", "34", "20b, 20c"),
-    Item("Performance", "35, 36", "23a", _performance),
-    Item("Calibration", "36", "23a", _calibration),
-    Item("Scores made into probabilities", "", "12f, 24", _updating),
-    Item("Parts of the population, fairness", "36", "12d, 14, 23a, 23b", _heterogeneity),
-    Item("Failures", "37", "", _failures),
-    Item("Limits, use in practice", "38, 39", "25, 26, 27a, 27b, 27c"),
-    Item("Funding, conflicts, protocol, registration, data, code", "40, 41, 42", _OF_OPEN_SCIENCE),
+    Item("Title and abstract", "1, 2", "1, 2", "1, 2"),
+    Item("Background, intended use", "3", "3", "3a, 3b, 3c"),
+    Item("Objectives", "4, 6", "4, 6", "4"),
+    Item("Prospective or retrospective", "5", "5", "5a"),
+    Item("Data sources, dates, setting", "7", "7", "5a, 5b, 6a"),
+    Item("Who was eligible, treatments", "8", "8", "6b, 6c"),
+    Item("Ethics", "", "", "17"),
+    Item("Patients and the public", "", "", "19"),
+    Item("Preparation of the data", "9, 10, 11", "9, 10, 11, 12", "7, 9a, 9b, 9c"),
+    Item("Missing data", "12", "13", "11", _missing),
+    Item("Acquisition of the images", "13", "", "9b"),
+    Item("Reference standard", "14, 15", "14, 15", "8a, 8b, 8c", _reference_standard),
+    Item("Annotators and their agreement", "16, 17, 18", "16, 17, 18", "8b, 8c"),
+    Item("Number of cases", "21", "19", "10, 21", _size),
+    Item("Partition of the data", "19, 20", "20, 21", "12a", _partition),
+    Item("Model", "22", "22", "12c, 22", _model),
+    Item("Software", "23", "23", "12c, 12g", _software),
+    Item("Training", "24, 25, 26, 27", "24, 25, 26, 27", "12b, 12c, 21"),
+    Item("Few positives among many", "", "", "13"),
+    Item("Measures of performance", "28", "28", "12e", _measures),
+    Item("Uncertainty", "29", "29", "12e", _uncertainty),
+    Item("Robustness, explanation", "30, 31", "30, 31", ""),
+    Item("Internal and external test data", "32, 33", "32", "12a, 16"),
+    Item("Output and thresholds", "", "", "15", _thresholds),
+    Item("Flow of participants", "35", "33", "20a", _flow),
+    Item("Characteristics of participants", "36", "34", "20b, 20c"),
+    Item("Performance", "37, 38", "35, 36", "23a", _performance),
+    Item("Calibration", "38", "36", "23a", _calibration),
+    Item("Scores made into probabilities", "", "", "12f, 24", _updating),
+    Item("Parts of the population, fairness", "37, 38", "36", "12d, 14, 23a, 23b", _heterogeneity),
+    Item("Failures", "39", "37", "", _failures),
+    Item("Limits, use in practice", "40, 41", "38, 39", "25, 26, 27a, 27b, 27c"),
+    Item(
+        "Funding, conflicts, protocol, registration, data, code",
+        "34, 42, 43, 44",
+        "40, 41, 42",
+        _OF_OPEN_SCIENCE,
+    ),
 )
 """In the order of a paper."""

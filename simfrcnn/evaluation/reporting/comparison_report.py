@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.evaluation.comparison import without_nan
-from simfrcnn.evaluation.delong import DeLong
+from simfrcnn.evaluation.delong import FEWEST_CASES, DeLong
 from simfrcnn.evaluation.metrics import (
     BY_LEVEL,
     FIXED_SENSITIVITY,
@@ -35,7 +35,7 @@ from simfrcnn.evaluation.reporting.documents import (
     markdown_page,
 )
 from simfrcnn.evaluation.reporting.figures import by_file_name
-from simfrcnn.evaluation.reporting.margin_table import claims_json, margin_table
+from simfrcnn.evaluation.reporting.margin_table import claims_json, claims_on_models, margin_table
 from simfrcnn.evaluation.reporting.overlays import (
     Model,
     draw_differences,
@@ -86,7 +86,8 @@ class ComparisonReport:
     @property
     def all_notes(self) -> list[str]:
         """Those given, and what the numbers themselves call for."""
-        few = note_on_few_cases(self.counts["cases"])
+        cases = next(iter(self.compared.models.values())).cases
+        few = note_on_few_cases(cases.n, cases.n_patients)
         return [*self.notes, few] if few else list(self.notes)
 
 
@@ -117,14 +118,22 @@ def write_comparison(folder: Path, report: ComparisonReport) -> Path:
 
 
 def summary_lines(report: ComparisonReport) -> list[str]:
-    """The ranking, one line a model, for a terminal."""
+    """The ranking, one line a model, and what is shown by a margin, for a terminal."""
     ranking = report.compared.ranking
     width = max(len(each.name) for each in ranking)
     rows = [
         f"{each.ranks:>5}  {each.name:<{width}}  {_primary(report, each.name)}  {_ties(each)}"
         for each in ranking
     ]
-    return [f"rank by {report.compared.primary_name}", *rows, *_verdict(report)]
+    claims = (
+        []
+        if report.margin is None
+        else [
+            f"{first} against {second}, margin {report.margin:g}: {claim}"
+            for (first, second), claim in claims_on_models(report.compared, report.margin).items()
+        ]
+    )
+    return [f"rank by {report.compared.primary_name}", *rows, *_verdict(report), *claims]
 
 
 def to_json(report: ComparisonReport) -> dict[str, Any]:
@@ -158,6 +167,7 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
             }
             for each in compared.ranking
         ],
+        "too_few_to_rank": compared.too_few,
         **claims_json(compared, report.margin),
         "pairs": [_pair_json(pair) for pair in compared.pairs],
         "notes": report.all_notes,
@@ -185,7 +195,11 @@ def _sections(report: ComparisonReport) -> Iterator[Section]:
         tables = [_model_table(report, localised), _difference_table(compared, localised)]
         yield Section("Lesions found where they are", tables)
     if len(compared.models) <= _LARGEST_MATRIX:
-        text = "Row less column: better or worse where the 95% interval excludes 0, else a tie."
+        text = (
+            f"Row less column. All tie: {compared.too_few}."
+            if compared.too_few
+            else "Row less column: better or worse where the 95% interval excludes 0, else a tie."
+        )
         yield Section(f"Who is better by {primary}", [text, _matrix(compared)])
     yield Section(
         "Differences on the same cases",
@@ -228,13 +242,18 @@ def _verdict(report: ComparisonReport) -> list[str]:
     first, *others = report.compared.ranking
     if math.isnan(first.figure.value):
         return [f"No ranking: {first.figure.reason}."]
+    alike = [each.name for each in others if each.figure.value == first.figure.value]
+    best = f"{_listed([first.name, *alike])} {'have' if alike else 'has'} the highest value"
+    if report.compared.too_few:
+        return [f"{best}. No model is called better than another: {report.compared.too_few}."]
     beaten = [each.name for each in others if each.name not in first.ties]
-    than = f" It is better than {_listed(beaten)}." if beaten else ""
+    who = "They are" if alike else "It is"
+    than = f" {who} better than {_listed(beaten)}." if beaten else ""
     if not first.ties:
         return [f"{first.name} is better than every other model."]
-    return [
-        f"{first.name} has the highest value, but cannot be told from {_listed(first.ties)}.{than}"
-    ]
+    if alike:
+        return [f"{best}.{than}"]
+    return [f"{best}, but cannot be told from {_listed(first.ties)}.{than}"]
 
 
 def _model_table(report: ComparisonReport, keys: Iterable[str]) -> Table:
@@ -253,7 +272,10 @@ def _matrix(compared: ModelsCompared) -> Table:
             *(
                 _DASH
                 if row == column
-                else _judged(compared.difference(row, column, compared.primary))
+                else _judged(
+                    compared.difference(row, column, compared.primary),
+                    can_differ=not compared.too_few,
+                )
                 for column in names
             ),
         )
@@ -262,8 +284,9 @@ def _matrix(compared: ModelsCompared) -> Table:
     return Table(("less", *names), rows)
 
 
-def _judged(difference: Figure) -> str:
+def _judged(difference: Figure, *, can_differ: bool) -> str:
     word = "better" if difference.low > 0 else "worse" if difference.high < 0 else "tie"
+    word = word if can_differ else "tie"
     return f"{word}: {cell(difference, signed=True)}"
 
 
@@ -285,7 +308,8 @@ def _rules(report: ComparisonReport) -> list[str]:
         f"resamplings of the same patients (seed {settings.bootstrap_seed}), stratified by the "
         "patient's truth, percentiles 2.5 and 97.5. Interval of a model alone: as in its own "
         "report. Two such intervals that overlap say nothing about the difference.",
-        "Two models tie where the interval of their difference contains 0, or is missing. The best "
+        "Two models tie where the interval of their difference contains 0, or is missing, and all "
+        f"do where fewer than {FEWEST_CASES} patients have a positive or a normal unit. The best "
         "rank that a model can have is one more than the number of models that are better; the "
         "worst is the number of models, itself among them, that it is not better than. A tie is no "
         "proof that two models are equally good.",

@@ -6,23 +6,19 @@ import itertools
 import math
 from typing import Any
 
-from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.margins import claims_of
 from simfrcnn.evaluation.ranking import ModelsCompared
 from simfrcnn.evaluation.reporting.documents import Table
 from simfrcnn.evaluation.results import Figure
-from simfrcnn.evaluation.truth import Truth
 
-TOO_FEW = f"no test with fewer than {FEWEST_CASES} positive or {FEWEST_CASES} normal cases"
 NO_INTERVAL = "nothing: the difference has no interval"
 NO_WIDTH = "nothing: the interval has no width, as no resampled set gave another difference"
 
 
 def claims_on_models(compared: ModelsCompared, margin: float) -> dict[tuple[str, str], str]:
     """What is shown of the first of two models against the second, by the metric that ranks."""
-    cases = next(iter(compared.models.values())).cases
-    if min(cases.n_of(Truth.POSITIVE), cases.n_of(Truth.NORMAL)) < FEWEST_CASES:
-        return dict.fromkeys(itertools.permutations(compared.models, 2), TOO_FEW)
+    if compared.too_few:
+        return dict.fromkeys(itertools.permutations(compared.models, 2), compared.too_few)
     claims = {}
     for first, second in itertools.permutations(compared.models, 2):
         difference = compared.difference(first, second, compared.primary)

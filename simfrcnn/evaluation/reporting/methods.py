@@ -59,7 +59,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _origin_of(point: Any) -> str:
-    chosen = f", chosen on {point.chosen_on}" if point.chosen_on else ", fixed beforehand"
+    chosen = f", chosen on {point.chosen_on}" if point.chosen_on else ", as the settings say"
     return f"score >= {point.score_threshold:.4g}{chosen}"
 
 

@@ -14,7 +14,7 @@ from simfrcnn.evaluation.readers.pathways import Pathway
 from simfrcnn.evaluation.readers.study import FEWEST_READERS, AgainstReaders, ReaderStudy
 from simfrcnn.evaluation.reporting.documents import DISCLAIMER, Section, Table, markdown_page
 from simfrcnn.evaluation.reporting.page import NO_DATA, html_page
-from simfrcnn.evaluation.reporting.wording import p_of
+from simfrcnn.evaluation.reporting.wording import number, p_of
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.wording import counted
 
@@ -56,8 +56,7 @@ def summary_lines(study: ReaderStudy) -> list[str]:
     """The model less the readers, one line a figure, for a terminal."""
     return [
         f"{_title(each, study)}: model {cell(each.model)}, readers {cell(each.mean)}, model less "
-        f"readers {cell(each.difference, signed=True)}{_p(each.difference)}"
-        + "".join(f", {claim}" for claim in _claim(each, study))
+        f"readers {cell(each.difference, signed=True)}, {', '.join(_shown(each, study))}"
         for each in study.against
     ]
 
@@ -167,6 +166,9 @@ def _rules(study: ReaderStudy) -> list[str]:
         "One reader and one model: Clopper-Pearson, and for the AUC DeLong's variance on the "
         "logit. The model less one reader: cases are random, the reader is this one; p after "
         "Holm's adjustment is for the number of readers.",
+        "Ratings in a few categories mostly have a lower empirical AUC than the same reading on a "
+        "fine scale, as a model's is: part of a difference in AUC can be the scale's. A "
+        "sensitivity is to be read with the specificity beside it.",
         f"No p with fewer than {FEWEST_CASES} positive or {FEWEST_CASES} normal cases, nor over "
         f"fewer than {FEWEST_READERS} readers.",
         *(
@@ -191,11 +193,10 @@ def cell(estimate: Estimate, *, signed: bool = False) -> str:
     """``0.912 (0.853 to 0.957)``, or a value without its interval."""
     if math.isnan(estimate.value):
         return "undefined"
-    sign = "+" if signed else ""
-    if math.isnan(estimate.low):
-        return f"{estimate.value:{sign}.3f} (no interval)"
-    ends = f"{estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}"
-    return f"{estimate.value:{sign}.3f} ({ends})"
+    value, low, high = (
+        number(each, signed=signed) for each in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} (no interval)" if math.isnan(estimate.low) else f"{value} ({low} to {high})"
 
 
 def _title(each: AgainstReaders, study: ReaderStudy) -> str:
@@ -208,8 +209,11 @@ def _claim(each: AgainstReaders, study: ReaderStudy) -> tuple[str, ...]:
     return () if claim is None else (claim,)
 
 
-def _p(estimate: Estimate) -> str:
-    return "" if math.isnan(estimate.p_value) else f", p {p_of(estimate.p_value)}"
+def _shown(each: AgainstReaders, study: ReaderStudy) -> tuple[str, ...]:
+    """The p-value and what the margin shows, or why there is neither."""
+    if math.isnan(each.difference.p_value):
+        return (each.difference.reason or "no test",)
+    return (f"p {p_of(each.difference.p_value)}", *_claim(each, study))
 
 
 def _p_cell(estimate: Estimate) -> str:

@@ -335,7 +335,7 @@ def _what_was_tested(report: Report) -> str:
 def _where_the_threshold_is_from(point: OperatingPoint) -> str:
     start = f"Sensitivity and specificity are at score >= {point.score_threshold:.4g}, "
     if point.rule == "fixed":
-        return start + "a threshold that was fixed beforehand."
+        return start + "a threshold of the settings; it was not chosen on a validation set."
     rule = RULES_OF_POINTS[point.rule]
     on = f" on {point.chosen_on}" if point.chosen_on else ""
     return start + f"an operating point chosen{on} ({rule}) and applied unchanged."

@@ -14,6 +14,7 @@ from simfrcnn.evaluation.reporting.documents import Block
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.files import as_json
 
+_ROUNDING = 1e-12
 FIGURE_COLUMNS = ("figure", "value", "95% interval", "counted over", "interval by")
 METHODS = {
     "bootstrap": "bootstrap",
@@ -178,6 +179,8 @@ def number(value: float, *, signed: bool = False) -> str:
     """Three decimals; with its sign for a difference."""
     if math.isnan(value):
         return "undefined"
+    if abs(value) < _ROUNDING:  # nothing has no sign; an end at -.0004 has, as it excludes 0
+        value = 0.0
     return f"{value:+.3f}" if signed else f"{value:.3f}"
 
 

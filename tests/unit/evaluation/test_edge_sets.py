@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -258,3 +259,52 @@ def test_boxes_beyond_the_image_are_clipped_by_option() -> None:
     assert {n: f.value for n, f in report.figures.items()} == pytest.approx(
         {n: f.value for n, f in inside.figures.items()}, nan_ok=True
     )
+
+
+@pytest.mark.parametrize("n_replicates", [1, 2, 60])
+def test_scores_that_are_all_equal_give_no_interval_of_an_area(n_replicates):
+    """Every resampled set has the same value, which says nothing of how sure it is."""
+    records = [image(n, f"{n}", *[finding(BOX, n)] * (n <= 22)) for n in range(1, 45)]
+    detections = detection_file(*(found(n, (BOX, 0.5)) for n in range(1, 45)))
+    settings = EvaluationSettings(bootstrap_replicates=n_replicates)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = evaluate(records, detections, settings)
+    for key in ("case/auc", "case/partial_auc"):
+        figure = report.figures[key]
+        assert figure.value == 0.5, key
+        assert math.isnan(figure.low), key
+        assert figure.reason.startswith("no interval: "), key
+
+
+def test_images_that_do_not_say_their_side_are_noted_where_breasts_are_judged():
+    """Both breasts of an exam would otherwise count as one without a word."""
+    boxed = [finding(BOX, 1)]
+
+    def notes_of(*sides):
+        records = [
+            image(n, "p1", *(boxed if n == 1 else []), laterality=side)
+            for n, side in enumerate(sides, start=1)
+        ]
+        detections = detection_file(*(found(n, (BOX, 0.5)) for n in range(1, len(sides) + 1)))
+        report = evaluate(records, detections, EvaluationSettings(bootstrap_replicates=0))
+        return report.counts["breasts"]["total"], [n for n in report.notes if "laterality" in n]
+
+    left, right = Laterality.LEFT, Laterality.RIGHT
+    assert notes_of(left, right) == (2, [])
+    n_breasts, (note,) = notes_of(left, right, None)
+    assert n_breasts == 3
+    assert note.startswith("1 image does not say its side (laterality)")
+    n_breasts, (note,) = notes_of(None, None)
+    assert n_breasts == 1
+    assert note.startswith("No image says its side (laterality): a breast is taken to be an exam")
+
+
+def test_few_patients_with_many_exams_are_noted_as_few():
+    records = [
+        image(n, f"p{n % 6}", *[finding(BOX, n)] * (n % 2), exam=f"e{n}") for n in range(1, 61)
+    ]
+    detections = detection_file(*(found(n, (BOX, n / 100)) for n in range(1, 61)))
+    report = evaluate(records, detections, EvaluationSettings(bootstrap_replicates=20))
+    (note,) = (n for n in report.notes if n.startswith("The figures by case rest on"))
+    assert "30 positive and 30 normal cases. They are those of 3 and 3 patients." in note

@@ -25,6 +25,7 @@ from simfrcnn.evaluation.reporting.comparison_report import (
 )
 from simfrcnn.evaluation.reporting.margin_table import claims_on_models
 from simfrcnn.evaluation.results import NAN, Figure
+from simfrcnn.records import Pathology, Supervision
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image, random_set
 
@@ -225,8 +226,15 @@ def test_a_margin_says_what_is_shown_of_every_ordered_pair(tmp_path):
     assert "| sharp | noise | superior |" in (tmp_path / "comparison.md").read_text()
     few = dataclasses.replace(report_of(n_patients=38), margin=0.05)
     claims = {one["shown"] for one in to_json(few)["claims"]}
-    assert claims == {"no test with fewer than 20 positive or 20 normal cases"}
+    assert claims == {
+        "no test with fewer than 20 patients with a positive and 20 with a normal unit; "
+        "there are 19 and 19"
+    }
     assert "margin" not in to_json(report_of())
+    lines = summary_lines(report)
+    assert "sharp against noise, margin 0.05: superior" in lines
+    assert len([line for line in lines if ", margin" in line]) == 6
+    assert not any(", margin" in line for line in summary_lines(report_of()))
 
 
 @pytest.mark.parametrize(
@@ -256,6 +264,76 @@ def test_models_that_are_never_wrong_are_not_shown_to_be_equal(replicates, claim
     shown = claims_on_models(compared, 0.01)
     assert set(shown) == {("first", "second"), ("second", "first")}
     assert all(claim in one for one in shown.values())
+
+
+def test_on_too_few_cases_no_model_is_called_better(tmp_path):
+    """Where p is refused, an interval that excludes 0 is no verdict either: it errs as often."""
+    report = report_of(n_patients=38)
+    compared = report.compared
+    difference = compared.difference("sharp", "noise", "case/auc")
+    assert difference.low > 0
+    assert {each.ranks for each in compared.ranking} == {"1-3"}
+    write_comparison(tmp_path, report)
+    text = (tmp_path / "comparison.md").read_text()
+    assert "No model is called better than another: no test with fewer than 20 patients" in text
+    assert "better:" not in text
+    assert "worse:" not in text
+    assert "there are 19 and 19" in to_json(report)["too_few_to_rank"]
+    assert to_json(report_of())["too_few_to_rank"] is None
+
+
+def test_models_of_one_value_share_the_first_place_in_words():
+    records, files = graded_models()
+    twins = {"one": files["sharp"], "other": files["sharp"], "noise": files["noise"]}
+    plain = report_of()
+    compared = compare_all(resampled(records, twins))
+    report = dataclasses.replace(plain, compared=compared, figures=compared.figures)
+    assert summary_lines(report)[-1] == (
+        "one and other have the highest value. They are better than noise."
+    )
+
+
+def several_exams(n_patients=12, n_exams=5):
+    """Every second patient is positive; of each exam one image, found by one model alone."""
+    records, found_by = [], {"good": [], "bad": []}
+    for number in range(n_patients * n_exams):
+        patient, is_positive = number // n_exams, number // n_exams % 2 == 0
+        boxes = [finding(BOX, number + 1)] * is_positive
+        records.append(image(number + 1, f"p{patient:02}", *boxes, exam=f"e{number:03}"))
+        score = 0.2 + number / 1000
+        found_by["good"].append(found(number + 1, (BOX, score + 0.5 * is_positive)))
+        found_by["bad"].append(found(number + 1, (BOX, score + (0.5 * (number % 3 == 0)))))
+    return records, {name: detection_file(*each) for name, each in found_by.items()}
+
+
+def test_what_counts_are_patients_not_their_cases():
+    """Thirty positive and thirty normal exams of six patients each are too few to rank by."""
+    records, files = several_exams()
+    models = resampled(records, files, EvaluationSettings(bootstrap_replicates=80))
+    assert models["good"].n["case/auc"] == {"positive": 30, "normal": 30}
+    assert models["good"].n_patients["case/auc"] == {"positive": 6, "normal": 6}
+    compared = compare_all(models)
+    assert compared.difference("good", "bad", "case/auc").low > 0
+    assert {each.ranks for each in compared.ranking} == {"1-2"}
+    assert "there are 6 and 6" in compared.too_few
+    assert set(claims_on_models(compared, 0.01).values()) == {compared.too_few}
+
+
+def test_a_metric_of_lesions_counts_the_patients_who_have_one():
+    """Of 24 positive patients four have a box; the others are positive by pathology alone."""
+    records, images = [], []
+    for number in range(1, 49):
+        pathology = Pathology.MALIGNANT if number <= 24 else None
+        boxes = [finding(BOX, number)] * (number <= 4)
+        supervision = Supervision.UNLABELLED if 4 < number <= 24 else None
+        records.append(
+            image(number, f"p{number:02}", *boxes, pathology=pathology, supervision=supervision)
+        )
+        images.append(found(number, (BOX, number / 100)))
+    model = resample(records, detection_file(*images), SETTINGS, with_further=True)
+    assert model.n_patients["case/auc"]["positive"] == 24
+    for key in ("localised/centre/case/wafroc", "finding/ap50", "froc/centre/all/sensitivity_at_1"):
+        assert model.n_patients[key]["positive"] == 4, key
 
 
 def test_localised_figures_have_a_table_of_their_own(tmp_path):

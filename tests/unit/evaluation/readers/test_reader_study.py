@@ -15,10 +15,16 @@ from sklearn.metrics import roc_auc_score
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.evaluation.ranking import holm
 from simfrcnn.evaluation.readers.exports import imrmc_file, rjafroc_file
-from simfrcnn.evaluation.readers.obuchowski_rockette import of_one, over_readers, share_cells
+from simfrcnn.evaluation.readers.obuchowski_rockette import (
+    Estimate,
+    of_one,
+    over_readers,
+    share_cells,
+)
 from simfrcnn.evaluation.readers.readings import joined, read_readings
 from simfrcnn.evaluation.readers.study import study_of
-from simfrcnn.evaluation.reporting.reader_report import summary_lines, write_reader_study
+from simfrcnn.evaluation.reporting.reader_report import cell, summary_lines, write_reader_study
+from simfrcnn.evaluation.reporting.wording import number
 from simfrcnn.evaluation.results import UnitScore
 from simfrcnn.workflows.readers import ReaderOptions
 
@@ -370,3 +376,25 @@ def test_the_files_and_the_terminal(readings, tmp_path):
     lines = summary_lines(study)
     assert len(lines) == 6
     assert lines[0].startswith("AUC, unaided: model 0.")
+
+
+def test_a_difference_of_nothing_has_no_minus_and_an_end_beside_0_keeps_its_sign():
+    for nothing in (0.0, -0.0, -1e-17):
+        assert cell(Estimate(nothing, -0.1, 0.1), signed=True) == "+0.000 (-0.100 to +0.100)"
+        assert number(nothing, signed=True) == "+0.000"
+        assert number(nothing) == "0.000"
+    assert cell(Estimate(-0.1, -0.2, -0.0004), signed=True) == "-0.100 (-0.200 to -0.000)"
+    assert cell(Estimate(-0.0006), signed=True) == "-0.001 (no interval)"
+
+
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_the_terminal_says_once_why_there_is_no_p(readings, margin):
+    two = dataclasses.replace(
+        readings,
+        readers=readings.readers[:2],
+        ratings=readings.ratings[:, :2],
+        recalls=readings.recalls[:, :2],
+    )
+    for line in summary_lines(study_of(two, score_threshold=0.6, margin=margin)):
+        assert line.endswith("), no test with fewer than 3 readers")
+        assert line.count("no test") == 1

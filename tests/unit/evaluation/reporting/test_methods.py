@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+
+import pytest
 
 from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.interaction import Interaction
@@ -42,7 +45,7 @@ def test_the_methods_repeat_what_is_known_and_guess_nothing() -> None:
     assert rows["seed"] == "3"
     assert "; " in rows["95% intervals by"]  # the name of a method may hold a comma
     assert rows["judged on"] == f"test.json, sha256 {'a' * 64}"
-    assert rows["operating point, fixed"] == "score >= 0.5, fixed beforehand"
+    assert rows["operating point, fixed"] == "score >= 0.5, as the settings say"
     bare = dict(methods_table(report(with_facts=False)).rows)
     for name in ("detections made on", "trained on", "checkpoint", "seed", "model"):
         assert bare[name] == UNKNOWN
@@ -66,7 +69,7 @@ def test_the_checklist_answers_what_it_knows_and_leaves_the_rest_to_the_authors(
     partition = lines["Partition of the data"]
     assert "Trained on a/train, b/train; judged on test.json." in partition
     assert AUTHORS in partition  # at which level the parts are disjoint
-    assert "| 33 | 20a |" in lines["Flow of participants"]
+    assert "| 35 | 33 | 20a |" in lines["Flow of participants"]
     assert "AUC by case 0." in lines["Performance"]
     assert lines["Objectives"].count(AUTHORS) == 1
     n_answered = sum(AUTHORS not in line for line in map(lines.get, (i.topic for i in ITEMS)))
@@ -78,8 +81,69 @@ def test_the_checklist_answers_what_it_knows_and_leaves_the_rest_to_the_authors(
 
 
 def test_every_item_of_claim_is_there_once_or_more() -> None:
-    numbers = {n for item in ITEMS for n in item.claim.split(", ") if n}
-    assert numbers == {str(n) for n in range(1, 43)}
+    for which, n_items in (("claim", 44), ("claim_2020", 42)):
+        numbers = {n for item in ITEMS for n in getattr(item, which).split(", ") if n}
+        assert numbers == {str(n) for n in range(1, n_items + 1)}, which
+
+
+CLAIM = {  # the item's topic in a word or two, its numbers in 2024 and in 2020, and our topic
+    "eligibility": ("8", "8", "Who was eligible, treatments"),
+    "subsets": ("10", "10", "Preparation of the data"),
+    "data elements": (None, "11", "Preparation of the data"),
+    "de-identification": ("11", "12", "Preparation of the data"),
+    "missing data": ("12", "13", "Missing data"),
+    "acquisition protocol": ("13", None, "Acquisition of the images"),
+    "reference standard": ("14", "14", "Reference standard"),
+    "its rationale": ("15", "15", "Reference standard"),
+    "annotation of the test set": ("17", None, "Annotators and their agreement"),
+    "annotation tools": (None, "17", "Annotators and their agreement"),
+    "variability of raters": ("18", "18", "Annotators and their agreement"),
+    "assignment to partitions": ("19", "20", "Partition of the data"),
+    "level of disjointness": ("20", "21", "Partition of the data"),
+    "sample size": ("21", "19", "Number of cases"),
+    "model": ("22", "22", "Model"),
+    "software": ("23", "23", "Software"),
+    "ensembling": ("27", "27", "Training"),
+    "metrics": ("28", "28", "Measures of performance"),
+    "uncertainty": ("29", "29", "Uncertainty"),
+    "explainability": ("31", "31", "Robustness, explanation"),
+    "internal data": ("32", None, "Internal and external test data"),
+    "external data": ("33", "32", "Internal and external test data"),
+    "registration": ("34", "40", "Funding, conflicts, protocol, registration, data, code"),
+    "flow": ("35", "33", "Flow of participants"),
+    "demographics": ("36", "34", "Characteristics of participants"),
+    "performance": ("37", "35", "Performance"),
+    "diagnostic accuracy": ("38", "36", "Performance"),
+    "failures": ("39", "37", "Failures"),
+    "limitations": ("40", "38", "Limits, use in practice"),
+    "implications": ("41", "39", "Limits, use in practice"),
+    "protocol": ("42", "41", "Funding, conflicts, protocol, registration, data, code"),
+    "availability": ("43", None, "Funding, conflicts, protocol, registration, data, code"),
+    "funding": ("44", "42", "Funding, conflicts, protocol, registration, data, code"),
+}
+
+
+@pytest.mark.parametrize("topic", CLAIM)
+def test_numbers_of_claim_stand_beside_their_topic_in_both_versions(topic: str) -> None:
+    number, number_2020, ours = CLAIM[topic]
+    (item,) = (each for each in ITEMS if each.topic == ours)
+    assert number is None or number in item.claim.split(", ")
+    assert number_2020 is None or number_2020 in item.claim_2020.split(", ")
+
+
+def test_the_checklist_says_which_guidelines_its_numbers_are_of() -> None:
+    page = checklist(report())
+    assert "| topic | CLAIM 2024 | CLAIM 2020 | TRIPOD+AI | in this study |" in page
+    (line,) = (each for each in page.splitlines() if each.startswith("| Failures |"))
+    assert line.startswith("| Failures | 39 | 37 | - |")
+
+
+def test_a_calibration_that_is_undefined_says_why() -> None:
+    of = report()
+    key = "case/calibration_slope"
+    missing = Figure(math.nan, n={"positive": 1}, reason="all cases have one score")
+    page = checklist(dataclasses.replace(of, figures={**of.figures, key: missing}))
+    assert "Calibration slope by case undefined  [1 positive; all cases have one score]" in page
 
 
 def test_every_item_of_tripod_is_there_once_or_more() -> None:
@@ -103,7 +167,7 @@ def test_a_small_p_is_no_zero_and_a_recalibration_is_answered() -> None:
     )
     assert "density, AUC by case: interaction, p &lt; .001" in page
     assert "fitted on val: -1.000 + 2.000 x" in page
-    assert "Scores made into probabilities | - | 12f, 24 | **to be" in checklist(of)
+    assert "Scores made into probabilities | - | - | 12f, 24 | **to be" in checklist(of)
 
 
 def test_figures_of_operating_points_are_told_apart() -> None:
