@@ -152,7 +152,8 @@ class _Ranking:
     ``positives`` (M,) and ``normals`` (N,) are their patients, ``positive_weights`` and
     ``normal_weights`` their own weights, None where all count alike. For each normal unit:
     ``n_above`` and ``n_reached`` positives score above it, and at or above it; the normals from
-    ``first`` to before ``last`` score as it does.
+    ``first`` to before ``last`` score as it does. ``normals_before`` are, for each positive unit,
+    the normals above it, and those at or above it.
     """
 
     positives: IntArray
@@ -163,6 +164,7 @@ class _Ranking:
     n_reached: IntArray
     first: IntArray
     last: IntArray
+    normals_before: tuple[IntArray, IntArray]
 
     @classmethod
     def of(cls, known: KnownUnits, unit_weights: FloatArray | None = None) -> _Ranking:
@@ -180,6 +182,10 @@ class _Ranking:
             n_reached=np.searchsorted(positive, normal, side="right"),
             first=np.searchsorted(normal, normal, side="left"),
             last=np.searchsorted(normal, normal, side="right"),
+            normals_before=(
+                np.searchsorted(normal, positive, side="left"),
+                np.searchsorted(normal, positive, side="right"),
+            ),
         )
 
     def called(self, weights: FloatArray) -> _Called:
@@ -190,14 +196,17 @@ class _Ranking:
         return _Called(_cumulated(positives), _cumulated(normals))
 
     def auc(self, called: _Called) -> FloatArray:
-        """(R,) the part of pairs that the positive unit wins."""
+        """(R,) the part of pairs that the positive unit wins, summed over the fewer units."""
         positives, normals = called
-        wins = np.einsum(
-            "rn,rn->r",
-            np.diff(normals),
-            positives[:, self.n_above] + positives[:, self.n_reached],
-        )
-        return ratio(wins / 2, positives[:, -1] * normals[:, -1])
+        n_pairs = positives[:, -1] * normals[:, -1]
+        if len(self.positives) < len(self.normals):
+            above, reached = (normals[:, each] for each in self.normals_before)
+            losses = np.einsum("rm,rm->r", np.diff(positives), above + reached) / 2
+            wins = np.maximum(n_pairs - losses, 0)  # by rounding of own weights below 0
+        else:
+            above, reached = positives[:, self.n_above], positives[:, self.n_reached]
+            wins = np.einsum("rn,rn->r", np.diff(normals), above + reached) / 2
+        return ratio(wins, n_pairs)
 
     def area(self, called: _Called, width: float) -> FloatArray:
         """(R,) area below the curve from 1 - specificity 0 to ``width``; NaN if undefined."""
