@@ -28,8 +28,9 @@ POSITIVE, NORMAL, LABELLED = "positive", "normal", "labelled"
 _TRAINED = (POSITIVE, NORMAL, LABELLED)
 ALL_CROWD = "boxes: all target boxes are crowd regions (iscrowd 1), which do not train"
 LABEL_ALONE = (
-    "a finding without a box; only image_label images whose label is one of DATASETS.CLASSES "
-    "train, with DATASETS.LABELS_PER_ITEM"
+    "a finding without a box; such an image trains with DATASETS.LABELS_PER_ITEM if it is "
+    "image_label, its label is one of DATASETS.CLASSES, and neither it nor its bag has a box of "
+    "these"
 )
 _NOTE = "  note: "
 _SYNONYMS = (

@@ -124,6 +124,11 @@ def _check_labels(cfg: Any) -> None:
     """Refuse what would look like a choice and be none, and what an off switch ignores."""
     node, prefix = cfg.MODEL.SIMFRCNN.LABELS, "MODEL.SIMFRCNN.LABELS"
     if not cfg.DATASETS.LABELS_PER_ITEM:
+        if cfg.DATASETS.LABEL_BAGS != "image":
+            raise ConfigError(
+                f"DATASETS.LABEL_BAGS is {cfg.DATASETS.LABEL_BAGS} but DATASETS.LABELS_PER_ITEM is "
+                "0, with which no label trains: set that to 1 or more, or the bags to image"
+            )
         return
     if node.DECAY == 1 and node.START < 1:
         raise ConfigError(

@@ -175,5 +175,6 @@ def _require_trainable(lists: TrainingLists, settings: DataSettings, where: str)
             f"{found}: DATASETS.LABELS_PER_ITEM is {settings.labels_per_item}, but no image trains "
             "by its label: that needs supervision 'image_label', no box, and 'labels' that say "
             f"true of one of {', '.join(settings.classes)} (or, with DATASETS.LABEL_BAGS breast, "
-            "such a pathology); set it to 0, or give such images (simfrcnn weaken makes some)"
+            "such a pathology and a laterality); set it to 0, or give such images (simfrcnn weaken "
+            "makes some)"
         )

@@ -223,6 +223,10 @@ LABELS = "MODEL.SIMFRCNN.LABELS."
             "REGION is abnormal and DATASETS.CLASSES has 'suspected'",
         ),
         (("DATASETS.LABELS_PER_ITEM", -1), "LABELS_PER_ITEM is -1; legal is at least 0"),
+        (
+            ("DATASETS.LABELS_PER_ITEM", 0, "DATASETS.LABEL_BAGS", "breast"),
+            "LABEL_BAGS is breast but DATASETS.LABELS_PER_ITEM is 0, with which no label trains",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(engine, words, message):

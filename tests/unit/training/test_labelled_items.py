@@ -101,6 +101,31 @@ def test_the_class_of_an_image_is_a_target_before_another():
     assert [bag.label for bag in training_lists(records, both).labelled] == [2, 1]
 
 
+def test_an_image_that_shows_a_trained_class_and_no_target_trains_by_that_label():
+    """As a normal image it would teach that its benign mass is background."""
+    both = DataSettings(classes=BOTH, labels_per_item=1)
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"benign": True, "malignant": False}),
+        image(4, labels={"malignant": False}),
+    ]  # fmt: skip
+    lists = training_lists(records, both)
+    assert [([r.image_id for r in b.records], b.label) for b in lists.labelled] == [([3], 2)]
+    assert [r.image_id for r in lists.normals] == [2, 4]
+    # Where no label trains, or the class does not, it is a normal image.
+    for off in (DataSettings(classes=BOTH), DataSettings()):
+        assert [r.image_id for r in training_lists(records, off).normals] == [2, 3, 4]
+
+
+def test_an_image_that_has_a_box_is_left_out_for_a_reason_that_is_true():
+    both = DataSettings(classes=BOTH, labels_per_item=1)
+    benign = dataclasses.replace(make_finding(finding_id=3), category="benign")
+    boxed = image(4, Supervision.IMAGE_LABEL, benign, labels={"malignant": True})
+    lists = training_lists([BOXED, NORMAL, image(3, labels={"malignant": True}), boxed], both)
+    (reason,) = lists.excluded
+    assert "neither it nor its bag has a box" in reason
+
+
 def test_without_a_labelled_image_the_counts_and_reasons_are_named():
     with pytest.raises(DataError, match=r"1 positive and 1 normal images .*1 image_label: not"):
         training_lists([BOXED, NORMAL, image(3)], ON)
@@ -124,6 +149,35 @@ def test_the_views_of_a_breast_are_one_bag_unless_one_is_boxed():
     lists = training_lists(records, breasts)
     assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[3, 4], [8, 9]]
     assert [r.image_id for r in lists.normals] == [2, 10]
+
+
+def test_the_pathology_of_a_breast_is_no_label_of_an_image_of_an_unknown_one():
+    """Each view would be called malignant by itself: some of them show nothing."""
+    breasts = dataclasses.replace(ON, label_bags="breast")
+    views = [
+        image(number, patient="a", laterality=None, pathology=Pathology.MALIGNANT)
+        for number in (3, 4)
+    ]
+    with pytest.raises(DataError, match="such a pathology and a laterality"):
+        training_lists([BOXED, NORMAL, *views], breasts)
+    stated = dataclasses.replace(views[1], labels={"malignant": True})
+    (bag,) = training_lists([BOXED, NORMAL, views[0], stated], breasts).labelled
+    assert bag.records == (stated,)
+
+
+def test_a_view_whose_labels_deny_the_class_of_its_breast_is_not_in_the_bag():
+    targets = DataSettings(
+        classes=BOTH, target_classes=BOTH, labels_per_item=1, label_bags="breast"
+    )
+    breast = {"patient": "a", "laterality": Laterality.LEFT}
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"malignant": True}, **breast),
+        image(4, labels={"malignant": False}, **breast),  # of the other target nothing is said
+        image(5, **breast),
+    ]  # fmt: skip
+    (bag,) = training_lists(records, targets).labelled
+    assert [r.image_id for r in bag.records] == [3, 5]
 
 
 def test_a_pseudo_box_on_one_view_leaves_the_bag_of_its_breast_whole():
