@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from simfrcnn.errors import DataError
 from simfrcnn.labels import NORMAL, POSITIVE, misspelt
-from simfrcnn.records import FindingSource, ImageRecord, Supervision
+from simfrcnn.records import FindingSource, ImageRecord, Pathology, Supervision
 from simfrcnn.settings import DataSettings
 
 
@@ -208,6 +208,18 @@ def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[
         None if name is None or record.labels.get(name) is False else name
         for record, name in zip(records, known, strict=True)
     ]
+
+
+def is_unknown(record: ImageRecord, settings: DataSettings) -> bool:
+    """Whether an image without a box of a trained class may show a target or none.
+
+    Nobody has boxed it completely or called it normal, no label denies a target, and its breast is
+    not called benign or normal.
+    """
+    is_open = record.supervision in (Supervision.UNLABELLED, Supervision.IMAGE_LABEL)
+    is_free = record.pathology in (Pathology.BENIGN, Pathology.NORMAL)
+    denied = any(record.labels.get(name) is False for name in settings.target_classes)
+    return is_open and not (is_free or denied or record.findings_of(settings.classes))
 
 
 def is_boxed_by_a_guess(record: ImageRecord, classes: tuple[str, ...]) -> bool:

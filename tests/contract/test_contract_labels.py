@@ -256,3 +256,6 @@ def test_a_labelled_image_has_no_boxes_and_is_not_normal():
     with pytest.raises(ValueError, match="a labelled image carries no training boxes"):
         ImageTargets(torch.ones(1, 4), torch.ones(1), False, 1)
     assert normals(1)[0].targets.image_label is None
+    for fields in ((True, None), (False, 1)):
+        with pytest.raises(ValueError, match="of which nothing is known carries no training boxes"):
+            ImageTargets(*nothing, *fields, is_unknown=True)

@@ -12,8 +12,8 @@ from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.label_settings import LabelSettings
 from simfrcnn.records import FindingSource, Laterality, Pathology, Supervision
 from simfrcnn.sampling.pairs import ItemStream, PairStream, ShuffledStream, TwinStream
-from simfrcnn.settings import DataSettings, InputSettings
-from simfrcnn.training.items import by_place
+from simfrcnn.settings import AugmentationSettings, DataSettings, InputSettings
+from simfrcnn.training.items import TrainingItems, by_place
 from simfrcnn.training.labelled import LabelWeights, _require_effect
 from simfrcnn.training.loading import KnownLabel, load_sample
 from simfrcnn.training.schedules import rising
@@ -124,6 +124,66 @@ def test_an_image_that_has_a_box_is_left_out_for_a_reason_that_is_true():
     lists = training_lists([BOXED, NORMAL, image(3, labels={"malignant": True}), boxed], both)
     (reason,) = lists.excluded
     assert "neither it nor its bag has a box" in reason
+
+
+def test_which_images_are_taken_as_unknown():
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"malignant": True}),
+        image(4, Supervision.UNLABELLED),
+        image(5, Supervision.UNLABELLED, pathology=Pathology.MALIGNANT),
+        image(6, pathology=Pathology.MALIGNANT),  # of the breast: no label of the image
+        image(7, Supervision.UNLABELLED, pathology=Pathology.BENIGN),
+        image(8, Supervision.UNLABELLED, make_finding(finding_id=8)),  # perhaps not all its boxes
+        image(9, Supervision.UNLABELLED, labels={"malignant": False}),  # known to be normal
+        image(10, pathology=Pathology.NORMAL),
+    ]  # fmt: skip
+    lists = training_lists(records, ON, unlabelled_per_item=1)
+    assert [r.image_id for r in lists.unknown] == [4, 5, 6]
+    assert [r.image_id for r in lists.normals] == [2, 9]
+    tally = lists.tally
+    assert (tally.unknown, tally.n_images, sum(tally.left_out.values())) == (3, 10, 3)
+    assert "3 where a teacher boxes them, 3 left out" in tally.lines()[0]
+    assert tally.to_dict()["unknown"] == 3
+    off = training_lists(records, ON)
+    assert off.unknown == ()
+    assert sum(off.tally.left_out.values()) == 6
+    assert "unknown" not in off.tally.to_dict()
+    as_thesis = dataclasses.replace(ON, unboxed_views="normal")
+    found = training_lists(records, as_thesis, unlabelled_per_item=1)
+    assert [r.image_id for r in found.unknown] == [4]  # the others count as normal there
+
+
+def test_items_with_unknown_images_are_drawn_as_without_up_to_those(monkeypatch):
+    monkeypatch.setattr(
+        "simfrcnn.training.items.load_sample",
+        lambda record, *, rng, is_unknown, **_: (record.image_id, rng.random(), is_unknown),
+    )
+    records = [
+        *(image(n, Supervision.BOXES, make_finding(finding_id=n)) for n in (1, 2, 3)),
+        *(image(n, Supervision.NORMAL) for n in (4, 5, 6)),
+        *(image(n, labels={"malignant": True}) for n in (7, 8)),
+        *(image(n, Supervision.UNLABELLED) for n in (11, 12, 13, 14)),
+    ]
+
+    def items(n_unlabelled):
+        lists = training_lists(records, ON, unlabelled_per_item=n_unlabelled)
+        return TrainingItems(
+            lists,
+            seed=5,
+            data=ON,
+            input_settings=InputSettings(),
+            augmentation=AugmentationSettings(),
+            weights=LabelWeights(LabelSettings(), {1: 1.0}, items_per_step=1),
+            unlabelled_per_item=n_unlabelled,
+        )
+
+    off, on = items(0), items(2)
+    for number in range(12):
+        assert on[number][:3] == off[number]
+        assert [is_unknown for *_, is_unknown in on[number]] == [False, False, False, True, True]
+    drawn = [image_id for number in range(2) for image_id, *_ in on[number][3:]]
+    assert sorted(drawn) == [11, 12, 13, 14]
 
 
 def test_without_a_labelled_image_the_counts_and_reasons_are_named():
