@@ -1,9 +1,12 @@
 """Twelve tiny phantoms, boxes on two of them, labels on six: the chosen region comes to the mass.
 
 The labelled masses are fainter than the boxed ones. The weight is a tenth: with a weight of 1 from
-the first step on, the highest region of these images settles beside the mass as often as on it. So
-it does with a tenth from the first step on, by the seed (of six 5, 2 and 1 after 32 steps, of boxes
-alone 4, 6 and 3): that it rises is what makes the difference.
+the first step on, the highest region of these images settles beside the mass as often as on it.
+
+After 32 steps all depends on the seed. Of six images, by seed: 5, 2, 1 with a constant tenth;
+6, 2, 5 with a weight that rises to it; 4, 6, 3 of boxes alone. The first test is of one seed, and
+no evidence of a gain. The second has three seeds and 96 steps, chosen after these figures were
+seen; a constant weight was not tried for so long, so whether rising or time helps is not known.
 """
 
 from __future__ import annotations
@@ -124,6 +127,7 @@ def test_over_three_seeds_labels_bring_boxes_to_masses_and_false_labels_do_not()
         labels: [n_hits(engine, cfg, seed, labels=labels) for seed in range(3)]
         for labels in ("true", "none", "false")
     }
+    # The bounds are of sums, as one image more or less is chance: one seed gains by false labels.
     # Measured: 6, 6, 6 of six; of boxes alone 4, 5, 5; with false labels 5, 2, 4.
     assert sum(hits["true"]) >= sum(hits["none"]) + 2, hits
     assert sum(hits["false"]) <= sum(hits["none"]), hits
