@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from simfrcnn.errors import DataError
 from simfrcnn.labels import NORMAL, POSITIVE, misspelt
-from simfrcnn.records import FindingSource, ImageRecord, Supervision
+from simfrcnn.records import FindingSource, ImageRecord, Pathology, Supervision
 from simfrcnn.settings import DataSettings
 
 
@@ -158,10 +158,12 @@ def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[
 
     It is the first target class that is known to be visible in the bag, else the first of the
     trained classes. An image is in a bag if its supervision is ``image_label``, it has no box of a
-    trained class, and it is not known to be normal.
+    trained class, and its own labels do not deny the class. One that is known to be normal is in a
+    bag only by a true label of its own: a benign mass that it shows is no background.
 
     A breast is a bag only if nobody has boxed one of its views: where the finding was seen in one
-    view, the others may not show it. Its label is that of any of its views, or its pathology. A
+    view, the others may not show it. Its label is that of any of its views, or its pathology. Where
+    it is not known which breast an image shows, the pathology says nothing of the image. A
     pseudo-box is a guess, and takes nothing from what is known of the breast: its view trains as a
     boxed image, and stays in the bag with the others.
 
@@ -189,19 +191,35 @@ def bag_classes(records: Sequence[ImageRecord], settings: DataSettings) -> list[
         names.update(name for name, is_visible in record.labels.items() if is_visible)
         if is_guess and record.supervision is Supervision.BOXES:
             names.update(finding.category for finding in record.findings_of(settings.classes))
-        if by_breast and record.pathology is not None:
+        if by_breast and record.laterality is not None and record.pathology is not None:
             names.add(record.pathology.value)
     classes = {
         bag: next((c for c in (*settings.target_classes, *settings.classes) if c in names), None)
         for bag, names in stated.items()
         if bag in unboxed and bag not in boxed
     }
-    return [
+    known = [
         classes.get(bag_of(record, settings))
         if _is_labelled(record, settings) or (by_breast and _is_guessed(record, settings))
         else None
         for record in records
     ]
+    return [
+        None if name is None or record.labels.get(name) is False else name
+        for record, name in zip(records, known, strict=True)
+    ]
+
+
+def is_unknown(record: ImageRecord, settings: DataSettings) -> bool:
+    """Whether an image without a box of a trained class may show a target or none.
+
+    Nobody has boxed it completely or called it normal, no label denies a target, and its breast is
+    not called benign or normal.
+    """
+    is_open = record.supervision in (Supervision.UNLABELLED, Supervision.IMAGE_LABEL)
+    is_free = record.pathology in (Pathology.BENIGN, Pathology.NORMAL)
+    denied = any(record.labels.get(name) is False for name in settings.target_classes)
+    return is_open and not (is_free or denied or record.findings_of(settings.classes))
 
 
 def is_boxed_by_a_guess(record: ImageRecord, classes: tuple[str, ...]) -> bool:
@@ -216,5 +234,7 @@ def _is_guessed(record: ImageRecord, settings: DataSettings) -> bool:
 
 
 def _is_labelled(record: ImageRecord, settings: DataSettings) -> bool:
-    is_labelled = record.supervision is Supervision.IMAGE_LABEL
-    return is_labelled and not record.is_known_normal(settings.target_classes)
+    if record.supervision is not Supervision.IMAGE_LABEL:
+        return False
+    shows = any(record.labels.get(name) for name in settings.classes)
+    return shows or not record.is_known_normal(settings.target_classes)

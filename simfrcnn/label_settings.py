@@ -115,6 +115,13 @@ class TeacherSettings(Described):
         key="MODEL.SIMFRCNN.LABELS.TEACHER.AGREEMENT",
         legal="(0, 1]",
     )
+    unlabelled_per_item: int = described(
+        0,
+        "images of which nothing is known that are added to each item of a batch, for the teacher "
+        "alone: where it finds a target they train by its box, else not at all",
+        key="MODEL.SIMFRCNN.LABELS.TEACHER.UNLABELLED_PER_ITEM",
+        legal="[0, inf)",
+    )
     tested: Tested = described(
         "student",
         "whose weights are validated, tested and given away: those that are trained, or their "

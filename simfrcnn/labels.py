@@ -25,11 +25,14 @@ from simfrcnn.settings import UnboxedViews
 from simfrcnn.wording import agreeing, counted
 
 POSITIVE, NORMAL, LABELLED = "positive", "normal", "labelled"
-_TRAINED = (POSITIVE, NORMAL, LABELLED)
+UNKNOWN = "unknown"
+"""Of an image that only an averaged teacher has a use for."""
+TRAINED = (POSITIVE, NORMAL, LABELLED, UNKNOWN)
 ALL_CROWD = "boxes: all target boxes are crowd regions (iscrowd 1), which do not train"
 LABEL_ALONE = (
-    "a finding without a box; only image_label images whose label is one of DATASETS.CLASSES "
-    "train, with DATASETS.LABELS_PER_ITEM"
+    "a finding without a box; such an image trains with DATASETS.LABELS_PER_ITEM if it is "
+    "image_label, its label is one of DATASETS.CLASSES, and neither it nor its bag has a box of "
+    "these"
 )
 _NOTE = "  note: "
 _SYNONYMS = (
@@ -251,11 +254,14 @@ class Tally:
     n_other: int
     n_contradictory: int
     """Images that count as normal and are called malignant."""
+    unknown: int = 0
+    """Images that train where a teacher boxes them."""
 
     @property
     def n_images(self) -> int:
         """All images."""
-        return self.positives + self.normals + self.labelled + sum(self.left_out.values())
+        trained = self.positives + self.normals + self.labelled + self.unknown
+        return trained + sum(self.left_out.values())
 
     @property
     def others(self) -> dict[str, int]:
@@ -270,9 +276,10 @@ class Tally:
         """For people: images, reasons, classes, and what a reader must know."""
         patients = counted(self.n_patients, "[patient|patients]")
         labelled = f"{self.labelled} by their label alone, " if self.labelled else ""
+        unknown = f"{self.unknown} where a teacher boxes them, " if self.unknown else ""
         head = (
             f"{counted(self.n_images, '[image|images]')} of {patients}: {self.positives} positive, "
-            f"{self.normals} normal, {labelled}{sum(self.left_out.values())} left out"
+            f"{self.normals} normal, {labelled}{unknown}{sum(self.left_out.values())} left out"
         )
         reasons = (f"  left out: {count} {reason}" for reason, count in self.left_out.items())
         classes = (self._line_of(name) for name in self.classes)
@@ -297,6 +304,7 @@ class Tally:
             "positives": self.positives,
             "normals": self.normals,
             "labelled": self.labelled,
+            **({"unknown": self.unknown} if self.unknown else {}),
             "left_out": dict(self.left_out),
             "classes": {
                 name: {**vars(each), "is_named": name in self.named_classes}
@@ -359,13 +367,13 @@ def tally_of(
 
     Args:
         records: N images.
-        roles: (N,) :data:`POSITIVE`, :data:`NORMAL`, :data:`LABELLED`, or why an image is left out.
+        roles: (N,) one of :data:`TRAINED`, or why an image is left out.
         target_classes: What makes an image positive.
         named_classes: Further classes that are trained, or judged.
     """
     named = tuple(dict.fromkeys((*target_classes, *named_classes)))
     counts = Counter(roles)
-    left_out = {role: counts[role] for role in sorted(counts) if role not in _TRAINED}
+    left_out = {role: counts[role] for role in sorted(counts) if role not in TRAINED}
     classes: dict[str, Counter[str]] = {}
     n_other = n_contradictory = 0
     for record, role in zip(records, roles, strict=True):
@@ -392,6 +400,7 @@ def tally_of(
         classes={name: ClassTally(**counter) for name, counter in sorted(classes.items())},
         n_other=n_other,
         n_contradictory=n_contradictory,
+        unknown=counts[UNKNOWN],
     )
 
 

@@ -96,7 +96,8 @@ class ImageTargets:
     boxes in input pixels, empty where an outline is not known; or none at all. ``normal_weight`` is
     the weight of a normal image among others (``MODEL.SIMFRCNN.BENIGN_WEIGHT``). ``present`` (K,)
     float32 is for a whole-image classifier: 1 where a finding of the class is visible, 0 where none
-    is, NaN where that is not known.
+    is, NaN where that is not known. ``is_unknown`` says that nothing is known of the image: it has
+    no loss but that of a box that a teacher gives it.
     """
 
     boxes: Tensor
@@ -108,6 +109,7 @@ class ImageTargets:
     outlines: tuple[Outline, ...] = ()
     normal_weight: float = 1.0
     present: Tensor | None = None
+    is_unknown: bool = False
 
     def __post_init__(self) -> None:
         if self.outlines and len(self.outlines) != len(self.boxes):
@@ -121,6 +123,11 @@ class ImageTargets:
             raise ValueError(
                 "a labelled image carries no training boxes and is not normal; image_label must be "
                 "None"
+            )
+        if self.is_unknown and (self.is_normal or len(self.boxes) or self.image_label is not None):
+            raise ValueError(
+                "an image of which nothing is known carries no training boxes and no label and is "
+                "not normal; is_unknown must be False"
             )
         if self.normal_weight != 1 and not self.is_normal:
             raise ValueError("an image that is not normal has no weight as one; it must be 1.0")
@@ -150,6 +157,11 @@ class Sample:
     record: ImageRecord
     targets: ImageTargets | None = None
     native: Native | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it trains, if at all, by a teacher's box."""
+        return self.targets is not None and self.targets.is_unknown
 
 
 @dataclass(frozen=True)

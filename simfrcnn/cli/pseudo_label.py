@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target-classes",
         nargs="+",
         metavar="NAME",
-        help="with --detections: the classes whose detections count (default: malignant)",
+        help="with --detections: the classes whose detections count, or, with --of labels, which "
+        "classes are targets (default: malignant)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
     parser.add_argument(

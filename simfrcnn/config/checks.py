@@ -57,6 +57,7 @@ _TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
 _STAGES = ("res2", "res3", "res4", "res5")
 _MASK_HEAD = "SimMaskHead"
 _SUSPECTED = "suspected"  # the class of pseudo-boxes on normal images
+_UNLABELLED = "MODEL.SIMFRCNN.LABELS.TEACHER.UNLABELLED_PER_ITEM"
 
 
 def check_config(cfg: Any) -> None:
@@ -112,10 +113,13 @@ def _check_batch(cfg: Any) -> None:
     n_images, of_item = cfg.SOLVER.IMS_PER_BATCH, images_per_item(cfg)
     legal = "an even number >= 2 (twice the number of pairs)"
     if of_item > 2:
+        n_labelled = cfg.DATASETS.LABELS_PER_ITEM
         legal = (
             f"a multiple of {of_item}: an item is two images and DATASETS.LABELS_PER_ITEM "
-            f"{of_item - 2} labelled"
+            f"{n_labelled} labelled"
         )
+        if n_unlabelled := of_item - 2 - n_labelled:
+            legal += f", and {_UNLABELLED} {n_unlabelled} unlabelled"
     is_whole = n_images >= of_item and n_images % of_item == 0
     _require(is_whole, "SOLVER.IMS_PER_BATCH", n_images, legal)
 
@@ -124,6 +128,11 @@ def _check_labels(cfg: Any) -> None:
     """Refuse what would look like a choice and be none, and what an off switch ignores."""
     node, prefix = cfg.MODEL.SIMFRCNN.LABELS, "MODEL.SIMFRCNN.LABELS"
     if not cfg.DATASETS.LABELS_PER_ITEM:
+        if cfg.DATASETS.LABEL_BAGS != "image":
+            raise ConfigError(
+                f"DATASETS.LABEL_BAGS is {cfg.DATASETS.LABEL_BAGS} but DATASETS.LABELS_PER_ITEM is "
+                "0, with which no label trains: set that to 1 or more, or the bags to image"
+            )
         return
     if node.DECAY == 1 and node.START < 1:
         raise ConfigError(
@@ -158,7 +167,18 @@ def _check_teacher(cfg: Any) -> None:
     """Refuse a teacher that would have nothing to teach by, or would never teach."""
     node, prefix = cfg.MODEL.SIMFRCNN.LABELS.TEACHER, "MODEL.SIMFRCNN.LABELS.TEACHER"
     if not node.ENABLED:
+        if node.UNLABELLED_PER_ITEM:
+            raise ConfigError(
+                f"{_UNLABELLED} is {node.UNLABELLED_PER_ITEM} but {prefix}.ENABLED is False: only "
+                "the teacher has a use for such images; enable it, or set the number to 0"
+            )
         return
+    if node.UNLABELLED_PER_ITEM and len(cfg.DATASETS.TARGET_CLASSES) > 1:
+        raise ConfigError(
+            f"{_UNLABELLED} is {node.UNLABELLED_PER_ITEM} but DATASETS.TARGET_CLASSES has "
+            f"{len(cfg.DATASETS.TARGET_CLASSES)} classes: beside a box of one, another may hide in "
+            "an image of which nothing is known; name one target, or set the number to 0"
+        )
     if not cfg.DATASETS.LABELS_PER_ITEM:
         raise ConfigError(
             f"{prefix}.ENABLED is True but DATASETS.LABELS_PER_ITEM is 0: the teacher boxes "

@@ -96,8 +96,11 @@ def is_classifier(cfg: Any) -> bool:
 
 
 def images_per_item(cfg: Any) -> int:
-    """The images of one item of a batch: two, and the labelled ones; a bag counts as one image."""
-    return 2 + int(cfg.DATASETS.LABELS_PER_ITEM)
+    """The images of one item of a batch: two, the labelled ones, of which a bag counts as one, and
+    those of which nothing is known.
+    """
+    n_unlabelled = teacher_settings(cfg).unlabelled_per_item
+    return 2 + int(cfg.DATASETS.LABELS_PER_ITEM) + n_unlabelled
 
 
 def items_per_step(cfg: Any) -> int:

@@ -10,6 +10,7 @@ from simfrcnn.image_labels import (
     bag_classes,
     bag_of,
     image_roles,
+    is_unknown,
     require_agreeing_labels,
     require_both_kinds,
 )
@@ -17,6 +18,8 @@ from simfrcnn.labels import (
     ALL_CROWD,
     NORMAL,
     POSITIVE,
+    TRAINED,
+    UNKNOWN,
     Tally,
     require_one_spelling,
     tally_of,
@@ -39,14 +42,15 @@ class Bag:
 
 @dataclass(frozen=True)
 class TrainingLists:
-    """Positive and normal images and labelled bags in their given order, and what all labels come
-    to.
+    """Positive and normal images and labelled bags in their given order, those of which nothing is
+    known, where a teacher takes them, and what all labels come to.
     """
 
     positives: tuple[ImageRecord, ...]
     normals: tuple[ImageRecord, ...]
     tally: Tally
     labelled: tuple[Bag, ...] = ()
+    unknown: tuple[ImageRecord, ...] = ()
 
     @property
     def excluded(self) -> Mapping[str, int]:
@@ -55,7 +59,11 @@ class TrainingLists:
 
 
 def training_lists(
-    records: Sequence[ImageRecord], settings: DataSettings, *, names: Sequence[str] = ()
+    records: Sequence[ImageRecord],
+    settings: DataSettings,
+    *,
+    names: Sequence[str] = (),
+    unlabelled_per_item: int = 0,
 ) -> TrainingLists:
     """Divide training images into positives, normals and bags; what is not known does not train.
 
@@ -69,11 +77,13 @@ def training_lists(
         records: All records of the training sets.
         settings: Target classes, kind of batch, and the key for unboxed views.
         names: The data sets' names, for messages.
+        unlabelled_per_item: How many images a teacher takes of which nothing is known; with 0 they
+            are left out.
 
     Raises:
-        DataError: There is no positive, pairs are asked for and there is no normal, labelled images
-            are and there is none, labels contradict boxes, or boxes or labels are of a class that
-            is a trained one in another spelling.
+        DataError: There is no positive, pairs are asked for and there is no normal, labelled or
+            unlabelled images are and there is none, labels contradict boxes, or boxes or labels are
+            of a class that is a trained one in another spelling.
     """
     where = ", ".join(names) or "the training set"
     named = (*settings.target_classes, *settings.classes)
@@ -81,16 +91,21 @@ def training_lists(
     require_agreeing_labels(where, records, named, settings.target_classes)
     known = bag_classes(records, settings)
     roles = training_roles(records, settings.target_classes, settings.unboxed_views, known)
+    if unlabelled_per_item:
+        roles = [
+            UNKNOWN if role not in TRAINED and is_unknown(record, settings) else role
+            for record, role in zip(records, roles, strict=True)
+        ]
     of_role = {
         role: tuple(r for r, own in zip(records, roles, strict=True) if own == role)
-        for role in (POSITIVE, NORMAL)
+        for role in (POSITIVE, NORMAL, UNKNOWN)
     }
     tally = tally_of(
         records, roles, target_classes=settings.target_classes, named_classes=settings.classes
     )
     bags = _bags(records, known, settings)
-    lists = TrainingLists(of_role[POSITIVE], of_role[NORMAL], tally, bags)
-    _require_trainable(lists, settings, where)
+    lists = TrainingLists(of_role[POSITIVE], of_role[NORMAL], tally, bags, of_role[UNKNOWN])
+    _require_trainable(lists, settings, where, unlabelled_per_item)
     return lists
 
 
@@ -147,7 +162,9 @@ def _bags(
     return tuple(Bag(tuple(of_bag), labels[bag]) for bag, of_bag in images.items())
 
 
-def _require_trainable(lists: TrainingLists, settings: DataSettings, where: str) -> None:
+def _require_trainable(
+    lists: TrainingLists, settings: DataSettings, where: str, unlabelled_per_item: int
+) -> None:
     left_out = "; ".join(f"{count} {reason}" for reason, count in lists.excluded.items()) or "none"
     found = (
         f"{where}: {len(lists.positives)} positive and {len(lists.normals)} normal images (left "
@@ -175,5 +192,13 @@ def _require_trainable(lists: TrainingLists, settings: DataSettings, where: str)
             f"{found}: DATASETS.LABELS_PER_ITEM is {settings.labels_per_item}, but no image trains "
             "by its label: that needs supervision 'image_label', no box, and 'labels' that say "
             f"true of one of {', '.join(settings.classes)} (or, with DATASETS.LABEL_BAGS breast, "
-            "such a pathology); set it to 0, or give such images (simfrcnn weaken makes some)"
+            "such a pathology and a laterality); set it to 0, or give such images (simfrcnn weaken "
+            "makes some)"
+        )
+    if unlabelled_per_item and not lists.unknown:
+        raise DataError(
+            f"{found}: MODEL.SIMFRCNN.LABELS.TEACHER.UNLABELLED_PER_ITEM is {unlabelled_per_item}, "
+            "but no image is unlabelled: that needs supervision 'unlabelled' (or 'image_label' "
+            f"without a label that trains), no box of {', '.join(settings.classes)}, no label that "
+            f"denies {targets}, and no pathology benign or normal; set it to 0, or give such images"
         )

@@ -122,7 +122,7 @@ class Detector(Protocol):
     """Engine and architecture, as checkpoints state them."""
 
     teacher: Teacher | None
-    """What boxes labelled images while this model trains; None where nothing does."""
+    """What boxes images without boxes while this model trains; None where nothing does."""
 
     @property
     def stages(self) -> Mapping[str, nn.Module]:
@@ -131,7 +131,9 @@ class Detector(Protocol):
 
     @property
     def firing_scores(self) -> Tensor:
-        """(N,) how hard the last training step fired on each image of its batch."""
+        """(N,) how hard the last training step fired on each image of its batch, but for those of
+        which nothing is known.
+        """
         ...
 
 

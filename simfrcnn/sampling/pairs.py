@@ -33,7 +33,7 @@ class ShuffledStream:
         return _permutation(self.n_items, f"{self._seed}/{self._name}/{epoch}")[place]
 
 
-@lru_cache(maxsize=6)  # two passes of three streams; not of a method, which cannot be sent
+@lru_cache(maxsize=8)  # two passes of four streams; not of a method, which cannot be sent
 def _permutation(n_items: int, seed: str) -> list[int]:
     order = list(range(n_items))
     # Text seeds are hashed with SHA-512: the same order on every platform and Python version.

@@ -148,7 +148,7 @@ class NormalReplay:
 
         Args:
             step: The step that is done, counted from 0.
-            samples: The N images of this process.
+            samples: The images of this process, N of which something is known.
             scores: (N,) of :func:`firing_scores`.
             gather: Joins what all processes saw.
 
@@ -157,7 +157,7 @@ class NormalReplay:
         """
         places = [
             (index, self._places[sample.record.path])
-            for index, sample in enumerate(samples)
+            for index, sample in enumerate(s for s in samples if not s.is_unknown)
             if sample.targets is not None and sample.targets.is_normal
         ]
         self._pending.append((step, places, scores.detach()))

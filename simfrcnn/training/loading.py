@@ -50,6 +50,7 @@ def load_sample(
     known: KnownLabel | None = None,
     benign_weight: float = 1.0,
     target_classes: tuple[str, ...] | None = None,
+    is_unknown: bool = False,
 ) -> Sample:
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
@@ -71,6 +72,7 @@ def load_sample(
         benign_weight: In training, the weight of a normal image that shows something benign.
         target_classes: In training, for a whole-image classifier: the sample then says of every
             class whether the image shows it, and need not have boxes.
+        is_unknown: In training, that nothing is known of the image, and it is not normal.
 
     Raises:
         DataError: The file cannot be read, or has another size than the record says.
@@ -87,7 +89,10 @@ def load_sample(
         image, frame = flip(image, frame, horizontal=horizontal, vertical=vertical)
     size_px = input_settings.size_px
     targets = None
-    if training:
+    if training and is_unknown:
+        nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+        targets = ImageTargets(*nothing, is_normal=False, is_unknown=True)
+    elif training:
         targets = _targets(record, classes, frame, size_px, known, benign_weight)
         if target_classes is not None:
             targets = _of_whole_image(targets, record, classes, target_classes)

@@ -282,9 +282,12 @@ def training_items(cfg: Any) -> TrainingItems:
     """The endless items of the config's training sets."""
     data = config.data_settings(cfg)
     records = [record for annotated in training_sets(cfg) for record in annotated.records]
-    whole_images = config.is_classifier(cfg)
-    lists = (image_lists if whole_images else training_lists)(
-        records, data, names=tuple(cfg.DATASETS.TRAIN)
+    whole_images, names = config.is_classifier(cfg), tuple(cfg.DATASETS.TRAIN)
+    n_unlabelled = config.teacher_settings(cfg).unlabelled_per_item
+    lists = (
+        image_lists(records, data, names=names)
+        if whole_images
+        else training_lists(records, data, names=names, unlabelled_per_item=n_unlabelled)
     )
     return TrainingItems(
         lists,
@@ -297,6 +300,7 @@ def training_items(cfg: Any) -> TrainingItems:
         native=config.needs_native_pixels(cfg),
         benign_weight=_benign_weight(cfg, lists),
         whole_images=whole_images,
+        unlabelled_per_item=n_unlabelled,
     )
 
 

@@ -57,7 +57,7 @@ def label_from_file(
         dataset: A name, or ``NAME=FILE``.
         detections: A COCO results list; our own say on which file they were made.
         output: The new COCO file.
-        target_classes: Whose detections count.
+        target_classes: Whose detections count; of labels, which of the file's classes are targets.
         settings: Which detections become boxes; None takes the default ones.
         overwrite: Replace an earlier output.
         force: Label although there are boxes on normal images, or the detections were made on
@@ -69,13 +69,16 @@ def label_from_file(
     settings = settings or PseudoSettings()
     annotated = _annotated(dataset, check_files=False)
     require_free(output, annotated, overwrite=overwrite)
-    targets = tuple(target_classes)
-    require(annotated, targets, targets, settings, force=force)
+    classes = targets = tuple(target_classes)
+    if settings.of == "labels":  # the best detection is that of any class that was looked for
+        found = detections_of(detections, annotated).categories.values()
+        classes = (*targets, *(name for name in found if name not in targets))
+    require(annotated, classes, targets, settings, force=force)
     return label(
         annotated,
         detections,
         output,
-        classes=targets,
+        classes=classes,
         target_classes=targets,
         settings=settings,
         force=force,

@@ -223,6 +223,10 @@ LABELS = "MODEL.SIMFRCNN.LABELS."
             "REGION is abnormal and DATASETS.CLASSES has 'suspected'",
         ),
         (("DATASETS.LABELS_PER_ITEM", -1), "LABELS_PER_ITEM is -1; legal is at least 0"),
+        (
+            ("DATASETS.LABELS_PER_ITEM", 0, "DATASETS.LABEL_BAGS", "breast"),
+            "LABEL_BAGS is breast but DATASETS.LABELS_PER_ITEM is 0, with which no label trains",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(engine, words, message):
@@ -252,3 +256,6 @@ def test_a_labelled_image_has_no_boxes_and_is_not_normal():
     with pytest.raises(ValueError, match="a labelled image carries no training boxes"):
         ImageTargets(torch.ones(1, 4), torch.ones(1), False, 1)
     assert normals(1)[0].targets.image_label is None
+    for fields in ((True, None), (False, 1)):
+        with pytest.raises(ValueError, match="of which nothing is known carries no training boxes"):
+            ImageTargets(*nothing, *fields, is_unknown=True)

@@ -12,53 +12,22 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import BEST, read_checkpoint
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.errors import ConfigError
-from simfrcnn.structures import Detections, ImageTargets
+from simfrcnn.structures import ImageTargets
 from simfrcnn.workflows.export import export_model
 from support.examples import BATCHES, CONFIGS, positives, seeded_model, smoke_config, tiny_config
 from support.labelled_examples import LABELS_ON, label_two_images, labelled
-
-NODE = "MODEL.SIMFRCNN.LABELS.TEACHER."
-ON = (*LABELS_ON, f"{NODE}ENABLED", True, f"{NODE}START", 0, f"{NODE}FIXED", 0)
-KEY, LABEL_KEY = "loss_teacher", "loss_label"
-
-
-def box_of(sample):
-    """Where the bright square of a sample lies."""
-    return torch.tensor([sample.record.findings[0].box])
-
-
-def finds(boxes_of):
-    """A stand-in for detection: what it finds is a function of an image and of the side on which
-    its square lies.
-    """
-
-    def detect(network, samples):
-        assert not network.training
-        found = []
-        for sample in samples:
-            is_turned = sample.frame.scale_x < 0
-            boxes, scores, labels = boxes_of(sample, is_turned)
-            found.append(Detections(sample.record.image_id, boxes, scores, labels))
-        return found
-
-    return detect
-
-
-def the_square(sample, _is_turned=False, score=0.9, label=1):
-    return box_of(sample), torch.tensor([score]), torch.tensor([label])
-
-
-def following(model):
-    """The model, at the first step of its training."""
-    model.teacher.follow(model, 0)
-    return model
-
-
-def taught_model(engine, heads="fpn", boxes_of=the_square, *words):
-    """A model whose teacher finds what a test says."""
-    model = following(seeded_model(engine, smoke_config(engine, heads, *ON, *words)))
-    model.teacher._detect = finds(boxes_of)
-    return model
+from support.teacher_examples import (
+    KEY,
+    LABEL_KEY,
+    NODE,
+    ON,
+    box_of,
+    finds,
+    following,
+    losses_of,
+    taught_model,
+    the_square,
+)
 
 
 def test_a_model_that_is_not_trained_has_no_second_network(engine):
@@ -67,11 +36,6 @@ def test_a_model_that_is_not_trained_has_no_second_network(engine):
     assert float(losses_of(engine, model, [*positives(1), *labelled(1)])[KEY]) == 0
     assert "network" not in vars(model.teacher)
     assert not model.teacher.is_teaching
-
-
-def losses_of(engine, model, samples):
-    torch.manual_seed(1)
-    return engine.training_losses(model, samples)
 
 
 @pytest.mark.parametrize("batch", BATCHES)

@@ -27,6 +27,21 @@ def labelled(n: int = 1, *, weight: float = 1.0, bag: int | None = None) -> list
     ]
 
 
+def unknown(n: int = 1) -> list[Sample]:
+    """Images with a bright square, of which nothing is known."""
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
+    return [
+        dataclasses.replace(
+            sample,
+            targets=ImageTargets(*nothing, is_unknown=True),
+            record=dataclasses.replace(
+                sample.record, supervision=Supervision.UNLABELLED, pathology=None
+            ),
+        )
+        for sample in positives(n + 4)[4:]
+    ]
+
+
 def label_two_images(path: Path) -> None:
     """Two positive images of the tiny set lose their boxes and keep a label."""
     annotated = read_coco(path)

@@ -85,7 +85,8 @@ def test_keys_and_defaults_are_those_of_before(tree):
             "PROPOSALS": 256, "CLASS_WEIGHTS": "none", "CHOOSER": "detector",
             "TEACHER": {
                 "ENABLED": False, "START": 1000, "FIXED": 500, "MOMENTUM": 0.999, "WEIGHT": 0.1,
-                "SCORE": 0.7, "AGREEMENT": 0.5, "TESTED": "student",
+                "SCORE": 0.7, "AGREEMENT": 0.5, "UNLABELLED_PER_ITEM": 0,
+                    "TESTED": "student",
             },
         },
     }  # fmt: skip

@@ -1,10 +1,10 @@
-"""How does an averaged copy of the model box labelled images while the model trains?
+"""How does an averaged copy of the model box images without boxes while the model trains?
 
 The copy, the *teacher*, looks at each labelled image and at its mirror image. Where it finds the
 same there, sure enough and of the class that the label states, the image also trains as a boxed
-one, with a small weight. The teacher begins as the model of a certain step, stays so for a while,
-and then follows the model slowly: a model that learnt from its own boxes of the moment would
-confirm whatever it believes.
+one, with a small weight. So does an image of which nothing is known, where a target is found. The
+teacher begins as the model of a certain step, stays so for a while, and then follows the model
+slowly: a model that learnt from its own boxes of the moment would confirm whatever it believes.
 
 Shapes: D detections of an image.
 
@@ -24,11 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from simfrcnn import config
+from simfrcnn.errors import DataError
 from simfrcnn.label_settings import TeacherSettings
 from simfrcnn.labels import trained_findings
 from simfrcnn.records import FindingSource
 from simfrcnn.settings import DataSettings
 from simfrcnn.structures import Detections, Frame, ImageTargets, Sample
+from simfrcnn.wording import counted
 
 Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
 LossesOf = Callable[[Sequence[Sample]], Mapping[str, Tensor]]
@@ -38,7 +40,7 @@ _LOSSES_OF_BOXES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
 
 @dataclass(frozen=True)
 class Boxed:
-    """A labelled image with the box that the teacher gives it.
+    """An image with the box that the teacher gives it.
 
     Attributes:
         sample: The image.
@@ -51,6 +53,11 @@ class Boxed:
     box: Tensor
     label: int
     score: float
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The higher, the surer: what a label states comes before what nobody has said."""
+        return not self.sample.is_unknown, self.score
 
     def as_boxed(self) -> Sample:
         """The image as one that trains by its box."""
@@ -86,6 +93,8 @@ class Teacher:
         """The steps after which it began to teach, a copy of the model."""
         self.n_boxes = 0
         """That it has given; in this process, where there are several."""
+        self.n_unlabelled = 0
+        """Of these, on images of which nothing is known."""
         self._build = build
         self._detect = detect
         self._data = data
@@ -135,7 +144,8 @@ class Teacher:
     def loss(self, samples: Sequence[Sample], losses_of: LossesOf) -> Tensor:
         """``loss_teacher`` of a batch: the losses of boxes on images that the teacher boxes.
 
-        The mean over the labelled images or bags; those without a box add 0. What the generators
+        The mean over the labelled images or bags and those of which nothing is known; where there
+        is no box they add 0. What the generators
         give out afterwards is what they would have given out without it.
 
         Args:
@@ -144,17 +154,18 @@ class Teacher:
         """
         boxed = self.boxed(samples)
         self.n_boxes += len(boxed)
+        self.n_unlabelled += sum(each.sample.is_unknown for each in boxed)
         if not boxed:
             return torch.zeros(())
         with _generators_kept():
             losses = losses_of([each.as_boxed() for each in boxed])
-        n_bags = len({bag for bag, _, _ in _labelled(samples)})
+        n_bags = len({bag for bag, _, _ in self._open(samples)})
         mean = torch.stack([losses[key].float() for key in _LOSSES_OF_BOXES]).sum()
         return self.settings.weight * mean * (len(boxed) / n_bags)
 
     @torch.no_grad()
     def boxed(self, samples: Sequence[Sample]) -> list[Boxed]:
-        """The labelled images of a batch that get a box, the surest first.
+        """The images of a batch that get a box, the surest first, labelled ones before others.
 
         One image of a bag gets one, and not more images do than there are drawn boxes in the batch.
         Normal images, and those with drawn boxes, get none: what they show is known.
@@ -162,16 +173,19 @@ class Teacher:
         if not self.is_teaching:
             return []
         of_bags: dict[object, Boxed] = {}
-        for bag, sample, label in _labelled(samples):
+        for bag, sample, label in self._open(samples):
             found = self._found(sample, label) if self._may_box(sample, label) else None
             if found is not None and (bag not in of_bags or found.score > of_bags[bag].score):
                 of_bags[bag] = found
-        best = sorted(of_bags.values(), key=lambda boxed: boxed.score, reverse=True)
+        best = sorted(of_bags.values(), key=lambda boxed: boxed.rank, reverse=True)
         return best[: self._n_drawn(samples)]
 
     def figures(self) -> dict[str, float]:
         """For the log of a run."""
-        return {"teacher/boxes": float(self.n_boxes)}
+        figures = {"teacher/boxes": float(self.n_boxes)}
+        if self.settings.unlabelled_per_item:
+            figures["teacher/unlabelled_boxes"] = float(self.n_unlabelled)
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the model."""
@@ -179,6 +193,7 @@ class Teacher:
             "steps": self.steps,
             "begun_at": self.begun_at,
             "n_boxes": self.n_boxes,
+            "n_unlabelled": self.n_unlabelled,
             "weights": self.network.state_dict(),
         }
 
@@ -186,7 +201,23 @@ class Teacher:
         """Go on from :meth:`state_dict`."""
         self.network.load_state_dict(state["weights"])
         self.steps, self.n_boxes = int(state["steps"]), int(state["n_boxes"])
+        self.n_unlabelled = int(state.get("n_unlabelled", 0))  # older files have none
         self.begun_at = state["begun_at"]
+
+    def _open(self, samples: Sequence[Sample]) -> Iterator[tuple[Hashable, Sample, int]]:
+        """The images of a batch that may get a box: what tells the bag from others, the image, and
+        the class of the box; of an image of which nothing is known that is the one target.
+        """
+        (target, *_) = self._data.target_classes
+        for place, sample in enumerate(samples):
+            targets = sample.targets
+            if targets is None:
+                continue
+            if targets.is_unknown:
+                yield ("image", place), sample, self._data.classes.index(target) + 1
+            elif targets.image_label is not None:
+                bag = ("image", place) if targets.bag is None else ("bag", targets.bag)
+                yield bag, sample, targets.image_label
 
     def _may_box(self, sample: Sample, label: int) -> bool:
         """Whether the image's own labels allow a finding of the class, and one box says all about
@@ -225,7 +256,9 @@ class Teacher:
         return sum(
             finding.source is not FindingSource.PSEUDO
             for sample in samples
-            if sample.targets is not None and sample.targets.image_label is None
+            if sample.targets is not None
+            and sample.targets.image_label is None
+            and not sample.is_unknown
             for finding in trained_findings(sample.record, self._data.classes)
         )
 
@@ -284,13 +317,18 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
     return torch.where(union > 0, shared / union, 0.0)
 
 
-def _labelled(samples: Sequence[Sample]) -> Iterator[tuple[Hashable, Sample, int]]:
-    """The labelled images of a batch: what tells the bag from others, the image, its label."""
-    for place, sample in enumerate(samples):
-        targets = sample.targets
-        if targets is not None and targets.image_label is not None:
-            bag = ("image", place) if targets.bag is None else ("bag", targets.bag)
-            yield bag, sample, targets.image_label
+def require_use(n_unknown: int, teacher: Teacher | None) -> None:
+    """Refuse images of which nothing is known where nobody would box them.
+
+    Raises:
+        DataError: Says what to do.
+    """
+    if n_unknown and teacher is None:
+        raise DataError(
+            f"of {counted(n_unknown, '[image|images]')} of the batch nothing is known "
+            "('is_unknown'), and there is no teacher to box them: leave them out, or set "
+            "MODEL.SIMFRCNN.LABELS.TEACHER.ENABLED and .UNLABELLED_PER_ITEM"
+        )
 
 
 def _generators_kept() -> Any:

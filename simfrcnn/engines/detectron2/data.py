@@ -60,6 +60,8 @@ def to_dict(sample: Sample) -> dict[str, Any]:
         )
     if targets is not None and targets.image_label is not None:
         entry |= {name: getattr(targets, name) for name in _OF_LABEL}
+    if sample.is_unknown:
+        entry["is_unknown"] = True
     return entry
 
 
@@ -69,7 +71,8 @@ def targets_of(entry: Mapping[str, Any]) -> ImageTargets:
     It gives ``instances`` and ``is_normal``, and for an image with a label and no box, whose
     instances are empty, ``image_label`` (1..K, in the order of ``DATASETS.CLASSES``),
     ``label_weight`` (see :class:`~simfrcnn.training.labelled.LabelWeights`) and, if it shares the
-    label with others of the batch, ``bag``. A normal image may have a ``normal_weight``.
+    label with others of the batch, ``bag``. A normal image may have a ``normal_weight``. One of
+    which nothing is known has no instances and ``is_unknown`` True.
 
     Raises:
         ValueError: A key is missing, or they contradict each other; names the image.
@@ -91,6 +94,7 @@ def targets_of(entry: Mapping[str, Any]) -> ImageTargets:
             float(entry.get("label_weight", 0.0)),
             entry.get("bag"),
             normal_weight=float(entry.get("normal_weight", 1.0)),
+            is_unknown=bool(entry.get("is_unknown", False)),
         )
     except ValueError as error:
         raise ValueError(f"{image}: {error}") from error

@@ -20,7 +20,7 @@ from simfrcnn.engines.common.labelled import judge_of, require_separate_regions
 from simfrcnn.engines.common.masks import masks_of
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages
-from simfrcnn.engines.common.teacher import Teacher
+from simfrcnn.engines.common.teacher import Teacher, require_use
 from simfrcnn.engines.contract import SECOND_LOOK_KEY, TEACHER_KEY, as_contracted, loss_keys
 from simfrcnn.engines.detectron2.backbone import stages_of, statistics_freezer
 from simfrcnn.engines.detectron2.data import targets_of, to_dicts
@@ -125,7 +125,7 @@ class SimFasterRCNN(GeneralizedRCNN):
 
     @property
     def firing_scores(self) -> Tensor:
-        """(N,) how hard the last training step fired on each image of its batch."""
+        """(N,) how hard the last training step fired on each known image of its batch."""
         scores: Tensor = self.roi_heads.box_predictor.firing_scores
         return scores
 
@@ -138,9 +138,11 @@ class SimFasterRCNN(GeneralizedRCNN):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        known = [entry for entry in batched_inputs if not targets_of(entry).is_unknown]
+        require_use(len(batched_inputs) - len(known), self.teacher)
         # The teacher first: what a step leaves behind is that of the batch.
         taught = {} if self.teacher is None else {TEACHER_KEY: self._taught(batched_inputs)}
-        losses = self._losses(batched_inputs)
+        losses = self._losses(known)
         return as_contracted({**losses, **taught}, self._loss_names)
 
     def _taught(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
@@ -152,7 +154,7 @@ class SimFasterRCNN(GeneralizedRCNN):
                 "boxes what simfrcnn's loader makes; use it, or switch the teacher off"
             )
         samples = [entry["sample"] for entry in batched_inputs]
-        with EventStorage():
+        with EventStorage(get_event_storage().iter):  # pictures are due as often as without
             loss = self.teacher.loss(samples, lambda boxed: self._losses(to_dicts(boxed)))
         return loss.to(self.device)
 

@@ -31,7 +31,7 @@ from simfrcnn.engines.common.labelled import (
 from simfrcnn.engines.common.masks import masks_of
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.stages import adapt_stages, stages_by_layer
-from simfrcnn.engines.common.teacher import Teacher, teacher_of
+from simfrcnn.engines.common.teacher import Teacher, require_use, teacher_of
 from simfrcnn.engines.contract import (
     SECOND_LOOK_KEY,
     TEACHER_KEY,
@@ -107,7 +107,7 @@ class SimFasterRCNN(GeneralizedRCNN):
 
     @property
     def firing_scores(self) -> Tensor:
-        """(N,) how hard the last training step fired on each image of its batch."""
+        """(N,) how hard the last training step fired on each known image of its batch."""
         scores: Tensor = self.roi_heads.firing_scores
         return scores
 
@@ -116,15 +116,18 @@ class SimFasterRCNN(GeneralizedRCNN):
 
         Raises:
             EngineError: A head returns a loss that the contract does not know, or lacks one.
+            DataError: Nothing is known of an image, and there is no teacher.
         """
         if not self.training:
             images = [sample.image.to(self.device) for sample in samples]
             return self._looked_at_again(samples, super().forward(images))
+        known = [sample for sample in samples if not sample.is_unknown]
+        require_use(len(samples) - len(known), self.teacher)
         # The teacher first: what a step leaves behind is that of the batch.
         taught = {}
         if self.teacher is not None:
             taught[TEACHER_KEY] = self.teacher.loss(samples, self._losses).to(self.device)
-        return as_contracted({**self._losses(samples), **taught}, self._loss_names)
+        return as_contracted({**self._losses(known), **taught}, self._loss_names)
 
     def _losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """The losses of a batch, but for the teacher's."""

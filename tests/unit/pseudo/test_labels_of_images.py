@@ -91,6 +91,25 @@ def test_of_two_targets_a_box_of_one_is_enough_where_the_other_is_stated_absent(
     assert boxes(labels) == {7: ((70.0, 50.0, 80.0, 100.0), "benign", 0.3)}
 
 
+def test_a_benign_image_that_is_known_to_show_no_target_gets_its_box():
+    stated = replace(labelled(7, "benign"), labels={"benign": True, "malignant": False})
+    settings = PseudoSettings(of="labels", fraction=1)
+    found = boxes_of_labels((*ALL[:6], stated), file_of(), BOTH, TARGETS, settings)
+    assert boxes(found)[7] == ((70.0, 50.0, 80.0, 100.0), "benign", 0.3)
+
+
+def test_saved_detections_of_other_classes_count_as_those_of_a_model_do(tmp_path):
+    """Of the best detection of an image, whatever its class: image 6 shows something benign."""
+    source, output = tmp_path / "train.json", tmp_path / "train_pseudo.json"
+    write_coco(source, ALL, {1: "malignant", 2: "benign"}, {})
+    images = file_of().images.values()
+    write_detections(tmp_path / "found.json", images, categories={1: "malignant", 2: "benign"})
+    settings = PseudoSettings(of="labels", fraction=1)
+    done = label_from_file(f"t={source}", tmp_path / "found.json", output, settings=settings)
+    assert boxes(done) == boxes(chosen(fraction=1))
+    assert set(boxes(done)) == {3, 4, 5}
+
+
 def test_a_share_is_counted_exactly():
     many = tuple(labelled(number, "malignant") for number in range(101, 201))
     found = file_of({r.image_id: [(SQUARE, 0.5, "malignant")] for r in many})

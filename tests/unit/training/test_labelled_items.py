@@ -12,8 +12,8 @@ from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.label_settings import LabelSettings
 from simfrcnn.records import FindingSource, Laterality, Pathology, Supervision
 from simfrcnn.sampling.pairs import ItemStream, PairStream, ShuffledStream, TwinStream
-from simfrcnn.settings import DataSettings, InputSettings
-from simfrcnn.training.items import by_place
+from simfrcnn.settings import AugmentationSettings, DataSettings, InputSettings
+from simfrcnn.training.items import TrainingItems, by_place
 from simfrcnn.training.labelled import LabelWeights, _require_effect
 from simfrcnn.training.loading import KnownLabel, load_sample
 from simfrcnn.training.schedules import rising
@@ -101,6 +101,91 @@ def test_the_class_of_an_image_is_a_target_before_another():
     assert [bag.label for bag in training_lists(records, both).labelled] == [2, 1]
 
 
+def test_an_image_that_shows_a_trained_class_and_no_target_trains_by_that_label():
+    """As a normal image it would teach that its benign mass is background."""
+    both = DataSettings(classes=BOTH, labels_per_item=1)
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"benign": True, "malignant": False}),
+        image(4, labels={"malignant": False}),
+    ]  # fmt: skip
+    lists = training_lists(records, both)
+    assert [([r.image_id for r in b.records], b.label) for b in lists.labelled] == [([3], 2)]
+    assert [r.image_id for r in lists.normals] == [2, 4]
+    # Where no label trains, or the class does not, it is a normal image.
+    for off in (DataSettings(classes=BOTH), DataSettings()):
+        assert [r.image_id for r in training_lists(records, off).normals] == [2, 3, 4]
+
+
+def test_an_image_that_has_a_box_is_left_out_for_a_reason_that_is_true():
+    both = DataSettings(classes=BOTH, labels_per_item=1)
+    benign = dataclasses.replace(make_finding(finding_id=3), category="benign")
+    boxed = image(4, Supervision.IMAGE_LABEL, benign, labels={"malignant": True})
+    lists = training_lists([BOXED, NORMAL, image(3, labels={"malignant": True}), boxed], both)
+    (reason,) = lists.excluded
+    assert "neither it nor its bag has a box" in reason
+
+
+def test_which_images_are_taken_as_unknown():
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"malignant": True}),
+        image(4, Supervision.UNLABELLED),
+        image(5, Supervision.UNLABELLED, pathology=Pathology.MALIGNANT),
+        image(6, pathology=Pathology.MALIGNANT),  # of the breast: no label of the image
+        image(7, Supervision.UNLABELLED, pathology=Pathology.BENIGN),
+        image(8, Supervision.UNLABELLED, make_finding(finding_id=8)),  # perhaps not all its boxes
+        image(9, Supervision.UNLABELLED, labels={"malignant": False}),  # known to be normal
+        image(10, pathology=Pathology.NORMAL),
+    ]  # fmt: skip
+    lists = training_lists(records, ON, unlabelled_per_item=1)
+    assert [r.image_id for r in lists.unknown] == [4, 5, 6]
+    assert [r.image_id for r in lists.normals] == [2, 9]
+    tally = lists.tally
+    assert (tally.unknown, tally.n_images, sum(tally.left_out.values())) == (3, 10, 3)
+    assert "3 where a teacher boxes them, 3 left out" in tally.lines()[0]
+    assert tally.to_dict()["unknown"] == 3
+    off = training_lists(records, ON)
+    assert off.unknown == ()
+    assert sum(off.tally.left_out.values()) == 6
+    assert "unknown" not in off.tally.to_dict()
+    as_thesis = dataclasses.replace(ON, unboxed_views="normal")
+    found = training_lists(records, as_thesis, unlabelled_per_item=1)
+    assert [r.image_id for r in found.unknown] == [4]  # the others count as normal there
+
+
+def test_items_with_unknown_images_are_drawn_as_without_up_to_those(monkeypatch):
+    monkeypatch.setattr(
+        "simfrcnn.training.items.load_sample",
+        lambda record, *, rng, is_unknown, **_: (record.image_id, rng.random(), is_unknown),
+    )
+    records = [
+        *(image(n, Supervision.BOXES, make_finding(finding_id=n)) for n in (1, 2, 3)),
+        *(image(n, Supervision.NORMAL) for n in (4, 5, 6)),
+        *(image(n, labels={"malignant": True}) for n in (7, 8)),
+        *(image(n, Supervision.UNLABELLED) for n in (11, 12, 13, 14)),
+    ]
+
+    def items(n_unlabelled):
+        lists = training_lists(records, ON, unlabelled_per_item=n_unlabelled)
+        return TrainingItems(
+            lists,
+            seed=5,
+            data=ON,
+            input_settings=InputSettings(),
+            augmentation=AugmentationSettings(),
+            weights=LabelWeights(LabelSettings(), {1: 1.0}, items_per_step=1),
+            unlabelled_per_item=n_unlabelled,
+        )
+
+    off, on = items(0), items(2)
+    for number in range(12):
+        assert on[number][:3] == off[number]
+        assert [is_unknown for *_, is_unknown in on[number]] == [False, False, False, True, True]
+    drawn = [image_id for number in range(2) for image_id, *_ in on[number][3:]]
+    assert sorted(drawn) == [11, 12, 13, 14]
+
+
 def test_without_a_labelled_image_the_counts_and_reasons_are_named():
     with pytest.raises(DataError, match=r"1 positive and 1 normal images .*1 image_label: not"):
         training_lists([BOXED, NORMAL, image(3)], ON)
@@ -124,6 +209,35 @@ def test_the_views_of_a_breast_are_one_bag_unless_one_is_boxed():
     lists = training_lists(records, breasts)
     assert [[r.image_id for r in bag.records] for bag in lists.labelled] == [[3, 4], [8, 9]]
     assert [r.image_id for r in lists.normals] == [2, 10]
+
+
+def test_the_pathology_of_a_breast_is_no_label_of_an_image_of_an_unknown_one():
+    """Each view would be called malignant by itself: some of them show nothing."""
+    breasts = dataclasses.replace(ON, label_bags="breast")
+    views = [
+        image(number, patient="a", laterality=None, pathology=Pathology.MALIGNANT)
+        for number in (3, 4)
+    ]
+    with pytest.raises(DataError, match="such a pathology and a laterality"):
+        training_lists([BOXED, NORMAL, *views], breasts)
+    stated = dataclasses.replace(views[1], labels={"malignant": True})
+    (bag,) = training_lists([BOXED, NORMAL, views[0], stated], breasts).labelled
+    assert bag.records == (stated,)
+
+
+def test_a_view_whose_labels_deny_the_class_of_its_breast_is_not_in_the_bag():
+    targets = DataSettings(
+        classes=BOTH, target_classes=BOTH, labels_per_item=1, label_bags="breast"
+    )
+    breast = {"patient": "a", "laterality": Laterality.LEFT}
+    records = [
+        BOXED, NORMAL,
+        image(3, labels={"malignant": True}, **breast),
+        image(4, labels={"malignant": False}, **breast),  # of the other target nothing is said
+        image(5, **breast),
+    ]  # fmt: skip
+    (bag,) = training_lists(records, targets).labelled
+    assert [r.image_id for r in bag.records] == [3, 5]
 
 
 def test_a_pseudo_box_on_one_view_leaves_the_bag_of_its_breast_whole():
