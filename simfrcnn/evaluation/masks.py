@@ -3,7 +3,8 @@
 Binary, in pixels of the stored image. Of an image, the prediction is the union of the masks of all
 detections of target classes from the score threshold on, the truth the union of the outlines; an
 image in which nothing is predicted has 0. Pixels of crowd regions, of ignored findings and of
-findings whose outline is not known leave both sides. A detector without a mask head is judged too:
+findings whose outline is not known leave both sides; an outlined finding of which no pixel is left
+takes no part. A detector without a mask head is judged too:
 each of its boxes filled. Of a model with one, that is the row to be beaten: an ellipse in a perfect
 box has an IoU of .785.
 
@@ -82,7 +83,7 @@ def overlap_of(predicted: Rle, true: Rle, left_out: Rle) -> Overlap:
 
 @dataclass(frozen=True)
 class OutlinedView:
-    """An image with findings of known outline; ``masks`` are those of the predictions in use.
+    """An image whose findings may have outlines; ``masks`` are those of the predictions in use.
 
     ``boxes`` (D, 4) are theirs, by falling score.
     """
@@ -93,8 +94,8 @@ class OutlinedView:
 
     @cached_property
     def findings(self) -> list[Finding]:
-        """Those with an outline."""
-        return [finding for finding in self.view.findings if finding.outline]
+        """Those with an outline of which any pixel counts: of the others nothing can be found."""
+        return [f for f in self.view.findings if f.outline and self._counts(_truth(self.view, f))]
 
     @cached_property
     def left_out(self) -> Rle:
@@ -104,11 +105,20 @@ class OutlinedView:
         boxes = [*unknown, *self.view.crowd_boxes.tolist(), *self.view.ignored_boxes.tolist()]
         return union_of([rle_of_box(tuple(box), height, width) for box in boxes], height, width)
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether any pixel that counts is taken for a finding."""
+        return any(map(self._counts, self.masks))
+
     def overlap(self) -> Overlap:
         """Of all predictions with all outlines."""
         height, width = _size(self.view)
         true = union_of([_truth(self.view, f) for f in self.findings], height, width)
         return overlap_of(union_of(self.masks, height, width), true, self.left_out)
+
+    def _counts(self, mask: Rle) -> bool:
+        """Whether any of its pixels does."""
+        return overlap_of(mask, mask, self.left_out).true > 0
 
     def matched(self) -> list[Overlap]:
         """Of each finding that a box meets at IoU .5 with the highest such detection."""
@@ -137,7 +147,7 @@ def mask_statistics(
     Raises:
         ArtifactError: A mask is of another size than its image.
     """
-    outlined = [view for view in views if any(finding.outline for finding in view.findings)]
+    outlined = [view for view in views if OutlinedView(view, (), view.boxes[:0]).findings]
     if not outlined:
         return
     threshold = settings.score_threshold
@@ -228,8 +238,7 @@ def _share_of_normals(views: Sequence[View], n_patients: int, threshold: float) 
     """The share of images without a finding in which any pixel is taken for one."""
     clear = [view for view in views if not len(view.finding_boxes) and not len(view.crowd_boxes)]
     is_drawn = np.array(
-        [any(m.area for m in _in_use(v, threshold, is_filled=False).masks) for v in clear],
-        dtype=np.float64,
+        [_in_use(view, threshold, is_filled=False).is_drawn for view in clear], dtype=np.float64
     )
     patients = np.array([view.patient for view in clear], dtype=np.intp)
 

@@ -15,13 +15,14 @@ from simfrcnn.evaluation.evaluator import evaluate
 from simfrcnn.evaluation.masks import weighted_median
 from simfrcnn.evaluation.truth import located, views_of
 from simfrcnn.outlines import rle_of, rle_of_box
-from simfrcnn.records import Supervision
+from simfrcnn.records import Finding, Supervision
 from simfrcnn.settings import EvaluationSettings
 from support.examples import record
 from support.outlined import ellipse_in
 
 SIZE = 128
 SETTINGS = EvaluationSettings(bootstrap_replicates=0)
+IGNORING = EvaluationSettings(bootstrap_replicates=0, ignored_classes=("benign",))
 
 
 def outlined(number, *boxes, n_known=None, crowd=()):
@@ -47,7 +48,8 @@ def found(number, *detections, masked=True):
 
 
 def figures(records, detections, settings=SETTINGS):
-    file = DetectionFile({one.image_id: one for one in detections}, {1: "malignant"})
+    classes = {1: "malignant", 2: "benign"}
+    file = DetectionFile({one.image_id: one for one in detections}, classes)
     report = evaluate(records, file, settings)
     return {key: f for key, f in report.figures.items() if key.startswith("mask/")}
 
@@ -115,6 +117,31 @@ def test_what_does_not_count_leaves_both_sides():
     assert got["mask/iou_mean"].value == 1
     assert got["mask/found_iou_mean"].n == {"found": 2, "findings": 2}
     assert got["mask/ap50"].value == pytest.approx(1)
+
+
+def test_a_finding_of_which_no_pixel_counts_takes_no_part():
+    around = Finding((10.0, 10.0, 70.0, 60.0), "benign", 99)
+    hidden = outlined(1, BOX)
+    hidden = dataclasses.replace(hidden, findings=(*hidden.findings, around))
+    perfect = [found(number, (BOX, 0.9, ellipse(BOX))) for number in (1, 2)]
+    own = figures([hidden, outlined(2, BOX)], perfect, IGNORING)
+    assert {
+        own[f"mask/{name}"].value for name in ("iou_mean", "dice_median", "found_iou_mean")
+    } == {1}
+    assert own["mask/iou_mean"].n == {"images": 1}
+    assert own["mask/found_iou_mean"].n == {"found": 1, "findings": 1}
+    alone = figures([outlined(2, BOX)], perfect[1:], IGNORING)
+    assert own["mask/box_iou_mean"].value == alone["mask/box_iou_mean"].value
+    assert not figures([hidden], perfect[:1], IGNORING)
+
+
+def test_a_mask_in_pixels_that_do_not_count_draws_nothing_on_a_clear_image():
+    around = Finding((10.0, 10.0, 70.0, 60.0), "benign", 99)
+    clear = dataclasses.replace(record(3), findings=(around,), supervision=Supervision.BOXES)
+    for box, share in ((BOX, 0), (OTHER, 1)):
+        drawn = found(3, (box, 0.9, ellipse(box)))
+        own = figures([outlined(2, BOX), clear], [found(2), drawn], IGNORING)
+        assert own["mask/normal_share"].value == share
 
 
 def test_a_mask_on_a_clear_image_is_told():
