@@ -19,7 +19,7 @@ from simfrcnn.errors import DataError
 from simfrcnn.records import ImageRecord
 
 FloatArray = NDArray[np.float64]
-_MOST_WORDS = 30
+_MOST_WORDS, _N_SHOWN = 30, 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,17 @@ class FactEncoding:
         values = {value for r in records if (value := value_of(r, self.name)) is not None}
         return sorted(values - set(self.words))
 
+    def why_words(self) -> str | None:
+        """Why an attribute with numbers counts as words, None where it has none or is a number."""
+        others = _not_numbers(self.words or ())
+        if not others or len(others) == len(self.words or ()):
+            return None
+        return (
+            f"{self.name} counts as {len(self.words or ())} words, not as a number, since "
+            f"{', '.join(map(repr, others[:_N_SHOWN]))} is none; where it is meant as a number, "
+            "correct such values or leave them out of the annotation file"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The encoding in JSON types."""
         return dataclasses.asdict(self)
@@ -120,11 +131,23 @@ def encoding_of(name: str, records: Sequence[ImageRecord]) -> FactEncoding:
         deviation = float(known.std())
         return FactEncoding(name, mean=float(known.mean()), deviation=deviation or 1.0)
     if len(different) > _MOST_WORDS:
+        others = _not_numbers(different)
+        shown = ", ".join(map(repr, others[:_N_SHOWN]))
         raise DataError(
-            f"the attribute {name} has {len(different)} different words, such as {different[0]!r}; "
-            f"at most {_MOST_WORDS} are legal: it tells patients apart, and no kinds of them"
+            f"the attribute {name} has {len(different)} different words, such as {shown}; at most "
+            f"{_MOST_WORDS} are legal: it tells patients apart, and no kinds of them"
+            + (
+                f". If it is meant as a number: {len(different) - len(others)} of them are, and "
+                "those named must be corrected or left out"
+                if len(others) < len(different)
+                else ""
+            )
         )
     return FactEncoding(name, words=tuple(different))
+
+
+def _not_numbers(words: Sequence[str]) -> list[str]:
+    return [word for word in words if _number(word) is None]
 
 
 def _number(text: str) -> float | None:

@@ -33,6 +33,8 @@ VISIBLE = 0.9
 TISSUE = 0.5
 """Which part of a background patch is breast at least."""
 LARGEST_SHARE_BEYOND = 0.2
+LEAST_SIDE = 1.0
+"""Of a box in input pixels: smaller ones are not in the files of patches."""
 _COVERED = 0.95
 _TRIES = 200
 _SAME_PLACE_IOU = 0.3
@@ -98,7 +100,7 @@ class Patch:
         """A box in pixels of the patch, clipped to it; None where less than a pixel is left."""
         x1, x2 = (min(max(x - self.x, 0.0), float(self.side)) for x in box[::2])
         y1, y2 = (min(max(y - self.y, 0.0), float(self.side)) for y in box[1::2])
-        if x2 - x1 < 1 or y2 - y1 < 1:
+        if min(x2 - x1, y2 - y1) < LEAST_SIDE:
             return None
         for _ in range(self.turns):  # counter-clockwise, as numpy.rot90
             x1, y1, x2, y2 = y1, self.side - x2, y2, self.side - x1
@@ -112,6 +114,18 @@ class Patch:
             return (y, self.side - x) if self.turns else (x, y)
 
         return outlines.clean(outlines.moved(outline, moved), self.side, self.side)
+
+
+def is_large_enough(box: Box) -> bool:
+    """Whether of a box a pixel is left, in width and height, where a patch holds nine tenths of it:
+    a patch of a smaller one would not have it in its file, and pass for one that shows nothing.
+    """
+    return VISIBLE * min(box[2] - box[0], box[3] - box[1]) >= LEAST_SIDE
+
+
+def without(patches: Sequence[Patch], boxes: Sequence[Box]) -> list[Patch]:
+    """The patches that meet none of these boxes."""
+    return [patch for patch in patches if not _meets(patch.square, boxes)]
 
 
 def gives_patches(record: ImageRecord) -> bool:

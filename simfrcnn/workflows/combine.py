@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,6 @@ from typing import Any, Literal
 from simfrcnn.artifacts import MASKS_FROM, DetectionFile, ImageDetections, write_detections
 from simfrcnn.combining.rescoring import Combination, fit, rescore
 from simfrcnn.combining.union import union
-from simfrcnn.config import read_keys
-from simfrcnn.config.shipped import find_config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.described import Options, described, made
@@ -27,6 +26,7 @@ from simfrcnn.evaluation.inputs import (
 )
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.workflows.fitting_sets import require_fittable
 from simfrcnn.workflows.inputs import annotated_set, detections_of
 
 logger = logging.getLogger("simfrcnn")
@@ -74,19 +74,31 @@ class CombineOptions(Options):
     )
     config_file: str | None = described(
         None,
-        "a config, whose DATASETS.TEST is refused for fitting",
+        "a config, whose DATASETS.TRAIN and DATASETS.TEST are refused for fitting",
         metavar="FILE|NAME",
     )
 
     def __post_init__(self) -> None:
         """Refuse options that would mean nothing."""
         super().__post_init__()
-        fitting = [f"--{n}" for n in ("attributes", "combination") if getattr(self, n)]
+        chosen = self.chosen()
+        fitting = [f"--{n}" for n in ("attributes", "combination", "target-classes")]
+        fitting = [option for option in fitting if option in chosen]
         if self.how == "union" and fitting:
             raise ConfigError(
                 f"{' and '.join(fitting)} go with --how rescore; a union fits nothing"
             )
-        named = self.attributes or "--target-classes" in self.chosen()
+        if self.how == "rescore" and "--iou" in chosen:
+            raise ConfigError(
+                "--iou goes with --how union; rescoring keeps all boxes of the first model"
+            )
+        for option in ("attributes", "target_classes"):
+            for name, n in Counter(getattr(self, option)).items():
+                if n > 1:
+                    raise ConfigError(
+                        f"--{option.replace('_', '-')} names {name!r} {n} times; once is legal"
+                    )
+        named = self.attributes or "--target-classes" in chosen
         if self.combination is not None and named:
             raise ConfigError(
                 "--combination says which attributes and target classes count; leave --attributes "
@@ -106,7 +118,8 @@ def combine(
 
     ``rescore`` fits on a validation set and writes ``combination.json`` beside the detections; with
     ``combination`` it is applied to another set and nothing is fitted. Fitting on a test set is
-    refused: one whose images say ``split`` test, or that ``config_file`` has in DATASETS.TEST.
+    refused: one whose images say ``split`` test, or that ``config_file`` has in DATASETS.TEST. So
+    is a set that it has in DATASETS.TRAIN.
 
     Args:
         annotations: A COCO file of the images, or what :func:`simfrcnn.read_coco` gave.
@@ -121,8 +134,8 @@ def combine(
 
     Raises:
         ConfigError: An option that is not legal or means nothing here.
-        DataError: A test set to be fitted on, too few positive or normal patients, or an attribute
-            that no image states.
+        DataError: A test or training set to be fitted on, too few positive or normal patients, or
+            an attribute that no image states.
         ArtifactError: Detections of other images, or of other models than were fitted.
         OutputError: The output cannot be written.
 
@@ -176,7 +189,7 @@ def combine(
         facts["iou"] = chosen.iou
     else:
         if combination is None:
-            _refuse_test(annotated, name, chosen.config_file)
+            require_fittable(annotated, name, chosen.config_file)
             combination = _fitted(annotated, inputs, chosen)
             write_json(output / COMBINATION, combination.to_json())
         _require_same_models(combination, inputs)
@@ -314,6 +327,9 @@ def lines_on(combination: FittedCombination) -> Iterator[str]:
         + "; ".join([f"model 1: {fitted.own:+.4f}", *others, *facts])
         + f"; C {fitted.inverse_penalty:g}"
     )
+    for fact in fitted.facts:
+        if why := fact.why_words():
+            yield f"note: {why}"
     if fitted.own <= 0:
         yield (
             "note: the weight of the first model's own score is not above 0: its boxes keep no "
@@ -345,31 +361,6 @@ def _check_inputs(
             check_inputs(annotated.records, each, settings)
         else:
             require_same_images(annotated.records, each)
-
-
-def _refuse_test(annotated: AnnotatedSet, name: str | None, config_file: str | None) -> None:
-    """A combination that has seen the test set would be judged on what it learnt."""
-    refusal = f"{annotated.path}: a combination is fitted on a validation set, not on a test set"
-    tested = [r for r in annotated.records if (r.split or "").casefold().startswith("test")]
-    if tested:
-        raise DataError(
-            f"{refusal}; {len(tested)} of its images say split {tested[0].split!r}. Fit on "
-            f"validation detections, then apply that {COMBINATION} here with --combination"
-        )
-    if config_file is None:
-        return
-    keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
-    files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
-    for judged in keys.get("DATASETS.TEST", ()):
-        if judged == name or _path_of(judged, files) == annotated.path.resolve():
-            raise DataError(f"{refusal}; {config_file} has it in DATASETS.TEST as {judged}")
-
-
-def _path_of(name: str, files: Mapping[str, str]) -> Path | None:
-    try:
-        return catalog.resolve(name, files).resolve()
-    except DataError:
-        return None
 
 
 def _require_same_models(combination: FittedCombination, inputs: Sequence[DetectionFile]) -> None:

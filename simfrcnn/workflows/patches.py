@@ -41,10 +41,13 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class _Seen:
-    """An image's findings in its input: (h, w) without padding, and boxes in input pixels."""
+    """An image's findings in its input: (h, w) without padding, and boxes in input pixels, without
+    those that are too small for a patch.
+    """
 
     size: tuple[int, int]
     boxes: tuple[Box, ...]
+    n_too_small: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def prepare_patches(
         }
         target = folder / f"{annotated.path.stem}.json"
         write_coco(target, written, annotated.categories, {**annotated.info, INFO_KEY: info})
-    _say(output / target.name, counts, n_findings, n_beyond, len(annotated.records) - len(records))
+    n_too_small = sum(each.n_too_small for each in seen)
+    n_left_out = len(annotated.records) - len(records)
+    _say(output / target.name, counts, n_findings, n_beyond, n_too_small, n_left_out)
     return counts
 
 
@@ -168,7 +173,9 @@ def _seen(record: ImageRecord, settings: InputSettings) -> _Seen:
         record, load_greys(record), settings, [finding.box for finding in record.findings]
     )
     height, width = content.shape
-    return _Seen((height, width), _moved([f.box for f in _drawn(record)], frame))
+    boxes = _moved([f.box for f in _drawn(record)], frame)
+    shown = tuple(filter(patches.is_large_enough, boxes))
+    return _Seen((height, width), shown, len(boxes) - len(shown))
 
 
 def _moved(boxes: Sequence[Box], frame: Frame) -> tuple[Box, ...]:
@@ -188,10 +195,14 @@ def _made(
     patches_of_image: list[Patch] = []
     everything = _moved([finding.box for finding in record.findings], frame)
     drawn = _moved([finding.box for finding in _drawn(record)], frame)
+    shown = list(filter(patches.is_large_enough, drawn))
+    too_small = [box for box in everything if not patches.is_large_enough(box)]
     found = _moved(task.found, frame)
     if min(height, width) >= settings.side:
         patches_of_image = [
-            *patches.finding_patches(drawn, (height, width), settings, key),
+            *patches.without(
+                patches.finding_patches(shown, (height, width), settings, key), too_small
+            ),
             *patches.hard_patches(found, everything, (height, width), settings, key),
             *patches.background_patches(
                 task.n_background, everything, breast_mask(content), settings, key
@@ -253,13 +264,23 @@ def _numbered(records: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def _say(
-    path: Path, counts: Mapping[str, int], n_findings: int, n_beyond: int, n_left_out: int
+    path: Path,
+    counts: Mapping[str, int],
+    n_findings: int,
+    n_beyond: int,
+    n_too_small: int,
+    n_left_out: int,
 ) -> None:
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("finding", "background", "hard"))
     logger.info(f"{path}: {kinds}")
     if n_beyond:
         logger.info(
             f"  {counted(n_beyond, '[box is|boxes are]')} longer than the side, and shown in part"
+        )
+    if n_too_small:
+        logger.warning(
+            f"  {counted(n_too_small, '[box is|boxes are]')} hardly a pixel in the detector's "
+            "input, give no patch, and no patch shows one: a larger INPUT.MAMMO.SIZE would"
         )
     missing = n_findings - counts["background"] - counts["hard"]
     if missing > 0:

@@ -257,6 +257,36 @@ def test_what_is_known_of_a_patch_follows_from_its_image(discs: tuple[Path, Path
     assert info["source_sha256"] == read_coco(source).sha256
 
 
+def test_what_is_smaller_than_a_pixel_passes_for_nothing_in_no_patch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 1.5 px, .75 in the detector's input: one on a disc, one alone."""
+    source = disc_set(tmp_path / "set")
+    box = (101.0, 200.0, 102.5, 201.5)
+    specks = [Finding(box, "malignant", number, Pathology.MALIGNANT) for number in (77, 78)]
+    given = read_coco(source).records
+    records = [
+        dataclasses.replace(record, findings=(*record.findings, speck), **facts)
+        for record, speck, facts in (
+            (given[0], specks[0], {}),
+            (given[2], specks[1], {"supervision": Supervision.BOXES}),
+        )
+    ]
+    write_coco(source, [*records, given[1]], {1: "malignant"}, {})
+    config = tmp_path / "detector.yaml"
+    config.write_text("INPUT:\n  MAMMO: {SIZE: [200, 150], CROP_TO_BREAST: False}\n")
+    words = ["--dataset", f"d/train={source}", "--config-file", str(config), "--workers", "0"]
+    with caplog.at_level("INFO", "simfrcnn"):
+        out = tmp_path / "patches"
+        assert main(["prepare-patches", *words, "--side", "48", "--output", str(out)]) == 0
+    assert "2 boxes are hardly a pixel in the detector's input" in caplog.text
+    made = read_coco(out / "train.json").records
+    of_findings = [record for record in made if record.attributes["patch"] == "finding"]
+    assert of_findings
+    assert all(record.shows_target(("malignant",)) for record in of_findings)
+    assert {record.patient_id for record in of_findings} == {"p2"}
+
+
 def test_the_same_seed_makes_the_same_files(discs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     source, config, out = discs
     settings = PatchSettings(side=48)

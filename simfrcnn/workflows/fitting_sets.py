@@ -1,0 +1,72 @@
+"""On which images may a combination be fitted? On those of a validation set alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from simfrcnn.config import read_keys
+from simfrcnn.config.shipped import find_config
+from simfrcnn.data import catalog
+from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.errors import DataError
+
+logger = logging.getLogger("simfrcnn")
+
+_APPLY = "Fit on validation detections, then apply that combination.json here with --combination"
+
+
+def require_fittable(annotated: AnnotatedSet, name: str | None, config_file: str | None) -> None:
+    """Refuse a test set, and what a config says that its model has learnt from.
+
+    A combination that has seen the test set would be judged on what it learnt. On images that a
+    model was trained on its scores are surer than anywhere else, and it would be trusted too much;
+    whether images of split ``train`` are such is not known without a config, so they are only said.
+
+    Args:
+        annotated: What is to be fitted on.
+        name: Of the data set.
+        config_file: A config of the models, if there is one.
+
+    Raises:
+        DataError: Says by what the set is a test or a training set, and what to do.
+    """
+    refusal = f"{annotated.path}: a combination is fitted on a validation set, not on a"
+    splits = [(record.split or "").casefold() for record in annotated.records]
+    tested = [r for r, s in zip(annotated.records, splits, strict=True) if s.startswith("test")]
+    if tested:
+        raise DataError(
+            f"{refusal} test set; {len(tested)} of its images say split {tested[0].split!r}. "
+            f"{_APPLY}"
+        )
+    if config_file is not None:
+        _require_outside(refusal, annotated, name, config_file)
+    n_trained = sum(split.startswith("train") for split in splits)
+    if n_trained:
+        logger.warning(
+            f"{n_trained} images of {annotated.path} say split train: on images that a model has "
+            "learnt from its scores are too sure, and the combination trusts it too much; fit on "
+            "images that none of the models has seen"
+        )
+
+
+def _require_outside(
+    refusal: str, annotated: AnnotatedSet, name: str | None, config_file: str
+) -> None:
+    keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
+    files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
+    for key, what in (("TEST", "test"), ("TRAIN", "training")):
+        for named in keys.get(f"DATASETS.{key}", ()):
+            if named == name or _path_of(named, files) == annotated.path.resolve():
+                raise DataError(
+                    f"{refusal} {what} set; {config_file} has it in DATASETS.{key} as {named}. "
+                    f"{_APPLY}"
+                )
+
+
+def _path_of(name: str, files: Mapping[str, str]) -> Path | None:
+    try:
+        return catalog.resolve(name, files).resolve()
+    except DataError:
+        return None
