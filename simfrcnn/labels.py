@@ -79,6 +79,11 @@ def patients_with_target(
     return frozenset(r.patient_id for r in records if has_target(r, target_classes))
 
 
+def drawn_findings(record: ImageRecord) -> tuple[Finding, ...]:
+    """The findings, of whatever class, that are drawn one by one: a crowd region is none itself."""
+    return tuple(finding for finding in record.findings if not finding.iscrowd)
+
+
 def trained_findings(record: ImageRecord, classes: tuple[str, ...]) -> tuple[Finding, ...]:
     """The boxes that train: of these classes, and no crowd regions."""
     return tuple(finding for finding in record.findings_of(classes) if not finding.iscrowd)

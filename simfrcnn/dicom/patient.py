@@ -10,6 +10,8 @@ AGE_STRING = re.compile(r"(\d{3})([DWMY])")
 """DICOM PS3.5 6.2: three digits and days, weeks, months or years."""
 _DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 _YEAR = 365.25
+OLDEST_YEARS = 122
+"""Nobody is known to have lived to be older: a higher age is a slip, such as 414 for 41."""
 _SEXES = frozenset("FMO")
 
 
@@ -25,11 +27,14 @@ def age_of(header: Header) -> str | None:
 
 
 def years_of(age: str) -> str | None:
-    """Whole years of an Age String such as ``058Y`` or ``013M``; None where it is none, or 0."""
+    """Whole years of an Age String such as ``058Y`` or ``013M``; None where it is none, 0, or more
+    than :data:`OLDEST_YEARS`.
+    """
     match = AGE_STRING.fullmatch(age)
     if match is None or int(match[1]) == 0:  # 000Y is what scrubbed files say
         return None
-    return str(int(int(match[1]) * _DAYS[match[2]] / _YEAR + 1e-9))
+    years = int(int(match[1]) * _DAYS[match[2]] / _YEAR + 1e-9)
+    return str(years) if years <= OLDEST_YEARS else None
 
 
 def sex_of(header: Header) -> str | None:

@@ -25,6 +25,7 @@ from simfrcnn.files import writing_folder
 from simfrcnn.images.breast import breast_mask
 from simfrcnn.images.png import encode_png
 from simfrcnn.images.reading import load_greys
+from simfrcnn.labels import drawn_findings
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Supervision
 from simfrcnn.settings import DataSettings, InputSettings
@@ -94,7 +95,7 @@ def prepare_patches(
     name, equals, _ = dataset.partition("=")
     annotated = catalog.load(name.strip(), catalog.parse_files([dataset] if equals else []))
     records = [record for record in annotated.records if patches.gives_patches(record)]
-    boxed = [record for record in records if _drawn(record)]
+    boxed = [record for record in records if drawn_findings(record)]
     look = partial(_seen, settings=seen_as)
     seen = list(in_parallel(look, boxed, title="boxes", unit="image", n_workers=sources.workers))
     boxes = [box for each in seen for box in each.boxes]
@@ -136,11 +137,6 @@ def _from_keys(kind: type[S], keys: Mapping[str, Any]) -> S:
     return kind(**given)
 
 
-def _drawn(record: ImageRecord) -> tuple[Finding, ...]:
-    """The findings that give patches: a crowd region is no finding by itself."""
-    return tuple(finding for finding in record.findings if not finding.iscrowd)
-
-
 def _hard_places(
     annotated: AnnotatedSet, detections: Path | None, targets: tuple[str, ...], n: int
 ) -> dict[str, list[Box]]:
@@ -173,7 +169,7 @@ def _seen(record: ImageRecord, settings: InputSettings) -> _Seen:
         record, load_greys(record), settings, [finding.box for finding in record.findings]
     )
     height, width = content.shape
-    boxes = _moved([f.box for f in _drawn(record)], frame)
+    boxes = _moved([f.box for f in drawn_findings(record)], frame)
     shown = tuple(filter(patches.is_large_enough, boxes))
     return _Seen((height, width), shown, len(boxes) - len(shown))
 
@@ -194,7 +190,7 @@ def _made(
     height, width = content.shape
     patches_of_image: list[Patch] = []
     everything = _moved([finding.box for finding in record.findings], frame)
-    drawn = _moved([finding.box for finding in _drawn(record)], frame)
+    drawn = _moved([finding.box for finding in drawn_findings(record)], frame)
     shown = list(filter(patches.is_large_enough, drawn))
     too_small = [box for box in everything if not patches.is_large_enough(box)]
     found = _moved(task.found, frame)

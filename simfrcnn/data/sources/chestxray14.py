@@ -19,7 +19,7 @@ from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, each_good, read_table, require_none
 from simfrcnn.described import Options
-from simfrcnn.dicom.patient import AGE_STRING, years_of
+from simfrcnn.dicom.patient import AGE_STRING, OLDEST_YEARS, years_of
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.images.names import files_below
 from simfrcnn.records import Box, Finding, ImageRecord, Supervision
@@ -127,6 +127,11 @@ def read_chestxray14(
             *listed(f"[image|images] of {table.name} [is|are] not there", _missing(rows, files)),
             *listed("[image|images] that cannot be read, left out", unreadable),
             *listed(
+                f"[film|films] of a patient of more than {OLDEST_YEARS} years, whose age is not "
+                "kept",
+                [_name(row) for row, *_ in present if _is_too_old(row)],
+            ),
+            *listed(
                 "[box|boxes] of a label that the table does not give the film, left out", unstated
             ),
         ),
@@ -153,15 +158,23 @@ def _labels_of(row: Row) -> dict[str, bool]:
 
 
 def _age(row: Row) -> str | None:
-    """In whole years; the first edition of the table has 058Y and, of infants, 013M or 001D."""
+    """In whole years; the first edition of the table has 058Y and, of infants, 013M or 001D.
+
+    Some rows state an age such as 414, which nobody has: theirs is not known.
+    """
     stated = row.get("patient age")
     if not stated or stated.isdecimal():
-        return str(int(stated)) if stated else None
+        return str(int(stated)) if stated and int(stated) <= OLDEST_YEARS else None
     if not AGE_STRING.fullmatch(stated):
         raise row.error(
             "patient age", "legal are years such as 58, 058Y, 013M, 001W, 001D, or nothing"
         )
     return years_of(stated)
+
+
+def _is_too_old(row: Row) -> bool:
+    stated = row.get("patient age").rstrip("DWMY")
+    return _age(row) is None and int(stated or 0) > 0
 
 
 def _require_once(rows: Sequence[Row]) -> None:

@@ -144,11 +144,18 @@ def test_lists_and_boxes_that_do_not_fit_are_refused_or_said(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("stated", "age"), [("013M", "1"), ("001D", "0"), ("010W", "0"), ("000Y", None), ("", None)]
+    ("stated", "age"),
+    [
+        *(("013M", "1"), ("001D", "0"), ("010W", "0"), ("000Y", None), ("", None), ("0", "0")),
+        *(("122", "122"), ("414", None), ("414Y", None), ("999M", "83")),
+    ],
 )
 def test_ages_are_whole_years(tmp_path: Path, stated: str, age: str | None) -> None:
     row = {"00000002_000.png": f"No Finding,0,2,{stated},F,PA,2500,2048,0.171,0.171,"}
-    assert read(write_download(tmp_path, ROWS | row)).records[2].attributes.get("age") == age
+    data = read(write_download(tmp_path, ROWS | row))
+    assert data.records[2].attributes.get("age") == age
+    is_said = "1 film of a patient of more than 122 years, whose age is not kept" in str(data.notes)
+    assert is_said is stated.startswith("414")
 
 
 @pytest.mark.parametrize("sides", ["1024,512,100,256", "-500,512,500,256", "1,-9,100,9"])

@@ -25,6 +25,7 @@ PIXELS = np.arange(12, dtype=np.uint16).reshape(3, 4)
         ({"PatientAge": "053W"}, {"age": "1"}),
         ({"PatientAge": "364D"}, {"age": "0"}),
         ({"PatientAge": "000Y", "PatientSex": ""}, {}),
+        ({"PatientAge": "999Y", "PatientSex": "F"}, {"sex": "F"}),
         ({"PatientAge": "57", "PatientSex": "FEMALE"}, {}),
         ({"PatientBirthDate": "19570312", "StudyDate": "20200101"}, {}),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from simfrcnn import outlines
 from simfrcnn.data.inspect.checks.measures import BoxMeasures, ImageMeasures
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
@@ -21,6 +22,8 @@ _MATCH_IOU = 0.7
 """An anchor is positive from this overlap on (MODEL.RPN.IOU_THRESHOLDS)."""
 _LARGE_SHARE = 0.5
 _SAME_BOX_IOU = 0.9
+_SAME_PLACE_IOU = 0.5
+"""Of an outline's box and its finding's: far below what rounding and specks come to."""
 _EDGE_PX = 0.5
 
 
@@ -74,6 +77,23 @@ def check_large_boxes(collection: Collection, settings: CheckSettings) -> Iterat
             example(entry, _shown(finding))
             for entry, finding in collection.boxed()
             if _area(finding.box) > _LARGE_SHARE * entry.record.height * entry.record.width
+        ),
+    )
+
+
+def check_outlines(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
+    """Outlines that lie elsewhere than the box of their finding, or are of another size."""
+    yield from found(
+        "outline_off_box",
+        Severity.WARNING,
+        f"outlines and the boxes of their findings differ (IoU below {_SAME_PLACE_IOU:g}): a mask "
+        "head would learn, and be judged on, something else than the box",
+        "correct the one that is wrong, or leave 'segmentation' out (prepare-data coco does so)",
+        (
+            example(entry, f"{_shown(finding)}: the outline's is {_corners(box)}")
+            for entry, finding in collection.boxed()
+            if finding.outline
+            and _iou(finding.box, box := outlines.box_of(finding.outline)) < _SAME_PLACE_IOU
         ),
     )
 
@@ -142,5 +162,9 @@ def _area(box: Box) -> float:
 
 
 def _shown(finding: Finding) -> str:
-    x1, y1, x2, y2 = finding.box
-    return f"{finding.category} [{x1:.0f}, {y1:.0f}, {x2:.0f}, {y2:.0f}]"
+    return f"{finding.category} {_corners(finding.box)}"
+
+
+def _corners(box: Box) -> str:
+    x1, y1, x2, y2 = box
+    return f"[{x1:.0f}, {y1:.0f}, {x2:.0f}, {y2:.0f}]"

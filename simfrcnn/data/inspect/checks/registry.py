@@ -7,6 +7,7 @@ from simfrcnn.data.inspect.checks.boxes import (
     check_boxes_at_edge,
     check_boxes_on_breast,
     check_large_boxes,
+    check_outlines,
     check_repeated_boxes,
     check_small_boxes,
 )
@@ -57,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
     check_pixels_of_boxes,
     check_small_boxes,
     check_large_boxes,
+    check_outlines,
     check_repeated_boxes,
     check_boxes_at_edge,
     check_polarity,

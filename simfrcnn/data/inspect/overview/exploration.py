@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simfrcnn.labels import drawn_findings
 from simfrcnn.records import ImageRecord
 from simfrcnn.wording import counted
 
@@ -85,22 +86,24 @@ def explore(
     training: Sequence[ImageRecord],
     shares: Mapping[str, Sequence[float]],
 ) -> Exploration:
-    """Count what annotation files hold.
+    """Count what annotation files hold; a crowd region is no finding by itself.
 
     Args:
         files: Name -> records: the training set and those beside it.
         training: The records of the training set.
         shares: Class -> share of the breast, see :class:`Exploration`.
     """
-    per_image = Counter(len(record.findings) for record in training if record.findings)
+    per_image = Counter(len(findings) for r in training if (findings := drawn_findings(r)))
     places = Counter(path for records in files.values() for path in {r.path for r in records})
     return Exploration(
         findings={name: _by_class(records) for name, records in files.items()},
         per_image=dict(sorted(per_image.items())),
         sides_mm=_sides_mm(training),
         shares=shares,
-        n_outlined=sum(bool(f.outline) for record in training for f in record.findings),
-        several_classes=_several({f.category for f in record.findings} for record in training),
+        n_outlined=sum(bool(f.outline) for record in training for f in drawn_findings(record)),
+        several_classes=_several(
+            {f.category for f in drawn_findings(record)} for record in training
+        ),
         several_kinds=_several(
             set(filter(None, record.attributes.get(_KINDS, "").split(","))) for record in training
         ),
@@ -147,8 +150,8 @@ def draw_exploration(explored: Exploration) -> bytes:
 
 
 def _by_class(records: Sequence[ImageRecord]) -> dict[str, tuple[int, int]]:
-    findings = Counter(finding.category for r in records for finding in r.findings)
-    images = Counter(name for r in records for name in {f.category for f in r.findings})
+    findings = Counter(finding.category for r in records for finding in drawn_findings(r))
+    images = Counter(name for r in records for name in {f.category for f in drawn_findings(r)})
     return {name: (findings[name], images[name]) for name in sorted(findings)}
 
 
@@ -158,7 +161,7 @@ def _sides_mm(records: Sequence[ImageRecord]) -> dict[str, list[float]]:
         if record.pixel_spacing_mm is None:
             continue
         row_mm, column_mm = record.pixel_spacing_mm
-        for finding in record.findings:
+        for finding in drawn_findings(record):
             x1, y1, x2, y2 = finding.box
             longer = max((x2 - x1) * column_mm, (y2 - y1) * row_mm)
             sides.setdefault(finding.category, []).append(longer)

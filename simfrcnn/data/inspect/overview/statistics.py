@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import DataError
 from simfrcnn.images.breast import breast_mask
+from simfrcnn.labels import drawn_findings
 from simfrcnn.outlines import rle_of
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import ImageRecord
@@ -130,10 +131,11 @@ def _shares(
     record: ImageRecord, frame: Frame, pixels: NDArray[np.uint8]
 ) -> Iterator[tuple[str, float]]:
     """Of each finding, its class and which share of the breast it covers."""
-    if not record.findings:
+    findings = drawn_findings(record)
+    if not findings:
         return
     n_breast = int(breast_mask(pixels).sum())
-    for finding in record.findings:
+    for finding in findings:
         if finding.outline:
             inside = rle_of(moved_outline(finding.outline, frame), *pixels.shape).area
         else:

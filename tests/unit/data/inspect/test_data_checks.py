@@ -32,6 +32,7 @@ from support.check_examples import (
     write_spoilt,
 )
 from support.data_examples import FOR_PROCESSING, SECRET_NAME, write_dicom
+from support.outlined import ellipse_in
 
 ERROR, WARNING, NOTE = Severity
 BOXED, NORMAL = 2, 1
@@ -54,6 +55,14 @@ def test_nothing_is_found_in_a_good_set(spoilt):
 
 def test_nothing_is_found_in_a_good_set_without_pixels(spoilt):
     assert spoilt(read_pixels=False) == {}
+
+
+def test_an_outline_in_its_box_is_no_defect(spoilt):
+    def outline(files):
+        finding = files.sets["train"][BOXED].findings[0]
+        files.change("train", BOXED, findings=(replace(finding, outline=ellipse_in(finding.box)),))
+
+    assert spoilt(outline, read_pixels=False) == {}
 
 
 def test_two_annotation_files_of_one_split_are_no_duplicates(spoilt):
@@ -176,6 +185,13 @@ def box_twice(files):
     files.change("train", BOXED, findings=(first, again))
 
 
+def outline_of_another_place(files):
+    finding = files.sets["train"][BOXED].findings[0]
+    x1, y1, x2, y2 = finding.box
+    moved = ellipse_in((x1, y1 - 30, x2, y2 - 30))
+    files.change("train", BOXED, findings=(replace(finding, outline=moved),))
+
+
 def box_at_edge(files):
     finding = replace(files.sets["train"][BOXED].findings[0], box=(0.0, 50.0, 26.0, 80.0))
     files.change("train", BOXED, findings=(finding,))
@@ -275,6 +291,7 @@ def oblong_pixels(files):
         (small_box, "box_too_small", WARNING, [4]),
         (large_box, "box_too_large", WARNING, [4]),
         (box_twice, "box_twice", WARNING, [4]),
+        (outline_of_another_place, "outline_off_box", WARNING, [4]),
         (box_at_edge, "box_at_edge", NOTE, [4]),
         (crowd_alone, "crowd_alone", WARNING, [4]),
         (crowd_among_boxes, "crowd_among_boxes", WARNING, [4]),

@@ -52,6 +52,21 @@ def test_what_is_in_the_files_is_counted():
     assert picture.std() > 10
 
 
+def test_a_crowd_region_is_no_finding(tmp_path):
+    made = outlined(record(1, boxes=[BOX, OTHER], path=tmp_path))
+    crowd = dataclasses.replace(made.findings[1], iscrowd=True, category="benign")
+    made = dataclasses.replace(
+        made, findings=(made.findings[0], crowd), pixel_spacing_mm=(0.5, 0.1)
+    )
+    found = explore({"train": [made]}, [made], {})
+    assert found.findings == {"train": {"malignant": (1, 1)}}
+    assert (found.per_image, found.sides_mm) == ({1: 1}, {"malignant": [15.0]})
+    assert (found.n_outlined, found.several_classes) == (1, {})
+    cv2.imwrite(str(made.path), np.full((128, 128), 90, np.uint8))
+    facts = measure_input(InputTask(made, WHOLE, ("malignant",)))
+    assert [name for name, _ in facts.shares] == ["malignant"]
+
+
 def test_shares_are_of_the_breast_and_outlines_are_summed(tmp_path):
     made = outlined(record(1, boxes=[BOX, OTHER], path=tmp_path))
     pixels = np.full((128, 128), 90, np.uint8)
