@@ -89,14 +89,21 @@ class FactEncoding:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> FactEncoding:
-        """What :meth:`to_json` gave."""
+        """What :meth:`to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is damaged.
+        """
         words = content["words"]
-        return FactEncoding(
+        made = FactEncoding(
             name=str(content["name"]),
             words=None if words is None else tuple(map(str, words)),
             mean=float(content["mean"]),
             deviation=float(content["deviation"]),
         )
+        if not (math.isfinite(made.mean) and 0 < made.deviation < math.inf):
+            raise ValueError(f"{made.name}: mean {made.mean} and deviation {made.deviation}")
+        return made
 
 
 def value_of(record: ImageRecord, name: str) -> str | None:

@@ -26,6 +26,7 @@ from support.evaluation_examples import CATEGORIES, detection_file, finding, fou
 
 A, NEAR_A, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)
 MALIGNANT = ("malignant",)
+AGE_FACT = {"name": "age", "words": None, "mean": 60, "deviation": 10}
 
 
 def as_rows(one) -> list[tuple]:
@@ -475,6 +476,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         ({"schema_version": 9}, "schema version 9"),
         ({"own": None}, "damaged"),
         ({"own": float("nan")}, r"damaged.*not a finite number"),
+        ({"facts": [{**AGE_FACT, "deviation": 0}]}, "damaged.*age: mean 60.0 and deviation 0.0"),
+        ({"facts": [{**AGE_FACT, "mean": float("inf")}]}, "damaged.*age: mean inf"),
     ):
         broken = tmp_path / "broken.json"
         broken.write_text(json.dumps({**json.loads(fitted.read_text()), **spoilt}))
