@@ -175,18 +175,29 @@ def test_a_run_goes_on_where_it_was_left_and_its_file_is_no_detectors(engine, tm
         engine.load_weights(engine.build_model(other), last)
 
 
+def without_boxes(sample):
+    """A positive of which the label alone is known."""
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    return dataclasses.replace(sample, targets=dataclasses.replace(sample.targets, **nothing))
+
+
+@pytest.mark.parametrize("has_boxes", [True, False])
+def test_positives_do_not_outweigh_normals_at_the_second_look(engine, has_boxes):
+    """Of a second look that tells nothing apart both sides pull alike: no gradient of its bias."""
+    model = seeded_model(engine, classifier_config(engine, *NATIVE_OFF))
+    last = model.second_look.judge.classifier
+    torch.nn.init.zeros_(last.weight)
+    pairs = known_pairs()
+    samples = pairs if has_boxes else [*map(without_boxes, pairs[:2]), *pairs[2:]]
+    losses_of(engine, model, samples)["loss_second_look"].backward()
+    assert last.bias.grad.tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
 def test_the_second_look_looks_at_the_highest_region(engine):
     cfg = classifier_config(engine, *NATIVE_OFF)
     model = seeded_model(engine, cfg)
     samples = known_pairs()
-    samples[1] = dataclasses.replace(  # a positive of which the label alone is known
-        samples[1],
-        targets=dataclasses.replace(
-            samples[1].targets,
-            boxes=torch.zeros(0, 4),
-            labels=torch.zeros(0, dtype=torch.int64),
-        ),
-    )
+    samples[1] = without_boxes(samples[1])
     given = []
     original = model.second_look.training_loss
 
@@ -198,6 +209,7 @@ def test_the_second_look_looks_at_the_highest_region(engine):
     losses = losses_of(engine, model, samples)
     assert tuple(losses) == loss_keys(cfg) == ("loss_image", "loss_second_look")
     assert [t.image_label for t, _ in given] == [None, 1, None, None]
+    assert given[1][0].label_weight == 0.25  # half of what it is among the positives
     assert all(len(regions.boxes) == 1 for _, regions in given)
     losses["loss_second_look"].backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}

@@ -210,7 +210,9 @@ class ImageClassifier(nn.Module):
     ) -> Tensor:
         """What is learnt from the region round the highest cell; of a boxed image, from its boxes.
 
-        A config with a second look has one class.
+        A config with a second look has one class. Boxed positives, remembered ones included, have
+        one half of the loss and normal images the other. Positives without boxes have their share
+        of a further half; where none has boxes they are one side, and do not outweigh the other.
         """
         boxes = self._boxes(samples, maps, "highest")
         scores = self._pooled(maps).detach().sigmoid().cpu()
@@ -218,7 +220,7 @@ class ImageClassifier(nn.Module):
             Regions(own, torch.zeros(len(own), dtype=torch.int64), own_scores)
             for own, own_scores in zip(boxes, scores, strict=True)
         ]
-        targets = [_as_labelled(sample) for sample in samples]
+        targets = _as_labelled([_targets_of(sample) for sample in samples])
         return look.training_loss(self._pictures(look, samples), targets, regions)
 
     @staticmethod
@@ -235,25 +237,33 @@ def _scaled(images: Tensor, scale: float) -> Tensor:
     )
 
 
-def _present(sample: Sample) -> Tensor:
+def _targets_of(sample: Sample) -> ImageTargets:
     targets = sample.targets
     if targets is None or targets.present is None:
         raise ValueError(
             f"{sample.record.file_name} was loaded without what is known of its classes; train a "
             "classifier on load_sample(..., training=True, target_classes=...)"
         )
-    return targets.present
+    return targets
 
 
-def _as_labelled(sample: Sample) -> ImageTargets:
-    """The targets for the second look, to which a positive without a box is a labelled one."""
-    targets = sample.targets
-    assert targets is not None
-    assert targets.present is not None
-    if len(targets.boxes) or not bool((targets.present == 1).any()):
-        return targets
-    label = int((targets.present == 1).nonzero()[0]) + 1
-    return dataclasses.replace(targets, image_label=label, label_weight=1.0)
+def _present(sample: Sample) -> Tensor:
+    present = _targets_of(sample).present
+    assert present is not None
+    return present
+
+
+def _as_labelled(targets: Sequence[ImageTargets]) -> list[ImageTargets]:
+    """Targets of one class for the second look, to which a positive without a box is a labelled
+    one. Their mean weighs half as much as they are a share of the positives.
+    """
+    shows = [bool((of.present == 1).any()) for of in targets if of.present is not None]
+    has_label = [shown and not len(of.boxes) for shown, of in zip(shows, targets, strict=True)]
+    weight = 0.5 * sum(has_label) / max(sum(shows), 1)
+    return [
+        dataclasses.replace(of, image_label=1, label_weight=weight) if is_one else of
+        for of, is_one in zip(targets, has_label, strict=True)
+    ]
 
 
 def _by_score(found: Found) -> Found:
