@@ -37,6 +37,15 @@ def years_of(age: str) -> str | None:
     return str(years) if years <= OLDEST_YEARS else None
 
 
+def years_stated(text: str) -> str:
+    """An age in years as a table states it; nothing where nobody is known to have been so old.
+
+    >>> years_stated("58"), years_stated("414")
+    ('58', '')
+    """
+    return "" if text.isdecimal() and int(text) > OLDEST_YEARS else text
+
+
 def sex_of(header: Header) -> str | None:
     """Patient's Sex (0010,0040): F, M or O; None where it is absent or anything else."""
     stated = header.code("PatientSex")

@@ -19,7 +19,7 @@ from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, each_good, read_table, require_none
 from simfrcnn.described import Options
-from simfrcnn.dicom.patient import AGE_STRING, OLDEST_YEARS, years_of
+from simfrcnn.dicom.patient import AGE_STRING, OLDEST_YEARS, years_of, years_stated
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.images.names import files_below
 from simfrcnn.records import Box, Finding, ImageRecord, Supervision
@@ -164,7 +164,7 @@ def _age(row: Row) -> str | None:
     """
     stated = row.get("patient age")
     if not stated or stated.isdecimal():
-        return str(int(stated)) if stated and int(stated) <= OLDEST_YEARS else None
+        return str(int(stated)) if years_stated(stated) else None
     if not AGE_STRING.fullmatch(stated):
         raise row.error(
             "patient age", "legal are years such as 58, 058Y, 013M, 001W, 001D, or nothing"

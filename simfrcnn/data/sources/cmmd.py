@@ -18,6 +18,7 @@ from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, read_any_table
 from simfrcnn.described import Options, described
+from simfrcnn.dicom.patient import years_stated
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.images.finding import DICOM_SUFFIXES
 from simfrcnn.images.names import files_below
@@ -175,7 +176,9 @@ def _record(number: int, view: _View, benign_is_normal: bool) -> ImageRecord:
     if pathology is Pathology.BENIGN and benign_is_normal:
         supervision = Supervision.NORMAL
     columns = ("age", "abnormality", "subtype")
-    stated = {} if row is None else {name: value for name in columns if (value := row.get(name))}
+    cells = {} if row is None else {name: row.get(name) for name in columns}
+    cells |= {"age": years_stated(cells.get("age", ""))}
+    stated = {name: value for name, value in cells.items() if value}
     return ImageRecord(
         image_id=number,
         file_name=view.path.name,

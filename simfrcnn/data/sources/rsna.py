@@ -18,6 +18,7 @@ from simfrcnn.data.sources.facts import Facts, facts_of_all
 from simfrcnn.data.sources.source import Source, SourceData, listed
 from simfrcnn.data.sources.table import Row, find_table, read_table
 from simfrcnn.described import Options, described
+from simfrcnn.dicom.patient import years_stated
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.records import ImageRecord, Laterality, Pathology, Supervision, ViewPosition
 from simfrcnn.wording import agreeing, counted
@@ -146,7 +147,7 @@ def _record(row: Row, path: Path, facts: Facts) -> ImageRecord:
     benign = Pathology.BENIGN if row.get("biopsy") == "1" else Pathology.NORMAL
     attributes = {
         **facts.person,
-        "age": _whole_text(row.get("age")) or facts.age or "",
+        "age": years_stated(_whole_text(row.get("age"))) or facts.age or "",
         "birads": _whole_text(row.get("birads")),
         "density": row.get("density"),
         "implant": "yes" if row.get("implant") == "1" else "no",

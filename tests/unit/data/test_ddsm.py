@@ -159,6 +159,13 @@ def test_the_root_can_be_a_volume(tmp_path: Path) -> None:
     assert find_cases(tmp_path / "normal_03")[0].is_normal
 
 
+def test_an_age_that_nobody_has_is_not_known(tmp_path: Path) -> None:
+    path = write_case(tmp_path, "normal_01", "A_0029_1") / "A-0029-1.ics"
+    path.write_text(path.read_text().replace("PATIENT_AGE 42", "PATIENT_AGE 142"))
+    (case,) = find_cases(tmp_path)
+    assert case.facts == {"density": "3", "digitizer": "LUMISYS LASER"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

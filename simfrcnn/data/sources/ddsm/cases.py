@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simfrcnn.data.sources.films import dicom_first, is_image
+from simfrcnn.dicom.patient import years_stated
 from simfrcnn.errors import AnnotationError, DataError
 from simfrcnn.images.names import files_below
 from simfrcnn.records import Laterality, ViewPosition
@@ -128,7 +129,7 @@ def _read_case(root: Path, path: Path, of_view: Mapping[tuple[str, str], list[Pa
         key, _, value = line.partition(" ")
         if key in {"DENSITY", "DIGITIZER"} and value:
             facts[key.lower()] = value
-        elif key == "PATIENT_AGE" and value.isdecimal():
+        elif key == "PATIENT_AGE" and value.isdecimal() and years_stated(value):
             facts["age"] = value
         elif key.startswith(("LEFT_", "RIGHT_")):
             if key in views:
