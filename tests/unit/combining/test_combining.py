@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import simfrcnn
-from simfrcnn.artifacts import DetectionFile, read_detections, write_detections
+from simfrcnn.artifacts import read_detections, write_detections
 from simfrcnn.cli.main import main
 from simfrcnn.combining.facts import encoding_of
 from simfrcnn.combining.rescoring import Combination, fit, rescore
@@ -21,11 +21,11 @@ from simfrcnn.data.coco import write_coco
 from simfrcnn.errors import ArtifactError, ConfigError, DataError, OutputError
 from simfrcnn.files import sha256_of
 from simfrcnn.outlines import rle_of_box
-from simfrcnn.records import ImageRecord, Supervision
+from simfrcnn.records import Supervision
+from support.combining_examples import AGE, FAR, PLANTED, A, planted_set, write_set
 from support.evaluation_examples import CATEGORIES, detection_file, finding, found, image
 
-A, NEAR_A, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)
-MALIGNANT = ("malignant",)
+NEAR_A = (0, 0, 10, 8)
 AGE_FACT = {"name": "age", "words": None, "mean": 60, "deviation": 10}
 
 
@@ -88,32 +88,6 @@ def test_no_boxes_and_a_box_without_area() -> None:
 
 
 # Rescoring
-
-PLANTED = Combination(-0.8, 0.7, (1.1,), (), (), MALIGNANT, 1.0, {})
-AGE, DENSITY = 0.9, {"A": -0.6, "B": 0.0, "C": 0.6}
-
-
-def planted_set(
-    n_images: int, seed: int = 0, facts: bool = True
-) -> tuple[list[ImageRecord], DetectionFile, DetectionFile]:
-    """Images whose truth is drawn by known weights of both models' logits, age and density."""
-    draw = np.random.default_rng(seed)
-    records, first, second = [], [], []
-    for number in range(1, n_images + 1):
-        logits = draw.normal(0, 1.5, size=2)
-        age, density = draw.normal(60, 10), str(draw.choice(["A", "B", "C"]))
-        chance = PLANTED.intercept + PLANTED.own * logits[0] + PLANTED.others[0] * logits[1]
-        if facts:
-            chance += AGE * (age - 60) / 10 + DENSITY[density]
-        is_positive = draw.random() < 1 / (1 + np.exp(-chance))
-        record = image(number, f"p{number // 10}", *([finding(A, number)] if is_positive else []))
-        records.append(
-            dataclasses.replace(record, attributes={"age": f"{age:.3f}", "density": density})
-        )
-        scores = 1 / (1 + np.exp(-logits))
-        first.append(found(number, (A, scores[0]), (FAR, scores[0] / 3), (A, 0.4, "benign")))
-        second.append(found(number, (FAR, scores[1])))
-    return records, detection_file(*first), detection_file(*second)
 
 
 def test_fit_recovers_planted_weights() -> None:
@@ -198,35 +172,6 @@ def test_facts_that_cannot_be_used_are_refused() -> None:
     assert "number" not in str(refused.value)
 
 
-def test_numbers_among_which_is_a_word_are_said_to_count_as_words() -> None:
-    ages = [*map(str, range(40, 80)), "unknown"]
-    aged = [
-        dataclasses.replace(image(n, "p"), attributes={"age": age})
-        for n, age in enumerate(ages, start=1)
-    ]
-    with pytest.raises(DataError, match=r"such as 'unknown'; at most 30.*a number: 40 of them are"):
-        encoding_of("age", aged)
-    few = encoding_of("age", aged[-3:])
-    assert few.columns == ("age=78", "age=79", "age=unknown", "age missing")
-    assert "age counts as 3 words, not as a number, since 'unknown' is none" in few.why_words()
-    assert encoding_of("age", aged[:3]).why_words() is None
-    kinds = [dataclasses.replace(aged[0], attributes={"age": kind}) for kind in ("young", "old")]
-    assert encoding_of("age", kinds).why_words() is None
-
-
-def test_a_fit_says_which_numbers_count_as_words(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    val, on_val = write_set(tmp_path, "val", 60, 0, "val")
-    content = json.loads(val.read_text())
-    for number, entry in enumerate(content["images"]):
-        entry["attributes"]["age"] = ("50", "60", "n/a")[number % 3]
-    val.write_text(json.dumps(content))
-    with caplog.at_level("INFO", "simfrcnn"):
-        simfrcnn.combine(val, on_val, tmp_path / "x", how="rescore", attributes=("age",))
-    assert "note: age counts as 3 words, not as a number, since 'n/a' is none" in caplog.text
-
-
 def test_unknown_truth_and_images_without_detections_take_no_part() -> None:
     records, first, second = planted_set(200)
     plain = fit(records, [first, second])
@@ -246,28 +191,6 @@ def test_unknown_truth_and_images_without_detections_take_no_part() -> None:
 
 
 # Files
-
-
-def write_set(
-    folder: Path, name: str, n: int, seed: int, split: str, checkpoint: str = "a" * 64
-) -> tuple[Path, list[Path]]:
-    records, first, second = planted_set(n, seed)
-    records = [dataclasses.replace(r, split=split, path=folder / r.file_name) for r in records]
-    annotations = folder / f"{name}.json"
-    write_coco(annotations, records, {1: "malignant", 2: "benign"}, {})
-    paths = []
-    for letter, each in (("a", first), ("b", second)):
-        paths.append(folder / f"{name}_{letter}.json")
-        write_detections(
-            paths[-1],
-            each.images.values(),
-            categories=each.categories,
-            provenance={
-                "annotations_sha256": sha256_of(annotations),
-                **({"checkpoint_sha256": checkpoint} if letter == "a" else {}),
-            },
-        )
-    return annotations, paths
 
 
 def test_fit_on_validation_and_apply_to_test(
@@ -410,36 +333,6 @@ def test_a_test_set_is_not_fitted_on(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not on a training set; .*in DATASETS.TRAIN as x/seen"):
         simfrcnn.combine(other, on_other, tmp_path / "t", how="rescore", config_file=str(config))
     assert not (tmp_path / "t").exists()
-
-
-def test_images_of_split_train_are_said_to_be_no_fair_ground(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for split, is_said in (("train", True), ("val", False)):
-        annotations, detections = write_set(tmp_path, split, 40, 1, split)
-        caplog.clear()
-        simfrcnn.combine(annotations, detections, tmp_path / f"out_{split}", how="rescore")
-        assert ("40 images of" in caplog.text and "say split train" in caplog.text) is is_said
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"how": "rescore", "iou": 0.3}, "--iou goes with --how union"),
-        ({"target_classes": ("benign",)}, "--target-classes go with --how rescore"),
-        ({"how": "rescore", "attributes": ("age", "age")}, "--attributes names 'age' 2 times"),
-        (
-            {"how": "rescore", "target_classes": MALIGNANT * 2},
-            "--target-classes names 'malignant' 2 times",
-        ),
-    ],
-)
-def test_options_that_would_mean_nothing_or_count_twice_are_refused(
-    tmp_path: Path, options: dict, message: str
-) -> None:
-    val, on_val = write_set(tmp_path, "val", 6, 0, "val")
-    with pytest.raises(ConfigError, match=message):
-        simfrcnn.combine(val, on_val, tmp_path / "x", **options)
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
