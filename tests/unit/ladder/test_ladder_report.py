@@ -123,8 +123,8 @@ def test_the_script_of_the_page_finds_the_same_intervals(written, document, monk
     assert found["high"] == pytest.approx(ours["high"], abs=0.2 * width)
     both = ours["over_trainings"]
     whole = both["high"] - both["low"]
-    assert found["mean"] - found["half"] == pytest.approx(both["low"], abs=0.1 * whole)
-    assert found["mean"] + found["half"] == pytest.approx(both["high"], abs=0.1 * whole)
+    assert found["lowest"] == pytest.approx(both["low"], abs=0.1 * whole)
+    assert found["highest"] == pytest.approx(both["high"], abs=0.1 * whole)
 
 
 def test_the_interval_of_each_metric_follows_from_the_numbers_in_the_file(document):
