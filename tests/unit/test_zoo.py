@@ -32,6 +32,15 @@ def test_a_file_goes_before_a_name(folder, tmp_path, monkeypatch):
     assert find_model("tiny-mass", folder=folder).resolve() == tmp_path / "tiny-mass"
 
 
+def test_a_folder_does_not_hide_a_name(folder, tmp_path, monkeypatch):
+    """Such as one with the results of that very model; of another name it stays what was named."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny-mass", "found"):
+        (tmp_path / name).mkdir()
+    assert find_model("tiny-mass", folder=folder) == folder / "tiny-mass.safetensors"
+    assert find_model("found", folder=folder).resolve() == tmp_path / "found"
+
+
 def test_an_unknown_name_lists_the_known(folder):
     with pytest.raises(CheckpointError, match=r"tiny-mas does not exist.*are tiny-mass\. Did you"):
         find_model("tiny-mas", folder=folder)
