@@ -341,6 +341,7 @@ def _rung_json(each: RungResult) -> dict[str, Any]:
         "kind": rung.kind,
         "config": rung.config.name,
         "options": dict(rung.options),
+        "detector_of": rung.detector_of,
         "below": rung.below,
         "permute_labels": rung.permute_labels,
         "labels": rung.labels,
