@@ -1,5 +1,7 @@
 """Models that come with the package, by name."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from simfrcnn.errors import CheckpointError
 from simfrcnn.files import sha256_of
 from simfrcnn.workflows.export import describe_model, export_model
 from simfrcnn.zoo import find_model, shipped_models
+from support.commands import ROOT
 
 
 @pytest.fixture
@@ -58,6 +61,17 @@ def test_a_file_that_is_not_what_was_shipped_is_refused(folder):
     (folder / zoo.SUMS).write_text("")
     with pytest.raises(CheckpointError, match="install simfrcnn again"):
         find_model("tiny-mass", folder=folder)
+
+
+def test_the_page_of_prediction_has_the_figure_of_the_model_as_it_is_shipped():
+    """Not that of the checkpoint before its weights were rounded to 8 bits."""
+    pages = [ROOT / "docs" / name for name in ("results/cbis_ddsm.md", "prediction.md")]
+    made, quoted = (" ".join(page.read_text("utf-8").split()) for page in pages)
+    (exact,) = re.findall(
+        r"So stored it has, on val, an AUC by image of (\S+) \((\S+)-(\S+)\)", made
+    )
+    auc, low, high = (f"{float(number):.2f}".lstrip("0") for number in exact)
+    assert f"AUC by image {auc} ({low}-{high}) on validation patients" in quoted
 
 
 @pytest.mark.torchvision
