@@ -58,6 +58,13 @@ _STAGES = ("res2", "res3", "res4", "res5")
 _MASK_HEAD = "SimMaskHead"
 _SUSPECTED = "suspected"  # the class of pseudo-boxes on normal images
 _UNLABELLED = "MODEL.SIMFRCNN.LABELS.TEACHER.UNLABELLED_PER_ITEM"
+_OF_ONE_LOSS = (
+    ("MARGIN", "cosine", 0.0),
+    ("DISTANCE_MARGIN", "contrastive", 1.0),
+    ("NORMALISE_VECTORS", "contrastive", True),
+    ("SAME_KIND_PAIRS", "contrastive", False),
+)
+"""Settings of ``MODEL.SIMFRCNN.SIMILARITY`` that one loss alone reads, and their defaults."""
 
 
 def check_config(cfg: Any) -> None:
@@ -233,12 +240,26 @@ def _check_second_look(cfg: Any) -> None:
             "learns from what is suspected in normal images, and there are none; set "
             "DATASETS.BATCHES to pairs, or MODEL.SECOND_LOOK.ENABLED to False"
         )
+    _require(
+        node.BATCH_SIZE % 2 == 0,
+        "MODEL.SECOND_LOOK.BATCH_SIZE",
+        node.BATCH_SIZE,
+        "an even number: half of the squares are of positive images",
+    )
     if node.BACKBONE_WEIGHTS and not node.BACKBONE:
         raise ConfigError(
             f"MODEL.SECOND_LOOK.BACKBONE_WEIGHTS is {node.BACKBONE_WEIGHTS!r} but "
             "MODEL.SECOND_LOOK.BACKBONE is '', whose network has no such weights; name a model of "
             "timm, or leave the weights empty"
         )
+
+
+def _similarity_losses(cfg: Any) -> dict[str, str]:
+    """By key, the similarity losses that are on: of the detector, and of the second look."""
+    losses = {"MODEL.SIMFRCNN.SIMILARITY.LOSS": cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS}
+    if cfg.MODEL.SECOND_LOOK.ENABLED:
+        losses["MODEL.SECOND_LOOK.SIMILARITY"] = cfg.MODEL.SECOND_LOOK.SIMILARITY
+    return {key: loss for key, loss in losses.items() if loss != "none"}
 
 
 def _check_similarity(cfg: Any) -> None:
@@ -250,18 +271,21 @@ def _check_similarity(cfg: Any) -> None:
         node.DISTANCE_MARGIN,
         "a distance above 0, and at most 2 between vectors of length 1",
     )
-    of_the_other = {
-        "contrastive": {"MARGIN": 0.0},
-        "cosine": {"DISTANCE_MARGIN": 1.0, "NORMALISE_VECTORS": True, "SAME_KIND_PAIRS": False},
-    }
-    for name, default in of_the_other.get(node.LOSS, {}).items():
-        if node[name] != default:
+    losses = _similarity_losses(cfg)
+    for name, loss, default in _OF_ONE_LOSS:
+        if losses and loss not in losses.values() and node[name] != default:
+            named = " and ".join(f"{key} is {value}" for key, value in losses.items())
             raise ConfigError(
-                f"{prefix}.{name} is {node[name]} but {prefix}.LOSS is {node.LOSS}, which has no "
-                f"such setting; leave it at {default}"
+                f"{prefix}.{name} is {node[name]} but {named}, which has no such setting; leave it "
+                f"at {default}"
             )
     if node.SAME_KIND_PAIRS:
         key = f"{prefix}.SAME_KIND_PAIRS"
+        if cosine := [name for name, loss in losses.items() if loss == "cosine"]:
+            raise ConfigError(
+                f"{key} is True but {cosine[0]} is cosine, which would get contrastive costs on "
+                "top; set both losses to contrastive, one of them to none, or the pairs to False"
+            )
         if items_per_step(cfg) < 2:
             raise ConfigError(
                 f"{key} is True but SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: with one "

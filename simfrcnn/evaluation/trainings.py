@@ -100,18 +100,27 @@ def half_width(by_training: ArrayLike, patient_error: ArrayLike) -> FloatArray:
 def over_trainings(
     by_training: Sequence[float], over_patients: Figure, lowest: float, highest: float
 ) -> Interval:
-    """The 95% interval of a method's figure over trainings and patients; see :func:`half_width`.
+    """The 95% interval of a method's figure over trainings and patients.
+
+    Each side is :func:`half_width` with the standard error of that side: the distance from the
+    figure to that end of the interval over patients, over the normal quantile. So where patients
+    leave more room below than above, as near 1, this does too, and it always holds the interval
+    over patients. Half the width of that on both sides would not: near 1 it would end above its
+    lower end.
 
     Args:
         by_training: The figure of each training.
-        over_patients: Their mean, with its interval over patients for these trainings. The standard
-            error over patients is the width of that interval over twice the normal quantile.
+        over_patients: Their mean, with its interval over patients for these trainings.
         lowest: The least value that the figure can have: the interval ends there at the latest.
         highest: Likewise the largest.
 
     Returns:
         The interval; without one, the reason: fewer than two trainings, a figure that is undefined
         or has no interval over patients.
+
+    Reference:
+        Zou 2008, Construction of confidence limits about effect measures: each limit by the
+        variance that is recovered from its own side.
 
     Examples:
         >>> auc = Figure(0.8, 0.77, 0.83, "bootstrap")
@@ -128,10 +137,21 @@ def over_trainings(
     if math.isnan(over_patients.low):
         why = over_patients.reason or "unknown why"
         return Interval.missing(f"no interval over trainings: there is none over patients ({why})")
-    error = (over_patients.high - over_patients.low) / 2 / -ndtri(_TAIL)
-    half = float(half_width(by_training, error))
-    value = over_patients.value
-    return Interval(max(value - half, lowest), min(value + half, highest), "satterthwaite")
+    value, errors = over_patients.value, _errors(over_patients)
+    below, above = half_width([by_training, by_training], errors)
+    low, high = float(value - below), float(value + above)
+    return Interval(max(low, lowest), min(high, highest), "satterthwaite")
+
+
+def _errors(over_patients: Figure) -> tuple[float, float]:
+    """The standard error over patients below and above the figure.
+
+    0 on a side on which the interval does not reach the figure, as percentiles of a bootstrap may
+    not.
+    """
+    value, quantile = over_patients.value, -ndtri(_TAIL)
+    below, above = value - over_patients.low, over_patients.high - value
+    return max(below, 0.0) / quantile, max(above, 0.0) / quantile
 
 
 def p_over_trainings(by_training: Sequence[float], over_patients: Figure) -> float:
@@ -151,7 +171,8 @@ def p_over_trainings(by_training: Sequence[float], over_patients: Figure) -> flo
     """
     if over_trainings(by_training, over_patients, -math.inf, math.inf).reason is not None:
         return NAN
-    error = (over_patients.high - over_patients.low) / 2 / -ndtri(_TAIL)
+    below, above = _errors(over_patients)
+    error = below if over_patients.value > 0 else above  # of the side on which 0 lies
     n = len(by_training)
     between = float(np.var(by_training, ddof=1)) / n
     variance = between + error**2

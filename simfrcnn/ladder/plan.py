@@ -172,7 +172,7 @@ def read_ladder(path: str | Path) -> Ladder:
         if rung.below is not None:
             others = [name for name in compared if name != rung.name]
             _one_of(rung.below, others, f"{path}: rung {rung.name}: BELOW")
-        source_of(rung, rungs, path)
+    rungs = [_as_its_source(rung, source_of(rung, rungs, path)) for rung in rungs]
     return Ladder(
         path=path,
         config=shared,
@@ -182,6 +182,11 @@ def read_ladder(path: str | Path) -> Ladder:
         comparisons=_comparisons(tree.get("COMPARISONS") or [], compared, path),
         equivalence_margin=_margin(tree.get("EQUIVALENCE_MARGIN"), path),
     )
+
+
+def _as_its_source(rung: Rung, source: Rung) -> Rung:
+    """A rung with the config and the labels that its runs are trained on."""
+    return dataclasses.replace(rung, config=source.config, weakening=source.weakening)
 
 
 def plan_runs(

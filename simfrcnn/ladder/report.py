@@ -288,8 +288,9 @@ def _rules(result: LadderResult) -> list[str]:
         "A rung's figure is the mean over its seeds; each resampling gives the mean of the seeds "
         "on it. That interval says what other patients would do with these trainings.",
         "The interval over trainings and patients adds the variance between the seeds: t quantile "
-        "with Satterthwaite's degrees of freedom, never narrower than Student's t of the seeds. "
-        "With one seed there is none.",
+        "with Satterthwaite's degrees of freedom, each side by the interval over patients on that "
+        "side, never narrower than that or than Student's t of the seeds. With one seed there is "
+        "none.",
         *_verdict_rules(result.ladder),
         "A difference is the mean over the seeds that both rungs have of the same-seed difference, "
         "on the same resampling.",
@@ -340,6 +341,7 @@ def _rung_json(each: RungResult) -> dict[str, Any]:
         "kind": rung.kind,
         "config": rung.config.name,
         "options": dict(rung.options),
+        "detector_of": rung.detector_of,
         "below": rung.below,
         "permute_labels": rung.permute_labels,
         "labels": rung.labels,

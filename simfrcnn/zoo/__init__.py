@@ -20,6 +20,8 @@ _SUFFIX = ".safetensors"
 def find_model(named: str | Path, *, folder: Path = FOLDER) -> Path:
     """The file of a path, or of the name of a model that comes with simfrcnn; a file goes first.
 
+    A folder of that name, such as one with results of the model, does not hide it.
+
     Args:
         named: A path; or a name of :func:`shipped_models`.
         folder: Of the models.
@@ -33,9 +35,9 @@ def find_model(named: str | Path, *, folder: Path = FOLDER) -> Path:
         True
     """
     path = Path(named).expanduser()
-    if path.exists():
-        return path
     names = shipped_models(folder)
+    if path.is_file() or (path.exists() and str(named) not in names):
+        return path
     if str(named) not in names:
         raise CheckpointError(_unknown(str(named), names))
     path = folder / f"{named}{_SUFFIX}"

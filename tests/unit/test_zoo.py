@@ -1,5 +1,7 @@
 """Models that come with the package, by name."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from simfrcnn.errors import CheckpointError
 from simfrcnn.files import sha256_of
 from simfrcnn.workflows.export import describe_model, export_model
 from simfrcnn.zoo import find_model, shipped_models
+from support.commands import ROOT
 
 
 @pytest.fixture
@@ -32,6 +35,15 @@ def test_a_file_goes_before_a_name(folder, tmp_path, monkeypatch):
     assert find_model("tiny-mass", folder=folder).resolve() == tmp_path / "tiny-mass"
 
 
+def test_a_folder_does_not_hide_a_name(folder, tmp_path, monkeypatch):
+    """Such as one with the results of that very model; of another name it stays what was named."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny-mass", "found"):
+        (tmp_path / name).mkdir()
+    assert find_model("tiny-mass", folder=folder) == folder / "tiny-mass.safetensors"
+    assert find_model("found", folder=folder).resolve() == tmp_path / "found"
+
+
 def test_an_unknown_name_lists_the_known(folder):
     with pytest.raises(CheckpointError, match=r"tiny-mas does not exist.*are tiny-mass\. Did you"):
         find_model("tiny-mas", folder=folder)
@@ -49,6 +61,17 @@ def test_a_file_that_is_not_what_was_shipped_is_refused(folder):
     (folder / zoo.SUMS).write_text("")
     with pytest.raises(CheckpointError, match="install simfrcnn again"):
         find_model("tiny-mass", folder=folder)
+
+
+def test_the_page_of_prediction_has_the_figure_of_the_model_as_it_is_shipped():
+    """Not that of the checkpoint before its weights were rounded to 8 bits."""
+    pages = [ROOT / "docs" / name for name in ("results/cbis_ddsm.md", "prediction.md")]
+    made, quoted = (" ".join(page.read_text("utf-8").split()) for page in pages)
+    (exact,) = re.findall(
+        r"So stored it has, on val, an AUC by image of (\S+) \((\S+)-(\S+)\)", made
+    )
+    auc, low, high = (f"{float(number):.2f}".lstrip("0") for number in exact)
+    assert f"AUC by image {auc} ({low}-{high}) on validation patients" in quoted
 
 
 @pytest.mark.torchvision

@@ -148,6 +148,26 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
             ],
             r"IMS_PER_BATCH is 2.*legal is 4 or more",
         ),
+        (
+            [
+                *("MODEL.SIMFRCNN.SIMILARITY.LOSS", "none", "MODEL.SECOND_LOOK.ENABLED", "True"),
+                *("MODEL.SECOND_LOOK.SIMILARITY", "cosine"),
+                *("MODEL.SIMFRCNN.SIMILARITY.DISTANCE_MARGIN", "0.5"),
+            ],
+            r"DISTANCE_MARGIN is 0\.5 but MODEL\.SECOND_LOOK\.SIMILARITY is cosine, which has no",
+        ),
+        (
+            [
+                *("MODEL.SIMFRCNN.SIMILARITY.LOSS", "contrastive", "SOLVER.IMS_PER_BATCH", "4"),
+                *("MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.SIMILARITY", "cosine"),
+                *("MODEL.SIMFRCNN.SIMILARITY.SAME_KIND_PAIRS", "True"),
+            ],
+            r"SAME_KIND_PAIRS is True but MODEL\.SECOND_LOOK\.SIMILARITY is cosine, which would",
+        ),
+        (
+            ["MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.BATCH_SIZE", "3"],
+            r"SECOND_LOOK\.BATCH_SIZE is 3; legal is an even number",
+        ),
         (["MODEL.SIMFRCNN.TOP_LIKELIHOOD.TOP_K", "0"], r"TOP_K is 0; legal is at least 1"),
         (["DATASETS.REPLAY.FRACTION", "1"], r"FRACTION is 1\.0; legal is a number in \[0, 1\)"),
         (["DATASETS.REPLAY.HARD_SHARE", "0"], r"HARD_SHARE is 0\.0; .* number in \(0, 1\]"),
@@ -294,6 +314,15 @@ def test_settings_of_the_contrastive_loss(tree, legal):
     ).similarity
     assert (similarity.kind, similarity.distance_margin) == ("contrastive", 30.0)
     assert (similarity.normalise_vectors, similarity.same_kind_pairs) == (False, True)
+
+
+def test_either_similarity_loss_may_have_its_margin(tree, legal):
+    """The detector's is cosine here, and the second look's contrastive: both margins are read."""
+    node = "MODEL.SIMFRCNN.SIMILARITY"
+    words = [f"{node}.MARGIN", "0.2", f"{node}.DISTANCE_MARGIN", "0.5"]
+    words += ["MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.SIMILARITY", "contrastive"]
+    similarity = config.method_settings(config.load_config(tree, legal, words)).similarity
+    assert (similarity.margin, similarity.distance_margin) == (0.2, 0.5)
 
 
 def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):

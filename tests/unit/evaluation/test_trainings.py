@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +136,47 @@ def test_an_interval_ends_where_the_figure_must():
 
 
 @pytest.mark.parametrize(
+    ("by_training", "low", "high"),
+    [
+        ([0.989, 0.989, 0.980], 0.928, 0.997),  # near 1 patients leave more room below
+        ([0.011, 0.011, 0.020], 0.003, 0.072),
+        ([1.0, 1.0, 1.0], 0.996, 1.0),
+        ([0.7, 0.8, 0.9], 0.79, 0.95),
+        ([0.80, 0.81], 0.81, 0.86),  # percentiles of a bootstrap need not hold the figure
+    ],
+)
+def test_it_holds_the_interval_over_patients_on_either_side(by_training, low, high):
+    figure = Figure(float(np.mean(by_training)), low, high, "bootstrap")
+    interval = over_trainings(by_training, figure, 0, 1)
+    assert interval.low <= low + 1e-12
+    assert interval.high >= high - 1e-12
+    assert wider(figure, interval).low == pytest.approx(interval.low)
+    below = max(figure.value - low, 0) / Z
+    assert interval.low == pytest.approx(figure.value - half_width(by_training, below))
+
+
+def test_the_demo_quotes_what_follows_from_its_six_trainings():
+    """Mean and mean interval of three trainings of an engine, over trainings and patients."""
+    trainings = json.loads((ROOT / "simfrcnn" / "zoo" / "trained.json").read_text("utf-8"))
+    for engine, name in (("torchvision", "torchvision"), ("detectron2", "Detectron2")):
+        aucs = [
+            each["figures"]["case/auc"]
+            for each in trainings["trainings"]
+            if each["config"] == "demo/second_look" and each["engine"] == engine
+        ]
+        assert len(aucs) == 3
+        mean, low, high = (
+            float(np.mean([a[key] for a in aucs])) for key in ("value", "low", "high")
+        )
+        interval = over_trainings([a["value"] for a in aucs], Figure(mean, low, high, "mean"), 0, 1)
+        shown = "{} ({}-{})".format(
+            *(f"{number:.3f}".lstrip("0") for number in (mean, interval.low, interval.high))
+        )
+        for page in ("README.md", "docs/results/demo.md"):
+            assert f"{shown} with {name}" in (ROOT / page).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
     ("by_training", "figure", "reason"),
     [
         ([0.8], over_patients(0.8, 0.1), "one training: no interval over trainings"),
@@ -206,10 +247,11 @@ def test_the_p_value_is_that_of_the_interval(n_trainings: int) -> None:
     for _ in range(50):
         by_training = generator.normal(0.1, 0.04, n_trainings)
         mean, half = float(by_training.mean()), float(generator.uniform(0.005, 0.2))
-        figure = Figure(mean, mean - half, mean + half, "bootstrap")
+        other = float(generator.uniform(0.005, 0.2))
+        figure = Figure(mean, mean - half, mean + other, "bootstrap")
         interval = over_trainings(by_training.tolist(), figure, -10, 10)
-        moved = (by_training - interval.low).tolist()
-        at_edge = Figure(mean - interval.low, -half, half, "bootstrap")
-        at_edge = replace(at_edge, low=at_edge.value - half, high=at_edge.value + half)
-        assert p_over_trainings(moved, at_edge) == pytest.approx(0.05, rel=1e-6)
+        for end in (interval.low, interval.high):
+            moved, value = (by_training - end).tolist(), mean - end
+            at_edge = Figure(value, value - half, value + other, "bootstrap")
+            assert p_over_trainings(moved, at_edge) == pytest.approx(0.05, rel=1e-6)
     assert math.isnan(p_over_trainings([0.1], Figure(0.1, 0.05, 0.15, "bootstrap")))

@@ -9,6 +9,8 @@ from simfrcnn.artifacts import DetectionFile, ImageDetections
 from simfrcnn.errors import ArtifactError, ConfigError
 from simfrcnn.ladder.derived import by_first_score
 from simfrcnn.ladder.plan import plan_runs, read_ladder
+from simfrcnn.ladder.report import _rung_json
+from simfrcnn.ladder.results import RungResult
 from simfrcnn.workflows import ladder as workflow
 from support.examples import CONFIGS, ENGINE_PARAMETERS, engine_named
 
@@ -41,6 +43,17 @@ def test_its_runs_are_those_of_the_other_rung(ladder_file, engine, tmp_path):
     assert (plain.folder, plain.words, plain.cfg) == (look.folder, look.words, look.cfg)
     assert (plain.rung.name, plain.rung.below, look.rung.below) == ("plain", None, "plain")
     assert ("look", "plain", ("below", "baseline")) in ladder.pairs()
+
+
+def test_the_files_say_whose_detector_it_is_and_on_which_labels(ladder_file):
+    weak_look = LOOK.replace("{OPTIONS", "{WEAKEN: {PATIENTS: 3}, OPTIONS")
+    ladder = read_ladder(ladder_file(RUNGS.replace(LOOK, weak_look)))
+    plain, look, longer = ladder.rungs
+    assert (plain.labels, longer.labels) == (look.labels, "as annotated")
+    assert look.labels == "boxes of 3 patients by seed, labels: true"
+    written = [_rung_json(RungResult(each, (0, 1), {}, {}, {})) for each in ladder.rungs]
+    assert [each["detector_of"] for each in written] == ["look", None, None]
+    assert [each["labels"] for each in written] == [look.labels, look.labels, "as annotated"]
 
 
 def test_the_other_rung_is_trained_in_its_place_and_once(

@@ -19,6 +19,8 @@ from simfrcnn.artifacts import DetectionFile
 from simfrcnn.evaluation.comparison import compare, mean_over_seeds, resample
 from simfrcnn.evaluation.reporting.documents import Section, markdown_page
 from simfrcnn.evaluation.reporting.wording import p_of
+from simfrcnn.evaluation.results import Figure
+from simfrcnn.evaluation.trainings import over_trainings
 from simfrcnn.ladder import report
 from simfrcnn.ladder.plan import Ladder, Rung
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult
@@ -121,10 +123,10 @@ def test_the_script_of_the_page_finds_the_same_intervals(written, document, monk
     width = ours["high"] - ours["low"]
     assert found["low"] == pytest.approx(ours["low"], abs=0.2 * width)  # other resamplings
     assert found["high"] == pytest.approx(ours["high"], abs=0.2 * width)
-    both = ours["over_trainings"]
-    whole = both["high"] - both["low"]
-    assert found["mean"] - found["half"] == pytest.approx(both["low"], abs=0.1 * whole)
-    assert found["mean"] + found["half"] == pytest.approx(both["high"], abs=0.1 * whole)
+    own = Figure(found["mean"], found["low"], found["high"], "bootstrap")
+    both = over_trainings(list(found["by_seed"]), own, -1, 1)  # of the script's own resamplings
+    assert found["lowest"] == pytest.approx(both.low, rel=1e-3)
+    assert found["highest"] == pytest.approx(both.high, rel=1e-3)
 
 
 def test_the_interval_of_each_metric_follows_from_the_numbers_in_the_file(document):
@@ -137,7 +139,7 @@ def test_the_interval_of_each_metric_follows_from_the_numbers_in_the_file(docume
                 assert figure["verdict"]["word"] == "one training"
                 continue
             of_seeds = stats.sem(by_seed)
-            error = (figure["high"] - figure["low"]) / 2 / 1.959964
+            error = max(figure["value"] - figure["low"], 0) / 1.959964  # of the lower side
             total = math.hypot(of_seeds, error)
             half = stats.t.ppf(0.975, 2) * of_seeds
             if of_seeds:
