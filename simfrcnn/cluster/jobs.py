@@ -188,13 +188,13 @@ class _Followed:
         for job in self.jobs.values():
             before = self.record.get(job.name)
             if before is None or before.digest != job.digest:
-                if before is not None and job.name in under_way:
+                if before is not None and _is_at_work(job.name, before, under_way):
                     raise ConfigError(
                         f"{job.name}: job {before.id} is at work there with other options: wait "
                         "until it has ended, or end it, or give another output"
                     )
                 self.waiting.append(job)
-            elif job.name in under_way:
+            elif _is_at_work(job.name, before, under_way):
                 self.running[job.name] = before
                 self.say(f"{job.name}: job {before.id} is under way")
             elif skips_done and before.code() in job.good_codes:
@@ -212,8 +212,7 @@ class _Followed:
             return False
         for name, one in list(self.running.items()):
             code = one.code()
-            # On Slurm a result counts although the queue still lists the job for minutes.
-            if name in states and (code is None or one.launcher == "local"):
+            if _is_at_work(name, one, states):
                 self._missed[name] = 0
                 continue
             if code is None:
@@ -262,6 +261,11 @@ class _Followed:
             total = counted(len(self.jobs), "[job|jobs]")
             listed = ", ".join(f"{n} {state.lower()}" for state, n in now.items())
             self.say(f"of {total}: {listed}")
+
+
+def _is_at_work(name: str, one: Submitted, states: Mapping[str, str]) -> bool:
+    """Whether a job is listed and has no result: Slurm lists one for minutes after its end."""
+    return name in states and (one.launcher == "local" or one.code() is None)
 
 
 def _new_logs(folder: Path) -> Path:

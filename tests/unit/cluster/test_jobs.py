@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -258,6 +259,29 @@ def test_slurm_jobs_cannot_be_followed_where_there_is_no_squeue(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmSilentError, match=r"jobs\.json names jobs of Slurm.*delete"):
         run_jobs([job], tmp_path, "local", QUICK, say=print)
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+def test_a_job_with_a_result_is_done_although_slurm_still_lists_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_result: bool
+) -> None:
+    """Slurm lists a job for minutes after its end; one without a result is at work."""
+    job = python("a", "")
+    one = {"id": "12", "digest": job.digest, "launcher": "slurm", "folder": str(tmp_path)}
+    (tmp_path / RECORD).write_text(json.dumps({"a": one}))
+    result = tmp_path / "12_0_result.pkl"
+    if has_result:
+        result.write_bytes(pickle.dumps(("success", 0)))
+    monkeypatch.setattr(jobs_module, "_slurm_queue", lambda: {"12": "COMPLETING"})
+    told: list[str] = []
+
+    def say(line: str) -> None:
+        told.append(line)
+        result.write_bytes(pickle.dumps(("success", 0)))  # the one at work ends
+
+    assert run_jobs([job], tmp_path, "slurm", QUICK, say=say) == {}
+    done = ["a: done before by job 12"]
+    assert told == (done if has_result else ["a: job 12 is under way", "a: done"])
 
 
 def test_logs_never_go_to_a_folder_of_before(tmp_path: Path) -> None:
