@@ -131,7 +131,7 @@ def write_report(
             has no heat maps.
         title: Heading of both pages.
         n_gallery: At most so many exams for each reason; 0: no exams.
-        views: What the records and detections join to, where it is at hand
+        views: What the records and detections join to, if the caller has it
             (:func:`~simfrcnn.evaluation.evaluator.evaluate_with_views`). None: they are joined.
 
     Returns:
