@@ -1,8 +1,9 @@
 """Every shipped config and every rung of every ladder takes two steps, on tiny images.
 
-On both engines those of ``smoke/``, ``sim_r101`` and the classifiers; the others on one. Networks
-are reduced where a step of the whole one is dear, and configs whose steps run the same code, such
-as rungs that differ in their data alone, take them once.
+On both engines those of ``smoke/``, ``sim_r101``, the classifiers and the second look on film; the
+others on one. Networks are reduced where a step of the whole one is dear (the other two of 101
+layers that have a backbone of their own take one step), and configs whose steps run the same code,
+such as rungs that differ in their data alone, take them once.
 """
 
 from __future__ import annotations
