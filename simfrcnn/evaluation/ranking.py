@@ -26,9 +26,9 @@ from simfrcnn.evaluation.comparison import (
     compare,
     mean_over_seeds,
 )
-from simfrcnn.evaluation.delong import why_too_few
 from simfrcnn.evaluation.metrics import PRIMARY, metric_of
 from simfrcnn.evaluation.results import NAN, Figure
+from simfrcnn.evaluation.trainings import why_no_claim
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,7 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
     ]
     adjusted = holm([comparison.delong[0].p_value for _, _, comparison in compared])
     figures = {name: mean_over_seeds([model]) for name, model in models.items()}
-    n_patients = next(iter(models.values())).n_patients[primary]
-    too_few = why_too_few(n_patients["positive"], n_patients["normal"])
+    too_few = why_no_claim(next(iter(models.values())).n_patients[primary])
     return ModelsCompared(
         primary=primary,
         models=models,
