@@ -15,11 +15,7 @@ from typing import Any
 from simfrcnn.evaluation.comparison import delong_json, without_nan
 from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.metrics import METRICS, PRIMARY
-from simfrcnn.evaluation.reporting.comparison_report import (
-    UNADJUSTED,
-    optimism_rule,
-    p_of_test,
-)
+from simfrcnn.evaluation.reporting.comparison_report import optimism_rule, p_of_test
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
     Picture,
@@ -307,7 +303,8 @@ def _rules(result: LadderResult) -> list[str]:
         optimism_rule("for every rung alike"),
         "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",
-        UNADJUSTED,
+        "Nothing but 'p, Holm' is adjusted for the number of comparisons: neither intervals nor "
+        "verdicts, nor DeLong's p of a seed, nor differences that were not planned.",
     ]
 
 

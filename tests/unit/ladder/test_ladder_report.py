@@ -164,6 +164,17 @@ def test_holm_counts_all_that_was_planned(document):
     assert "p_value" not in document["pairs"][0]["differences"]["finding/ap50"]
 
 
+def test_the_rules_say_once_what_is_adjusted(written, document):
+    """The page had a rule of Holm's adjustment and another that nothing is corrected."""
+    published = json.loads((RESULTS / "phantom_ladder.json").read_text("utf-8"))["rules"]
+    for rules in (document["rules"], published):
+        about = [rule for rule in rules if re.search(r"correct|number of comparisons", rule)]
+        assert about == [rules[-1]]
+        assert rules[-1].startswith("Nothing but 'p, Holm' is adjusted for the number of")
+        assert any(rule.startswith("p, Holm: of the planned comparisons") for rule in rules)
+    assert "Nothing but 'p, Holm' is adjusted" in (written / "ladder.md").read_text("utf-8")
+
+
 def test_the_page_gives_both_intervals_and_a_verdict(written, document):
     page = (written / "ladder.md").read_text("utf-8")
     (auc, weak) = (document["pairs"][i]["differences"]["case/auc"] for i in (0, 1))
