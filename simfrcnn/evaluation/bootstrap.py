@@ -223,7 +223,7 @@ def logit_interval(value: float, replicates: FloatArray, scale: LogitScale) -> t
     Examples:
         >>> low, high = logit_interval(0.9, np.array([0.8, 0.9, 0.95]), LogitScale(floor=0.01))
         >>> print(round(low, 2), round(high, 2))
-        0.65 0.98
+        0.66 0.98
     """
     around = logit(np.clip(np.append(replicates, value), scale.floor, 1 - scale.floor))
     half = float(ndtri(0.5 + CONFIDENCE / 2) * around[:-1].std(ddof=1))
