@@ -165,7 +165,7 @@ def _rules(study: ReaderStudy) -> list[str]:
         f"{study.covariance}. It speaks of other readers like these on other cases like these.",
         "One reader and one model: Clopper-Pearson, and for the AUC DeLong's variance on the "
         "logit. The model less one reader: cases are random, the reader is this one; p after "
-        "Holm's adjustment is for the number of readers.",
+        "Holm's adjustment is for all readers, also those without a p.",
         "Ratings in a few categories mostly have a lower empirical AUC than the same reading on a "
         "fine scale, as a model's is: part of a difference in AUC can be the scale's. A "
         "sensitivity is to be read with the specificity beside it.",
