@@ -181,7 +181,7 @@ def test_no_function_imports_a_package_of_an_extra_without_a_word(hidden):
 
 
 def test_readers_are_judged_by_a_plain_install(hidden, tmp_path):
-    """All but the workbook is written, one of an earlier run is not left, and the output says why."""
+    """All but the workbook is written, an earlier one is not left, and the output says why."""
     images = [
         {
             **{"id": n, "file_name": f"{n}.png", "width": 100, "height": 100},
@@ -191,7 +191,14 @@ def test_readers_are_judged_by_a_plain_install(hidden, tmp_path):
         for n in (1, 2, 3, 4)
     ]
     boxes = [
-        {"id": n, "image_id": n, "category_id": 1, "bbox": [9, 9, 30, 30], "area": 900, "iscrowd": 0}
+        {
+            "id": n,
+            "image_id": n,
+            "category_id": 1,
+            "bbox": [9, 9, 30, 30],
+            "area": 900,
+            "iscrowd": 0,
+        }
         for n in (1, 2)
     ]
     truth = {
