@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import loss_keys
-from simfrcnn.errors import CheckpointError, ConfigError, DataError
+from simfrcnn.errors import CheckpointError, ConfigError, DataError, TrainingError
 from simfrcnn.structures import Frame, Native
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
+from support.labelled_examples import LABELS_ON, labelled
 
 ON = ("MODEL.SECOND_LOOK.ENABLED", True)
 KEY = "loss_second_look"
@@ -166,6 +168,62 @@ def test_checkpoints_cross_the_switch_and_say_so(engine, tmp_path, caplog):
         CheckpointError, match=r"second_look\.judge\.classifier\.weight: \(2, 128\)"
     ):
         engine.load_weights(larger, tmp_path / "on")
+
+
+def diverged(model, value=float("nan"), layers=("cls_score",)):
+    """The model with outputs of a layer that are not finite."""
+    names = tuple(f"{layer}.bias" for layer in layers)
+    (bias,) = (p for n, p in model.named_parameters() if n.endswith(names))
+    torch.nn.init.constant_(bias, value)
+    return model
+
+
+LABELS_WITH_IT = (*LABELS_ON, "MODEL.SIMFRCNN.LABELS.CHOOSER")
+WITH_LABELLED = BATCHES["pairs"] + labelled(2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("words", "batch"),
+    [
+        ((), BATCHES["pairs"]),
+        (("MODEL.SECOND_LOOK.SIMILARITY", "cosine"), BATCHES["pairs"]),
+        (("MODEL.SECOND_LOOK.BACKBONE", "test_resnet"), BATCHES["normals"]),
+        ((*LABELS_WITH_IT, "second_look"), WITH_LABELLED),
+        ((*LABELS_WITH_IT, "detector"), WITH_LABELLED),
+    ],
+)
+def test_a_detector_that_diverges_says_so_by_its_own_losses(engine, words, batch, value):
+    cfg = smoke_config(engine, "fpn", *ON, *words)
+    losses = losses_of(engine, diverged(seeded_model(engine, cfg), value), with_native(batch))
+    assert not bool(torch.isfinite(losses["loss_cls"]))
+    assert bool(torch.isfinite(losses[KEY]))
+    losses[KEY].backward()
+
+
+def test_an_rpn_that_diverges_proposes_nothing_and_says_so(engine):
+    model = seeded_model(engine, smoke_config(engine, "fpn", *ON))
+    diverged(model, layers=("objectness_logits", "cls_logits"))
+    if engine.NAME == "detectron2":  # which looks for it before it proposes
+        with pytest.raises(FloatingPointError):
+            losses_of(engine, model, with_native(BATCHES["normals"]))
+        return
+    losses = losses_of(engine, model, with_native(BATCHES["normals"]))
+    assert not bool(torch.isfinite(losses["loss_rpn_top_likelihood"]))
+    assert float(losses[KEY].detach()) == 0
+
+
+def test_a_training_that_diverges_reports_it(engine, tmp_path):
+    cfg = tiny_config(engine, "fpn", tmp_path, *ON)
+    start = tmp_path / "start.pth"
+    save_checkpoint(start, diverged(seeded_model(engine, cfg)), Identity.of(engine.NAME, cfg))
+    cfg = tiny_config(engine, "fpn", tmp_path, *ON, "MODEL.WEIGHTS", start)
+    with pytest.raises(TrainingError, match=r"step 0: .*loss_cls.* is not finite .*image\d+\.png"):
+        engine.train(cfg)
+    (evidence,) = (tmp_path / "run").glob("diverged_step0000000.pth")
+    losses = read_checkpoint(evidence)["training"]["losses"]
+    assert math.isnan(losses["loss_cls"])
+    assert math.isfinite(losses[KEY])
 
 
 def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
