@@ -1,8 +1,8 @@
 """Which regions of a training step get a second look?
 
 Of positive images what is malignant; of the others what the detector itself *suspects*. That is the
-heart of the matter: with random regions of normal images in place of suspected ones, little is
-learnt.
+heart of the matter: with random places of normal images in place of suspected ones a prototype
+learnt little. :mod:`~simfrcnn.second_look.places` draws such places, as a control.
 
 Shapes: R sampled regions of an image, B its boxes, n chosen regions. Boxes in input pixels. Labels:
 0 is background, 1..K the classes.

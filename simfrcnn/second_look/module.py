@@ -27,6 +27,7 @@ from simfrcnn.second_look.choice import (
 from simfrcnn.second_look.crops import Picture, cut, least_sides, normalised, squares_around, turned
 from simfrcnn.second_look.memory import Memory
 from simfrcnn.second_look.network import Judge
+from simfrcnn.second_look.places import labels_at, scattered
 from simfrcnn.second_look.scores import Found, Rescored, combined
 from simfrcnn.second_look_settings import SecondLookSettings
 from simfrcnn.settings import SimilaritySettings
@@ -228,6 +229,10 @@ class SecondLook(nn.Module):
                 target_labels=self.target_labels,
                 n_regions=self.settings.regions_per_image,
             )
+            if self.settings.normals == "random" and not is_positive(of_image, self.target_labels):
+                boxes = scattered(boxes, picture)
+                own_labels = labels_at(boxes, of_image)
+                own_suspicion = torch.zeros_like(own_suspicion)
             squares.append(self._cut(picture, jittered(boxes)))
             labels.append(own_labels)
             suspicion.append(own_suspicion)

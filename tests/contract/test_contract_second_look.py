@@ -17,6 +17,7 @@ from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint,
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.errors import CheckpointError, ConfigError, DataError, TrainingError
+from simfrcnn.second_look import module as look_module
 from simfrcnn.structures import Frame, Native
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
 from support.labelled_examples import LABELS_ON, labelled
@@ -87,6 +88,33 @@ def test_it_is_given_what_the_box_head_makes_of_its_regions(engine, heads, monke
             centres = (foreground[:, :2] + foreground[:, 2:]) / 2
             assert len(foreground)
             assert bool(((centres > truth[:2]) & (centres < truth[2:])).all())
+
+
+def test_as_a_control_the_same_boxes_of_normal_images_lie_anywhere(engine, monkeypatch):
+    """Positive images, the detector's losses and the sides stay; the places do not."""
+    samples, drawn, losses = with_native(BATCHES["pairs"]), {}, {}
+    for normals_are in ("default", "suspected", "random"):
+        boxes = drawn[normals_are] = []
+        monkeypatch.setattr(
+            look_module, "jittered", lambda own, kept=boxes: kept.append(own) or own
+        )
+        words = () if normals_are == "default" else ("MODEL.SECOND_LOOK.NORMALS", normals_are)
+        words += ("MODEL.SECOND_LOOK.REGIONS_PER_IMAGE", 8, "MODEL.SECOND_LOOK.MEMORY", 0)
+        model = seeded_model(engine, smoke_config(engine, "fpn", *ON, *words))
+        losses[normals_are] = losses_of(engine, model, samples)
+    for key, value in losses["default"].items():
+        assert torch.equal(losses["suspected"][key], value), key
+        assert torch.equal(losses["random"][key], value) == (key != KEY), key
+    of_images = list(zip(samples, drawn["random"], drawn["suspected"], strict=True))
+    for sample, own, before in of_images[:3]:  # the draws of the first normal one are alike
+        if not sample.targets.is_normal:
+            assert torch.equal(own, before)
+            continue
+        torch.testing.assert_close(own[:, 2:] - own[:, :2], before[:, 2:] - before[:, :2])
+        centres = (own[:, :2] + own[:, 2:]) / 2
+        height, width = sample.image.shape[-2:]
+        assert len(centres.unique(dim=0)) > 5 >= len(before.unique(dim=0))
+        assert bool(((centres > 0) & (centres < torch.tensor([width, height]))).all())
 
 
 def test_the_best_detections_are_rescored_and_both_scores_kept(engine, heads, tmp_path):
@@ -261,6 +289,7 @@ def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path):
         (("DATASETS.BATCHES", "positives"), "BATCHES is positives: the second look learns"),
         (("MODEL.SECOND_LOOK.BACKBONE_WEIGHTS", "w.pth"), "BACKBONE is '', whose network"),
         (("MODEL.SECOND_LOOK.SOURCE", "film"), "SOURCE is 'film'; legal is native | input"),
+        (("MODEL.SECOND_LOOK.NORMALS", "randm"), "'randm'; legal is suspected | random"),
         (("MODEL.SECOND_LOOK.CONTEXT", 0.5), "CONTEXT is 0.5; legal is at least 1"),
     ],
 )
