@@ -25,7 +25,9 @@ from simfrcnn.engines.common.checkpoints import (
     weights_sha256,
     write_checkpoint,
 )
+from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.evaluation import operating
@@ -76,6 +78,8 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     checkpoints of ``OUTPUT_DIR`` that hold the weights judged here. Without a ``DATASETS.TEST`` the
     points are chosen all the same.
 
+    Where the checkpoint holds another value of a key that changes scores, a warning names it.
+
     Raises:
         CheckpointError: The weights are missing or do not fit the config.
         DataError: A patient of TEST is in VAL as well.
@@ -89,6 +93,8 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     require_apart(validation, sets)
     model = engine.build_model(cfg)
     engine.load_weights(model, weights)
+    content, _ = read_described(weights)
+    warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"testing {weights}")
     judged = weights_sha256(weights)
     provenance = {
@@ -96,7 +102,7 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": judged,
-        **_facts_of_model(cfg, read_checkpoint(weights)["card"]),
+        **_facts_of_model(cfg, content["card"]),
     }
 
     def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
