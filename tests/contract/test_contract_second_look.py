@@ -17,8 +17,11 @@ from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint,
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.errors import CheckpointError, ConfigError, DataError, TrainingError
+from simfrcnn.second_look import Regions
+from simfrcnn.second_look import choice as choice_module
 from simfrcnn.second_look import module as look_module
-from simfrcnn.structures import Frame, Native
+from simfrcnn.structures import Frame, ImageTargets, Native
+from support.commands import TEST_CONFIGS
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
 from support.labelled_examples import LABELS_ON, labelled
 
@@ -270,17 +273,108 @@ def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
     assert (tmp_path / "two" / "run" / LAST).exists()
 
 
-def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path):
+REPLAY = ("DATASETS.REPLAY.FRACTION", 0.9, "DATASETS.REPLAY.PERIOD", 1)
+
+
+@pytest.mark.parametrize("drawn", [(), REPLAY], ids=["evenly", "with replay"])
+def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path, drawn):
     """What the key DETECTOR_OF of a ladder stands on: all steps, to the last bit."""
 
     def trained(folder, *words):
         cfg = tiny_config(engine, "fpn", tmp_path / folder, *words, "SOLVER.MAX_ITER", 3)
-        return read_checkpoint(engine.train(cfg))["model"]
+        return read_checkpoint(engine.train(cfg))
 
-    plain, looking = trained("without"), trained("with", *ON)
+    without, with_it = trained("without", *drawn), trained("with", *ON, *drawn)
+    plain, looking = without["model"], with_it["model"]
     assert plain
     assert {name for name in looking if not name.startswith(PREFIX)} == set(plain)
     assert all(torch.equal(value, looking[name]) for name, value in plain.items())
+    fired = [each["training"]["replay"].get("scores") for each in (without, with_it)]
+    assert (fired[0] is not None) == bool(drawn)
+    if drawn:  # what the detector fires on, the second look leaves alone
+        torch.testing.assert_close(*fired, rtol=0, atol=0, equal_nan=True)
+        assert bool((fired[0] > 0).any())
+
+
+def as_boxed(sample, label):
+    """The image with a box of a class in its middle."""
+    height, width = sample.image.shape[-2:]
+    box = torch.tensor([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]])
+    targets = ImageTargets(box, torch.tensor([label]), is_normal=False)
+    return dataclasses.replace(sample, targets=targets)
+
+
+@pytest.mark.parametrize("name", ["oracle", "weak_stage2"])
+def test_of_two_classes_each_is_learnt_and_judged_by_its_own(engine, name, monkeypatch):
+    """Benign masses that an oracle boxed, or what stage 1 suspected: a class that is no target."""
+    words = ("SEED", "0", "MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.MEMORY", "0")
+    cfg = load_config(engine.default_cfg(), TEST_CONFIGS / f"{name}.yaml", words)
+    model = seeded_model(engine, cfg)
+    assert model.second_look.judge.classifier.out_features == 3
+    assert model.second_look.target_labels == (1,)
+    first, second = normals(2)
+    learnt = []
+    original = look_module.balanced_cross_entropy
+
+    def spied(logits, labels, *others):
+        learnt.extend(zip(labels.tolist(), others[0].tolist(), strict=True))
+        return original(logits, labels, *others)
+
+    monkeypatch.setattr(look_module, "balanced_cross_entropy", spied)
+    suspects = lambda *_: torch.tensor([0])  # noqa: E731 - the region of the box itself
+    monkeypatch.setattr(choice_module, "suspected", suspects)
+    samples = with_native([*positives(1), as_boxed(first, 2), second])
+    regions = [
+        Regions(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([label]), torch.tensor([0.5]))
+        for label in (1, 2, 0)
+    ]
+    pictures = [look_module.Picture(s.native.pixels, s.native.frame, (0.5, 0.5)) for s in samples]
+    model.second_look.training_loss(pictures, [s.targets for s in samples], regions)
+    assert set(learnt) == {(1, True), (2, False), (0, False)}
+    losses = losses_of(engine, model, samples)
+    losses[KEY].backward()
+    assert bool(torch.isfinite(losses[KEY].detach()))
+    torch.nn.init.constant_(model.second_look.judge.classifier.weight, 0)
+    with torch.no_grad():  # whatever it sees: background .2, class 1 .3, class 2 .5
+        model.second_look.judge.classifier.bias.copy_(torch.tensor([0.2, 0.3, 0.5]).log())
+    (found,) = engine.detect(model, samples[:1])
+    looked = ~found.second_scores.isnan()
+    assert int(looked.sum()) == cfg.MODEL.SECOND_LOOK.DETECTIONS_PER_IMAGE
+    expected = torch.where(found.labels == 1, 0.3, 0.5)[looked]
+    torch.testing.assert_close(found.second_scores[looked], expected)
+
+
+def test_stage_1_of_weak_supervision_has_nothing_to_suspect(engine):
+    with pytest.raises(ConfigError, match=r"BATCHES is positives: the second look learns"):
+        load_config(
+            engine.default_cfg(),
+            TEST_CONFIGS / "weak_stage1.yaml",
+            ("SEED", "0", "MODEL.SECOND_LOOK.ENABLED", "True"),
+        )
+
+
+def test_contrastive_similarity_is_that_of_its_own_vectors_by_hand(engine, monkeypatch):
+    node = "MODEL.SIMFRCNN.SIMILARITY."
+    words = ("MODEL.SECOND_LOOK.REGIONS_PER_IMAGE", 1, "MODEL.SECOND_LOOK.MEMORY", 0)
+    words += (f"{node}WEIGHT", 0.5, f"{node}LOSS", "none")
+    cfg = smoke_config(engine, "fpn", *ON, *words, "MODEL.SECOND_LOOK.SIMILARITY", "contrastive")
+    samples, vectors = with_native(BATCHES["pairs"]), []
+    model = seeded_model(engine, cfg)
+    model.second_look.judge.register_forward_hook(lambda *outputs: vectors.append(outputs[2][0]))
+    losses = losses_of(engine, model, samples)
+    assert float(losses["loss_similarity"].detach()) == 0
+    without = losses_of(
+        engine, seeded_model(engine, smoke_config(engine, "fpn", *ON, *words)), samples
+    )
+    settings = model.second_look.similarity
+    (own,) = vectors
+    assert len(own) == len(samples) == 4  # two positive images, then their normal partners
+    unit = own / own.norm(dim=1, keepdim=True) if settings.normalise_vectors else own
+    violations = [settings.distance_margin - (unit[i] - unit[i + 2]).norm() for i in (0, 1)]
+    expected = sum(max(0.0, float(each.detach())) ** 2 / 2 for each in violations) / 2
+    assert expected > 0.01
+    added = float((losses[KEY] - without[KEY]).detach())
+    assert added == pytest.approx(0.5 * expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(
