@@ -20,29 +20,15 @@ from simfrcnn.errors import CheckpointError, ConfigError, DataError, TrainingErr
 from simfrcnn.second_look import Regions
 from simfrcnn.second_look import choice as choice_module
 from simfrcnn.second_look import module as look_module
-from simfrcnn.structures import Frame, ImageTargets, Native
+from simfrcnn.structures import ImageTargets
 from support.commands import TEST_CONFIGS
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
 from support.labelled_examples import LABELS_ON, labelled
+from support.native_examples import with_native
 
 ON = ("MODEL.SECOND_LOOK.ENABLED", True)
 KEY = "loss_second_look"
 PREFIX = "second_look."
-
-
-def with_native(samples):
-    """The same images as stored at twice the input's size, with pixels of .5 mm."""
-    return [
-        dataclasses.replace(
-            sample,
-            record=dataclasses.replace(sample.record, pixel_spacing_mm=(0.5, 0.5)),
-            native=Native(
-                sample.image[0].to(torch.uint8).repeat_interleave(2, 0).repeat_interleave(2, 1),
-                Frame(0.5, 0.0, 0.5, 0.0, 2 * sample.image.shape[1], 2 * sample.image.shape[2]),
-            ),
-        )
-        for sample in samples
-    ]
 
 
 def losses_of(engine, model, samples):
