@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fvcore.common.config import CfgNode
 
 from simfrcnn import config
 from simfrcnn.config.classifier import OF_A_DETECTOR
@@ -48,7 +48,7 @@ def other_scores(cfg: Any, own_config: str, default_cfg: Any) -> dict[str, tuple
     Returns:
         Key -> value of ``cfg``, and that of the model's own config.
     """
-    stored = {**config.MEANT_BEFORE, **dict(_leaves(yaml.safe_load(own_config)))}
+    stored = {**config.MEANT_BEFORE, **dict(_leaves(CfgNode.load_cfg(own_config)))}
 
     def own(key: str) -> Any:
         return stored[key] if key in stored else value_of(default_cfg, key)
