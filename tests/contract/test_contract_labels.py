@@ -9,7 +9,6 @@ import torch
 
 from simfrcnn.config import load_config
 from simfrcnn.engines import LOSS_KEYS
-from simfrcnn.engines.common import labelled as common
 from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.errors import ConfigError, DataError
@@ -23,7 +22,7 @@ from support.examples import (
     tiny_config,
 )
 from support.labelled_examples import LABELS_ON as ON
-from support.labelled_examples import label_two_images, labelled
+from support.labelled_examples import label_two_images, labelled, learn_from_all_regions
 
 KEY = "loss_label"
 
@@ -100,28 +99,15 @@ def test_choosing_and_then_learning_equals_learning_from_the_best_of_all(
     loss = losses_of(engine, model, samples)[KEY]
     loss.backward()
 
-    # All regions keep their graph: the loss is that of the likeliest of each image.
-    def everything(_choice, _bags, _logits, boxes):
-        return [torch.arange(len(own)) for own in boxes]
-
-    def of_the_likeliest(class_logits, image_index, bags):
-        costs = []
-        for image in bags.images:
-            own = class_logits[image_index == image].log_softmax(dim=1)[:, 1]
-            costs.append(-own.max())
-        return 0.7 * torch.stack(costs).mean()
-
-    monkeypatch.setattr(common.Choice, "of", everything)
-    module = f"simfrcnn.engines.{engine.NAME}.roi_heads"
-    monkeypatch.setattr(f"{module}.loss_of_bags", of_the_likeliest)
+    learn_from_all_regions(engine, monkeypatch, 0.7)
     other = seeded_model(engine, cfg)
     expected = losses_of(engine, other, samples)[KEY]
     expected.backward()
-    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
     compared = 0
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         if two.grad is not None and float(two.grad.abs().max()):
-            torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(one.grad, two.grad, rtol=0, atol=1e-6)
             compared += 1
     assert compared > 5
 

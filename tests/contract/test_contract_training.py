@@ -17,12 +17,14 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Identity, read_checkpoint
 from simfrcnn.errors import CheckpointError, DataError, OutputError, TrainingError
 from support.examples import (
+    RESNET_C4,
     ROOT,
     positives,
     tiny_config,
     write_tiny_set,
 )
 from support.forking import kill_program_once
+from support.labelled_examples import LABELS_ON, label_two_images
 
 
 def weights_of(path):
@@ -369,9 +371,17 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine
 # The first steps in half precision may overflow: they are skipped, the schedule goes on.
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
 @pytest.mark.gpu
-def test_mixed_precision_trains_and_resumes_on_a_gpu(engine, heads, tmp_path):
+@pytest.mark.parametrize("has_labels", [False, True])
+def test_mixed_precision_trains_and_resumes_on_a_gpu(engine, heads, has_labels, tmp_path):
     on_gpu = ("MODEL.DEVICE", "cuda", "SOLVER.AMP.ENABLED", "True")
-    engine.train(tiny_config(engine, heads, tmp_path, *on_gpu))
+    if has_labels:
+        on_gpu += LABELS_ON
+    if has_labels and heads == "c4":  # a box head without batch statistics
+        on_gpu += RESNET_C4
+    cfg = tiny_config(engine, heads, tmp_path, *on_gpu)
+    if has_labels:
+        label_two_images(tmp_path / "data" / "tiny.json")
+    engine.train(cfg)
     cfg = tiny_config(engine, heads, tmp_path, *on_gpu, "SOLVER.MAX_ITER", "4")
     last = engine.train(cfg, resume=True)
     content = read_checkpoint(last)
