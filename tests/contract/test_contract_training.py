@@ -347,6 +347,20 @@ def test_a_signal_in_the_last_step_is_not_lost(engine, tmp_path, send_at_step):
     assert read_checkpoint(tmp_path / "run" / LAST)["training"]["step"] == 1
 
 
+def test_a_validation_set_that_a_model_has_boxed_is_refused_before_anything_is_written(
+    engine, tmp_path
+):
+    words = ("DATASETS.VAL", "[untouchable]", "DATASETS.TEST", "[]")
+    cfg = tiny_config(engine, "fpn", tmp_path, *words)
+    path = tmp_path / "test" / "tiny.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1].update(source="pseudo", score=0.9)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"tiny\.json: annotation 200 of image 2 is a pseudo-box"):
+        engine.train(cfg)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine, tmp_path):
     many = ("SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "2")
