@@ -7,11 +7,15 @@ import json
 
 import pytest
 import torch
+from torch.nn import functional
 
 from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
 from simfrcnn.training import precision, recipe
 from simfrcnn.training.precision import training_precision
 from support.examples import normals, positives, seeded_model, smoke_config, tiny_config
+from support.labelled_examples import LABELS_ON, labelled, learn_from_all_regions
+
+LABELS = "MODEL.SIMFRCNN.LABELS."
 
 needs_bfloat16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
@@ -29,12 +33,17 @@ def units(monkeypatch):
     return pretend
 
 
-def losses_of(engine, cfg, batch):
-    """Losses of a fresh model in the precision that training would use, and its gradients."""
+def forward(engine, cfg, batch):
+    """Losses of a fresh model in the precision that training would use, and the model."""
     model = seeded_model(engine, cfg)
     recipe.seed_step(0, 0)
     with training_precision(cfg).autocast("cpu"):
-        losses = engine.training_losses(model, batch)
+        return engine.training_losses(model, batch), model
+
+
+def losses_of(engine, cfg, batch):
+    """The losses, and the gradients of their sum."""
+    losses, model = forward(engine, cfg, batch)
     torch.stack(list(losses.values())).sum().backward()
     detached = {name: loss.detach() for name, loss in losses.items()}
     return detached, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
@@ -62,6 +71,77 @@ def test_losses_in_bfloat16_are_those_of_float32_within_2_percent(engine, units)
     for name, loss in rounded.items():
         assert float(loss) == pytest.approx(float(exact[name]), rel=0.02, abs=0.002), name
     assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+
+
+@pytest.fixture
+def cache_of_older_builds(monkeypatch):
+    """Weights that were cast without gradient are taken again with gradient, until the cache is
+    cleared: so did torch before it looked at the mode, and CUDA builds may.
+    """
+    casts = {}
+
+    def cast_of(weight):
+        if not (torch.is_autocast_enabled("cpu") and weight.requires_grad):
+            return weight
+        if id(weight) not in casts:
+            casts[id(weight)] = weight.to(torch.bfloat16)
+        return casts[id(weight)]
+
+    def cached(plain):
+        return lambda inputs, weight, *rest: plain(inputs, cast_of(weight), *rest)
+
+    for name in ("linear", "conv2d"):
+        monkeypatch.setattr(functional, name, cached(getattr(functional, name)))
+    clear = torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: (casts.clear(), clear()))
+    return casts
+
+
+def label_alone(engine, heads, *words):
+    """``loss_label`` of two images, and every gradient."""
+    cfg = smoke_config(engine, heads, *MANY_REGIONS, *LABELS_ON, f"{LABELS}PROPOSALS", "8", *words)
+    losses, model = forward(engine, cfg, labelled(2, weight=0.7))
+    losses["loss_label"].backward()
+    return losses["loss_label"].detach(), {
+        name: p.grad for name, p in model.named_parameters() if p.grad is not None
+    }
+
+
+@needs_bfloat16
+def test_a_label_reaches_the_same_weights_in_bfloat16(engine, heads, units, monkeypatch):
+    """One region is chosen in one pass and learnt from in another, both in bfloat16."""
+    exact, of_float32 = label_alone(engine, heads)
+    units("amx_bf16")
+    asked = ("SOLVER.AMP.ENABLED", "True")
+    loss, gradients = label_alone(engine, heads, *asked)
+    assert float(loss) == pytest.approx(float(exact), rel=0.01)
+    assert float(loss) != float(exact)  # it was not float32
+    reached = [name for name, own in of_float32.items() if bool(own.any())]
+    assert len(reached) > 5
+    assert all(gradients[name].dtype == torch.float32 for name in reached)
+    assert [name for name in reached if not bool(gradients[name].any())] == []
+    together, expected = (
+        torch.cat([own[name].flatten() for name in reached]) for own in (gradients, of_float32)
+    )
+    assert float((together - expected).norm() / expected.norm()) < 0.1
+    # Where all regions keep their graph the rounding is the same.
+    learn_from_all_regions(engine, monkeypatch, 0.7)
+    of_all, gradients_of_all = label_alone(engine, heads, *asked)
+    torch.testing.assert_close(loss, of_all, rtol=0, atol=1e-6)
+    for name in reached:
+        torch.testing.assert_close(gradients[name], gradients_of_all[name], rtol=0, atol=1e-6)
+
+
+@needs_bfloat16
+def test_what_was_cast_to_choose_a_region_is_not_learnt_with(
+    engine, heads, units, cache_of_older_builds
+):
+    _, of_float32 = label_alone(engine, heads)
+    assert not cache_of_older_builds
+    units("amx_bf16")
+    _, gradients = label_alone(engine, heads, "SOLVER.AMP.ENABLED", "True")
+    reached = {name for name, own in of_float32.items() if bool(own.any())}
+    assert reached == {name for name, own in gradients.items() if bool(own.any())}
 
 
 @needs_bfloat16

@@ -67,6 +67,10 @@ def test_a_path_that_exists_goes_before_a_name(tmp_path):
     ("named", "hint"),
     [
         ("sim_r10", "Did you mean sim_r101\\?"),
+        ("labels_r18", "Did you mean smoke/labels_r18\\?"),  # not labels_r101, a long training
+        ("classifier_r18.yaml", "Did you mean smoke/classifier_r18\\?"),
+        ("mask_r18", "Did you mean smoke/mask_r18\\?"),
+        ("cbis/few_boxes", "Did you mean ladder/few_boxes\\?"),
         ("demo/sin", "Did you mean demo/sim\\?"),
         ("simfrcnn:weak_r1", "Did you mean weak_r101\\?"),
         ("/nowhere/sim_r101.yaml", "/nowhere/sim_r101.yaml does not exist.*sim_r101\\?"),
