@@ -25,7 +25,7 @@ from simfrcnn.engines.common.checkpoints import (
     weights_sha256,
     write_checkpoint,
 )
-from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.evaluation import operating
@@ -87,8 +87,7 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         if not validation:
             return {}
     require_apart(validation, sets)
-    model = engine.build_model(cfg)
-    engine.load_weights(model, weights)
+    model = load_detector(engine, cfg, weights)
     logger.info(f"testing {weights}")
     judged = weights_sha256(weights)
     provenance = {
@@ -96,6 +95,7 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": judged,
+        **precision_of(cfg),
         **_facts_of_model(cfg, read_checkpoint(weights)["card"]),
     }
 
