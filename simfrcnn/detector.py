@@ -33,7 +33,7 @@ from simfrcnn.engines.common.decoding import (
     decode_pixels,
     killed_exam,
 )
-from simfrcnn.engines.common.descriptions import read_described
+from simfrcnn.engines.common.descriptions import facts_of_model, read_described
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.inference import (
     IMAGES_PER_BATCH,
@@ -118,7 +118,7 @@ def load(
     )
     if decision.why_none:
         logger.warning("no call is made: %s", decision.why_none)
-    return Detector(used, model, cfg, decision, sha256)
+    return Detector(used, model, cfg, decision, sha256, facts_of_model(cfg, weights, content))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,8 @@ class Detector:
     """A loaded model; made by :func:`load`.
 
     ``decision`` says from which score on an exam is called positive. ``sha256`` identifies the
-    weights.
+    weights; ``facts`` say where they come from, as far as their file does: ``checkpoint``,
+    ``model``, ``config``, ``config_sha256``, ``trained_on``, ``seed``.
     """
 
     engine: Engine = field(repr=False)
@@ -134,6 +135,7 @@ class Detector:
     cfg: Any = field(repr=False)
     decision: Decision
     sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     makes_heat_maps: bool = False
 
     @property

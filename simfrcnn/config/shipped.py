@@ -52,6 +52,18 @@ def find_config(named: str | Path, *, what: str = "config file") -> Path:
     )
 
 
+def name_of_config(named: str | Path) -> str:
+    """How a report names a config: ``demo/sim`` of one of simfrcnn, else the file's name.
+
+    Raises:
+        ConfigError: There is no such config.
+    """
+    path = find_config(named)
+    if path.resolve().is_relative_to(FOLDER.resolve()):
+        return path.resolve().relative_to(FOLDER.resolve()).with_suffix("").as_posix()
+    return path.name
+
+
 def named_in(named: str, file: Path) -> Path:
     """The file that another file names: relative to that one, or ``simfrcnn:NAME``."""
     if named.startswith(SCHEME):
