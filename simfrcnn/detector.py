@@ -41,6 +41,7 @@ from simfrcnn.engines.common.inference import (
     load_detector,
     precision_of,
 )
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import masks_from
 from simfrcnn.engines.contract import Engine, load_engine
 from simfrcnn.errors import CheckpointError, ConfigError
@@ -107,6 +108,8 @@ def load(
             f"{weights} was trained with the engine {used.NAME}; {engine} cannot run it"
         )
     cfg = _config_of(weights, content, used, config_file, overrides, device)
+    if config_file is not None:
+        warn_of_other_scores(cfg, content["config"], used.default_cfg(), weights)
     sha256 = sha256_of(weights) if content["schema"] == 1 else state_sha256(content["model"])
     model = load_detector(used, cfg, weights)
     decision = decision_of(

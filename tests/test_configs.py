@@ -464,6 +464,7 @@ def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engin
     }
     assert changed == {
         "input": {"MODEL.SECOND_LOOK.SOURCE": "input"},
+        "random": {"MODEL.SECOND_LOOK.NORMALS": "random"},
         "tl": {"MODEL.SIMFRCNN.RPN_NORMALS": "top_likelihood"},
         "cosine": {"MODEL.SECOND_LOOK.SIMILARITY": "cosine"},
         "contrastive": {"MODEL.SECOND_LOOK.SIMILARITY": "contrastive"},

@@ -21,8 +21,10 @@ from simfrcnn.config import data_settings, pseudo_settings
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet, write_extended
 from simfrcnn.engines.common.checkpoints import weights_sha256
+from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.errors import ArtifactError, OutputError
@@ -207,6 +209,8 @@ def detect(
         return path
     check_device(cfg)
     model = load_detector(engine, cfg, weights)
+    content, _ = read_described(weights)
+    warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"detecting with {weights} on {counted(len(chosen), '[image|images]')}")
     found = detect_records(cfg, model, engine.detect, chosen, title="pseudo-label")
     save_detections(path, found, cfg, annotated, facts)

@@ -25,8 +25,9 @@ from simfrcnn.engines.common.checkpoints import (
     weights_sha256,
     write_checkpoint,
 )
-from simfrcnn.engines.common.descriptions import facts_of_model
+from simfrcnn.engines.common.descriptions import facts_of_model, read_described
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.evaluation import operating
@@ -79,6 +80,8 @@ def judge_model(
     checkpoints of ``OUTPUT_DIR`` that hold the weights judged here. Without a ``DATASETS.TEST`` the
     points are chosen all the same.
 
+    Where the checkpoint holds another value of a key that changes scores, a warning names it.
+
     Args:
         engine: Runs the checkpoint.
         cfg: Resolved.
@@ -98,9 +101,10 @@ def judge_model(
             return {}
     require_apart(validation, sets)
     model = load_detector(engine, cfg, weights)
+    content, _ = read_described(weights)
+    warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"testing {weights}")
     judged = weights_sha256(weights)
-    content = read_checkpoint(weights)
     of_training = {} if trained_by is None else {"config": trained_by}
     content["card"] = {**(content["card"] or {}), **of_training}
     provenance = {

@@ -180,7 +180,7 @@ class SimRoIHeads(RoIHeads):
         likeliest = likeliest_targets(class_logits, self.target_labels)
         refined = self.box_coder.decode(box_deltas, sampled)
         boxes: Tensor = refined[torch.arange(len(refined), device=refined.device), likeliest]
-        return boxes
+        return boxes.reshape(-1, 4)  # of no region the library makes no boxes
 
     def _losses(
         self,

@@ -68,6 +68,7 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_
 ):
     words = ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3")
     words += ("SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1", "TEST.EVAL_PERIOD", "4")
+    words += ("MODEL.SECOND_LOOK.ENABLED", "True")
     (first, second), weights = run_recorded(engine, tmp_path, *words, by_torchrun=True)
     folder = tmp_path / "run"
     last = read_checkpoint(folder / LAST)
@@ -81,6 +82,9 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_
     assert manifest["world_size"] == 2
     assert manifest["finished"] is True
 
+    assert any(name.startswith("second_look.") for name in last["model"])
+    remembered = last["training"]["second_look"]  # of the first process: 8 steps of a pair
+    assert len(remembered["positive"]["labels"]) == len(remembered["other"]["labels"]) == 16
     kept = last["training"]["replay"]
     assert first["replay"] == second["replay"]
     assert all(0 < score < 1 for score in first["replay"]["scores"])
