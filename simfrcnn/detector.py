@@ -35,6 +35,12 @@ from simfrcnn.engines.common.decoding import (
 )
 from simfrcnn.engines.common.descriptions import facts_of_model, read_described
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.inference import (
+    IMAGES_PER_BATCH,
+    detecting,
+    load_detector,
+    precision_of,
+)
 from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import masks_from
 from simfrcnn.engines.contract import Engine, load_engine
@@ -49,9 +55,6 @@ from simfrcnn.structures import Detections
 from simfrcnn.version import __version__
 from simfrcnn.zoo import find_model
 
-IMAGES_PER_BATCH = 4
-"""Of one exam, at most. A batch never holds images of two exams: the last digit of a score can
-hang on what else is in a batch, and a result must not hang on which exams were run with it."""
 NOT_A_DEVICE = "Research software, not a medical device."
 
 logger = logging.getLogger("simfrcnn")
@@ -108,8 +111,7 @@ def load(
     if config_file is not None:
         warn_of_other_scores(cfg, content["config"], used.default_cfg(), weights)
     sha256 = sha256_of(weights) if content["schema"] == 1 else state_sha256(content["model"])
-    model = used.build_model(cfg)
-    used.load_weights(model, weights)
+    model = load_detector(used, cfg, weights)
     decision = decision_of(
         operating_point,
         content["operating_points"],
@@ -297,19 +299,23 @@ class Detector:
             "target_classes": list(self.target_classes),
             "note": NOT_A_DEVICE,
             **masks_from(self.cfg),
+            **precision_of(self.cfg),
         }
 
     def _judged(
         self, images: Sequence[DecodedImage], root: Path, naming: Naming
     ) -> Iterator[ImageResult]:
+        # A batch never holds images of two exams: the last digit of a score can hang on what else
+        # is in a batch, and a result must not hang on which exams were run with it.
         for first in range(0, len(images), IMAGES_PER_BATCH):
             batch = images[first : first + IMAGES_PER_BATCH]
             samples = [image.sample() for image in batch]
-            found = self.engine.detect(self.model, samples)
             heat: Sequence[Any] = [None] * len(batch)
-            if self.makes_heat_maps:
-                model: Any = self.model
-                heat = model.heat_maps(samples)
+            with detecting(self.cfg):
+                found = self.engine.detect(self.model, samples)
+                if self.makes_heat_maps:
+                    model: Any = self.model
+                    heat = model.heat_maps(samples)
             for image, detections, maps in zip(batch, found, heat, strict=True):
                 result = self._result_of(image, detections, root, naming)
                 if maps is not None:

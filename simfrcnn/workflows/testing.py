@@ -26,7 +26,7 @@ from simfrcnn.engines.common.checkpoints import (
     write_checkpoint,
 )
 from simfrcnn.engines.common.descriptions import facts_of_model, read_described
-from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
 from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
@@ -100,8 +100,7 @@ def judge_model(
         if not validation:
             return {}
     require_apart(validation, sets)
-    model = engine.build_model(cfg)
-    engine.load_weights(model, weights)
+    model = load_detector(engine, cfg, weights)
     content, _ = read_described(weights)
     warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"testing {weights}")
@@ -112,6 +111,7 @@ def judge_model(
         "engine": engine.NAME,
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint_sha256": judged,
+        **precision_of(cfg),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "simfrcnn": __version__,
         **facts_of_model(cfg, weights, content),

@@ -1,4 +1,4 @@
-"""Training in bfloat16 on a CPU: losses, what stays float32, and a run that changes machines.
+"""bfloat16 on a CPU: losses, what stays float32, a run that changes machines, and detection.
 
 bfloat16 is the same arithmetic on a CPU without units for it, only slower: the units are pretended.
 """
@@ -9,13 +9,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
+from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint, save_checkpoint
+from simfrcnn.engines.common.inference import detecting, load_detector, precision_of
 from simfrcnn.training import precision, recipe
 from simfrcnn.training.precision import training_precision
 from support.examples import normals, positives, seeded_model, smoke_config, tiny_config
 from support.labelled_examples import LABELS_ON, labelled, learn_from_all_regions
 
 LABELS = "MODEL.SIMFRCNN.LABELS."
+
+SECOND_LOOK = ("MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.SOURCE", "input")
+MASKS = (
+    *("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.NAME", "SimMaskHead"),
+    *("MODEL.ROI_MASK_HEAD.NUM_CONV", "2", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"),
+)
 
 needs_bfloat16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
@@ -188,3 +195,74 @@ def test_detection_is_in_float32_whatever_training_uses(engine, units):
     for one, two in zip(*found, strict=True):
         assert torch.equal(one.boxes, two.boxes)
         assert torch.equal(one.scores, two.scores)
+
+
+def bytes_of(engine, cfg, tmp_path):
+    """A checkpoint of seeded weights."""
+    model = seeded_model(engine, cfg)
+    save_checkpoint(tmp_path / "model.pth", model, model.identity)
+    return tmp_path / "model.pth"
+
+
+@pytest.mark.parametrize("words", [(), SECOND_LOOK, MASKS], ids=["plain", "second look", "masks"])
+@needs_bfloat16
+def test_detection_in_bfloat16_finds_what_float32_finds(engine, units, tmp_path, caplog, words):
+    units("amx_bf16")
+    samples = positives(1) + normals(1)
+    exact, rounded = (
+        smoke_config(engine, "fpn", *words, "TEST.AMP.ENABLED", asked)
+        for asked in ("False", "True")
+    )
+    weights = bytes_of(engine, exact, tmp_path)
+    found = []
+    for cfg in (exact, rounded):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            model = load_detector(engine, cfg, weights)
+        with detecting(cfg):
+            found.append(engine.detect(model, samples))
+    assert "detection computes in bfloat16: this CPU has amx_bf16" in caplog.text
+    assert precision_of(exact) == {}
+    assert precision_of(rounded) == {"precision": "bfloat16"}
+    for one, two in zip(*found, strict=True):
+        assert two.boxes.dtype == two.scores.dtype == torch.float32
+        assert len(two.scores) > 0
+        assert float(two.scores.max()) == pytest.approx(float(one.scores.max()), rel=0.05)
+        assert not torch.equal(one.scores, two.scores)
+
+
+def test_detection_in_bfloat16_needs_the_units(engine, units, tmp_path, caplog):
+    units()
+    cfg = smoke_config(engine, "fpn", "TEST.AMP.ENABLED", "True")
+    weights = bytes_of(engine, cfg, tmp_path)
+    model = load_detector(engine, cfg, weights)
+    assert "detection computes in float32: this CPU has neither avx512_bf16" in caplog.text
+    assert precision_of(cfg) == {}
+    plain = smoke_config(engine, "fpn")
+    samples = positives(1)
+    (one,), (two,) = (
+        detect_in(each, engine, load_detector(engine, each, weights), samples)
+        for each in (cfg, plain)
+    )
+    assert torch.equal(one.scores, two.scores)
+    assert model.training is False
+
+
+def detect_in(cfg, engine, model, samples):
+    with detecting(cfg):
+        return engine.detect(model, samples)
+
+
+def test_the_layout_of_a_detector_changes_its_last_digits_at_most(engine, tmp_path):
+    samples = positives(1) + normals(1)
+    cfg = smoke_config(engine, "fpn", *SECOND_LOOK)
+    weights = bytes_of(engine, cfg, tmp_path)
+    laid = load_detector(engine, cfg, weights)
+    convolutions = [p for p in laid.parameters() if p.dim() == 4 and p.shape[1] > 1 < p.shape[2]]
+    assert convolutions
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in convolutions)
+    for one, two in zip(
+        engine.detect(seeded_model(engine, cfg), samples), engine.detect(laid, samples), strict=True
+    ):
+        assert torch.allclose(one.scores, two.scores, atol=1e-5)
+        assert torch.allclose(one.boxes, two.boxes, atol=1e-2)

@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.4,
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 3,
     "TEST.DETECTIONS_PER_IMAGE": 9,
+    "TEST.AMP.ENABLED": True,
     "DATASETS.TARGET_CLASSES": "[malignant,benign]",
     "EVAL.SCORE_THRESHOLD": 0.2,
     "EVAL.POOLING": "noisy_or",
