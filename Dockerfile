@@ -3,7 +3,7 @@
 # PIP_OPTIONS may name another package index, such as one of PyTorch for CPUs alone (smaller by gigabytes).
 FROM python:3.12-slim-bookworm AS build
 ARG PIP_OPTIONS=""
-ARG EXTRAS="jpeg,dicom-out,node,serve"
+ARG EXTRAS="jpeg,xlsx,dicom-out,node,serve"
 WORKDIR /source
 COPY setup.py pyproject.toml MANIFEST.in README.md LICENSE CHANGELOG.md CITATION.cff ./
 COPY configs configs

@@ -99,6 +99,7 @@ setup(
         "PyYAML>=5.1",
         "safetensors>=0.4",
         "scikit-learn>=1.3",
+        "scipy>=1.8",
         "tensorboard",
         "timm>=1.0.9",  # the backbone of the models in simfrcnn/zoo
         # 2.13.0 as a CPU-only build exists without a torchvision that fits it.

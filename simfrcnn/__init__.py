@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from simfrcnn.data.coco import read_coco
     from simfrcnn.detector import Detector, load
     from simfrcnn.dicom.mammogram import read_mammogram
+    from simfrcnn.evaluation.report_file import read_report
+    from simfrcnn.evaluation.reporting.changes import report_changes
     from simfrcnn.exam import ExamResult
     from simfrcnn.settings import EvaluationSettings
     from simfrcnn.workflows.combine import combine
@@ -38,6 +40,7 @@ __all__ = [
     "read_detections",
     "read_mammogram",
     "read_report",
+    "report_changes",
     "train",
 ]
 
@@ -54,6 +57,7 @@ _HOMES = {
     "read_detections": "simfrcnn.artifacts",
     "read_mammogram": "simfrcnn.dicom.mammogram",
     "read_report": "simfrcnn.evaluation.report_file",
+    "report_changes": "simfrcnn.evaluation.reporting.changes",
     "train": "simfrcnn.workflows.training",
 }
 

@@ -33,8 +33,15 @@ from simfrcnn.engines.common.decoding import (
     decode_pixels,
     killed_exam,
 )
-from simfrcnn.engines.common.descriptions import read_described
+from simfrcnn.engines.common.descriptions import facts_of_model, read_described
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.inference import (
+    IMAGES_PER_BATCH,
+    detecting,
+    load_detector,
+    precision_of,
+)
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import masks_from
 from simfrcnn.engines.contract import Engine, load_engine
 from simfrcnn.errors import CheckpointError, ConfigError
@@ -48,9 +55,6 @@ from simfrcnn.structures import Detections
 from simfrcnn.version import __version__
 from simfrcnn.zoo import find_model
 
-IMAGES_PER_BATCH = 4
-"""Of one exam, at most. A batch never holds images of two exams: the last digit of a score can
-hang on what else is in a batch, and a result must not hang on which exams were run with it."""
 NOT_A_DEVICE = "Research software, not a medical device."
 
 logger = logging.getLogger("simfrcnn")
@@ -104,9 +108,10 @@ def load(
             f"{weights} was trained with the engine {used.NAME}; {engine} cannot run it"
         )
     cfg = _config_of(weights, content, used, config_file, overrides, device)
+    if config_file is not None:
+        warn_of_other_scores(cfg, content["config"], used.default_cfg(), weights)
     sha256 = sha256_of(weights) if content["schema"] == 1 else state_sha256(content["model"])
-    model = used.build_model(cfg)
-    used.load_weights(model, weights)
+    model = load_detector(used, cfg, weights)
     decision = decision_of(
         operating_point,
         content["operating_points"],
@@ -116,7 +121,7 @@ def load(
     )
     if decision.why_none:
         logger.warning("no call is made: %s", decision.why_none)
-    return Detector(used, model, cfg, decision, sha256)
+    return Detector(used, model, cfg, decision, sha256, facts_of_model(cfg, weights, content))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +129,8 @@ class Detector:
     """A loaded model; made by :func:`load`.
 
     ``decision`` says from which score on an exam is called positive. ``sha256`` identifies the
-    weights.
+    weights; ``facts`` say where they come from, as far as their file does: ``checkpoint``,
+    ``model``, ``config``, ``config_sha256``, ``trained_on``, ``seed``.
     """
 
     engine: Engine = field(repr=False)
@@ -132,6 +138,7 @@ class Detector:
     cfg: Any = field(repr=False)
     decision: Decision
     sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     makes_heat_maps: bool = False
 
     @property
@@ -292,19 +299,23 @@ class Detector:
             "target_classes": list(self.target_classes),
             "note": NOT_A_DEVICE,
             **masks_from(self.cfg),
+            **precision_of(self.cfg),
         }
 
     def _judged(
         self, images: Sequence[DecodedImage], root: Path, naming: Naming
     ) -> Iterator[ImageResult]:
+        # A batch never holds images of two exams: the last digit of a score can hang on what else
+        # is in a batch, and a result must not hang on which exams were run with it.
         for first in range(0, len(images), IMAGES_PER_BATCH):
             batch = images[first : first + IMAGES_PER_BATCH]
             samples = [image.sample() for image in batch]
-            found = self.engine.detect(self.model, samples)
             heat: Sequence[Any] = [None] * len(batch)
-            if self.makes_heat_maps:
-                model: Any = self.model
-                heat = model.heat_maps(samples)
+            with detecting(self.cfg):
+                found = self.engine.detect(self.model, samples)
+                if self.makes_heat_maps:
+                    model: Any = self.model
+                    heat = model.heat_maps(samples)
             for image, detections, maps in zip(batch, found, heat, strict=True):
                 result = self._result_of(image, detections, root, naming)
                 if maps is not None:

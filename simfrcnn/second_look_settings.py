@@ -8,6 +8,7 @@ from typing import Literal
 from simfrcnn.described import Described, described
 
 Source = Literal["native", "input"]
+LookNormals = Literal["suspected", "random"]
 LookSimilarity = Literal["none", "cosine", "contrastive"]
 
 
@@ -43,6 +44,12 @@ class SecondLookSettings(Described):
         "squares that an image gives in a training step",
         key="MODEL.SECOND_LOOK.REGIONS_PER_IMAGE",
         legal="[1, inf)",
+    )
+    normals: LookNormals = described(
+        "suspected",
+        "regions of images without a target box: those that the detector suspects, or as a control "
+        "boxes of the same sides at random places in the breast",
+        key="MODEL.SECOND_LOOK.NORMALS",
     )
     batch_size: int = described(
         32,

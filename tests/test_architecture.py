@@ -66,7 +66,7 @@ ALLOWED = {
     "phantom": (set(), {"numpy", "pydicom", "cv2", "tqdm"}),
     "sampling": ({"structures"}, {"numpy", "scipy", "torch"}),
     "losses": ({"structures", "sampling"}, {"torch"}),
-    "second_look": ({"structures", "losses"}, {"torch"}),
+    "second_look": ({"images", "structures", "losses"}, {"torch"}),
     "evaluation": (
         {"artifacts", "viewer"},
         {"numpy", "scipy", "sklearn", "pycocotools", "matplotlib", "jinja2", "markupsafe"},

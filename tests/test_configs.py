@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.config import is_classifier, items_per_step
+from simfrcnn.config import images_per_item, is_classifier, items_per_step
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines.common.checkpoints import Identity, read_checkpoint, save_checkpoint
 from simfrcnn.ladder.plan import plan_runs, read_ladder
@@ -145,6 +145,14 @@ def test_rungs_of_few_boxes_draw_equal_boxed_images_and_differ_as_they_are_named
     for name, run in runs.items():
         node = run.cfg.MODEL.SIMFRCNN.LABELS.TEACHER
         assert node.ENABLED is name.startswith("labels_teacher")
+        assert int("unlabelled" in name) == node.UNLABELLED_PER_ITEM
+    one, other = (runs[f"labels_teacher{kind}_10"].cfg.clone() for kind in ("", "_unlabelled"))
+    assert images_per_item(other) == 4
+    for cfg in (one, other):  # they differ in nothing else
+        cfg.defrost()
+        cfg.MODEL.SIMFRCNN.LABELS.TEACHER.UNLABELLED_PER_ITEM = cfg.SOLVER.IMS_PER_BATCH = 0
+        cfg.DATASETS.FILES, cfg.OUTPUT_DIR = (), ""
+    assert one == other
     stages = [run for run in runs.values() if run.rung.kind == "weak"]
     assert len(stages) == 6
     for run in stages:
@@ -318,6 +326,7 @@ def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engin
     }
     assert changed == {
         "input": {"MODEL.SECOND_LOOK.SOURCE": "input"},
+        "random": {"MODEL.SECOND_LOOK.NORMALS": "random"},
         "tl": {"MODEL.SIMFRCNN.RPN_NORMALS": "top_likelihood"},
         "cosine": {"MODEL.SECOND_LOOK.SIMILARITY": "cosine"},
         "contrastive": {"MODEL.SECOND_LOOK.SIMILARITY": "contrastive"},

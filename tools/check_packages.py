@@ -5,6 +5,7 @@ python tools/check_packages.py dist
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
 import zipfile
@@ -18,22 +19,20 @@ NO_WEIGHTS = (".pth", ".pkl", ".pt", ".ckpt", ".onnx", ".dcm", ".png", ".jpg", "
 
 
 def needed() -> set[str]:
-    """Files that both packages must hold, as they lie in the checkout below ``simfrcnn``."""
-    package = ROOT / "simfrcnn"
-    patterns = (
-        *("**/*.py", "py.typed", "configs/**/*.yaml", "zoo/*.safetensors", "zoo/SHA256SUMS"),
-        *("zoo/trained.json", "evaluation/reporting/page_files/*", "service/web_files/*"),
-        *("viewer/*.js", "viewer/*.css"),
-    )
+    """Files that both packages must hold: all that lie in the checkout below ``simfrcnn``.
+
+    What Python leaves there and hidden files are not of the package. ``simfrcnn/configs`` is a link
+    to the configs at the top.
+    """
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for folder, _, names in os.walk(ROOT / "simfrcnn")
+        for path in (Path(folder, name) for name in names)
+        if path.suffix != ".pyc" and not path.name.startswith(".")
+    }
     configs = {
         f"simfrcnn/configs/{path.relative_to(ROOT / 'configs').as_posix()}"
         for path in (ROOT / "configs").rglob("*.yaml")
-    }
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for pattern in patterns
-        for path in package.glob(pattern)
-        if path.is_file()
     }
     return files | configs
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from simfrcnn.evaluation.reporting.documents import Section, markdown_page
-from simfrcnn.ladder.tables import completed, ladder_tables
+from simfrcnn.ladder.tables import OF_AN_OLDER_VERSION, completed, ladder_tables
 
 
 def main() -> None:
@@ -17,10 +17,13 @@ def main() -> None:
     parser.add_argument("file", type=Path, metavar="LADDER.JSON")
     path = parser.parse_args().file
     try:
-        tables = ladder_tables(completed(json.loads(path.read_text(encoding="utf-8"))))
+        document = completed(json.loads(path.read_text(encoding="utf-8")))
+        tables = ladder_tables(document)
     except (OSError, ValueError, LookupError, TypeError) as error:
         parser.error(f"{path} is no ladder.json of simfrcnn: {type(error).__name__}: {error}")
     sections = [Section(what, [table]) for what, table in tables.items()]
+    if OF_AN_OLDER_VERSION in document["notes"]:
+        sections.insert(0, Section("Notes", [OF_AN_OLDER_VERSION]))
     print(markdown_page(path.stem, sections), end="")
 
 

@@ -1,6 +1,8 @@
 """Print what changed from one report to another: rules, data, counts and figures.
 
 python tools/report_changes.py earlier/report.json later/report.json
+
+It is `simfrcnn.report_changes`, which an installed package has too.
 """
 
 from __future__ import annotations
@@ -9,10 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from simfrcnn import report_changes
 from simfrcnn.errors import SimFrcnnError
-from simfrcnn.evaluation.report_file import read_report
-from simfrcnn.evaluation.reporting.changes import changes
-from simfrcnn.evaluation.reporting.documents import markdown_page
 
 
 def main() -> int:
@@ -22,11 +22,11 @@ def main() -> int:
     parser.add_argument("later", type=Path)
     arguments = parser.parse_args()
     try:
-        sections = changes(read_report(arguments.earlier), read_report(arguments.later))
+        page = report_changes(arguments.earlier, arguments.later)
     except SimFrcnnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(markdown_page("What changed", sections), end="")
+    print(page, end="")
     return 0
 
 

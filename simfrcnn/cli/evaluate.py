@@ -114,11 +114,11 @@ def _judge_readers(
     report: Report, readers: ReaderOptions, output: Path, margin: float | None
 ) -> None:
     from simfrcnn.evaluation.readers import PAGE
-    from simfrcnn.evaluation.reporting.reader_report import summary_lines
+    from simfrcnn.evaluation.reporting.reader_report import notes_on_files, summary_lines
     from simfrcnn.workflows.readers import judge_readers
 
     study = judge_readers(report, readers, output=output, margin=margin)
-    _print(summary_lines(study), (), f"readers: {output / PAGE}")
+    _print(summary_lines(study), notes_on_files(), f"readers: {output / PAGE}")
 
 
 def _compare(args: argparse.Namespace) -> int:

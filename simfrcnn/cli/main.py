@@ -27,10 +27,7 @@ _NOT_WINDOWS = (
 )
 VERBS = {
     "train-net": "Train a detector and test it once, or test a trained one (--eval-only).",
-    "pseudo-label": (
-        "Label what a detector wrongly finds on normal images (weakFaster R-CNN, between the "
-        "stages)."
-    ),
+    "pseudo-label": "Make boxes of what a detector finds, between two trainings.",
     "weak": "Train weakFaster R-CNN as one job: stage 1, pseudo-labels, stage 2, test.",
     "ladder": (
         "Train variants of a model with several seeds side by side, and compare them on the same "

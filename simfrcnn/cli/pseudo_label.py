@@ -1,10 +1,12 @@
-"""Label what a detector wrongly finds on normal images (weakFaster R-CNN, between the stages).
+"""Make boxes of what a detector finds, between two trainings.
 
-On images that are known to be normal every detection of a target is false. Those with a high score
-become boxes of a second class, `suspected`, in a new COCO file; the radiologists' boxes stay as
-they are. The detections come from a model (--config-file, --weights) or from a saved file
-(--detections). Beside the output lie a summary with the histogram of scores and, from a model, its
-detections.
+By default of what it wrongly finds on normal images (weakFaster R-CNN): on images that are known to
+be normal every detection of a target is false. Those with a high score become boxes of a second
+class, `suspected`, in a new COCO file; the radiologists' boxes stay as they are. With `--of labels`
+(self-training) of images that have a label and no box: where the best detection is of the labelled
+class, the most confident share of them get it as their box. The detections come from a model
+(--config-file, --weights) or from a saved file (--detections). Beside the output lie a summary with
+the histogram of scores and, from a model, its detections.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Detect on the normal images if need be, choose, and write the new file."""
+    """Detect on the normal or labelled images if need be, choose, and write the new file."""
     _check_arguments(arguments)
     from simfrcnn.config import load_config, pseudo_settings
     from simfrcnn.workflows.pseudo_label import PLAIN_TARGETS, label_from_file, label_from_model

@@ -38,7 +38,7 @@ from simfrcnn.config.mapping import (
     teacher_settings,
 )
 from simfrcnn.config.portable import portable_defaults
-from simfrcnn.config.shipped import find_config
+from simfrcnn.config.shipped import find_config, name_of_config
 
 __all__ = [
     "CLASSIFIER",
@@ -62,6 +62,7 @@ __all__ = [
     "label_settings",
     "load_config",
     "method_settings",
+    "name_of_config",
     "needs_native_pixels",
     "portable_defaults",
     "pseudo_settings",

@@ -41,3 +41,6 @@ def add_simfrcnn_config(cfg: Any) -> None:
     # On a CPU with units for bfloat16 train in it, on another in float32; nothing on a GPU.
     # SOLVER.AMP.ENABLED asks for mixed precision on both, and warns where a CPU lacks the units.
     cfg.SOLVER.AMP.AUTO_ON_CPU = False
+    # Detect in mixed precision: faster, with scores that are rounded and depend on the machine.
+    cfg.TEST.AMP = type(cfg)()
+    cfg.TEST.AMP.ENABLED = False

@@ -41,15 +41,35 @@ def find_config(named: str | Path, *, what: str = "config file") -> Path:
         raise ConfigError(
             f"{what} {named} is a folder; give a file, or a name that `simfrcnn configs` lists"
         )
-    names = list(shipped_configs())
-    near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(
-        Path(name).name, names, n=1
-    )
-    hint = f" Did you mean {near[0]}?" if near else ""
+    near = _nearest(name)
+    hint = f" Did you mean {near}?" if near else ""
     raise ConfigError(
         f"{what} {named} does not exist, and no config of simfrcnn has that name.{hint} `simfrcnn "
         "configs` lists them"
     )
+
+
+def name_of_config(named: str | Path) -> str:
+    """How a report names a config: ``demo/sim`` of one of simfrcnn, else the file's name.
+
+    Raises:
+        ConfigError: There is no such config.
+    """
+    path = find_config(named)
+    if path.resolve().is_relative_to(FOLDER.resolve()):
+        return path.resolve().relative_to(FOLDER.resolve()).with_suffix("").as_posix()
+    return path.name
+
+
+def _nearest(name: str) -> str | None:
+    """The one config whose last word is that of ``name``, else the one that is spelt most alike."""
+    names, last = list(shipped_configs()), Path(name).name
+    same = [other for other in names if Path(other).name == last]
+    if len(same) == 1:
+        return same[0]
+    near = difflib.get_close_matches(name, names, n=1)
+    near = near or difflib.get_close_matches(last, names, n=1)
+    return near[0] if near else None
 
 
 def named_in(named: str, file: Path) -> Path:

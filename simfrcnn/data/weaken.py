@@ -1,7 +1,8 @@
 """How are few boxes made out of many, to measure what labels alone are worth?
 
 The boxes of some patients stay. Every other image with a target box loses *all* its boxes and keeps
-a label for each category that it had, as an archive has it that knows reports and no boxes. All
+a label for each category that it had, as an archive has it that knows reports and no boxes. Where
+its boxes were complete (supervision ``boxes``), it also keeps that it shows no other target. All
 else is copied as it stands.
 """
 
@@ -17,7 +18,7 @@ from simfrcnn.data.coco import AnnotatedSet, document_of
 from simfrcnn.data.coco_entries import relative_to
 from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import write_json
-from simfrcnn.records import ImageRecord, Pathology, Supervision
+from simfrcnn.records import FindingSource, ImageRecord, Pathology, Supervision
 
 Labels = Literal["true", "false", "shuffled", "breast"]
 """Which images are labelled: those that lost their boxes; as many *normal* ones in their place; as
@@ -44,6 +45,7 @@ def weaken(
     seed: int,
     target_classes: tuple[str, ...] = ("malignant",),
     labels: Labels = "true",
+    ignored_classes: tuple[str, ...] = (),
 ) -> Weakened:
     """Write a copy of an annotation file in which few patients have boxes.
 
@@ -57,6 +59,8 @@ def weaken(
         seed: Another seed keeps others.
         target_classes: Whose boxes count.
         labels: Which images are labelled.
+        ignored_classes: A box of these may hold a target or none (``EVAL.IGNORED_CLASSES``): an
+            image that has one is not said to be free of any.
 
     Raises:
         DataError: Fewer patients have a target box than are asked for, or a control needs more
@@ -69,7 +73,9 @@ def weaken(
     records = annotated.records
     kept = _drawn_patients(annotated, n_patients, seed, target_classes)
     lost = [r for r in records if r.is_positive(target_classes) and r.patient_id not in kept]
-    changes = {record.image_id: _without_boxes(record) for record in lost}
+    changes = {
+        record.image_id: _without_boxes(record, target_classes, ignored_classes) for record in lost
+    }
     if labels == "breast":
         changes |= _of_breasts(records, target_classes)
     elif labels != "true":
@@ -115,9 +121,21 @@ def _drawn_patients(
     return tuple(patients[:n_patients])
 
 
-def _without_boxes(record: ImageRecord) -> dict[str, Any]:
+def _without_boxes(
+    record: ImageRecord, target_classes: tuple[str, ...], ignored_classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """True for each category that had a box, a crowd region included; false for targets that were
+    known to be absent.
+
+    ``boxes`` speaks of targets alone, so it says of no other class that it is absent. Where a model
+    has proposed boxes of the image nobody has said that they are all.
+    """
     had = dict.fromkeys((finding.category for finding in record.findings), True)
-    return _labelled({**record.labels, **had})
+    is_drawn = all(finding.source is not FindingSource.PSEUDO for finding in record.findings)
+    is_clear = is_drawn and not record.findings_of(ignored_classes)
+    is_complete = is_clear and record.supervision is Supervision.BOXES
+    free_of = [name for name in target_classes if is_complete and name not in had]
+    return _labelled({**record.labels, **had, **dict.fromkeys(free_of, False)})
 
 
 def _labelled(labels: Mapping[str, bool]) -> dict[str, Any]:
@@ -156,10 +174,11 @@ def _control(
     pool.sort(key=lambda record: record.image_id)
     random.Random(f"{seed}/weaken/{labels}").shuffle(pool)
     called = {record.image_id for record in pool[: len(lost)]}
+    said = dict.fromkeys(target_classes, False) | {target_classes[0]: True}  # as much as true ones
     # Those that lost their boxes and are not called positive are normal images where labels are
     # shuffled; else nothing is known of them.
     other = Supervision.NORMAL if labels == "shuffled" else Supervision.IMAGE_LABEL
     changes: dict[int, dict[str, Any]] = {
         record.image_id: {"supervision": other.value, "labels": {}} for record in lost
     }
-    return changes | {number: _labelled({target_classes[0]: True}) for number in called}
+    return changes | {number: _labelled(said) for number in called}

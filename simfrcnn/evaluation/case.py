@@ -24,7 +24,7 @@ from simfrcnn.evaluation.bootstrap import (
     per_patient,
     ratio,
 )
-from simfrcnn.evaluation.results import Confusion, OperatingPoint, UnitScore
+from simfrcnn.evaluation.results import Confusion, OperatingPoint, OperatingRule, UnitScore
 from simfrcnn.evaluation.truth import Truth, View, unit_truth
 from simfrcnn.records import ImageRecord
 from simfrcnn.registry import look_up
@@ -33,6 +33,10 @@ from simfrcnn.settings import EvaluationSettings
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
+
+
+MAIN_RULES: tuple[OperatingRule, ...] = ("youden", "sensitivity", "specificity", "fixed")
+"""Whose operating point is in the summary: the first of these that exists."""
 
 
 class KnownUnits(NamedTuple):
@@ -194,6 +198,13 @@ def pool(scores: Sequence[float], pooling: str) -> float:
 def fixed_point(level: str, settings: EvaluationSettings) -> OperatingPoint:
     """The threshold that was not chosen on data: ``EVAL.SCORE_THRESHOLD``."""
     return OperatingPoint(level, "fixed", settings.score_threshold)
+
+
+def main_point(points: Sequence[OperatingPoint], settings: EvaluationSettings) -> OperatingPoint:
+    """The one by case of the report's summary: chosen on a validation set, else the fixed one."""
+    by_rule = {point.rule: point for point in points if point.level == "case"}
+    fixed = fixed_point("case", settings)
+    return next((by_rule[rule] for rule in MAIN_RULES if rule in by_rule), fixed)
 
 
 def threshold_statistic(

@@ -47,7 +47,7 @@ from simfrcnn.evaluation.metrics import (
 from simfrcnn.evaluation.multilabel import is_multilabel, label_scores
 from simfrcnn.evaluation.results import Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
-from simfrcnn.evaluation.trainings import over_trainings
+from simfrcnn.evaluation.trainings import Verdict, over_trainings, p_over_trainings, verdict_on
 from simfrcnn.evaluation.truth import Truth, located, patient_strata, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
@@ -95,16 +95,27 @@ class Difference:
     """One model less another, on the same cases.
 
     ``figure`` is the mean over seeds with its interval over patients, for these trainings;
-    ``by_seed`` the difference of each seed.
+    ``by_seed`` the difference of each seed. ``n_patients`` says how many patients have a
+    ``positive`` and how many a ``normal`` unit; None where that is not known.
     """
 
     figure: Figure
     by_seed: tuple[float, ...]
+    n_patients: Mapping[str, int] | None
 
     @property
     def over_trainings(self) -> Interval:
         """The interval over trainings and patients."""
         return over_trainings(self.by_seed, self.figure, -1, 1)
+
+    @property
+    def p_value(self) -> float:
+        """Of no difference, over trainings and patients; NaN where there is no test."""
+        return p_over_trainings(self.by_seed, self.figure, self.n_patients)
+
+    def verdict(self, margin: float | None = None) -> Verdict:
+        """What may be claimed of it; ``margin`` as in :func:`verdict_on`."""
+        return verdict_on(self.by_seed, self.figure, self.n_patients, margin)
 
     @property
     def lowest(self) -> float:
@@ -124,6 +135,7 @@ class Difference:
             "lowest": without_nan(self.lowest),
             "highest": without_nan(self.highest),
             "over_trainings": self.over_trainings.to_json(),
+            "n_patients": None if self.n_patients is None else dict(self.n_patients),
         }
 
 
@@ -249,7 +261,9 @@ def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Comparis
             one.values[key] - two.values[key] for one, two in zip(first, second, strict=True)
         ]
         differences[key] = Difference(
-            _figure(by_seed, first[0], key), tuple(float(values[0]) for values in by_seed)
+            _figure(by_seed, first[0], key),
+            tuple(float(values[0]) for values in by_seed),
+            first[0].n_patients[key],
         )
     tests = {
         level: tuple(_delong(one, two, level) for one, two in zip(first, second, strict=True))

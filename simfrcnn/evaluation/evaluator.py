@@ -26,7 +26,14 @@ from simfrcnn.evaluation.average_precision import (
 )
 from simfrcnn.evaluation.bootstrap import Statistic, figures_and_bands
 from simfrcnn.evaluation.calibration import brier_statistic, calibration_bins
-from simfrcnn.evaluation.case import Units, confusion_of, levels_of, threshold_statistic, units_of
+from simfrcnn.evaluation.case import (
+    Units,
+    confusion_of,
+    levels_of,
+    main_point,
+    threshold_statistic,
+    units_of,
+)
 from simfrcnn.evaluation.corloc import corloc_statistic
 from simfrcnn.evaluation.froc import (
     POPULATIONS,
@@ -35,6 +42,7 @@ from simfrcnn.evaluation.froc import (
     froc_curve,
     froc_statistic,
 )
+from simfrcnn.evaluation.group_differences import group_differences, interactions_of
 from simfrcnn.evaluation.inputs import check_inputs, check_labels, check_settings
 from simfrcnn.evaluation.masks import mask_statistics
 from simfrcnn.evaluation.matching import HIT_CRITERIA
@@ -54,7 +62,7 @@ from simfrcnn.evaluation.recalibration import (
 )
 from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.roc import roc_curve, roc_statistic
-from simfrcnn.evaluation.subgroups import interactions_of, subgroups_of
+from simfrcnn.evaluation.subgroups import subgroups_of
 from simfrcnn.evaluation.summary import counts_of, notes_on_figures, notes_on_files
 from simfrcnn.evaluation.truth import (
     View,
@@ -141,6 +149,8 @@ def evaluate_with_views(
     )
     units, points = evidence.units, evidence.points
     tally = tally_of_truth(records, settings)
+    point = main_point(points, settings)
+    subgroups = subgroups_of(evidence.views, settings, point)
     report = Report(
         settings=settings,
         counts=counts_of(
@@ -169,8 +179,9 @@ def evaluate_with_views(
             if level == "case"
             and (curve := decision_curve(units[level], line, settings.prevalence)) is not None
         },
-        subgroups=subgroups_of(evidence.views, settings),
-        interactions=interactions_of(evidence.views, settings),
+        subgroups=subgroups,
+        interactions=interactions_of(evidence.views, settings, point),
+        group_differences=group_differences(evidence.views, subgroups, settings, point),
         units={level: each.table(evidence.patient_ids) for level, each in units.items()},
         notes=(
             *notes,

@@ -26,23 +26,24 @@ from simfrcnn.evaluation.comparison import (
     compare,
     mean_over_seeds,
 )
-from simfrcnn.evaluation.delong import why_too_few
 from simfrcnn.evaluation.metrics import PRIMARY, metric_of
 from simfrcnn.evaluation.results import NAN, Figure
+from simfrcnn.evaluation.trainings import why_no_claim
 
 
 @dataclass(frozen=True)
 class ModelPair:
     """``first - second`` on the same cases, in the order in which the models were named.
 
-    ``p_holm`` is the p-value of DeLong's test after Holm's adjustment for the number of pairs; NaN
-    where there is no test.
+    ``p_holm`` is by level (``case``, ``breast`` ...): the p-value of that level's test of the AUC
+    after Holm's adjustment for all pairs that were compared, also those without a test; NaN where
+    there is none.
     """
 
     first: str
     second: str
     comparison: Comparison
-    p_holm: float
+    p_holm: Mapping[str, float]
 
     @property
     def name(self) -> str:
@@ -129,15 +130,13 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
         (first, second, compare([models[first]], [models[second]]))
         for first, second in itertools.combinations(models, 2)
     ]
-    adjusted = holm([comparison.delong[0].p_value for _, _, comparison in compared])
     figures = {name: mean_over_seeds([model]) for name, model in models.items()}
-    n_patients = next(iter(models.values())).n_patients[primary]
-    too_few = why_too_few(n_patients["positive"], n_patients["normal"])
+    too_few = why_no_claim(next(iter(models.values())).n_patients[primary])
     return ModelsCompared(
         primary=primary,
         models=models,
         figures=figures,
-        pairs=tuple(ModelPair(*each, p) for each, p in zip(compared, adjusted, strict=True)),
+        pairs=_pairs(compared),
         ranking=rank(
             {name: by_key[primary] for name, by_key in figures.items()},
             {
@@ -147,6 +146,18 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
             },
         ),
         too_few=too_few,
+    )
+
+
+def _pairs(compared: Sequence[tuple[str, str, Comparison]]) -> tuple[ModelPair, ...]:
+    """Each level is a family of its own: one test a pair."""
+    adjusted = {
+        level: holm([comparison.tests[level][0].p_value for *_, comparison in compared])
+        for level in compared[0][2].tests
+    }
+    return tuple(
+        ModelPair(*each, {level: values[number] for level, values in adjusted.items()})
+        for number, each in enumerate(compared)
     )
 
 
@@ -187,12 +198,14 @@ def rank(
 
 
 def holm(p_values: Sequence[float], n_planned: int | None = None) -> list[float]:
-    """(T,) p-values adjusted for their number; NaN is no test, and stays.
+    """(T,) p-values adjusted for their number; NaN is a comparison without a test, and stays.
+
+    A comparison without a test counts like the others: it was looked at, and had it had a p-value,
+    that would have been one more chance of a small one.
 
     Args:
         p_values: Of T comparisons.
-        n_planned: For how many to adjust: all that were planned, also those without a p-value.
-            None: those that have one.
+        n_planned: For how many to adjust, where more were planned than these T; None for T.
 
     Reference:
         Holm 1979: the smallest of T p-values is multiplied by T, the next by T - 1 ..., and none
@@ -201,14 +214,14 @@ def holm(p_values: Sequence[float], n_planned: int | None = None) -> list[float]
     Examples:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
-        >>> holm([0.01, float("nan")], n_planned=2)
+        >>> holm([0.01, float("nan")])
         [0.02, nan]
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(p), NAN)
     tests = np.flatnonzero(~np.isnan(p))
     order = tests[np.argsort(p[tests], kind="stable")]
-    n_tests = len(order) if n_planned is None else n_planned
+    n_tests = len(p) if n_planned is None else n_planned
     factors = n_tests - np.arange(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return [float(value) for value in adjusted]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simfrcnn.errors import ArtifactError, ConfigError
+from simfrcnn.evaluation.group_differences import GroupDifference
 from simfrcnn.evaluation.interaction import Interaction
 from simfrcnn.evaluation.net_benefit import DecisionCurve
 from simfrcnn.evaluation.recalibration import Recalibration
@@ -117,6 +118,10 @@ def _report_of(content: Mapping[str, Any]) -> Report:
         recalibrations=_by_name(content.get("recalibrations", {}), _made(Recalibration)),
         decisions=_by_name(content.get("decisions", {}), _made(DecisionCurve)),
         interactions=tuple(map(_interaction_of, content.get("interactions", ()))),
+        group_differences=tuple(
+            GroupDifference(**{**each, "difference": _figure_of(each["difference"])})
+            for each in content.get("group_differences", ())
+        ),
     )
 
 

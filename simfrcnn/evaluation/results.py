@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from simfrcnn.settings import EvaluationSettings
 
 if TYPE_CHECKING:
+    from simfrcnn.evaluation.group_differences import GroupDifference
     from simfrcnn.evaluation.interaction import Interaction
     from simfrcnn.evaluation.net_benefit import DecisionCurve
     from simfrcnn.evaluation.recalibration import Recalibration
@@ -186,7 +187,8 @@ class Report:
     each of ``operating_points``, by :attr:`OperatingPoint.key`. ``recalibrations`` turn the scores
     of a level into probabilities, and ``decisions`` hold the net benefit of acting on these; both
     are keyed by level and empty where no line was fitted on a validation set. ``interactions`` test
-    the subgroups of a key against one another. ``notes`` are things that a reader must know.
+    the subgroups of a key against one another, and ``group_differences`` set them against its
+    largest. ``notes`` are things that a reader must know.
     """
 
     settings: EvaluationSettings
@@ -206,6 +208,7 @@ class Report:
     recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
     decisions: Mapping[str, DecisionCurve] = field(default_factory=dict)
     interactions: tuple[Interaction, ...] = ()
+    group_differences: tuple[GroupDifference, ...] = ()
 
     def scalars(self) -> dict[str, float]:
         """The values of all defined figures, flat: for logs and for choosing a checkpoint."""
@@ -244,6 +247,7 @@ class Report:
                 for group in self.subgroups
             ],
             "interactions": [test.to_json() for test in self.interactions],
+            "group_differences": [each.to_json() for each in self.group_differences],
             "recalibrations": {
                 level: dataclasses.asdict(line) for level, line in self.recalibrations.items()
             },

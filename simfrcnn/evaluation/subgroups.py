@@ -22,10 +22,11 @@ import numpy as np
 from simfrcnn.errors import AnnotationError, ConfigError
 from simfrcnn.evaluation.bootstrap import Statistic, figures_of
 from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic, units_of
+from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.froc import Events, Targets, events_of, froc_statistic
-from simfrcnn.evaluation.interaction import Interaction, auc_interaction
+from simfrcnn.evaluation.interaction import FEWEST_EXPECTED
 from simfrcnn.evaluation.matching import hit_criterion
-from simfrcnn.evaluation.results import Subgroup
+from simfrcnn.evaluation.results import OperatingPoint, Subgroup
 from simfrcnn.evaluation.roc import roc_statistic
 from simfrcnn.evaluation.truth import Truth, View, located, patient_strata
 from simfrcnn.records import Finding, ImageRecord
@@ -94,12 +95,16 @@ def read_divisions(texts: Sequence[str]) -> tuple[Division, ...]:
     return divisions
 
 
-def subgroups_of(views: Sequence[View], settings: EvaluationSettings) -> tuple[Subgroup, ...]:
+def subgroups_of(
+    views: Sequence[View], settings: EvaluationSettings, point: OperatingPoint | None = None
+) -> tuple[Subgroup, ...]:
     """The figures of every group of every division that the settings ask for.
 
     Args:
         views: All views of the test set.
         settings: The rules; ``subgroups`` says by what the set is parted.
+        point: By case: groups of images also have the sensitivity and specificity there. None for
+            the fixed threshold alone.
 
     Raises:
         ConfigError: A key that no record has, or one with more than :data:`MAX_VALUES` values.
@@ -113,28 +118,16 @@ def subgroups_of(views: Sequence[View], settings: EvaluationSettings) -> tuple[S
         if division.key in _FINDING_FACTS:
             groups += _finding_groups(division, views, events, settings)
         else:
-            groups += _record_groups(division, views, settings)
+            groups += _record_groups(
+                division, views, settings, point or fixed_point("case", settings)
+            )
     return tuple(groups)
 
 
-def interactions_of(views: Sequence[View], settings: EvaluationSettings) -> tuple[Interaction, ...]:
-    """Whether the AUC by case and by image differs among the groups of each key of the records.
-
-    Images without a value of the key are left out: not to be known is no group.
-    """
-    tests = []
-    for division in read_divisions(settings.subgroups):
-        if division.key in _FINDING_FACTS:
-            continue
-        parts = _parts(division, views)
-        for level in ("case", "image"):
-            groups = {
-                name: units_of(part, level, settings).known()
-                for name, part in parts.items()
-                if name != NOT_KNOWN
-            }
-            tests.append(auc_interaction(division.key, f"{level}/auc", groups))
-    return tuple(tests)
+def record_divisions(settings: EvaluationSettings) -> tuple[Division, ...]:
+    """Those that part the images."""
+    divisions = read_divisions(settings.subgroups)
+    return tuple(division for division in divisions if division.key not in _FINDING_FACTS)
 
 
 def check_subgroups(
@@ -173,10 +166,17 @@ def rules_of_subgroups(settings: EvaluationSettings) -> tuple[str, ...]:
             "detector: geometric magnification is not taken out."
         )
     if keys:
+        rules.append("Intervals of subgroups that overlap, or do not, are no test of a difference.")
+    if len(by_finding) < len(keys):
         rules.append(
-            "Intervals of subgroups that overlap, or do not, are no test of a difference. The AUCs "
-            "of all groups of a key are tested at once (interaction); nothing is corrected for "
-            "the number of keys."
+            "Differences of groups of images are from the largest group of the key; each limit is "
+            "made from those of the two figures (MOVER), with the correlation of patients who are "
+            "in both. Interaction: all groups of a key are tested at once, the AUCs by Wald's test "
+            "on their logits, sensitivity and specificity by Pearson's chi-square or, where a "
+            "patient gives several cases, by a score test over patients. Groups with fewer than "
+            f"{FEWEST_CASES} patients of a kind take no part, nor do those in which fewer than "
+            f"{FEWEST_EXPECTED} right or wrong calls are to be expected. Nothing is corrected for "
+            "the number of keys, groups or figures."
         )
     return tuple(rules)
 
@@ -315,7 +315,7 @@ def _sorted_names(names: Sequence[str]) -> list[str]:
 # Their figures
 
 
-def _parts(division: Division, views: Sequence[View]) -> dict[str, list[View]]:
+def record_parts(division: Division, views: Sequence[View]) -> dict[str, list[View]]:
     """The views of each group of a key of the records."""
     values = [_value_of(view.record, division.key) for view in views]
     named = _grouped(division, values, lambda place: _name_of(views[place].record))
@@ -323,14 +323,18 @@ def _parts(division: Division, views: Sequence[View]) -> dict[str, list[View]]:
 
 
 def _record_groups(
-    division: Division, views: Sequence[View], settings: EvaluationSettings
+    division: Division,
+    views: Sequence[View],
+    settings: EvaluationSettings,
+    point: OperatingPoint,
 ) -> Iterator[Subgroup]:
-    for name, part in _parts(division, views).items():
+    shown = dict.fromkeys((*RECORD_FIGURES, f"{point.key}/sensitivity", f"{point.key}/specificity"))
+    for name, part in record_parts(division, views).items():
         own = _renumbered(part)
         cases, images = (units_of(own, level, settings) for level in ("case", "image"))
         n_patients = _n_patients(own)
         figures = figures_of(
-            _record_statistics(own, cases, images, n_patients, settings),
+            _record_statistics(own, cases, images, n_patients, settings, point),
             patient_strata(own, n_patients, settings),
             n_replicates=settings.bootstrap_replicates,
             seed=settings.bootstrap_seed,
@@ -344,7 +348,7 @@ def _record_groups(
                 "images": _by_truth(images),
                 "findings": sum(len(view.findings) for view in own),
             },
-            figures={key: figures[key] for key in RECORD_FIGURES},
+            figures={key: figures[key] for key in shown},
         )
 
 
@@ -354,10 +358,13 @@ def _record_statistics(
     images: Units,
     n_patients: int,
     settings: EvaluationSettings,
+    point: OperatingPoint,
 ) -> Iterator[Statistic]:
     for units in (cases, images):
         yield roc_statistic(units)
         yield threshold_statistic(units, n_patients, fixed_point(units.level, settings))
+    if point.rule != "fixed":
+        yield threshold_statistic(cases, n_patients, point)
     events = events_of(located(views), hit_criterion("centre"), n_patients, settings)
     yield froc_statistic(events, populations=("all",))
 

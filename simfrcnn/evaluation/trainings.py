@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,12 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval
+from simfrcnn.evaluation.delong import why_too_few
 from simfrcnn.evaluation.results import NAN, Figure
 
 FloatArray = NDArray[np.float64]
 VerdictWord = Literal["result", "equivalent", "not a result", "one training", "undefined"]
 
 FEWEST_TRAININGS = 2
+NOT_STATED = "it is not stated on how many patients it rests"
+"""Why nothing is claimed of a difference without the numbers of patients."""
 _TAIL = (1 - CONFIDENCE) / 2
 
 
@@ -154,22 +157,46 @@ def _errors(over_patients: Figure) -> tuple[float, float]:
     return max(below, 0.0) / quantile, max(above, 0.0) / quantile
 
 
-def p_over_trainings(by_training: Sequence[float], over_patients: Figure) -> float:
+def why_no_claim(n_patients: Mapping[str, int] | None) -> str | None:
+    """Why no test is made on so many patients; None where there are enough.
+
+    The bound is that of a comparison of models, for the same reason: on fewer patients intervals
+    over patients exclude 0 too often.
+
+    Args:
+        n_patients: How many have a ``positive`` and how many a ``normal`` unit; None where nobody
+            says.
+
+    Examples:
+        >>> why_no_claim({"positive": 60, "normal": 83})
+        >>> why_no_claim(None)
+        'it is not stated on how many patients it rests'
+    """
+    if n_patients is None:
+        return NOT_STATED
+    return why_too_few(n_patients["positive"], n_patients["normal"])
+
+
+def p_over_trainings(
+    by_training: Sequence[float], over_patients: Figure, n_patients: Mapping[str, int] | None
+) -> float:
     """The p-value of a difference of methods being 0, over trainings and patients.
 
     Two-sided, and of the interval of :func:`over_trainings`: below .05 exactly where that excludes
-    0. NaN where there is no such interval.
+    0. NaN where there is no such interval, and where :func:`why_no_claim` has a reason.
 
     Args:
         by_training: The difference of each pair of trainings.
         over_patients: Their mean, with its interval over patients.
+        n_patients: How many patients have a ``positive`` and how many a ``normal`` unit.
 
     Examples:
         >>> mean = Figure(0.031, 0.018, 0.046, "bootstrap")
-        >>> f"{p_over_trainings([0.076, 0.022, -0.005], mean):.3f}"
-        '0.324'
+        >>> f"{p_over_trainings([0.076, 0.022, -0.005], mean, {'positive': 60, 'normal': 83}):.3f}"
+        '0.323'
     """
-    if over_trainings(by_training, over_patients, -math.inf, math.inf).reason is not None:
+    interval = over_trainings(by_training, over_patients, -math.inf, math.inf)
+    if interval.reason is not None or why_no_claim(n_patients) is not None:
         return NAN
     below, above = _errors(over_patients)
     error = below if over_patients.value > 0 else above  # of the side on which 0 lies
@@ -198,16 +225,21 @@ def wider(over_patients: Figure, interval: Interval) -> Figure:
 
 
 def verdict_on(
-    by_training: Sequence[float], over_patients: Figure, margin: float | None = None
+    by_training: Sequence[float],
+    over_patients: Figure,
+    n_patients: Mapping[str, int] | None,
+    margin: float | None = None,
 ) -> Verdict:
     """What may be claimed of a difference between two methods.
 
     Judged by the wider of the two intervals. Equivalence is shown where that interval lies inside
-    ``-margin`` to ``margin``: two one-sided tests, each at 2.5%.
+    ``-margin`` to ``margin``: two one-sided tests, each at 2.5%. Nothing is claimed where
+    :func:`why_no_claim` has a reason.
 
     Args:
         by_training: The difference of each pair of trainings.
         over_patients: Their mean, with its interval over patients.
+        n_patients: How many patients have a ``positive`` and how many a ``normal`` unit.
         margin: The largest difference that does not matter, stated beforehand; None tests no
             equivalence.
 
@@ -216,19 +248,23 @@ def verdict_on(
 
     Examples:
         >>> mean = Figure(0.031, 0.018, 0.046, "bootstrap")
-        >>> print(verdict_on([0.076, 0.022, -0.005], mean))
+        >>> n_patients = {"positive": 60, "normal": 83}
+        >>> print(verdict_on([0.076, 0.022, -0.005], mean, n_patients))
         not a result: seeds disagree in sign
-        >>> print(verdict_on([0.030, 0.031, 0.032], mean))
+        >>> print(verdict_on([0.030, 0.031, 0.032], mean, n_patients))
         result: the interval excludes 0
-        >>> print(verdict_on([0.030, 0.031, 0.032], mean, margin=0.05))
+        >>> print(verdict_on([0.030, 0.031, 0.032], mean, n_patients, margin=0.05))
         equivalent: differs from 0, by less than 0.05
-        >>> print(verdict_on([0.031], mean))
+        >>> print(verdict_on([0.031], mean, n_patients))
         one training: no interval over trainings
     """
     if math.isnan(over_patients.value) or np.isnan(by_training).any():
         return Verdict("undefined", over_patients.reason or "a training's figure is undefined")
     if len(by_training) < FEWEST_TRAININGS:
         return Verdict("one training", "no interval over trainings")
+    too_few = why_no_claim(n_patients)
+    if too_few is not None:
+        return Verdict("not a result", too_few)
     interval = over_trainings(by_training, over_patients, -1, 1)
     if interval.reason is not None:
         return Verdict("not a result", interval.reason)

@@ -243,6 +243,7 @@ def make_sets(runs: Iterable[Run]) -> None:
                 run.rung.weakening,
                 seed=run.seed,
                 target_classes=tuple(data.TARGET_CLASSES),
+                ignored_classes=tuple(run.configs[0].EVAL.IGNORED_CLASSES),
             )
 
 

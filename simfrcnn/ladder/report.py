@@ -15,11 +15,7 @@ from typing import Any
 from simfrcnn.evaluation.comparison import delong_json, without_nan
 from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.metrics import METRICS, PRIMARY
-from simfrcnn.evaluation.reporting.comparison_report import (
-    UNADJUSTED,
-    optimism_rule,
-    p_of_test,
-)
+from simfrcnn.evaluation.reporting.comparison_report import optimism_rule, p_of_test
 from simfrcnn.evaluation.reporting.documents import (
     DISCLAIMER,
     Picture,
@@ -30,8 +26,9 @@ from simfrcnn.evaluation.reporting.documents import (
 from simfrcnn.evaluation.reporting.figures import by_file_name
 from simfrcnn.evaluation.reporting.page import NO_DATA, html_page, picture_drawings
 from simfrcnn.evaluation.reporting.wording import cell, number, p_of
+from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.summary import note_on_few_cases
-from simfrcnn.evaluation.trainings import verdict_on, wider
+from simfrcnn.evaluation.trainings import why_no_claim, wider
 from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.ladder.figures import (
     draw_ladder_differences,
@@ -222,13 +219,20 @@ def _control_text(result: LadderResult) -> list[str]:
     for each in result.rungs:
         if each.rung.permute_labels:
             auc = each.figures.get(PRIMARY)
-            verdict = ""
-            if auc is not None and not math.isnan(auc.low):
-                holds = auc.low <= 0.5 <= auc.high
-                verdict = f": .5 is {'within' if holds else 'OUTSIDE'} the interval"
-            shown = cell(auc) if auc is not None else "missing"
-            lines.append(f"{each.rung.name}: AUC by case {shown}{verdict}.")
+            shown = "missing" if auc is None else f"{cell(auc)}{_control_verdict(each, auc)}"
+            lines.append(f"{each.rung.name}: AUC by case {shown}.")
     return lines
+
+
+def _control_verdict(each: RungResult, auc: Figure) -> str:
+    """Whether .5 is within the interval; no word where there is none."""
+    if math.isnan(auc.low):
+        return ""
+    too_few = why_no_claim(next(iter(each.models.values())).n_patients[PRIMARY])
+    if too_few is not None:
+        return f": {too_few}"
+    holds = auc.low <= 0.5 <= auc.high
+    return f": .5 is {'within' if holds else 'OUTSIDE'} the interval"
 
 
 def _control_table(result: LadderResult) -> Table:
@@ -299,7 +303,8 @@ def _rules(result: LadderResult) -> list[str]:
         optimism_rule("for every rung alike"),
         "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",
-        UNADJUSTED,
+        "Nothing but 'p, Holm' is adjusted for the number of comparisons: neither intervals nor "
+        "verdicts, nor DeLong's p of a seed, nor differences that were not planned.",
     ]
 
 
@@ -308,7 +313,12 @@ def _verdict_rules(ladder: Ladder) -> list[str]:
     p_values = (
         "p, Holm: of the planned comparisons, over trainings and patients (below .05 before the "
         "adjustment exactly where that interval excludes 0), adjusted for all that were planned, "
-        "also those that are missing. Verdicts are not adjusted."
+        "also those that are missing."
+    )
+    fewest = (
+        f"With fewer than {FEWEST_CASES} patients with a positive or a normal unit of the metric "
+        "there is no p, and no difference is called a result or equivalent: intervals of so few "
+        "exclude 0 too often."
     )
     verdicts = (
         "Verdicts, by the wider interval: a result where it excludes 0 and no two seeds "
@@ -318,6 +328,7 @@ def _verdict_rules(ladder: Ladder) -> list[str]:
         return [
             f"{verdicts}; no EQUIVALENCE_MARGIN is stated, so nothing is called equivalent.",
             p_values,
+            fewest,
         ]
     margin = f"{ladder.equivalence_margin:g}"
     return [
@@ -325,6 +336,7 @@ def _verdict_rules(ladder: Ladder) -> list[str]:
         f"(EQUIVALENCE_MARGIN), two one-sided tests at 2.5% each, of the {METRICS[PRIMARY].name} "
         "alone.",
         p_values,
+        fewest,
     ]
 
 
@@ -392,7 +404,7 @@ def _difference_words(pair: Pair, ladder: Ladder) -> str:
         return "missing"
     difference = pair.comparison.differences[PRIMARY]
     quoted = wider(difference.figure, difference.over_trainings)
-    verdict = verdict_on(difference.by_seed, difference.figure, ladder.equivalence_margin)
+    verdict = difference.verdict(ladder.equivalence_margin)
     return f"{cell(quoted, signed=True)}; {verdict}"
 
 

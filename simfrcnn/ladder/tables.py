@@ -18,11 +18,16 @@ from simfrcnn.evaluation.ranking import holm
 from simfrcnn.evaluation.reporting.documents import Table
 from simfrcnn.evaluation.reporting.wording import cell, number, p_of
 from simfrcnn.evaluation.results import NAN, Figure
-from simfrcnn.evaluation.trainings import over_trainings, p_over_trainings, verdict_on, wider
+from simfrcnn.evaluation.trainings import over_trainings, wider
 
 MISSING, _DASH = "missing", "-"
 ONE_TRAINING = "With one seed, the interval is over patients only."
 _OTHERS = tuple(key for key in METRICS if key != PRIMARY)
+OF_AN_OLDER_VERSION = (
+    "Of an older version: the file does not say on how many patients the differences rest, so that "
+    "there is no p and no verdict. Write it again from the run folders: simfrcnn ladder "
+    "--report-only."
+)
 _TWO_INTERVALS = ("over patients", "over trainings and patients", "each seed")
 
 Document = Mapping[str, Any]
@@ -31,9 +36,10 @@ Document = Mapping[str, Any]
 def completed(document: Document) -> dict[str, Any]:
     """A copy of ``ladder.json`` with its intervals over trainings and its verdicts.
 
-    A file of an older version has none. They follow from the figures of the seeds and the
-    intervals over patients; equivalence is tested for the primary metric alone, whose margin is
-    ``ladder.equivalence_margin``.
+    A file of an older version has none. They follow from the figures of the seeds, the intervals
+    over patients and the numbers of patients; equivalence is tested for the primary metric alone,
+    whose margin is ``ladder.equivalence_margin``. Where a file does not say on how many patients a
+    difference rests, nothing is claimed of it, and a note says why.
     """
     full = copy.deepcopy(dict(document))
     margin = full["ladder"].setdefault("equivalence_margin", None)
@@ -44,21 +50,28 @@ def completed(document: Document) -> dict[str, Any]:
     for pair in full["pairs"]:
         for key, content in (pair["differences"] or {}).items():
             difference = _difference(content)
-            verdict = verdict_on(
-                difference.by_seed, difference.figure, margin if key == PRIMARY else None
-            )
+            verdict = difference.verdict(margin if key == PRIMARY else None)
             content["over_trainings"] = difference.over_trainings.to_json()
             content["verdict"] = dataclasses.asdict(verdict)
     _add_p_values([pair for pair in full["pairs"] if "planned" in pair["roles"]])
+    notes = full.setdefault("notes", [])
+    if _lacks_patients(full) and OF_AN_OLDER_VERSION not in notes:
+        notes.append(OF_AN_OLDER_VERSION)
     return full
+
+
+def _lacks_patients(document: Document) -> bool:
+    return any(
+        content.get("n_patients") is None
+        for pair in document["pairs"]
+        for content in (pair["differences"] or {}).values()
+    )
 
 
 def _add_p_values(planned: Sequence[Document]) -> None:
     """Of the primary metric, over trainings and patients; adjusted for all that was planned."""
     contents = [pair["differences"][PRIMARY] for pair in planned if pair["differences"]]
-    p_values = [
-        p_over_trainings(_difference(content).by_seed, _figure(content)) for content in contents
-    ]
+    p_values = [_difference(content).p_value for content in contents]
     adjusted = holm(p_values, n_planned=len(planned))
     for content, p_value, p_holm in zip(contents, p_values, adjusted, strict=True):
         content["p_value"] = without_nan(p_value)
@@ -179,7 +192,8 @@ def _by_seed(rung: Document, key: str) -> tuple[float, ...]:
 
 
 def _difference(content: Document) -> Difference:
-    return Difference(_figure(content), tuple(_value(each) for each in content["by_seed"]))
+    by_seed = tuple(_value(each) for each in content["by_seed"])
+    return Difference(_figure(content), by_seed, content.get("n_patients"))
 
 
 def _figure(content: Document) -> Figure:

@@ -55,6 +55,7 @@ def write_weakened(
     *,
     seed: int,
     target_classes: tuple[str, ...],
+    ignored_classes: tuple[str, ...] = (),
 ) -> None:
     """Write the training sets; the same inputs give the same bytes.
 
@@ -69,4 +70,5 @@ def write_weakened(
             seed=seed,
             target_classes=target_classes,
             labels=weakening.labels,
+            ignored_classes=ignored_classes,
         )

@@ -75,9 +75,9 @@ def boxes_of_labels(
 ) -> PseudoLabels:
     """Choose the boxes of labelled images, and which images stay in the file.
 
-    An image labelled with another class gets none while a target may hide in it: a boxed image is
-    one whose targets are all boxed. Those that get none keep their label; unless
-    ``settings.keep_unlabelled`` they are left out.
+    An image gets none while a target other than its labelled class may hide in it: a boxed image is
+    one whose targets are all boxed, so its ``labels`` must say false of each other target. Those
+    that get none keep their label; unless ``settings.keep_unlabelled`` they are left out.
 
     Args:
         records: All records of the file.
@@ -101,6 +101,7 @@ def boxes_of_labels(
     counts = np.zeros(N_BINS, dtype=np.int64)
     coincident: dict[str, list[tuple[float, int, Box]]] = defaultdict(list)
     highest: float | None = None
+    n_open = 0
     for record, name in labelled:
         best = _best(record, detections.images[record.image_id], classes)
         if best is None:
@@ -108,7 +109,11 @@ def boxes_of_labels(
         found, score, box = best
         counts[bin_of(score)] += 1
         highest = max(score, highest or 0.0)
-        if found == name and _is_complete_with(record, name, target_classes):
+        if found != name:
+            continue
+        if not _is_complete_with(record, name, target_classes):
+            n_open += 1
+        else:
             coincident[name].append((-score, record.image_id, box))
     added: dict[int, tuple[Finding, ...]] = {}
     next_id = 1 + max((f.finding_id for r in records for f in r.findings), default=0)
@@ -131,6 +136,7 @@ def boxes_of_labels(
         n_candidates=len(labelled),
         n_target_boxes=sum(len(record.findings_of(target_classes)) for record in records),
         of="labels",
+        n_open=n_open,
         changes={
             image_id: {"supervision": Supervision.BOXES.value, "labels": {}} for image_id in added
         },

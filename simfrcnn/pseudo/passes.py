@@ -42,7 +42,8 @@ class PseudoLabels:
     file, in its order; ``score_counts`` (N_BINS,) counts, by score, all detections that
     non-maximum suppression left, also those below the threshold. ``changes`` are the keys of image
     entries that the new boxes change, by image id. Of labels, ``n_candidates`` are the labelled
-    images, and the best detection of each alone is counted.
+    images, and the best detection of each alone is counted; ``n_open`` are those that get no box,
+    although it is of the labelled class, because another target may hide in them.
     """
 
     added: Mapping[int, tuple[Finding, ...]]
@@ -55,6 +56,7 @@ class PseudoLabels:
     n_target_boxes: int
     of: PseudoOf = "suspected"
     changes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    n_open: int = 0
 
     @property
     def n_boxes(self) -> int:

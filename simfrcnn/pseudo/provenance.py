@@ -35,9 +35,15 @@ _SHOWN = {
     "suspected": "what was found in normal images",
     "labels": "the best detection of each labelled image",
 }
-_NO_BOX_OF_LABELS = (
-    "no pseudo-box: in no labelled image the best detection is of the labelled class, or "
-    "PSEUDO.FRACTION is 0; the second training would be the first one. Train for longer"
+_NO_BOX_OF_LABELS = "no pseudo-box: the second training would be the first one"
+_NONE_FOUND = (
+    "in no labelled image the best detection is of the labelled class, or PSEUDO.FRACTION is 0. "
+    "Train for longer"
+)
+_OPEN = (
+    "[labelled image gets|labelled images get] no box, although the best detection is of the "
+    "labelled class: [its|their] 'labels' do not say false of every other target, which may hide "
+    "there and would train as background. State false where it is known"
 )
 
 
@@ -108,7 +114,7 @@ def summary_of(labels: PseudoLabels, provenance: Mapping[str, Any]) -> dict[str,
 def warnings_of(labels: PseudoLabels, score_threshold: float) -> list[str]:
     """What a user should look at before the second stage is trained."""
     if labels.of == "labels":
-        return [] if labels.n_boxes else [_NO_BOX_OF_LABELS]
+        return _warnings_of_labels(labels)
     if not labels.n_boxes:
         highest = (
             "nothing was found at all"
@@ -126,6 +132,13 @@ def warnings_of(labels: PseudoLabels, score_threshold: float) -> list[str]:
             "training then tends to collapse; raise the score threshold"
         ]
     return []
+
+
+def _warnings_of_labels(labels: PseudoLabels) -> list[str]:
+    reason = counted(labels.n_open, _OPEN) if labels.n_open else _NONE_FOUND
+    if not labels.n_boxes:
+        return [f"{_NO_BOX_OF_LABELS}; {reason}"]
+    return [reason] if labels.n_open else []
 
 
 def summary_lines(labels: PseudoLabels, score_threshold: float) -> list[str]:

@@ -161,6 +161,27 @@ def region_of_interest(
     return highest_of_bags(values, bag_index, n_bags)
 
 
+class EmptyBags:
+    """Counts the bags without a proposal, and warns of the 1st, 10th, 100th and so on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """In the trainings of this process."""
+        self._next = 1
+
+    def add(self, number: int) -> None:
+        """Count those of a step."""
+        self.count += number
+        if number and self.count >= self._next:
+            logger.warning(
+                "labelled images or bags without a proposal so far: %d; such a one teaches nothing "
+                "in its step. The next warning comes at ten times as many",
+                self.count,
+            )
+            while self._next <= self.count:
+                self._next *= 10
+
+
 def chosen_by_image(chosen: Tensor, counts: Sequence[int]) -> list[Tensor]:
     """The chosen regions as places in each image's own list: one or none of each.
 
@@ -168,9 +189,6 @@ def chosen_by_image(chosen: Tensor, counts: Sequence[int]) -> list[Tensor]:
         chosen: (L,) places in the regions of all labelled images, -1 for none.
         counts: How many regions each labelled image has.
     """
-    n_empty = int((chosen < 0).sum())
-    if n_empty:
-        logger.warning("%d labelled images or bags have no proposal: they teach nothing", n_empty)
     taken = set(chosen.tolist())
     places, start = [], 0
     for count in counts:

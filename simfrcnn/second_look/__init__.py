@@ -1,8 +1,9 @@
 """The second look: a network of its own judges what the detector suspects, from fresh pixels.
 
-``crops``: which square of which picture. ``choice``: which regions train it. ``memory``: which
-squares of earlier steps come again. ``network``: what judges a square. ``scores``: how two scores
-become one. ``module``: all of it as one module, which the engines call.
+``crops``: which square of which picture. ``choice``: which regions train it. ``places``: which do
+so in a control. ``memory``: which squares of earlier steps come again. ``network``: what judges a
+square. ``scores``: how two scores become one. ``module``: all of it as one module, which the
+engines call.
 """
 
 from simfrcnn.second_look.choice import Regions

@@ -1,8 +1,8 @@
 """Which regions of a training step get a second look?
 
 Of positive images what is malignant; of the others what the detector itself *suspects*. That is the
-heart of the matter: with random regions of normal images in place of suspected ones, little is
-learnt.
+heart of the matter: with random places of normal images in place of suspected ones a prototype
+learnt little. :mod:`~simfrcnn.second_look.places` draws such places, as a control.
 
 Shapes: R sampled regions of an image, B its boxes, n chosen regions. Boxes in input pixels. Labels:
 0 is background, 1..K the classes.
@@ -42,6 +42,14 @@ class Regions:
         """The same on the CPU, where regions are chosen and squares are cut."""
         return Regions(self.boxes.cpu().float(), self.labels.cpu(), self.suspicion.cpu().float())
 
+    def finite(self) -> Regions:
+        """Those with finite boxes and suspicion: no other has a place, or a chance to be drawn.
+
+        Where a detector diverges there are others; its own losses say so.
+        """
+        known = are_finite(self.boxes) & self.suspicion.isfinite()
+        return Regions(self.boxes[known], self.labels[known], self.suspicion[known])
+
 
 def is_positive(targets: ImageTargets, target_labels: Collection[int]) -> bool:
     """Whether an image has a box of a target class."""
@@ -56,7 +64,8 @@ def choose_regions(
     Of a positive image: evenly from its boxes and the sampled regions that were trained as
     foreground. Of any other: from the places that the detector suspects most (see
     :func:`suspected`), in proportion to suspicion. Labels stay as they are: where a normal image
-    carries boxes of another class, these are learnt as that class.
+    carries boxes of another class, these are learnt as that class. Regions whose box or suspicion
+    is not finite are left out.
 
     Args:
         regions: On the CPU.
@@ -68,6 +77,7 @@ def choose_regions(
         Boxes (n, 4), labels (n,) and suspicion (n,), which is 1 of a box; nothing where there is
         nothing to draw from.
     """
+    regions = regions.finite()
     if is_positive(targets, target_labels):
         own, found = targets.boxes.cpu().float(), regions.labels > 0
         boxes = torch.cat([own, regions.boxes[found]])
@@ -85,6 +95,11 @@ def choose_regions(
         return boxes, labels, suspicion
     drawn = torch.multinomial(weights.clamp(min=1e-6), n_regions, replacement=True)
     return boxes[drawn], labels[drawn], suspicion[drawn]
+
+
+def are_finite(boxes: Tensor) -> Tensor:
+    """Which boxes (n, 4) have a place: (n,)."""
+    return boxes.isfinite().all(dim=1)
 
 
 def suspected(boxes: Tensor, suspicion: Tensor) -> Tensor:

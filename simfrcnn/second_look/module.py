@@ -17,10 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from simfrcnn.losses import are_partners, similarity_loss
-from simfrcnn.second_look.choice import Regions, choose_regions, is_positive, jittered
+from simfrcnn.second_look.choice import (
+    Regions,
+    are_finite,
+    choose_regions,
+    is_positive,
+    jittered,
+)
 from simfrcnn.second_look.crops import Picture, cut, least_sides, normalised, squares_around, turned
 from simfrcnn.second_look.memory import Memory
 from simfrcnn.second_look.network import Judge
+from simfrcnn.second_look.places import labels_at, scattered
 from simfrcnn.second_look.scores import Found, Rescored, combined
 from simfrcnn.second_look_settings import SecondLookSettings
 from simfrcnn.settings import SimilaritySettings
@@ -84,7 +91,8 @@ class SecondLook(nn.Module):
         others = [each for each in everything if each[1].image_label is None]
         labelled = [each for each in everything if each[1].image_label is not None]
         loss = self._loss_of(*map(list, zip(*others, strict=True))) if others else self._nothing()
-        of_labels = [self._loss_of_label(*each) for each in labelled if len(each[2].boxes)]
+        chosen = [(*each[:2], each[2].finite()) for each in labelled]
+        of_labels = [self._loss_of_label(*each) for each in chosen if len(each[2].boxes)]
         if of_labels:
             loss = loss + torch.stack(of_labels).sum() / n_bags_of([each[1] for each in labelled])
         return loss * self.settings.weight
@@ -114,6 +122,8 @@ class SecondLook(nn.Module):
         batch, batch_labels, batch_sides, batch_weights = self._filled_up(
             squares, labels, sides[image_index], weights[image_index]
         )
+        if not len(batch):  # a network of timm takes no empty one
+            return self._nothing()
         turns = torch.randint(N_TURNS, (len(batch),))
         vectors, logits = self._judged(turned(batch, turns))
         loss = balanced_cross_entropy(
@@ -142,13 +152,15 @@ class SecondLook(nn.Module):
         Args:
             picture: The image.
             boxes: (n, 4) in input pixels.
-            values: (n,) in [0, 1], by the detector.
+            values: (n,) in [0, 1], by the detector; NaN where it diverges.
 
         Returns:
             (n,) the combined value of the best ``detections_per_image``, as at test time, with the
-            highest probability of a target class; -1 of the others.
+            highest probability of a target class; -1 of the others, and of all whose box or value
+            is not finite.
         """
         best = torch.argsort(values, descending=True, stable=True)
+        best = best[(are_finite(boxes) & values.isfinite())[best]]
         best = best[: self.settings.detections_per_image]
         chances = self.probabilities(self._cut(picture, boxes[best].cpu().float()))
         again = torch.full_like(values, -1.0)
@@ -217,6 +229,10 @@ class SecondLook(nn.Module):
                 target_labels=self.target_labels,
                 n_regions=self.settings.regions_per_image,
             )
+            if self.settings.normals == "random" and not is_positive(of_image, self.target_labels):
+                boxes = scattered(boxes, picture)
+                own_labels = labels_at(boxes, of_image)
+                own_suspicion = torch.zeros_like(own_suspicion)
             squares.append(self._cut(picture, jittered(boxes)))
             labels.append(own_labels)
             suspicion.append(own_suspicion)

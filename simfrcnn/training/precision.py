@@ -1,4 +1,4 @@
-"""In which precision are the steps of a training computed, and why?
+"""In which precision are the steps of a training computed, and detections, and why?
 
 A GPU computes in float16 what ``SOLVER.AMP.ENABLED`` lets it. Some CPUs have units for bfloat16,
 which has float32's range, so that no loss needs scaling. A CPU without them converts every operand
@@ -6,7 +6,8 @@ and is slower than in float32.
 
 Whatever is used, weights, optimiser and checkpoints are float32, and so are the logits and box
 deltas that both heads give out, and with them matching, decoding, suppression, ranking and every
-loss. Only training is meant: validation and prediction run in float32 on a CPU.
+loss. Only training is meant: detection has a key of its own, ``TEST.AMP.ENABLED``, and runs in
+float32 without it.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ class Precision:
         return self.used != "float32"
 
     def autocast(self, device_type: str) -> torch.autocast:
-        """The context for a forward pass of training; of ``float32`` it changes nothing."""
+        """The context for a forward pass; of ``float32`` it changes nothing."""
         dtype = torch.bfloat16 if self.used == "bfloat16" else torch.float16
         return torch.autocast(device_type, dtype if self.is_mixed else None, enabled=self.is_mixed)
 
-    def log(self, logger: logging.Logger) -> None:
+    def log(self, logger: logging.Logger, what: str = "training") -> None:
         """Say it, unless plain float32 was asked for; a request that is not met is a warning."""
         if self.asked == "float32":
             return
         level = logging.WARNING if self.asked == "mixed" and not self.is_mixed else logging.INFO
-        logger.log(level, "training computes in %s: %s", self.used, self.why)
+        logger.log(level, "%s computes in %s: %s", what, self.used, self.why)
 
     def to_dict(self) -> dict[str, str]:
         """For the manifest."""
@@ -75,13 +76,34 @@ def training_precision(cfg: Any) -> Precision:
         'float32'
     """
     amp, device = cfg.SOLVER.AMP, torch.device(cfg.MODEL.DEVICE).type
-    if device != "cpu":
-        if amp.ENABLED:
-            return Precision("mixed", "float16", f"SOLVER.AMP.ENABLED on {device}")
-        return Precision("float32", "float32", "SOLVER.AMP.ENABLED is False")
-    if not (amp.ENABLED or amp.AUTO_ON_CPU):
-        return Precision("float32", "float32", "SOLVER.AMP.ENABLED and AUTO_ON_CPU are False")
-    asked: Literal["mixed", "auto"] = "mixed" if amp.ENABLED else "auto"
+    if device == "cpu" and not amp.ENABLED and amp.AUTO_ON_CPU:
+        return _on_cpu("auto")
+    return _asked_by("SOLVER.AMP.ENABLED", amp.ENABLED, device)
+
+
+def detection_precision(cfg: Any) -> Precision:
+    """What ``TEST.AMP.ENABLED`` comes to on ``MODEL.DEVICE``.
+
+    Example:
+        >>> from simfrcnn.config import portable_defaults, add_simfrcnn_config
+        >>> cfg = portable_defaults()
+        >>> add_simfrcnn_config(cfg)
+        >>> detection_precision(cfg).why
+        'TEST.AMP.ENABLED is False'
+    """
+    device = torch.device(cfg.MODEL.DEVICE).type
+    return _asked_by("TEST.AMP.ENABLED", cfg.TEST.AMP.ENABLED, device)
+
+
+def _asked_by(key: str, enabled: bool, device: str) -> Precision:
+    if not enabled:
+        return Precision("float32", "float32", f"{key} is False")
+    return (
+        _on_cpu("mixed") if device == "cpu" else Precision("mixed", "float16", f"{key} on {device}")
+    )
+
+
+def _on_cpu(asked: Literal["mixed", "auto"]) -> Precision:
     if units := bf16_units():
         return Precision(asked, "bfloat16", f"this CPU has {' and '.join(units)}")
     why = f"this CPU has neither {' nor '.join(_UNITS)}, without which bfloat16 is slower"

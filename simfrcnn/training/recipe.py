@@ -273,9 +273,23 @@ def check_truth(cfg: Any) -> None:
     Raises:
         DataError: Names the file and the box.
     """
-    for annotated in load_sets(cfg, (*cfg.DATASETS.VAL, *cfg.DATASETS.TEST)):
-        targets = tuple(cfg.DATASETS.TARGET_CLASSES)
+    _sets_of_drawn_truth(cfg, (*cfg.DATASETS.VAL, *cfg.DATASETS.TEST))
+
+
+def validation_sets(cfg: Any) -> list[AnnotatedSet]:
+    """The sets of ``DATASETS.VAL``, which choose the best checkpoint.
+
+    Raises:
+        DataError: A model has proposed a target box of one; names the file and the box.
+    """
+    return _sets_of_drawn_truth(cfg, cfg.DATASETS.VAL)
+
+
+def _sets_of_drawn_truth(cfg: Any, names: Iterable[str]) -> list[AnnotatedSet]:
+    sets, targets = load_sets(cfg, names), tuple(cfg.DATASETS.TARGET_CLASSES)
+    for annotated in sets:
         require_drawn_truth(str(annotated.path), annotated.records, targets)
+    return sets
 
 
 def training_items(cfg: Any) -> TrainingItems:

@@ -15,6 +15,7 @@ from typing import Any
 from simfrcnn.cluster.extra import require_launcher
 from simfrcnn.cluster.jobs import Job, JobsFailedError, run_jobs, submitted_before
 from simfrcnn.cluster.settings import Launcher, LauncherOptions, read_cluster
+from simfrcnn.config import name_of_config
 from simfrcnn.data import catalog
 from simfrcnn.data.pseudonyms import merge_id_maps
 from simfrcnn.described import described
@@ -119,7 +120,8 @@ def train_as_job(
         *(config, datasets, overrides, engine, processes), runs_here=launcher == "local"
     )
     folder = Path(cfg.OUTPUT_DIR)
-    frozen = jobs_folder(folder) / f"config_{_hash_of(cfg.dump())}.yaml"
+    name = Path(name_of_config(config)).stem  # a report of the job names this file
+    frozen = jobs_folder(folder) / f"config_{_hash_of(cfg.dump())}_{name}.yaml"
     words = [*SIMFRCNN, "train-net", "--engine", chosen.NAME, "--config-file", str(frozen)]
     words += ["--resume", *processes.words()]
     job = Job(f"train {folder.name}", tuple(words), _hash_of(*_annotations(cfg)))

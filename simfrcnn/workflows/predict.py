@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +34,7 @@ from simfrcnn.files import as_json
 from simfrcnn.parallel import n_processes_of
 from simfrcnn.wording import counted
 from simfrcnn.workflows.prediction_folder import (
+    DESCRIBED,
     FAILURES,
     Done,
     Pictures,
@@ -194,11 +196,13 @@ def predict(
 def facts_of(
     detector: Detector, options: PredictionOptions, pseudonyms: Pseudonyms | None
 ) -> dict[str, Any]:
-    """All that a result hangs on, in JSON types; nothing that two equal runs do not share."""
+    """All that a result hangs on, in JSON types; nothing that two equal runs do not share,
+    but for what describes them to a reader."""
     selection, shard = options.selection, options.shard
     return {
         "kind": "simfrcnn-prediction",
         **detector.provenance(),
+        DESCRIBED: {"date": datetime.now(timezone.utc).date().isoformat(), **detector.facts},
         "config_sha256": _config_hash(detector.cfg),
         "device": str(detector.cfg.MODEL.DEVICE).partition(":")[0],
         "decision": detector.decision.to_dict(),

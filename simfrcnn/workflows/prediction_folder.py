@@ -31,6 +31,8 @@ from simfrcnn.workflows.prediction_heat import write_maps
 Pictures = Literal["none", "findings", "all"]
 
 RUN, MANIFEST, INDEX, FAILURES = "run.json", "manifest.jsonl", "index.csv", "failures.csv"
+DESCRIBED = "described"
+"""In ``run.json``: the day and what describes the model; results hang on its hash alone."""
 DETECTIONS, IMAGES = "detections.json", "images.json"
 EXAMS, PICTURES, DICOM = "exams", "pictures", "dicom"
 
@@ -88,7 +90,9 @@ class PredictionFolder:
         if not (self.path / RUN).exists():
             write_json(self.path / RUN, self.facts)
             return 0
-        self._require_same_facts()
+        before = read_facts(self.path)
+        self._require_same_facts(before)
+        self.facts[DESCRIBED] = before.get(DESCRIBED, self.facts.get(DESCRIBED, {}))
         for leftover in self.path.rglob(".*.part"):  # of a run that was killed
             leftover.unlink()
         manifest = self.path / MANIFEST
@@ -98,11 +102,10 @@ class PredictionFolder:
         with open(manifest, "rb") as stream:
             return sum(1 for _ in stream)
 
-    def _require_same_facts(self) -> None:
-        before = read_facts(self.path)
+    def _require_same_facts(self, before: Mapping[str, Any]) -> None:
         differing = [
             f"{name} was {json.dumps(before.get(name))} and is {json.dumps(self.facts.get(name))}"
-            for name in sorted({*before, *self.facts})
+            for name in sorted({*before, *self.facts} - {DESCRIBED})
             if before.get(name) != self.facts.get(name)
         ]
         if differing:
@@ -221,7 +224,10 @@ class PredictionFolder:
             self.path / DETECTIONS,
             image_ids=image_ids,
             categories={number: name for name, number in numbers.items()},
-            provenance={name: self.facts[name] for name in _PROVENANCE if name in self.facts},
+            provenance={
+                **{name: self.facts[name] for name in _PROVENANCE if name in self.facts},
+                **self.facts.get(DESCRIBED, {}),
+            },
             image_list=IMAGES,
         )
         return tally

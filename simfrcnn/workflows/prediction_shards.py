@@ -11,6 +11,7 @@ from simfrcnn.errors import ArtifactError
 from simfrcnn.files import write_json, writing_folder
 from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.prediction_folder import (
+    DESCRIBED,
     DICOM,
     EXAMS,
     INDEX,
@@ -82,9 +83,11 @@ def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
     """
     facts = [read_facts(part) for part in parts]
     shards = [one.get("shard") for one in facts]
-    common = {**facts[0], "shard": None}
+    first = min((one.get(DESCRIBED, {}) for one in facts), key=lambda one: str(one.get("date")))
+    common = {**facts[0], DESCRIBED: first, "shard": None}
     for part, one in zip(parts, facts, strict=True):
-        differing = [k for k in sorted({*one, *common} - {"shard"}) if one.get(k) != common.get(k)]
+        compared = sorted({*one, *common} - {"shard", DESCRIBED})
+        differing = [key for key in compared if one.get(key) != common.get(key)]
         if differing:
             raise ArtifactError(
                 f"{part} is not a shard of the same run as {parts[0]}: {', '.join(differing)} "

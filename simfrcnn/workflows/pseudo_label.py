@@ -21,8 +21,10 @@ from simfrcnn.config import data_settings, pseudo_settings
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet, write_extended
 from simfrcnn.engines.common.checkpoints import weights_sha256
+from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
-from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.errors import ArtifactError, OutputError
@@ -198,6 +200,7 @@ def detect(
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint": weights.name,
         "checkpoint_sha256": weights_sha256(weights),
+        **precision_of(cfg),
         "config": _detection_keys(cfg),
     }
     expected = {**facts, "annotations_sha256": annotated.sha256}
@@ -205,8 +208,9 @@ def detect(
         logger.info(f"taking the detections in {path}")
         return path
     check_device(cfg)
-    model = engine.build_model(cfg)
-    engine.load_weights(model, weights)
+    model = load_detector(engine, cfg, weights)
+    content, _ = read_described(weights)
+    warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"detecting with {weights} on {counted(len(chosen), '[image|images]')}")
     found = detect_records(cfg, model, engine.detect, chosen, title="pseudo-label")
     save_detections(path, found, cfg, annotated, facts)

@@ -81,7 +81,8 @@ def judge_readers(
         margin: The largest difference from the readers that does not matter: also say whether the
             model is shown to be non-inferior or equivalent. State it before you look.
         output: A folder for ``readers.html``, ``readers.md``, ``readers.json`` and the same
-            readings for iMRMC and RJafroc; None writes nothing.
+            readings for iMRMC and RJafroc; None writes nothing. Without openpyxl (extra ``xlsx``)
+            the workbook for RJafroc is left out, which the pages say.
 
     Raises:
         ConfigError: No file of readers.

@@ -25,7 +25,9 @@ from simfrcnn.engines.common.checkpoints import (
     weights_sha256,
     write_checkpoint,
 )
-from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.descriptions import facts_of_model, read_described
+from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
+from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.evaluation import operating
@@ -66,7 +68,9 @@ def check_rules(cfg: Any) -> None:
         check_subgroups(annotated.records, settings)
 
 
-def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
+def judge_model(
+    engine: Engine, cfg: Any, weights: Path, *, trained_by: str | None = None
+) -> dict[str, Report]:
     """Run a checkpoint over ``DATASETS.TEST``; write detections and reports, log the summaries.
 
     First it is run over ``DATASETS.VAL``, if there is one, and its operating points are chosen
@@ -75,6 +79,15 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
     depend on more keys than their sidecar says. Points and figures are also written into those
     checkpoints of ``OUTPUT_DIR`` that hold the weights judged here. Without a ``DATASETS.TEST`` the
     points are chosen all the same.
+
+    Where the checkpoint holds another value of a key that changes scores, a warning names it.
+
+    Args:
+        engine: Runs the checkpoint.
+        cfg: Resolved.
+        weights: The checkpoint.
+        trained_by: The name of the config that has just trained it, which its card is to say; None
+            where the card says it already.
 
     Raises:
         CheckpointError: The weights are missing or do not fit the config.
@@ -87,16 +100,21 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         if not validation:
             return {}
     require_apart(validation, sets)
-    model = engine.build_model(cfg)
-    engine.load_weights(model, weights)
+    model = load_detector(engine, cfg, weights)
+    content, _ = read_described(weights)
+    warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"testing {weights}")
     judged = weights_sha256(weights)
+    of_training = {} if trained_by is None else {"config": trained_by}
+    content["card"] = {**(content["card"] or {}), **of_training}
     provenance = {
         "engine": engine.NAME,
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
-        "checkpoint": weights.name,
         "checkpoint_sha256": judged,
-        **_facts_of_model(cfg, read_checkpoint(weights)["card"]),
+        **precision_of(cfg),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "simfrcnn": __version__,
+        **facts_of_model(cfg, weights, content),
     }
 
     def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
@@ -118,34 +136,16 @@ def judge_model(engine: Engine, cfg: Any, weights: Path) -> dict[str, Report]:
         )
         for name, annotated in sets.items()
     }
-    keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports)
+    keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports, of_training)
     return reports
 
 
-def _facts_of_model(cfg: Any, card: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a methods section says of a model, and the day of the test.
-
-    On what it was trained, and from which seed, its own card says: the config of a test may be
-    another one than that of the training, or lack sets that are not here.
-    """
-    trained = (
-        {}
-        if not card
-        else {
-            "trained_on": [str(one["name"]) for one in card.get("trained_on", ())],
-            "seed": card.get("seed"),
-        }
-    )
-    return {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "simfrcnn": __version__,
-        "model": f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME}",
-        **{key: value for key, value in trained.items() if value not in (None, [])},
-    }
-
-
 def keep_in_checkpoints(
-    folder: Path, judged: str, chosen: ChosenPoints | None, reports: Mapping[str, Report]
+    folder: Path,
+    judged: str,
+    chosen: ChosenPoints | None,
+    reports: Mapping[str, Report],
+    of_training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write operating points and figures into the checkpoints of a run that hold some weights.
 
@@ -157,6 +157,7 @@ def keep_in_checkpoints(
         judged: The weights, by :func:`~simfrcnn.engines.common.checkpoints.weights_sha256`.
         chosen: Their operating points; None, without a validation set, leaves those of the file.
         reports: Of the test sets, by name; without any, the figures of the file stay.
+        of_training: Further entries of the card, such as the config's name.
     """
     figures = [
         {"data_set": name, "figure": key, **report.figures[key].to_json()}
@@ -171,8 +172,9 @@ def keep_in_checkpoints(
         if not path.is_file() or weights_sha256(path) != judged:
             continue
         content = read_checkpoint(path)
-        if reports:
-            changed["card"] = {**(content["card"] or {}), "figures": figures}
+        further = {**(of_training or {}), **({"figures": figures} if reports else {})}
+        if further:
+            changed["card"] = {**(content["card"] or {}), **further}
         if content["schema"] > 1 and any(content[key] != value for key, value in changed.items()):
             write_checkpoint(path, {**content, **changed})
             logger.info(f"operating points and figures are in {path}")

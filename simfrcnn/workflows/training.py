@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simfrcnn.config import FileKey, load_config
+from simfrcnn.config import FileKey, load_config, name_of_config
 from simfrcnn.data import catalog
 from simfrcnn.described import Options, described
 from simfrcnn.engines.common.checkpoints import BEST, LAST
@@ -127,6 +127,7 @@ def train(
         True
     """
     chosen, cfg = checked_training(config, datasets, overrides, engine, processes)
+    trained_by = name_of_config(config)
     chosen.launch_training(
         cfg,
         resume=resume,
@@ -136,7 +137,8 @@ def train(
         dist_url=processes.dist_url,
         command=command,
     )
-    return _judged(chosen, cfg, weights_of(Path(cfg.OUTPUT_DIR)), processes)
+    weights = weights_of(Path(cfg.OUTPUT_DIR))
+    return _judged(chosen, cfg, weights, processes, trained_by=trained_by)
 
 
 @catalog.reading_once()
@@ -247,13 +249,20 @@ def _without_missing_train(cfg: Any) -> Any:
     return cfg
 
 
-def _judged(engine: Engine, cfg: Any, weights: Path, processes: Processes) -> TrainedRun:
+def _judged(
+    engine: Engine,
+    cfg: Any,
+    weights: Path,
+    processes: Processes,
+    *,
+    trained_by: str | None = None,
+) -> TrainedRun:
     folder = Path(cfg.OUTPUT_DIR)
     if not processes.is_main:
         return TrainedRun(engine.NAME, folder, weights, {}, None)
     from simfrcnn.workflows.testing import judge_model
 
-    reports = judge_model(engine, cfg, weights)
+    reports = judge_model(engine, cfg, weights, trained_by=trained_by)
     points = folder / operating.FILE_NAME
     chosen = operating.read_operating_points(points) if cfg.DATASETS.VAL else None
     return TrainedRun(engine.NAME, folder, weights, reports, chosen)

@@ -121,6 +121,7 @@ class _Weak:
     settings: PseudoSettings
     force: bool
     command: Sequence[str]
+    file_name: str
 
     def training(self, name: str, cfg: Any) -> Step:
         """A stage: its checkpoints are what later steps rely on."""
@@ -199,7 +200,7 @@ class _Weak:
             from simfrcnn.evaluation.operating import FILE_NAME
             from simfrcnn.workflows.testing import judge_model
 
-            if not judge_model(self.engine, self.second, weights):
+            if not judge_model(self.engine, self.second, weights, trained_by=self.file_name):
                 return []
             data = self.second.DATASETS
             places = [folder / name for name in (*data.VAL, *data.TEST)]
@@ -280,7 +281,9 @@ def _prepare(
     settings = replace(
         pseudo_settings(first), include_unknown=second.DATASETS.UNBOXED_VIEWS == "normal"
     )
-    return _Weak(engine, job.folder, first, second, settings, force, tuple(command))
+    return _Weak(
+        engine, job.folder, first, second, settings, force, tuple(command), config_file.name
+    )
 
 
 def require_two_stages(first: Any, second: Any, config_file: Path) -> None:

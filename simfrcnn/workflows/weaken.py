@@ -32,7 +32,8 @@ def weaken_data_set(
         output: The new COCO file.
         n_patients: Whose boxes stay.
         seed: Another seed keeps others.
-        config_file: Its target classes count, and its validation and test sets are refused.
+        config_file: Its target and ignored classes count, and its validation and test sets are
+            refused.
         overwrite: Replace an earlier output.
 
     Raises:
@@ -56,7 +57,14 @@ def weaken_data_set(
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; --overwrite replaces it, or give another --output")
     targets = tuple(keys.get("DATASETS.TARGET_CLASSES", ("malignant",)))
-    done = weaken(annotated, output, n_patients=n_patients, seed=seed, target_classes=targets)
+    done = weaken(
+        annotated,
+        output,
+        n_patients=n_patients,
+        seed=seed,
+        target_classes=targets,
+        ignored_classes=tuple(keys.get("EVAL.IGNORED_CLASSES", ())),
+    )
     logger.info(
         f"{output}: the boxes of {counted(n_patients, '[patient|patients]')} stay; "
         f"{counted(len(done.image_ids), '[image has|images have]')} a label and no box"

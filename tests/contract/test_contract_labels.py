@@ -23,7 +23,7 @@ from support.examples import (
     tiny_config,
 )
 from support.labelled_examples import LABELS_ON as ON
-from support.labelled_examples import label_two_images, labelled
+from support.labelled_examples import label_two_images, labelled, learn_from_all_regions
 
 KEY = "loss_label"
 
@@ -77,7 +77,7 @@ def test_labelled_images_leave_the_other_losses_and_draws_as_they_are(
     for samples in (BATCHES[batch] + labelled(2), labelled(1) + BATCHES[batch]):
         losses = losses_of(engine, model, samples)
         for key in LOSS_KEYS:
-            torch.testing.assert_close(losses[key], without[key], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(losses[key], without[key], rtol=0, atol=1e-6)
         assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -100,28 +100,15 @@ def test_choosing_and_then_learning_equals_learning_from_the_best_of_all(
     loss = losses_of(engine, model, samples)[KEY]
     loss.backward()
 
-    # All regions keep their graph: the loss is that of the likeliest of each image.
-    def everything(_choice, _bags, _logits, boxes):
-        return [torch.arange(len(own)) for own in boxes]
-
-    def of_the_likeliest(class_logits, image_index, bags):
-        costs = []
-        for image in bags.images:
-            own = class_logits[image_index == image].log_softmax(dim=1)[:, 1]
-            costs.append(-own.max())
-        return 0.7 * torch.stack(costs).mean()
-
-    monkeypatch.setattr(common.Choice, "of", everything)
-    module = f"simfrcnn.engines.{engine.NAME}.roi_heads"
-    monkeypatch.setattr(f"{module}.loss_of_bags", of_the_likeliest)
+    learn_from_all_regions(engine, monkeypatch, 0.7)
     other = seeded_model(engine, cfg)
     expected = losses_of(engine, other, samples)[KEY]
     expected.backward()
-    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
     compared = 0
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         if two.grad is not None and float(two.grad.abs().max()):
-            torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(one.grad, two.grad, rtol=0, atol=1e-6)
             compared += 1
     assert compared > 5
 
@@ -171,7 +158,7 @@ def test_the_chosen_region_gets_a_second_look(engine, heads, chooser):
     assert tuple(losses) == (*LOSS_KEYS, KEY, "loss_second_look")
     without = losses_of(engine, seeded_model(engine, cfg), with_native(BATCHES["pairs"]))
     for key in LOSS_KEYS:
-        torch.testing.assert_close(losses[key], without[key], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(losses[key], without[key], rtol=0, atol=1e-6)
     # A new network gives both classes a chance of one half: log 2 more.
     more = float((losses["loss_second_look"] - without["loss_second_look"]).detach())
     assert more == pytest.approx(0.69, abs=0.1)
@@ -240,6 +227,19 @@ def test_a_head_with_batch_statistics_is_refused(engine):
     with pytest.raises(ConfigError, match=r"the box head has a .*BatchNorm.* \(.*NORM FrozenBN"):
         engine.build_model(cfg)
     engine.build_model(smoke_config(engine, "c4", "MODEL.RESNETS.NORM", "BN"))
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Dropout, torch.nn.Dropout2d])
+def test_a_head_with_dropout_is_refused_unless_it_drops_nothing(engine, kind):
+    cfg = smoke_config(engine, "fpn", *ON)
+    head = torch.nn.Sequential(torch.nn.Linear(2, 2), kind(0.5))
+    with pytest.raises(ConfigError, match=rf"the box head has a {kind.__name__} \(1\).*no dropout"):
+        common.require_separate_regions(cfg, head, None)
+    assert common.not_separate(torch.nn.Sequential(kind(0.0))) is None
+    by_path = torch.nn.Identity()
+    by_path.drop_prob = 0.1  # as timm's DropPath has it
+    assert common.not_separate(torch.nn.Sequential(by_path)) == "Identity (0)"
+    common.require_separate_regions(smoke_config(engine, "fpn"), head, None)  # no label trains
 
 
 def test_a_second_look_with_batch_statistics_is_refused(engine):

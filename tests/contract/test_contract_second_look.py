@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import pytest
 import torch
@@ -15,28 +16,19 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import loss_keys
-from simfrcnn.errors import CheckpointError, ConfigError, DataError
-from simfrcnn.structures import Frame, Native
+from simfrcnn.errors import CheckpointError, ConfigError, DataError, TrainingError
+from simfrcnn.second_look import Regions
+from simfrcnn.second_look import choice as choice_module
+from simfrcnn.second_look import module as look_module
+from simfrcnn.structures import ImageTargets
+from support.commands import TEST_CONFIGS
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
+from support.labelled_examples import LABELS_ON, labelled
+from support.native_examples import with_native
 
 ON = ("MODEL.SECOND_LOOK.ENABLED", True)
 KEY = "loss_second_look"
 PREFIX = "second_look."
-
-
-def with_native(samples):
-    """The same images as stored at twice the input's size, with pixels of .5 mm."""
-    return [
-        dataclasses.replace(
-            sample,
-            record=dataclasses.replace(sample.record, pixel_spacing_mm=(0.5, 0.5)),
-            native=Native(
-                sample.image[0].to(torch.uint8).repeat_interleave(2, 0).repeat_interleave(2, 1),
-                Frame(0.5, 0.0, 0.5, 0.0, 2 * sample.image.shape[1], 2 * sample.image.shape[2]),
-            ),
-        )
-        for sample in samples
-    ]
 
 
 def losses_of(engine, model, samples):
@@ -85,6 +77,33 @@ def test_it_is_given_what_the_box_head_makes_of_its_regions(engine, heads, monke
             centres = (foreground[:, :2] + foreground[:, 2:]) / 2
             assert len(foreground)
             assert bool(((centres > truth[:2]) & (centres < truth[2:])).all())
+
+
+def test_as_a_control_the_same_boxes_of_normal_images_lie_anywhere(engine, monkeypatch):
+    """Positive images, the detector's losses and the sides stay; the places do not."""
+    samples, drawn, losses = with_native(BATCHES["pairs"]), {}, {}
+    for normals_are in ("default", "suspected", "random"):
+        boxes = drawn[normals_are] = []
+        monkeypatch.setattr(
+            look_module, "jittered", lambda own, kept=boxes: kept.append(own) or own
+        )
+        words = () if normals_are == "default" else ("MODEL.SECOND_LOOK.NORMALS", normals_are)
+        words += ("MODEL.SECOND_LOOK.REGIONS_PER_IMAGE", 8, "MODEL.SECOND_LOOK.MEMORY", 0)
+        model = seeded_model(engine, smoke_config(engine, "fpn", *ON, *words))
+        losses[normals_are] = losses_of(engine, model, samples)
+    for key, value in losses["default"].items():
+        assert torch.equal(losses["suspected"][key], value), key
+        assert torch.equal(losses["random"][key], value) == (key != KEY), key
+    of_images = list(zip(samples, drawn["random"], drawn["suspected"], strict=True))
+    for sample, own, before in of_images[:3]:  # the draws of the first normal one are alike
+        if not sample.targets.is_normal:
+            assert torch.equal(own, before)
+            continue
+        torch.testing.assert_close(own[:, 2:] - own[:, :2], before[:, 2:] - before[:, :2])
+        centres = (own[:, :2] + own[:, 2:]) / 2
+        height, width = sample.image.shape[-2:]
+        assert len(centres.unique(dim=0)) > 5 >= len(before.unique(dim=0))
+        assert bool(((centres > 0) & (centres < torch.tensor([width, height]))).all())
 
 
 def test_the_best_detections_are_rescored_and_both_scores_kept(engine, heads, tmp_path):
@@ -168,6 +187,62 @@ def test_checkpoints_cross_the_switch_and_say_so(engine, tmp_path, caplog):
         engine.load_weights(larger, tmp_path / "on")
 
 
+def diverged(model, value=float("nan"), layers=("cls_score",)):
+    """The model with outputs of a layer that are not finite."""
+    names = tuple(f"{layer}.bias" for layer in layers)
+    (bias,) = (p for n, p in model.named_parameters() if n.endswith(names))
+    torch.nn.init.constant_(bias, value)
+    return model
+
+
+LABELS_WITH_IT = (*LABELS_ON, "MODEL.SIMFRCNN.LABELS.CHOOSER")
+WITH_LABELLED = BATCHES["pairs"] + labelled(2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("words", "batch"),
+    [
+        ((), BATCHES["pairs"]),
+        (("MODEL.SECOND_LOOK.SIMILARITY", "cosine"), BATCHES["pairs"]),
+        (("MODEL.SECOND_LOOK.BACKBONE", "test_resnet"), BATCHES["normals"]),
+        ((*LABELS_WITH_IT, "second_look"), WITH_LABELLED),
+        ((*LABELS_WITH_IT, "detector"), WITH_LABELLED),
+    ],
+)
+def test_a_detector_that_diverges_says_so_by_its_own_losses(engine, words, batch, value):
+    cfg = smoke_config(engine, "fpn", *ON, *words)
+    losses = losses_of(engine, diverged(seeded_model(engine, cfg), value), with_native(batch))
+    assert not bool(torch.isfinite(losses["loss_cls"]))
+    assert bool(torch.isfinite(losses[KEY]))
+    losses[KEY].backward()
+
+
+def test_an_rpn_that_diverges_proposes_nothing_and_says_so(engine):
+    model = seeded_model(engine, smoke_config(engine, "fpn", *ON))
+    diverged(model, layers=("objectness_logits", "cls_logits"))
+    if engine.NAME == "detectron2":  # which looks for it before it proposes
+        with pytest.raises(FloatingPointError):
+            losses_of(engine, model, with_native(BATCHES["normals"]))
+        return
+    losses = losses_of(engine, model, with_native(BATCHES["normals"]))
+    assert not bool(torch.isfinite(losses["loss_rpn_top_likelihood"]))
+    assert float(losses[KEY].detach()) == 0
+
+
+def test_a_training_that_diverges_reports_it(engine, tmp_path):
+    cfg = tiny_config(engine, "fpn", tmp_path, *ON)
+    start = tmp_path / "start.pth"
+    save_checkpoint(start, diverged(seeded_model(engine, cfg)), Identity.of(engine.NAME, cfg))
+    cfg = tiny_config(engine, "fpn", tmp_path, *ON, "MODEL.WEIGHTS", start)
+    with pytest.raises(TrainingError, match=r"step 0: .*loss_cls.* is not finite .*image\d+\.png"):
+        engine.train(cfg)
+    (evidence,) = (tmp_path / "run").glob("diverged_step0000000.pth")
+    losses = read_checkpoint(evidence)["training"]["losses"]
+    assert math.isnan(losses["loss_cls"])
+    assert math.isfinite(losses[KEY])
+
+
 def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
     def trained(folder, steps, resume=False):
         cfg = tiny_config(engine, "fpn", tmp_path / folder, *ON, "SOLVER.MAX_ITER", steps)
@@ -184,17 +259,108 @@ def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
     assert (tmp_path / "two" / "run" / LAST).exists()
 
 
-def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path):
+REPLAY = ("DATASETS.REPLAY.FRACTION", 0.9, "DATASETS.REPLAY.PERIOD", 1)
+
+
+@pytest.mark.parametrize("drawn", [(), REPLAY], ids=["evenly", "with replay"])
+def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path, drawn):
     """What the key DETECTOR_OF of a ladder stands on: all steps, to the last bit."""
 
     def trained(folder, *words):
         cfg = tiny_config(engine, "fpn", tmp_path / folder, *words, "SOLVER.MAX_ITER", 3)
-        return read_checkpoint(engine.train(cfg))["model"]
+        return read_checkpoint(engine.train(cfg))
 
-    plain, looking = trained("without"), trained("with", *ON)
+    without, with_it = trained("without", *drawn), trained("with", *ON, *drawn)
+    plain, looking = without["model"], with_it["model"]
     assert plain
     assert {name for name in looking if not name.startswith(PREFIX)} == set(plain)
     assert all(torch.equal(value, looking[name]) for name, value in plain.items())
+    fired = [each["training"]["replay"].get("scores") for each in (without, with_it)]
+    assert (fired[0] is not None) == bool(drawn)
+    if drawn:  # what the detector fires on, the second look leaves alone
+        torch.testing.assert_close(*fired, rtol=0, atol=0, equal_nan=True)
+        assert bool((fired[0] > 0).any())
+
+
+def as_boxed(sample, label):
+    """The image with a box of a class in its middle."""
+    height, width = sample.image.shape[-2:]
+    box = torch.tensor([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]])
+    targets = ImageTargets(box, torch.tensor([label]), is_normal=False)
+    return dataclasses.replace(sample, targets=targets)
+
+
+@pytest.mark.parametrize("name", ["oracle", "weak_stage2"])
+def test_of_two_classes_each_is_learnt_and_judged_by_its_own(engine, name, monkeypatch):
+    """Benign masses that an oracle boxed, or what stage 1 suspected: a class that is no target."""
+    words = ("SEED", "0", "MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.MEMORY", "0")
+    cfg = load_config(engine.default_cfg(), TEST_CONFIGS / f"{name}.yaml", words)
+    model = seeded_model(engine, cfg)
+    assert model.second_look.judge.classifier.out_features == 3
+    assert model.second_look.target_labels == (1,)
+    first, second = normals(2)
+    learnt = []
+    original = look_module.balanced_cross_entropy
+
+    def spied(logits, labels, *others):
+        learnt.extend(zip(labels.tolist(), others[0].tolist(), strict=True))
+        return original(logits, labels, *others)
+
+    monkeypatch.setattr(look_module, "balanced_cross_entropy", spied)
+    suspects = lambda *_: torch.tensor([0])  # noqa: E731 - the region of the box itself
+    monkeypatch.setattr(choice_module, "suspected", suspects)
+    samples = with_native([*positives(1), as_boxed(first, 2), second])
+    regions = [
+        Regions(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([label]), torch.tensor([0.5]))
+        for label in (1, 2, 0)
+    ]
+    pictures = [look_module.Picture(s.native.pixels, s.native.frame, (0.5, 0.5)) for s in samples]
+    model.second_look.training_loss(pictures, [s.targets for s in samples], regions)
+    assert set(learnt) == {(1, True), (2, False), (0, False)}
+    losses = losses_of(engine, model, samples)
+    losses[KEY].backward()
+    assert bool(torch.isfinite(losses[KEY].detach()))
+    torch.nn.init.constant_(model.second_look.judge.classifier.weight, 0)
+    with torch.no_grad():  # whatever it sees: background .2, class 1 .3, class 2 .5
+        model.second_look.judge.classifier.bias.copy_(torch.tensor([0.2, 0.3, 0.5]).log())
+    (found,) = engine.detect(model, samples[:1])
+    looked = ~found.second_scores.isnan()
+    assert int(looked.sum()) == cfg.MODEL.SECOND_LOOK.DETECTIONS_PER_IMAGE
+    expected = torch.where(found.labels == 1, 0.3, 0.5)[looked]
+    torch.testing.assert_close(found.second_scores[looked], expected)
+
+
+def test_stage_1_of_weak_supervision_has_nothing_to_suspect(engine):
+    with pytest.raises(ConfigError, match=r"BATCHES is positives: the second look learns"):
+        load_config(
+            engine.default_cfg(),
+            TEST_CONFIGS / "weak_stage1.yaml",
+            ("SEED", "0", "MODEL.SECOND_LOOK.ENABLED", "True"),
+        )
+
+
+def test_contrastive_similarity_is_that_of_its_own_vectors_by_hand(engine, monkeypatch):
+    node = "MODEL.SIMFRCNN.SIMILARITY."
+    words = ("MODEL.SECOND_LOOK.REGIONS_PER_IMAGE", 1, "MODEL.SECOND_LOOK.MEMORY", 0)
+    words += (f"{node}WEIGHT", 0.5, f"{node}LOSS", "none")
+    cfg = smoke_config(engine, "fpn", *ON, *words, "MODEL.SECOND_LOOK.SIMILARITY", "contrastive")
+    samples, vectors = with_native(BATCHES["pairs"]), []
+    model = seeded_model(engine, cfg)
+    model.second_look.judge.register_forward_hook(lambda *outputs: vectors.append(outputs[2][0]))
+    losses = losses_of(engine, model, samples)
+    assert float(losses["loss_similarity"].detach()) == 0
+    without = losses_of(
+        engine, seeded_model(engine, smoke_config(engine, "fpn", *ON, *words)), samples
+    )
+    settings = model.second_look.similarity
+    (own,) = vectors
+    assert len(own) == len(samples) == 4  # two positive images, then their normal partners
+    unit = own / own.norm(dim=1, keepdim=True) if settings.normalise_vectors else own
+    violations = [settings.distance_margin - (unit[i] - unit[i + 2]).norm() for i in (0, 1)]
+    expected = sum(max(0.0, float(each.detach())) ** 2 / 2 for each in violations) / 2
+    assert expected > 0.01
+    added = float((losses[KEY] - without[KEY]).detach())
+    assert added == pytest.approx(0.5 * expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +369,7 @@ def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path):
         (("DATASETS.BATCHES", "positives"), "BATCHES is positives: the second look learns"),
         (("MODEL.SECOND_LOOK.BACKBONE_WEIGHTS", "w.pth"), "BACKBONE is '', whose network"),
         (("MODEL.SECOND_LOOK.SOURCE", "film"), "SOURCE is 'film'; legal is native | input"),
+        (("MODEL.SECOND_LOOK.NORMALS", "randm"), "'randm'; legal is suspected | random"),
         (("MODEL.SECOND_LOOK.CONTEXT", 0.5), "CONTEXT is 0.5; legal is at least 1"),
     ],
 )

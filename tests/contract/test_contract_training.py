@@ -17,12 +17,14 @@ from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Identity, read_checkpoint
 from simfrcnn.errors import CheckpointError, DataError, OutputError, TrainingError
 from support.examples import (
+    RESNET_C4,
     ROOT,
     positives,
     tiny_config,
     write_tiny_set,
 )
 from support.forking import kill_program_once
+from support.labelled_examples import LABELS_ON, label_two_images
 
 
 def weights_of(path):
@@ -345,6 +347,20 @@ def test_a_signal_in_the_last_step_is_not_lost(engine, tmp_path, send_at_step):
     assert read_checkpoint(tmp_path / "run" / LAST)["training"]["step"] == 1
 
 
+def test_a_validation_set_that_a_model_has_boxed_is_refused_before_anything_is_written(
+    engine, tmp_path
+):
+    words = ("DATASETS.VAL", "[untouchable]", "DATASETS.TEST", "[]")
+    cfg = tiny_config(engine, "fpn", tmp_path, *words)
+    path = tmp_path / "test" / "tiny.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1].update(source="pseudo", score=0.9)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"tiny\.json: annotation 200 of image 2 is a pseudo-box"):
+        engine.train(cfg)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine, tmp_path):
     many = ("SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "2")
@@ -369,9 +385,17 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine
 # The first steps in half precision may overflow: they are skipped, the schedule goes on.
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
 @pytest.mark.gpu
-def test_mixed_precision_trains_and_resumes_on_a_gpu(engine, heads, tmp_path):
+@pytest.mark.parametrize("has_labels", [False, True])
+def test_mixed_precision_trains_and_resumes_on_a_gpu(engine, heads, has_labels, tmp_path):
     on_gpu = ("MODEL.DEVICE", "cuda", "SOLVER.AMP.ENABLED", "True")
-    engine.train(tiny_config(engine, heads, tmp_path, *on_gpu))
+    if has_labels:
+        on_gpu += LABELS_ON
+    if has_labels and heads == "c4":  # a box head without batch statistics
+        on_gpu += RESNET_C4
+    cfg = tiny_config(engine, heads, tmp_path, *on_gpu)
+    if has_labels:
+        label_two_images(tmp_path / "data" / "tiny.json")
+    engine.train(cfg)
     cfg = tiny_config(engine, heads, tmp_path, *on_gpu, "SOLVER.MAX_ITER", "4")
     last = engine.train(cfg, resume=True)
     content = read_checkpoint(last)

@@ -59,7 +59,11 @@ TINY_C4_BACKBONE = (
     *("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "given"),
 )
 
-# Back to the smoke config's own, for what needs the stages of a ResNet.
+# Back to the smoke config's own: for what needs a ResNet's stages, or another norm without weights.
+RESNET_C4 = (
+    *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.TIMM.NAME", ""),
+    *("MODEL.RESNETS.NORM", "GN"),
+)
 RESNET_FPN = (
     *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.TIMM.NAME", ""),
     *("MODEL.RESNETS.NORM", "GN"),

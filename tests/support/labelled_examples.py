@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
 from simfrcnn.data.coco import read_coco, write_coco
+from simfrcnn.engines.common import labelled as common
 from simfrcnn.records import Supervision
+from simfrcnn.sampling.regions import Bags
 from simfrcnn.structures import ImageTargets, Sample
 from support.examples import positives
 
@@ -40,6 +46,28 @@ def unknown(n: int = 1) -> list[Sample]:
         )
         for sample in positives(n + 4)[4:]
     ]
+
+
+def learn_from_all_regions(engine: Any, monkeypatch: pytest.MonkeyPatch, weight: float) -> None:
+    """From now on ``loss_label`` is that of the likeliest region of each image, with all regions in
+    the graph: what choosing one without gradient and learning from it alone must equal.
+    """
+
+    def everything(
+        _choice: common.Choice, _bags: Bags, _logits: Tensor, boxes: Sequence[Tensor]
+    ) -> list[Tensor]:
+        return [torch.arange(len(own)) for own in boxes]
+
+    def of_the_likeliest(class_logits: Tensor, image_index: Tensor, bags: Bags) -> Tensor:
+        costs = []
+        for image in bags.images:
+            own = class_logits[image_index == image].float().log_softmax(dim=1)[:, 1]
+            costs.append(-own.max())
+        return weight * torch.stack(costs).mean()
+
+    monkeypatch.setattr(common.Choice, "of", everything)
+    module = f"simfrcnn.engines.{engine.NAME}.roi_heads"
+    monkeypatch.setattr(f"{module}.loss_of_bags", of_the_likeliest)
 
 
 def label_two_images(path: Path) -> None:

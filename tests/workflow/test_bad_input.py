@@ -37,17 +37,17 @@ def train(refused, run_folder):
 
 @pytest.fixture
 def phantom_copy(datasets, tmp_path):
-    """train.json of the tiny phantoms with a change, as a --dataset argument."""
+    """A file of the tiny phantoms with a change, as a --dataset argument."""
 
-    def change(edit):
+    def change(edit, name="train"):
         source = datasets / "phantom_tiny"
-        content = json.loads((source / "train.json").read_text())
+        content = json.loads((source / f"{name}.json").read_text())
         for image in content["images"]:
             image["file_name"] = os.path.relpath(source / image["file_name"], tmp_path)
         edit(content)
         path = tmp_path / "changed.json"
         path.write_text(json.dumps(content))
-        return f"--dataset=phantom_tiny/train={path}"
+        return f"--dataset=phantom_tiny/{name}={path}"
 
     return change
 
@@ -126,6 +126,17 @@ def test_a_patient_in_two_splits(train, datasets):
     error = train(f"--dataset=phantom_tiny/test={path}")
     assert "DATASETS.TRAIN phantom_tiny/train" in error
     assert "share" in error
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_boxes_that_a_model_has_proposed_are_no_truth(train, phantom_copy, name):
+    def proposed(content):
+        content["annotations"][0].update(source="pseudo", score=0.9)
+
+    error = train(phantom_copy(proposed, name))
+    assert "changed.json: annotation" in error
+    assert "is a pseudo-box of the target class 'malignant'" in error
+    assert "use the file that it was made from" in error
 
 
 @pytest.mark.parametrize("engine", ENGINES)

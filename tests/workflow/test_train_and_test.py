@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from simfrcnn.cli.main import main
+from simfrcnn.config import name_of_config
 from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256
 from simfrcnn.files import sha256_of
 from support.canaries import canary_folder, leaks, write_canary
@@ -283,6 +284,26 @@ def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_pat
             left, top, right, bottom = found["box_xyxy_px"]
             assert 0 <= left < right <= image["width"]
             assert 0 <= top < bottom <= image["height"]
+
+
+def test_a_methods_section_is_the_same_after_predict_as_after_a_test(trained, tmp_path, datasets):
+    """Both ways of making detections say of the model all that its file says."""
+    _, folder = trained
+    data, out = datasets / "phantom_tiny", tmp_path / "out"
+    words = ["predict", str(sorted((data / "dicom").iterdir())[0]), "--output", str(out)]
+    words += ["--weights", str(folder / "model_best.pth"), "--keep-identifiers"]
+    assert main([*words, "--workers", "0"]) == 0
+    inference = folder / "inference" / "phantom_tiny" / "test"
+    tested, predicted = (
+        json.loads((path / "detections.meta.json").read_text())["provenance"]
+        for path in (inference, out)
+    )
+    keys = ("simfrcnn", "engine", "model", "checkpoint", "checkpoint_sha256")
+    for key in (*keys, "config", "config_sha256", "trained_on", "seed"):
+        assert predicted[key] == tested[key], key
+    assert predicted["config"] == read_checkpoint(folder / "model_best.pth")["card"]["config"]
+    assert predicted["config"] == name_of_config(SMOKE)
+    assert {"date"} <= {*tested} & {*predicted}
 
 
 @on_one_engine()

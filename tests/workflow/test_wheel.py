@@ -98,9 +98,23 @@ def test_nothing_is_missing_or_too_much_and_an_index_takes_them(dist):
     assert done.stdout.count("PASSED") == 2
 
 
-def test_a_package_that_lacks_a_file_or_has_another_is_named(tmp_path):
+def test_every_file_of_the_package_is_needed():
+    """Whatever its kind: a new one is not forgotten."""
+    words = ["git", "-C", str(ROOT), "ls-files", "simfrcnn", "configs/*.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("this is no git checkout")
+    kept = {name.replace("configs/", "simfrcnn/configs/", 1) for name in done.stdout.split()}
+    kept = {name.replace("simfrcnn/simfrcnn/", "simfrcnn/") for name in kept}
+    assert kept - {"simfrcnn/configs"} <= check_packages.needed()
+    assert not {n for n in check_packages.needed() if "__pycache__" in n or n.endswith(".pyc")}
+
+
+@pytest.mark.parametrize(
+    "lacking", ["simfrcnn/zoo/trained.json", "simfrcnn/evaluation/report.schema.json"]
+)
+def test_a_package_that_lacks_a_file_or_has_another_is_named(tmp_path, lacking):
     package = tmp_path / "x.whl"
-    lacking = "simfrcnn/zoo/trained.json"
     with zipfile.ZipFile(package, "w") as wheel:
         for name in {*check_packages.needed(), "tests/test_x.py", "simfrcnn/x.pth"} - {lacking}:
             wheel.writestr(name, "")

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from simfrcnn.engines.common.checkpoints import save_checkpoint
+from simfrcnn.engines.common.inference import laid_out
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Sample
@@ -28,6 +29,8 @@ from simfrcnn.training.precision import Precision, bf16_units
 
 WARM_UP = 2
 IMAGES_AT_ONCE = 4
+ROUNDED = Precision("mixed", "bfloat16", "to be measured")
+EXACT = Precision("float32", "float32", "to be measured")
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,18 @@ def rows(engine: Engine, cfg: Any, n_repeats: int) -> list[str]:
         "|---|---|---|---|---|",
         _row("step in bfloat16 : in float32", step),
     ]
-    batches = _detections(engine, cfg, batch, n_repeats)
-    lines.append(_row(f"an image alone : of {IMAGES_AT_ONCE} detected together", batches))
+    several = (list(batch) * IMAGES_AT_ONCE)[:IMAGES_AT_ONCE]
+    ours = _detector(engine, cfg, several, EXACT)
+    alone = _detector(engine, cfg, several, EXACT, at_once=1)
+    what = f"an image alone : of {IMAGES_AT_ONCE} detected together"
+    lines.append(_row(what, _per_image(compare(alone, ours, n_repeats))))
     if engine.NAME == "detectron2":
-        predictor = _against_default_predictor(engine, cfg, batch, n_repeats)
-        what = "an image by `DefaultPredictor` : by `detect`"
+        predictor = _default_predictor(engine, cfg, several)
         looks = ", which looks a second time" if cfg.MODEL.SECOND_LOOK.ENABLED else ""
-        lines.append(_row(f"{what}{looks}", predictor))
+        for precision in (EXACT, ROUNDED):
+            ours = _detector(engine, cfg, several, precision)
+            what = f"an image by `DefaultPredictor` : by ours in {precision.used}{looks}"
+            lines.append(_row(what, _per_image(compare(predictor, ours, n_repeats))))
     return lines
 
 
@@ -103,10 +111,8 @@ def _row(what: str, found: Compared) -> str:
 
 def _precisions(engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: int) -> Compared:
     """A step in bfloat16 against one in float32, whatever the CPU has: models of equal weights."""
-    rounded = Precision("mixed", "bfloat16", "to be measured")
-    exact = Precision("float32", "float32", "to be measured")
     return compare(
-        _stepper(engine, cfg, batch, rounded), _stepper(engine, cfg, batch, exact), n_repeats
+        _stepper(engine, cfg, batch, ROUNDED), _stepper(engine, cfg, batch, EXACT), n_repeats
     )
 
 
@@ -127,30 +133,33 @@ def _stepper(
     return step
 
 
-def _detections(engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: int) -> Compared:
-    """An image detected alone against one of several detected together."""
-    model = _model(engine, cfg)
-    several = (list(batch) * IMAGES_AT_ONCE)[:IMAGES_AT_ONCE]
-    return _per_image(
-        compare(
-            lambda: [engine.detect(model, [sample]) for sample in several],
-            lambda: engine.detect(model, several),
-            n_repeats,
-        )
-    )
+def _detector(
+    engine: Engine,
+    cfg: Any,
+    several: Sequence[Sample],
+    precision: Precision,
+    *,
+    at_once: int = IMAGES_AT_ONCE,
+) -> Callable[[], None]:
+    """What detects on some images as ``simfrcnn predict`` does, ``at_once`` of them together."""
+    model = laid_out(cfg, _model(engine, cfg))
+
+    def detect() -> None:
+        for first in range(0, len(several), at_once):
+            with precision.autocast("cpu"):
+                engine.detect(model, several[first : first + at_once])
+
+    return detect
 
 
-def _against_default_predictor(
-    engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: int
-) -> Compared:
-    """Detectron2's predictor against ours: the same weights, and the same network input.
+def _default_predictor(engine: Engine, cfg: Any, several: Sequence[Sample]) -> Callable[[], None]:
+    """Detectron2's predictor with the weights of ours and the same network input.
 
     The predictor does not know a second look: it runs the detector without, ours runs both.
     """
     from detectron2.engine import DefaultPredictor
 
     model = _model(engine, cfg)
-    several = (list(batch) * IMAGES_AT_ONCE)[:IMAGES_AT_ONCE]
     with TemporaryDirectory() as folder:
         theirs = cfg.clone()
         theirs.defrost()
@@ -160,13 +169,12 @@ def _against_default_predictor(
         save_checkpoint(Path(theirs.MODEL.WEIGHTS), model, model.identity)  # type: ignore[arg-type]
         predictor = DefaultPredictor(theirs)
     pictures = [_picture(sample) for sample in several]
-    return _per_image(
-        compare(
-            lambda: [predictor(picture) for picture in pictures],
-            lambda: engine.detect(model, several),
-            n_repeats,
-        )
-    )
+
+    def predict() -> None:
+        for picture in pictures:
+            predictor(picture)
+
+    return predict
 
 
 def _picture(sample: Sample) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -6,6 +6,8 @@ Files of schema 1 hold weights alone. Their run folder has ``config.yaml`` and
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,35 @@ def read_described(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if content["card"] is None:
         notes.append(f"{path.name} was written by an earlier version and has no model card.")
     return content, tuple(notes)
+
+
+def facts_of_model(cfg: Any, weights: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a methods section says of a model, whichever way its detections are made.
+
+    From which config, on what and from which seed it was trained, the file itself says: the config
+    of a test may be another one, or lack sets that are not here. What it does not say is left out.
+
+    Args:
+        cfg: The model's config.
+        weights: The checkpoint.
+        content: Its entries, as of :func:`read_described` or ``read_checkpoint``.
+    """
+    card = content["card"] or {}
+    text = content["config"]
+    facts = {
+        "checkpoint": weights.name,
+        "model": f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME}",
+        "config": card.get("config"),
+        "config_sha256": None if text is None else config_sha256(text),
+        "trained_on": [str(one["name"]) for one in card.get("trained_on", ())],
+        "seed": card.get("seed"),
+    }
+    return {key: value for key, value in facts.items() if value not in (None, "", [])}
+
+
+def config_sha256(text: str) -> str:
+    """The hash of a resolved config, the same wherever its data, results and weights lie."""
+    return hashlib.sha256(without_places(text).encode()).hexdigest()
 
 
 def without_places(text: str) -> str:

@@ -16,7 +16,13 @@ from simfrcnn import config
 from simfrcnn.errors import ConfigError
 from simfrcnn.label_settings import LabelSettings
 from simfrcnn.losses import label_loss
-from simfrcnn.sampling.regions import Bags, chosen_by_image, highest_of_bags, interest
+from simfrcnn.sampling.regions import (
+    Bags,
+    EmptyBags,
+    chosen_by_image,
+    highest_of_bags,
+    interest,
+)
 from simfrcnn.second_look import Picture, SecondLook
 
 Judge = Callable[[int, Tensor, Tensor], Tensor]
@@ -80,11 +86,13 @@ def judge_of(
 class Choice:
     """Chooses one region of each bag of a batch, without gradient.
 
-    ``judge`` is the second look, None where the detector alone chooses.
+    ``judge`` is the second look, None where the detector alone chooses; ``empty_bags`` counts for
+    as long as the head lives.
     """
 
     settings: LabelSettings
     target_labels: Sequence[int]
+    empty_bags: EmptyBags
     judge: Judge | None = None
 
     @torch.no_grad()
@@ -107,7 +115,9 @@ class Choice:
             values = torch.cat([self.judge(*of_image) for of_image in of_images])
         # What was cast for this pass has no gradient: it must not serve the next one.
         torch.clear_autocast_cache()
-        return chosen_by_image(highest_of_bags(values, bag_index, len(bags.labels)), counts)
+        chosen = highest_of_bags(values, bag_index, len(bags.labels))
+        self.empty_bags.add(int((chosen < 0).sum()))
+        return chosen_by_image(chosen, counts)
 
 
 def loss_of_bags(class_logits: Tensor, image_index: Tensor, bags: Bags) -> Tensor:

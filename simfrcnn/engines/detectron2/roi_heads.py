@@ -36,7 +36,7 @@ from simfrcnn.engines.contract import LABEL_KEY
 from simfrcnn.label_settings import LabelSettings
 from simfrcnn.losses import are_partners, similarity_loss
 from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
-from simfrcnn.sampling.regions import NO_BAGS, Bags
+from simfrcnn.sampling.regions import NO_BAGS, Bags, EmptyBags
 from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
@@ -204,6 +204,7 @@ class SimROIHeads(ROIHeads):
         super().__init__(**kwargs)
         self.normal_sampling = normal_sampling
         self.labels = labels
+        self.empty_bags = EmptyBags()
         self._is_normal: tuple[bool, ...] = ()
         self._bags = NO_BAGS
 
@@ -291,7 +292,7 @@ class SimROIHeads(ROIHeads):
             candidates.append(of_image)
             boxes.append(torch.cat(of_parts))
         nothing = boxes[0].new_zeros(0, self.num_classes + 1)
-        choice = Choice(self.labels, self.box_predictor.target_labels, judge)
+        choice = Choice(self.labels, self.box_predictor.target_labels, self.empty_bags, judge)
         chosen = choice.of(bags, torch.cat([nothing, *logits]), boxes)
         kept = list(proposals)
         for place, of_image, own_choice in zip(bags.images, candidates, chosen, strict=True):

@@ -150,7 +150,7 @@ class Trainer(DefaultTrainer):
     @functools.cached_property
     def validation_sets(self) -> list[AnnotatedSet]:
         """Those of ``DATASETS.VAL``."""
-        return recipe.load_sets(self.cfg, self.cfg.DATASETS.VAL)
+        return recipe.validation_sets(self.cfg)
 
     @functools.cached_property
     def description(self) -> Description:
@@ -376,6 +376,7 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
     register_datasets(cfg)
     # Here already: a fault in the data shows before anything is written.
     labels = recipe.training_items(cfg).tally
+    recipe.validation_sets(cfg)
     if is_main:
         open_run_folder(cfg, resume=resume)
     comm.synchronize()

@@ -20,7 +20,7 @@ from simfrcnn.engines.torchvision.regions import Res5BoxHead
 from simfrcnn.label_settings import LabelSettings
 from simfrcnn.losses import are_partners, similarity_loss
 from simfrcnn.sampling.proposals import likeliest_targets, target_scores, top_proposals
-from simfrcnn.sampling.regions import NO_BAGS, Bags
+from simfrcnn.sampling.regions import NO_BAGS, Bags, EmptyBags
 from simfrcnn.sampling.replay import firing_scores
 from simfrcnn.second_look import Regions
 from simfrcnn.settings import RoiNormalSampling, SimilaritySettings
@@ -48,6 +48,7 @@ class SimRoIHeads(RoIHeads):
         self.similarity = similarity
         self.labels = labels
         """How labelled images teach; None where none train."""
+        self.empty_bags = EmptyBags()
         self.target_labels = tuple(target_labels)
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: subsample is not given the targets.
@@ -138,7 +139,7 @@ class SimRoIHeads(RoIHeads):
             candidates.append(of_image)
             boxes.append(torch.cat(of_parts))
         nothing = boxes[0].new_zeros(0, self.box_predictor.cls_score.out_features)
-        choice = Choice(self.labels, self.target_labels, self.judge)
+        choice = Choice(self.labels, self.target_labels, self.empty_bags, self.judge)
         chosen = choice.of(self._bags, torch.cat([nothing, *logits]), boxes)
         kept = list(proposals)
         for place, of_image, own_choice in zip(self._bags.images, candidates, chosen, strict=True):
@@ -180,7 +181,7 @@ class SimRoIHeads(RoIHeads):
         likeliest = likeliest_targets(class_logits, self.target_labels)
         refined = self.box_coder.decode(box_deltas, sampled)
         boxes: Tensor = refined[torch.arange(len(refined), device=refined.device), likeliest]
-        return boxes
+        return boxes.reshape(-1, 4)  # of no region the library makes no boxes
 
     def _losses(
         self,

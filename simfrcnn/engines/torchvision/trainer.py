@@ -105,7 +105,7 @@ class _Training:
         self.started = time.time()
         self.items = recipe.training_items(cfg)
         self.training_sets = recipe.training_sets(cfg)
-        self.validation_sets = recipe.load_sets(cfg, cfg.DATASETS.VAL)
+        self.validation_sets = recipe.validation_sets(cfg)
 
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)

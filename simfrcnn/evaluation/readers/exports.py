@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from openpyxl import Workbook
 
+from simfrcnn.errors import ConfigError
+from simfrcnn.evaluation.readers import RJAFROC
 from simfrcnn.evaluation.readers.readings import MODEL, TRUTH, Readings
 
 _TO_IMRMC = re.compile(r'[\s,"]+')
@@ -51,16 +54,20 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
     first reader, with every modality, as ``StCadVsRad`` wants it; ``DfExtractDataset(rdrs = -1)``
     leaves it out.
 
+    Raises:
+        ConfigError: openpyxl is not installed; names the extra.
+
     Reference:
         RJafroc, ``DfReadDataFile`` and "The RJafroc Quick Start Book", chapter on the data file.
     """
+    openpyxl = _import_openpyxl()
     readers = (MODEL, *readings.readers)
     is_positive = dict(zip(readings.cases, readings.is_positive.tolist(), strict=True))
     normal_first = sorted(readings.cases, key=lambda case: (is_positive[case], case))
     numbers = {case: number for number, case in enumerate(normal_first, start=1)}
     own_reader = {name: str(place) for place, name in enumerate(readers)}
     own_modality = {name: str(place) for place, name in enumerate(readings.modalities)}
-    book = Workbook()
+    book = openpyxl.Workbook()
     book.remove(book.active)
     false = book.create_sheet("FP")
     false.append(("ReaderID", "ModalityID", "CaseID", "FP_Rating"))
@@ -93,6 +100,28 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()
+
+
+def why_no_workbook() -> str | None:
+    """Why :func:`rjafroc_file` has no file here, and what to do; None where it has one."""
+    try:
+        _import_openpyxl()
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _import_openpyxl() -> Any:
+    """The library of the extra ``xlsx``: a plain install has none."""
+    try:
+        return importlib.import_module("openpyxl")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "openpyxl":
+            raise
+        raise ConfigError(
+            f"{RJAFROC} is left out: Excel files need openpyxl, which is not installed. "
+            "pip install 'simfrcnn[xlsx]', and run this again"
+        ) from error
 
 
 def _values(readings: Readings, threshold: float) -> Iterator[tuple[str, str, str, float]]:

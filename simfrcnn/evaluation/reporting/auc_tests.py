@@ -14,8 +14,8 @@ from simfrcnn.evaluation.reporting.wording import number, p_of
 RULE_OF_TESTS = (
     "DeLong: paired test of the AUC, two-sided; where a patient gives several units, Obuchowski's "
     f"(1997). It needs {FEWEST_CASES} patients with a positive and {FEWEST_CASES} with a normal "
-    "unit. Holm: the p-values by case, adjusted for the number of pairs that have one. Intervals, "
-    "ranks and the tests by other levels are not adjusted."
+    "unit. Holm: the p-values of a level, adjusted for all pairs compared, also those without one. "
+    "Nothing is adjusted for the number of levels, and neither intervals nor ranks are adjusted."
 )
 
 
@@ -24,7 +24,7 @@ def auc_test_table(compared: ModelsCompared) -> Table:
     rows = []
     for pair in compared.pairs:
         for level, (test,) in pair.comparison.tests.items():
-            p_holm = pair.p_holm if level == "case" else math.nan
+            p_holm = pair.p_holm[level]
             rows.append(
                 (
                     pair.name,
@@ -41,12 +41,8 @@ def auc_test_table(compared: ModelsCompared) -> Table:
 
 def auc_tests_json(pair: ModelPair) -> dict[str, Any]:
     """``delong`` by case, and ``tests`` by the other levels, in JSON types."""
-    (by_case,) = pair.comparison.delong
-    return {
-        "delong": {**delong_json(by_case), "p_holm": without_nan(pair.p_holm)},
-        "tests": {
-            level: delong_json(test)
-            for level, (test,) in pair.comparison.tests.items()
-            if level != "case"
-        },
+    tests = {
+        level: {**delong_json(test), "p_holm": without_nan(pair.p_holm[level])}
+        for level, (test,) in pair.comparison.tests.items()
     }
+    return {"delong": tests.pop("case"), "tests": tests}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from simfrcnn.evaluation.reporting.documents import Section, Table
+from simfrcnn.evaluation.report_file import read_report
+from simfrcnn.evaluation.reporting.documents import Section, Table, markdown_page
 from simfrcnn.evaluation.reporting.wording import fact_in_words, flat_facts, label_of, short
 from simfrcnn.evaluation.results import Figure, Report
 
@@ -18,19 +20,56 @@ _NOT_A_TEST = (
 )
 
 
+def report_changes(before: str | Path | Report, after: str | Path | Report) -> str:
+    """What changed between two reports: the rules, data, counts, figures and notes that differ.
+
+    It compares what was written, and tests nothing: for two models on the same cases see
+    :func:`simfrcnn.compare`.
+
+    Args:
+        before: The earlier report: ``report.json``, its folder, or a report in memory.
+        after: The later one.
+
+    Returns:
+        A page of Markdown.
+
+    Raises:
+        ArtifactError: A file is missing, is no report, is of another schema version, or damaged.
+
+    Example:
+        >>> import dataclasses
+        >>> import simfrcnn
+        >>> from simfrcnn.evaluation.results import Report
+        >>> empty = {key: {} for key in ("counts", "figures", "roc", "froc", "precision_recall",
+        ...     "bands", "confusions", "calibration", "units", "provenance")}
+        >>> before = Report(settings=simfrcnn.EvaluationSettings(), operating_points=(),
+        ...     subgroups=(), notes=(), **empty)
+        >>> after = dataclasses.replace(
+        ...     before, settings=simfrcnn.EvaluationSettings(score_threshold=0.3)
+        ... )
+        >>> page = simfrcnn.report_changes(before, after)
+        >>> print("\\n".join(page.splitlines()[:6]))
+        # What changed
+        <BLANKLINE>
+        ## Rules
+        <BLANKLINE>
+        | what | earlier | later |
+        | --- | --- | --- |
+        >>> "| score_threshold | 0.5 | 0.3 |" in page
+        True
+    """
+    first, second = (
+        each if isinstance(each, Report) else read_report(each) for each in (before, after)
+    )
+    return markdown_page("What changed", changes(first, second))
+
+
 def changes(first: Report, second: Report) -> list[Section]:
     """The rules, facts, counts and figures that differ, in the order of a report.
 
     Args:
         first: The earlier report.
         second: The later one.
-
-    Example:
-        >>> from simfrcnn.evaluation.report_file import read_report
-        >>> from simfrcnn.evaluation.reporting.documents import markdown_page
-        >>> def print_changes(earlier: str, later: str) -> None:
-        ...     sections = changes(read_report(earlier), read_report(later))
-        ...     print(markdown_page("What changed", sections))
     """
     rules = _flat(dataclasses.asdict(first.settings)), _flat(dataclasses.asdict(second.settings))
     facts = _flat(first.provenance), _flat(second.provenance)

@@ -57,7 +57,6 @@ PICTURES = tuple(
     for name in ("roc", "froc", "differences")
     for image_format in ("svg", "png")
 )
-UNADJUSTED = "No correction for the number of comparisons."
 _DASH = "-"
 _LARGEST_MATRIX = 8
 _ALWAYS_DRAWN = (SPECIFICITY_AT_SENSITIVITY, "froc/centre/all/sensitivity_at_1")

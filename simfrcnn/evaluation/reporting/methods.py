@@ -35,12 +35,18 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
         value = facts.get(key)
         return _listed(value) if value not in (None, "", []) else UNKNOWN
 
-    checkpoint, sha256 = known("checkpoint"), known("checkpoint_sha256")
+    def with_hash(key: str) -> str:
+        name, sha256 = known(key), known(f"{key}_sha256")
+        if sha256 == UNKNOWN:
+            return name
+        return f"{'name not stated' if name == UNKNOWN else name}, sha256 {sha256}"
+
     yield "detections made on", known("date")
     yield "version of simfrcnn", known("simfrcnn")
     yield "engine", known("engine")
     yield "model", known("model")
-    yield "checkpoint", checkpoint if sha256 == UNKNOWN else f"{checkpoint}, sha256 {sha256}"
+    yield "config", with_hash("config")
+    yield "checkpoint", with_hash("checkpoint")
     yield "trained on", known("trained_on")
     yield "seed", known("seed")
     name = str(report.provenance.get("annotations", "not stated"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.readers import DATA, IMRMC, PAGE, RJAFROC, TEXT
-from simfrcnn.evaluation.readers.exports import imrmc_file, rjafroc_file
+from simfrcnn.evaluation.readers.exports import imrmc_file, rjafroc_file, why_no_workbook
 from simfrcnn.evaluation.readers.obuchowski_rockette import Estimate
 from simfrcnn.evaluation.readers.pathways import Pathway
 from simfrcnn.evaluation.readers.study import FEWEST_READERS, AgainstReaders, ReaderStudy
@@ -31,6 +31,9 @@ _DASH = "-"
 def write_reader_study(folder: Path, study: ReaderStudy) -> Path:
     """Write the pages, the numbers and the exports; together or not at all.
 
+    Without openpyxl the workbook for RJafroc is left out, which pages and numbers say; one of an
+    earlier study in the folder is removed.
+
     Returns:
         The path of ``readers.html``.
 
@@ -39,17 +42,27 @@ def write_reader_study(folder: Path, study: ReaderStudy) -> Path:
     """
     sections = list(_sections(study))
     title = "The model and the readers"
+    exports = {IMRMC: imrmc_file(study.readings, study.score_threshold)}
+    if not notes_on_files():
+        exports[RJAFROC] = rjafroc_file(study.readings, study.score_threshold)
     write_files(
         folder,
         {
-            IMRMC: imrmc_file(study.readings, study.score_threshold),
-            RJAFROC: rjafroc_file(study.readings, study.score_threshold),
+            **exports,
             TEXT: as_utf8(markdown_page(title, sections)),
             PAGE: as_utf8(html_page(title, sections, {}, data=NO_DATA)),
             DATA: as_utf8(as_json({**study.to_json(), "rules": _rules(study)})),
         },
     )
+    if RJAFROC not in exports:
+        (folder / RJAFROC).unlink(missing_ok=True)
     return folder / PAGE
+
+
+def notes_on_files() -> list[str]:
+    """What :func:`write_reader_study` leaves out here, and why."""
+    why = why_no_workbook()
+    return [] if why is None else [why]
 
 
 def summary_lines(study: ReaderStudy) -> list[str]:
@@ -165,7 +178,7 @@ def _rules(study: ReaderStudy) -> list[str]:
         f"{study.covariance}. It speaks of other readers like these on other cases like these.",
         "One reader and one model: Clopper-Pearson, and for the AUC DeLong's variance on the "
         "logit. The model less one reader: cases are random, the reader is this one; p after "
-        "Holm's adjustment is for the number of readers.",
+        "Holm's adjustment is for all readers, also those without a p.",
         "Ratings in a few categories mostly have a lower empirical AUC than the same reading on a "
         "fine scale, as a model's is: part of a difference in AUC can be the scale's. A "
         "sensitivity is to be read with the specificity beside it.",
@@ -185,7 +198,8 @@ def _rules(study: ReaderStudy) -> list[str]:
         f"Parts recalled and read by a person are at {at}. What a person need not read is the work "
         "saved. The pathways combine readings that were made without the model: what a reader "
         "would do who sees its marks, or knows that a case passed it, they do not say.",
-        f"{IMRMC} and {RJAFROC} are the same readings for iMRMC and RJafroc.",
+        f"{IMRMC} holds the same readings for iMRMC, {RJAFROC} for RJafroc.",
+        *notes_on_files(),
     ]
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.evaluation import case
 from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.readers import FILES as READER_FILES
 from simfrcnn.evaluation.reporting.charts import MARKS
@@ -87,8 +88,6 @@ from simfrcnn.wording import counted
 
 logger = logging.getLogger("simfrcnn")
 
-MAIN_RULES = ("youden", "sensitivity", "specificity", "fixed")
-"""Whose operating point is in the summary: the first of these that exists."""
 _LEVELS = 3
 """How deep ``report.json`` is laid out; what lies below, such as a row of a table, is a line."""
 _Loaded = TypeVar("_Loaded")
@@ -211,9 +210,7 @@ def write_report(
 
 def main_point(report: Report) -> OperatingPoint:
     """The operating point of the summary: one chosen on a validation set, else the fixed one."""
-    by_rule = {point.rule: point for point in report.operating_points if point.level == "case"}
-    fixed = OperatingPoint("case", "fixed", report.settings.score_threshold)
-    return next((by_rule[rule] for rule in MAIN_RULES if rule in by_rule), fixed)
+    return case.main_point(report.operating_points, report.settings)
 
 
 def headlines(report: Report) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from simfrcnn.evaluation.froc import RATES
+from simfrcnn.evaluation.group_differences import GroupDifference
 from simfrcnn.evaluation.interaction import Interaction
 from simfrcnn.evaluation.matching import HIT_CRITERIA
 from simfrcnn.evaluation.reporting.charts import POPULATION_LABELS
@@ -13,6 +14,7 @@ from simfrcnn.evaluation.reporting.wording import (
     FIGURE_COLUMNS,
     METHODS,
     RULES_OF_POINTS,
+    cell,
     cells_of,
     label_of,
     missing_intervals,
@@ -283,12 +285,29 @@ def subgroup_blocks(report: Report) -> Iterator[Block]:
             for group in groups
         ]
         yield Table((key, "counts", *map(label_of, names)), rows, f"By {key}")
+        differences = [each for each in report.group_differences if each.key == key]
+        if differences:
+            yield _difference_table(key, differences)
     if report.interactions:
         yield _interaction_table(report.interactions)
-    yield from missing_intervals(
-        figure for group in report.subgroups for figure in group.figures.values()
-    )
+    figures = [figure for group in report.subgroups for figure in group.figures.values()]
+    yield from missing_intervals([*figures, *(e.difference for e in report.group_differences)])
     yield list(rules_of_subgroups(report.settings))
+
+
+def _difference_table(key: str, differences: Sequence[GroupDifference]) -> Table:
+    """A row for each group, a column for each figure."""
+    names = list(dict.fromkeys(each.figure for each in differences))
+    by_place = {(each.group, each.figure): each.difference for each in differences}
+    rows = [
+        (group, *(cell(by_place[group, name], signed=True) for name in names))
+        for group in dict.fromkeys(each.group for each in differences)
+    ]
+    return Table(
+        (key, *map(label_of, names)),
+        rows,
+        f"By {key}: each group less {differences[0].reference}, the largest",
+    )
 
 
 def _interaction_table(tests: Sequence[Interaction]) -> Table:

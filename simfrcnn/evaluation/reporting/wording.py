@@ -44,8 +44,9 @@ METHODS_IN_WORDS = {
     "pairs of patients as can be made without using one twice, all of them won.",
     "cluster-robust": "normal interval with a variance that sums what the units of a patient "
     "contribute before squaring (Liang and Zeger 1986).",
-    "mover": "limits of a sum (or difference) of two independent shares from their exact limits, "
-    "where every patient gives one unit (Zou and Donner 2008).",
+    "mover": "limits of a sum or difference from those of its parts (Zou and Donner 2008): of "
+    "recalls and net benefit the exact ones, where every patient gives one unit; of a difference "
+    "of two subgroups those of each, with the correlation of patients who are in both.",
 }
 RULES_OF_POINTS = {
     "fixed": "fixed",

@@ -262,6 +262,8 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_stay_equal(make_cf
         "3",
         "TEST.EVAL_PERIOD",
         "0",
+        "MODEL.SECOND_LOOK.ENABLED",
+        "True",
     )
     cfg = make_cfg("fpn", *words)
     ranks = run_two_processes(cfg, tmp_path)
@@ -281,6 +283,8 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_stay_equal(make_cf
     assert sum(items.replay.replacement(number) is not None for number in range(12, 16)) >= 3
     assert [step[1] for step in ranks[0]] == [step[1] for step in ranks[1]]
     assert ranks[0][0][1] != ranks[0][2][1]
+    remembered = torch.load(tmp_path / "run/model_last.pth")["training"]["second_look"]
+    assert len(remembered["positive"]["labels"]) == len(remembered["other"]["labels"]) == 16
     detections = json.loads((tmp_path / "run/inference/discs/val/detections.meta.json").read_text())
     assert detections["image_ids"] == [1, 2, 3, 4, 5, 6]
     assert json.loads((tmp_path / "run/manifest.json").read_text())["world_size"] == 2

@@ -7,6 +7,11 @@ After 32 steps all depends on the seed. Of six images, by seed: 5, 2, 1 with a c
 6, 2, 5 with a weight that rises to it; 4, 6, 3 of boxes alone. The first test is of one seed, and
 no evidence of a gain. The second has three seeds and 96 steps, chosen after these figures were
 seen; a constant weight was not tried for so long, so whether rising or time helps is not known.
+
+With torchvision alone. The Detectron2 engine was tried with the first test: the loss falls to a
+third as well, and labels make the model surer (.92 against .72), but after 32 steps the highest box
+lies beside every mass. The nine trainings of the second test would take it many minutes. On both
+engines ``tests/contract`` compares what a label teaches in a step.
 """
 
 from __future__ import annotations
@@ -127,7 +132,7 @@ def test_over_three_seeds_labels_bring_boxes_to_masses_and_false_labels_do_not()
         labels: [n_hits(engine, cfg, seed, labels=labels) for seed in range(3)]
         for labels in ("true", "none", "false")
     }
-    # The bounds are of sums, as one image more or less is chance: one seed gains by false labels.
     # Measured: 6, 6, 6 of six; of boxes alone 4, 5, 5; with false labels 5, 2, 4.
-    assert sum(hits["true"]) >= sum(hits["none"]) + 2, hits
+    assert all(one > none for one, none in zip(hits["true"], hits["none"], strict=True)), hits
+    # Of false labels the sum is bounded, as one image more or less is chance: one seed gains.
     assert sum(hits["false"]) <= sum(hits["none"]), hits

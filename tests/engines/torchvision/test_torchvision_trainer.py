@@ -13,7 +13,7 @@ import torch
 import support.recorded_training
 import support.stopped_training
 from simfrcnn.config import load_config
-from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint, state_sha256
+from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.torchvision import trainer
 from simfrcnn.engines.torchvision.processes import Processes
@@ -21,7 +21,7 @@ from simfrcnn.errors import ConfigError, OutputError, TrainingError
 from simfrcnn.training import recipe
 from support.examples import engine_named, tiny_config, write_tiny_set
 from support.forking import run_program
-from support.labelled_examples import label_two_images
+from support.two_processes import run_recorded
 
 pytestmark = pytest.mark.torchvision
 
@@ -38,36 +38,13 @@ def metrics_of(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def run_recorded(engine, folder, *words, labelled=False, by_torchrun=False):
-    """Run the recorded training in two processes; give the facts and weights of both."""
-    path = write_tiny_set(folder / "data", n_positives=5, n_normals=3)
-    if labelled:
-        label_two_images(path)
-    cfg = tiny_config(
-        engine,
-        "fpn",
-        folder,
-        *("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_ITER", "4"),
-        *("DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "2"),
-        *words,
-    )
-    (folder / "config.yaml").write_text(cfg.dump())
-    words = [SCRIPT, folder / "config.yaml", folder]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    words = [*torchrun, *words] if by_torchrun else [*words, "2"]
-    done = run_program(words, cwd=folder, logs=folder)
-    assert done.returncode == 0, done.stderr
-    facts = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    weights = [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in (0, 1)]
-    return facts, weights
-
-
 @pytest.mark.slow
 def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_weights(
     engine, tmp_path
 ):
     words = ("DATASETS.REPLAY.FRACTION", "0.9", "DATASETS.REPLAY.PERIOD", "3")
     words += ("SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1", "TEST.EVAL_PERIOD", "4")
+    words += ("MODEL.SECOND_LOOK.ENABLED", "True")
     (first, second), weights = run_recorded(engine, tmp_path, *words, by_torchrun=True)
     folder = tmp_path / "run"
     last = read_checkpoint(folder / LAST)
@@ -81,6 +58,9 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_
     assert manifest["world_size"] == 2
     assert manifest["finished"] is True
 
+    assert any(name.startswith("second_look.") for name in last["model"])
+    remembered = last["training"]["second_look"]  # of the first process: 8 steps of a pair
+    assert len(remembered["positive"]["labels"]) == len(remembered["other"]["labels"]) == 16
     kept = last["training"]["replay"]
     assert first["replay"] == second["replay"]
     assert all(0 < score < 1 for score in first["replay"]["scores"])
@@ -95,39 +75,6 @@ def test_two_processes_draw_the_pairs_of_one_replay_alike_and_end_with_the_same_
     taken = [(first, second)[number % 2]["steps"][number // 2] for number in range(16)]
     assert taken == alone
     assert sum(items.replay.replacement(number) is not None for number in numbers) >= 3
-
-
-@pytest.mark.slow
-def test_two_processes_learn_from_labels_what_one_does_and_keep_one_teacher(engine, tmp_path):
-    node = "MODEL.SIMFRCNN.LABELS.TEACHER"
-    words = (
-        *("DATASETS.LABELS_PER_ITEM", "1", "SOLVER.IMS_PER_BATCH", "6", "SOLVER.MAX_ITER", "3"),
-        *(f"{node}.ENABLED", "True", f"{node}.START", "1", f"{node}.FIXED", "0"),
-        *(f"{node}.SCORE", "1e-6", f"{node}.AGREEMENT", "1e-6", f"{node}.MOMENTUM", "0.5"),
-        *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "DATASETS.VAL", "[]"),
-    )
-    (first, second), weights = run_recorded(engine, tmp_path, *words, labelled=True)
-    last = read_checkpoint(tmp_path / "run" / LAST)
-    for name, tensor in weights[0].items():
-        assert torch.equal(tensor, weights[1][name]), name
-        assert torch.equal(tensor, last["model"][name]), name
-    assert first["teacher"] == second["teacher"]
-    assert first["teacher"] == state_sha256(last["training"]["teacher"]["weights"])
-    assert first["teacher"] != state_sha256(last["model"])
-    taught = [one["losses"][step]["loss_teacher"] for one in (first, second) for step in (0, 1, 2)]
-    assert taught[0] == taught[3] == 0
-    assert all(loss > 0 for loss in (*taught[1:3], *taught[4:]))
-    # Each has one of the two items, and its mean over bags is half of that of one process.
-    cfg = load_config(engine.default_cfg(), tmp_path / "config.yaml")
-    loader = recipe.training_loader(cfg)
-    batch = next(iter(loader))
-    alone = [sample.record.file_name for sample in batch]
-    assert [first["steps"][0], second["steps"][0]] == [alone[0::2], alone[1::2]]
-    torch.manual_seed(cfg.SEED)
-    expected = float(engine.training_losses(engine.build_model(cfg), batch)["loss_label"].detach())
-    of_both = [one["losses"][0]["loss_label"] for one in (first, second)]
-    assert sum(of_both) / 2 == pytest.approx(expected, rel=1e-5)
-    assert expected > 0
 
 
 def test_processes_that_cannot_share_the_pairs_are_refused(engine, tmp_path, monkeypatch):

@@ -9,7 +9,13 @@ import yaml
 
 from simfrcnn import config
 from simfrcnn.cli.main import main
-from simfrcnn.config.shipped import FOLDER, find_config, first_sentence, shipped_configs
+from simfrcnn.config.shipped import (
+    FOLDER,
+    find_config,
+    first_sentence,
+    name_of_config,
+    shipped_configs,
+)
 from simfrcnn.config.stages import STAGES, read_stages
 from simfrcnn.config.starting import starting_config, verb_of
 from simfrcnn.errors import ConfigError
@@ -39,6 +45,14 @@ def tree():
 def test_a_config_is_found_by_path_and_by_name(named):
     assert os.path.samefile(find_config(named), ROOT / "configs" / "demo" / "sim.yaml")
     assert config.load_config(tree(), named).OUTPUT_DIR == "output/demo/sim"
+    assert name_of_config(named) == "demo/sim"
+
+
+def test_a_config_of_ones_own_is_named_by_its_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("_BASE_: simfrcnn:demo/sim\n")
+    assert name_of_config(tmp_path / "mine.yaml") == "mine.yaml"
+    with pytest.raises(ConfigError, match="no config of simfrcnn has that name"):
+        name_of_config("yours")
 
 
 def test_a_path_that_exists_goes_before_a_name(tmp_path):
@@ -53,6 +67,10 @@ def test_a_path_that_exists_goes_before_a_name(tmp_path):
     ("named", "hint"),
     [
         ("sim_r10", "Did you mean sim_r101\\?"),
+        ("labels_r18", "Did you mean smoke/labels_r18\\?"),  # not labels_r101, a long training
+        ("classifier_r18.yaml", "Did you mean smoke/classifier_r18\\?"),
+        ("mask_r18", "Did you mean smoke/mask_r18\\?"),
+        ("cbis/few_boxes", "Did you mean ladder/few_boxes\\?"),
         ("demo/sin", "Did you mean demo/sim\\?"),
         ("simfrcnn:weak_r1", "Did you mean weak_r101\\?"),
         ("/nowhere/sim_r101.yaml", "/nowhere/sim_r101.yaml does not exist.*sim_r101\\?"),

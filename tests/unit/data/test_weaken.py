@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from simfrcnn.artifacts import ImageDetections, write_detections
 from simfrcnn.data.coco import AnnotatedSet, read_coco, write_coco
 from simfrcnn.data.selection import training_lists
 from simfrcnn.data.weaken import weaken
 from simfrcnn.errors import DataError, OutputError
-from simfrcnn.records import Laterality, Pathology, Supervision
-from simfrcnn.settings import DataSettings
+from simfrcnn.records import FindingSource, Laterality, Pathology, Supervision
+from simfrcnn.settings import DataSettings, PseudoSettings
+from simfrcnn.workflows.pseudo_label import label_from_file
 from simfrcnn.workflows.weaken import weaken_data_set
 from support.data_examples import make_finding, make_record
 
@@ -117,6 +120,114 @@ def test_controls(tmp_path: Path) -> None:
     assert called != set(done.image_ids)
     done, called, lists = lists_of("breast")
     assert called == {*done.image_ids, 3, 13, 23, 33, 43, 53}
+
+
+def write_two_targets(folder: Path) -> AnnotatedSet:
+    """Images of which the boxes say all, or only part, about two targets; each is one patient's."""
+    crowd = make_finding(category="malignant", finding_id=4, iscrowd=True)
+    pseudo = make_finding(
+        category="malignant", finding_id=6, source=FindingSource.PSEUDO, score=0.9
+    )
+    doubtful = make_finding((30, 30, 40, 50), "doubtful", 8)
+    findings = {
+        1: [make_finding(finding_id=1)],
+        2: [make_finding(category="benign", finding_id=2)],
+        3: [make_finding(finding_id=3), make_finding((30, 30, 40, 50), "benign", 30)],
+        4: [crowd, make_finding((30, 30, 40, 50), "scar", 40)],
+        5: [make_finding(finding_id=5)],
+        6: [pseudo],
+        7: [make_finding(finding_id=7), doubtful],
+        9: [make_finding(finding_id=9)],
+    }
+    partly = {5: Supervision.IMAGE_LABEL}
+    records = [
+        make_record(
+            number,
+            *own,
+            patient=f"p{number}",
+            supervision=partly.get(number, Supervision.BOXES),
+            path=folder / f"{number}.png",
+        )
+        for number, own in findings.items()
+    ]
+    categories = {1: "malignant", 2: "benign", 3: "scar", 4: "doubtful"}
+    records += [
+        make_record(
+            100 + n, supervision=Supervision.NORMAL, patient=f"n{n}", path=folder / f"{100 + n}.png"
+        )
+        for n in range(9)
+    ]
+    write_coco(folder / "two.json", records, categories, {})
+    return read_coco(folder / "two.json", check_files=False)
+
+
+def test_a_target_without_a_box_is_denied_where_its_absence_is_known(tmp_path: Path) -> None:
+    source, path = write_two_targets(tmp_path), tmp_path / "few.json"
+    both = {"target_classes": ("malignant", "benign"), "ignored_classes": ("doubtful",)}
+    expected = {
+        1: {"malignant": True, "benign": False},
+        2: {"benign": True, "malignant": False},
+        3: {"malignant": True, "benign": True},
+        4: {"malignant": True, "scar": True, "benign": False},  # a crowd is a finding
+        5: {"malignant": True},  # its boxes may not be all
+        6: {"malignant": True},  # a model's boxes are not all
+        7: {"malignant": True, "doubtful": True},  # what the ignored box holds is not known
+        9: {"malignant": True, "benign": False},
+    }
+    seen = set()
+    for seed in range(4):
+        done = weaken(source, path, n_patients=1, seed=seed, **both)
+        records = {r.image_id: r for r in read_coco(path, check_files=False).records}
+        labels = {number: dict(records[number].labels) for number in done.image_ids}
+        assert labels == {number: expected[number] for number in done.image_ids}
+        seen.update(labels)
+    assert seen == set(expected)
+    # Nothing is false where there is one target: the label says all.
+    done = weaken(source, path, n_patients=1, seed=0)
+    labelled = [r for r in read_coco(path, check_files=False).records if r.labels]
+    assert len(labelled) == len(done.image_ids)
+    assert all(all(record.labels.values()) for record in labelled)
+
+
+def test_a_false_label_says_as_much_as_a_true_one(tmp_path: Path) -> None:
+    source, path = write_two_targets(tmp_path), tmp_path / "few.json"
+    both = ("malignant", "benign")
+    weaken(source, path, n_patients=1, seed=0, target_classes=both, labels="false")
+    called = [r for r in read_coco(path, check_files=False).records if r.labels]
+    assert len(called) == 7
+    assert all(dict(r.labels) == {"malignant": True, "benign": False} for r in called)
+
+
+def test_two_targets_are_self_trained_after_weakening(tmp_path: Path) -> None:
+    """``weaken`` with a config of two targets, then ``pseudo-label --of labels`` on its file."""
+    source, config = write_two_targets(tmp_path), tmp_path / "my.yaml"
+    for record in source.records:
+        record.path.touch()
+    config.write_text(
+        "DATASETS: {CLASSES: [malignant, benign], TARGET_CLASSES: [malignant, benign]}\n"
+        "EVAL: {IGNORED_CLASSES: [doubtful]}"
+    )
+    few, found = tmp_path / "few.json", tmp_path / "found.json"
+    weaken_data_set(f"t={source.path}", few, n_patients=1, seed=0, config_file=str(config))
+    bags = {
+        record.image_id: next(name for name in ("malignant", "benign") if record.labels.get(name))
+        for record in read_coco(few).records
+        if record.labels
+    }
+    box = np.array([[10.0, 10.0, 20.0, 30.0]])
+    perfect = [ImageDetections(n, box, np.array([0.9]), (name,)) for n, name in bags.items()]
+    write_detections(found, perfect, categories={1: "malignant", 2: "benign"})
+    done = label_from_file(
+        f"t={few}",
+        found,
+        tmp_path / "few_pseudo.json",
+        target_classes=("malignant", "benign"),
+        settings=PseudoSettings(of="labels", fraction=1),
+    )
+    assert set(done.added) == {1, 2, 4, 9} & set(bags)
+    assert len(done.added) >= 3
+    assert {f.category for (f,) in done.added.values()} == {"malignant", "benign"}
+    assert done.n_open == len(bags) - len(done.added) > 0
 
 
 def test_what_cannot_be_weakened_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 
 import numpy as np
@@ -94,15 +93,6 @@ def test_a_mirrored_difference_turns_its_ends():
     assert (turned.value, turned.low, turned.high) == (-0.05, -0.1, 0.01)
 
 
-def test_holm_as_worked_out_by_hand():
-    """Of .01, .04, .03, .005: x 4 = .02, x 3 = .03, x 2 = .06, x 1 = .04, raised to .06."""
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    adjusted = holm([0.6, NAN, 0.7])  # two tests: 1.2 is 1, and .7 may not be below it
-    assert (adjusted[0], adjusted[2]) == (1, 1)
-    assert math.isnan(adjusted[1])
-    assert holm([]) == []
-
-
 def graded_models(n_patients=60):
     """Patients of one image each; three models: sharp, almost the same, and noise."""
     random = np.random.default_rng(1)
@@ -133,8 +123,10 @@ def test_every_pair_is_the_comparison_of_the_two():
     ]
     for pair in compared.pairs:
         assert pair.comparison == compare([models[pair.first]], [models[pair.second]])
-    p_values = [pair.comparison.delong[0].p_value for pair in compared.pairs]
-    assert [pair.p_holm for pair in compared.pairs] == holm(p_values)
+    for level in compared.pairs[0].comparison.tests:
+        p_values = [pair.comparison.tests[level][0].p_value for pair in compared.pairs]
+        adjusted = [pair.p_holm[level] for pair in compared.pairs]
+        assert adjusted == pytest.approx(holm(p_values), nan_ok=True)
     assert {each.name: each.ranks for each in compared.ranking} == {
         "sharp": "1-2",
         "like it": "1-2",
@@ -393,7 +385,7 @@ def test_too_few_cases_have_the_reason_in_place_of_p(tmp_path):
     assert reasons[1:] == [reason, reason]
     enough = report_of(n_patients=40)
     assert not any("rest on" in one for one in enough.all_notes)
-    assert all(0 <= pair.p_holm <= 1 for pair in enough.compared.pairs[1:])
+    assert all(0 <= pair.p_holm["case"] <= 1 for pair in enough.compared.pairs[1:])
 
 
 def test_the_numbers_are_all_in_the_json(tmp_path):
@@ -407,7 +399,11 @@ def test_the_numbers_are_all_in_the_json(tmp_path):
     difference = report.compared.difference("sharp", "noise", "case/auc")
     assert pair["differences"]["case/auc"]["value"] == difference.value
     assert pair["differences"]["case/auc"]["low"] == difference.low
-    assert pair["delong"]["p_holm"] == report.compared.pairs[1].p_holm
+    by_level = report.compared.pairs[1].p_holm
+    assert pair["delong"]["p_holm"] == by_level["case"]
+    assert {level: test["p_holm"] for level, test in pair["tests"].items()} == {
+        level: p for level, p in by_level.items() if level != "case"
+    }
     for name, model in content["models"].items():
         assert set(model["figures"]) == set(METRICS)
         assert model["roc"]["sensitivity"][-1] == 1

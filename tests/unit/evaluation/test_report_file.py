@@ -58,7 +58,14 @@ def test_it_comes_back_as_it_was(report: Report, written: Path) -> None:
     assert again.recalibrations == report.recalibrations
     assert again.decisions == report.decisions
     assert set(again.decisions) == {"case"}
-    assert {each.figure for each in again.interactions} == {"case/auc", "image/auc"}
+    assert {each.figure for each in again.interactions} == {
+        "case/auc",
+        "image/auc",
+        "case/youden/sensitivity",
+        "case/youden/specificity",
+    }
+    assert len(again.group_differences) == len(again.interactions) == 4
+    assert str(again.group_differences) == str(report.group_differences)
     assert str(again.figures["case/auc"]) == str(report.figures["case/auc"])
 
 
@@ -83,12 +90,13 @@ def test_the_schema_holds_and_catches_what_is_not_a_report(written: Path) -> Non
 
 def test_a_report_without_the_later_keys_is_read(written: Path) -> None:
     document = json.loads(written.read_text("utf-8"))
-    for key in ("recalibrations", "decisions", "interactions"):
+    for key in ("recalibrations", "decisions", "interactions", "group_differences"):
         del document[key]
     del document["settings"]["partial_auc_specificity"]
     written.write_text(json.dumps(document), encoding="utf-8")
     again = simfrcnn.read_report(written)
     assert again.interactions == ()
+    assert again.group_differences == ()
     assert again.settings.partial_auc_specificity == 0.9
 
 

@@ -23,6 +23,7 @@ from support.commands import ROOT
 
 PAGE = ROOT / "docs" / "evaluation.md"
 Z = 1.959964
+ENOUGH = {"positive": 20, "normal": 20}
 
 
 def over_patients(value: float, error: float) -> Figure:
@@ -230,12 +231,12 @@ def test_the_wider_interval_is_quoted():
 )
 def test_what_may_be_claimed(by_training, patient_error, margin, verdict):
     figure = over_patients(float(np.mean(by_training)), patient_error)
-    assert str(verdict_on(by_training, figure, margin)) == verdict
+    assert str(verdict_on(by_training, figure, ENOUGH, margin)) == verdict
 
 
 def test_without_an_interval_nothing_is_claimed():
     figure = Figure(0.11, reason="none was asked for")
-    verdict = verdict_on([0.10, 0.12], figure, 0.5)
+    verdict = verdict_on([0.10, 0.12], figure, ENOUGH, 0.5)
     assert verdict.word == "not a result"
     assert "none was asked for" in verdict.reason
 
@@ -253,5 +254,29 @@ def test_the_p_value_is_that_of_the_interval(n_trainings: int) -> None:
         for end in (interval.low, interval.high):
             moved, value = (by_training - end).tolist(), mean - end
             at_edge = Figure(value, value - half, value + other, "bootstrap")
-            assert p_over_trainings(moved, at_edge) == pytest.approx(0.05, rel=1e-6)
-    assert math.isnan(p_over_trainings([0.1], Figure(0.1, 0.05, 0.15, "bootstrap")))
+            assert p_over_trainings(moved, at_edge, ENOUGH) == pytest.approx(0.05, rel=1e-6)
+    assert math.isnan(p_over_trainings([0.1], Figure(0.1, 0.05, 0.15, "bootstrap"), ENOUGH))
+
+
+@pytest.mark.parametrize(
+    ("n_patients", "reason"),
+    [
+        ({"positive": 2, "normal": 2}, "there are 2 and 2"),
+        ({"positive": 19, "normal": 500}, "there are 19 and 500"),
+        ({"positive": 500, "normal": 19}, "there are 500 and 19"),
+        (None, "it is not stated on how many patients it rests"),
+    ],
+)
+@pytest.mark.parametrize("margin", [None, 0.5])
+def test_on_too_few_patients_nothing_is_claimed(n_patients, reason, margin) -> None:
+    """From two and two patients this was p = .0255 and a result."""
+    figure, by_training = Figure(0.25, 0.1, 0.4, "bootstrap"), [0.24, 0.26]
+    assert p_over_trainings(by_training, figure, ENOUGH) < 0.05
+    assert verdict_on(by_training, figure, ENOUGH, margin).word in ("result", "equivalent")
+    assert math.isnan(p_over_trainings(by_training, figure, n_patients))
+    verdict = verdict_on(by_training, figure, n_patients, margin)
+    assert verdict.word == "not a result"
+    assert reason in verdict.reason
+    # What is said first stays: one training, and no figure at all.
+    assert verdict_on([0.1], figure, n_patients).word == "one training"
+    assert verdict_on([0.1, math.nan], figure, n_patients).word == "undefined"

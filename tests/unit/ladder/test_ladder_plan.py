@@ -9,6 +9,7 @@ import pytest
 from simfrcnn.config import load_config
 from simfrcnn.data import catalog
 from simfrcnn.errors import ConfigError
+from simfrcnn.ladder import weakened
 from simfrcnn.ladder.plan import choose, make_sets, plan_runs, read_ladder
 from support.examples import CONFIGS, ENGINE_PARAMETERS, engine_named, write_tiny_set
 
@@ -208,6 +209,24 @@ def test_a_rung_with_few_boxes_trains_on_other_patients_for_each_seed(
         kept[run.seed] = boxed
         assert json.loads(run.words[-1]) == list(run.cfg.DATASETS.FILES)
     assert len(set(kept.values())) > 1
+
+
+def test_a_weakened_set_is_made_by_the_targets_and_ignored_classes_of_the_config(
+    ladder_file, engine, tmp_path, monkeypatch
+):
+    data = write_tiny_set(tmp_path / "data")
+    files = [f"phantom_tiny/{name}={data}" for name in ("train", "val", "test")]
+    rungs = (
+        "RUNGS:\n  faster:\n    WEAKEN: {PATIENTS: 1}\n"
+        "    OPTIONS: {EVAL: {IGNORED_CLASSES: [doubtful]}}\n"
+    )
+    runs = plan_runs(read_ladder(ladder_file(HEAD + rungs)), engine, tmp_path, datasets=files)
+    given = []
+    monkeypatch.setattr(weakened, "weaken", lambda *_, **how: given.append(how))
+    make_sets(runs)
+    assert {how["seed"] for how in given} == {0, 3}
+    assert {how["target_classes"] for how in given} == {("malignant",)}
+    assert {how["ignored_classes"] for how in given} == {("doubtful",)}
 
 
 @pytest.mark.parametrize(

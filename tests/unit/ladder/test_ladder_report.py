@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+import runpy
 from html import unescape
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from simfrcnn.evaluation.trainings import over_trainings
 from simfrcnn.ladder import report
 from simfrcnn.ladder.plan import Ladder, Rung
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult
-from simfrcnn.ladder.tables import completed, ladder_tables
+from simfrcnn.ladder.tables import OF_AN_OLDER_VERSION, completed, ladder_tables
 from simfrcnn.settings import EvaluationSettings
 from support.commands import ROOT
 from support.evaluation_examples import random_set
@@ -43,7 +44,7 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def result() -> LadderResult:
     """Rungs of three seeds, of one, and of none, on patients with one case or two."""
-    records, detections = random_set(5, n_patients=40)
+    records, detections = random_set(5, n_patients=60)
     models = {
         (name, seed): resample(records, _scored(detections, records, name, seed), SETTINGS)
         for name, seeds in NAMES.items()
@@ -163,6 +164,17 @@ def test_holm_counts_all_that_was_planned(document):
     assert "p_value" not in document["pairs"][0]["differences"]["finding/ap50"]
 
 
+def test_the_rules_say_once_what_is_adjusted(written, document):
+    """The page had a rule of Holm's adjustment and another that nothing is corrected."""
+    published = json.loads((RESULTS / "phantom_ladder.json").read_text("utf-8"))["rules"]
+    for rules in (document["rules"], published):
+        about = [rule for rule in rules if re.search(r"correct|number of comparisons", rule)]
+        assert about == [rules[-1]]
+        assert rules[-1].startswith("Nothing but 'p, Holm' is adjusted for the number of")
+        assert any(rule.startswith("p, Holm: of the planned comparisons") for rule in rules)
+    assert "Nothing but 'p, Holm' is adjusted" in (written / "ladder.md").read_text("utf-8")
+
+
 def test_the_page_gives_both_intervals_and_a_verdict(written, document):
     page = (written / "ladder.md").read_text("utf-8")
     (auc, weak) = (document["pairs"][i]["differences"]["case/auc"] for i in (0, 1))
@@ -232,6 +244,99 @@ def test_a_file_of_an_older_version_gets_the_same_tables(document):
         figure.pop("verdict", None)
     assert completed(old) == document
     assert ladder_tables(completed(old)) == ladder_tables(document)
+
+
+def _with_few_patients(result: LadderResult) -> LadderResult:
+    """The same figures, of 19 patients with a positive and 41 with a normal unit."""
+    few = {"positive": 19, "normal": 41}
+    rungs = tuple(
+        dataclasses.replace(
+            rung,
+            models={
+                seed: dataclasses.replace(model, n_patients=dict.fromkeys(model.n_patients, few))
+                for seed, model in rung.models.items()
+            },
+        )
+        for rung in result.rungs
+    )
+    models = {rung.rung.name: rung.models for rung in rungs}
+    pairs = tuple(
+        dataclasses.replace(
+            pair,
+            comparison=pair.comparison
+            and compare(
+                *([models[name][seed] for seed in pair.seeds] for name in (pair.first, pair.second))
+            ),
+        )
+        for pair in result.pairs
+    )
+    return dataclasses.replace(result, rungs=rungs, pairs=pairs)
+
+
+def test_every_difference_says_on_how_many_patients_it_rests(result, document) -> None:
+    model = result.rungs[0].models[0]
+    for pair in document["pairs"]:
+        for key, content in (pair["differences"] or {}).items():
+            assert content["n_patients"] == model.n_patients[key]
+    assert model.n_patients["case/auc"] == model.cases.n_patients
+
+
+def test_on_too_few_patients_there_is_no_p_and_no_result(result, document, tmp_path: Path) -> None:
+    """By the bound of a comparison of models, whatever the seeds say."""
+    assert document["pairs"][0]["differences"]["case/auc"]["p_value"] < 0.05
+    few = _with_few_patients(result)
+    report.write_ladder(tmp_path, few)
+    document = json.loads((tmp_path / "ladder.json").read_text("utf-8"))
+    auc = document["pairs"][0]["differences"]["case/auc"]
+    assert (auc["p_value"], auc["p_holm"]) == (None, None)
+    reason = "no test with fewer than 20 patients with a positive and 20 with a normal unit"
+    assert auc["verdict"]["word"] == "not a result"
+    assert auc["verdict"]["reason"].startswith(reason)
+    for pair in document["pairs"]:
+        words = [f["verdict"]["word"] for f in (pair["differences"] or {}).values()]
+        assert set(words) <= {"not a result", "one training", "undefined"}
+    page = (tmp_path / "ladder.md").read_text("utf-8")
+    assert f"| - | not a result: {reason}" in page
+    (line,) = (line for line in report.summary_lines(few) if line.startswith("sim - faster"))
+    assert f"; not a result: {reason}" in line
+
+
+def test_the_negative_control_is_judged_by_the_same_bound(result) -> None:
+    for judged, words in (
+        (result, ": .5 is "),
+        (_with_few_patients(result), ": no test with fewer than 20"),
+    ):
+        control = dataclasses.replace(
+            judged.rungs[0],
+            rung=dataclasses.replace(judged.rungs[0].rung, permute_labels=True),
+        )
+        lines = report._control_text(dataclasses.replace(judged, rungs=(control,)))
+        assert words in lines[-1]
+
+
+def test_a_file_that_does_not_say_how_many_patients_claims_nothing(
+    document, tmp_path, monkeypatch, capsys
+) -> None:
+    old = json.loads(json.dumps(document))
+    for pair in old["pairs"]:
+        for figure in (pair["differences"] or {}).values():
+            del figure["n_patients"]
+    full = completed(old)
+    auc = full["pairs"][0]["differences"]["case/auc"]
+    assert auc["p_value"] is None
+    assert auc["verdict"]["reason"] == "it is not stated on how many patients it rests"
+    assert (
+        auc["over_trainings"] == document["pairs"][0]["differences"]["case/auc"]["over_trainings"]
+    )
+    assert full["notes"][-1] == OF_AN_OLDER_VERSION
+    assert OF_AN_OLDER_VERSION not in document["notes"]
+    assert completed(full) == full  # and the note stands there once
+    path = tmp_path / "ladder.json"
+    for content, is_old in ((old, True), (document, False)):
+        path.write_text(json.dumps(content), "utf-8")
+        monkeypatch.setattr("sys.argv", ["ladder_tables.py", str(path)])
+        runpy.run_path(str(ROOT / "tools" / "ladder_tables.py"), run_name="__main__")
+        assert ("simfrcnn ladder --report-only" in capsys.readouterr().out) == is_old
 
 
 def test_the_published_page_shows_the_published_numbers():

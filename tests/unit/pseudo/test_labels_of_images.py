@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from simfrcnn.data.selection import training_lists
 from simfrcnn.errors import ArtifactError, DataError
 from simfrcnn.evaluation.inputs import check_inputs
 from simfrcnn.pseudo.labels import boxes_of_labels, labelled_images, require_labelled
+from simfrcnn.pseudo.provenance import warnings_of
 from simfrcnn.records import FindingSource, Supervision
 from simfrcnn.settings import DataSettings, EvaluationSettings, PseudoSettings
 from simfrcnn.workflows.pseudo_label import label_from_file, summary_beside
@@ -89,6 +91,21 @@ def test_of_two_targets_a_box_of_one_is_enough_where_the_other_is_stated_absent(
     records, settings = (*ALL[:6], stated), PseudoSettings(of="labels", fraction=1)
     labels = boxes_of_labels(records, file_of(), BOTH, BOTH, settings)
     assert boxes(labels) == {7: ((70.0, 50.0, 80.0, 100.0), "benign", 0.3)}
+
+
+def test_images_in_which_another_target_may_hide_are_said_and_counted():
+    benign, settings = labelled(7, "benign"), PseudoSettings(of="labels", fraction=1)
+
+    def warnings(*records):
+        return warnings_of(boxes_of_labels(records, file_of(), BOTH, TARGETS, settings), 0.8)
+
+    assert warnings(*ALL[:6]) == []
+    (one,) = warnings(*ALL[:6], benign)
+    assert re.match(r"1 labelled image gets no box.*do not say false of every other target", one)
+    (none,) = warnings(benign)
+    assert re.match(r"no pseudo-box: the second training.*; 1 labelled image gets no box", none)
+    (none,) = warnings(ALL[5])  # its best detection is of another class
+    assert re.match(r"no pseudo-box: .*; in no labelled image the best.*Train for longer", none)
 
 
 def test_a_benign_image_that_is_known_to_show_no_target_gets_its_box():

@@ -68,6 +68,14 @@ def test_items_that_cannot_be_shared_equally_are_refused():
         ItemNumbers(start_step=0, end_step=1, items_per_step=3, rank=0, world_size=2)
 
 
+def test_items_of_three_images_are_called_items_and_count_threefold():
+    words = r"IMS_PER_BATCH is 3, that is 1 items of 3 images a step, which 2 proc.*multiple of 6"
+    with pytest.raises(ConfigError, match=words):
+        ItemNumbers(
+            start_step=0, end_step=1, items_per_step=1, rank=0, world_size=2, images_per_item=3
+        )
+
+
 def test_an_empty_list_is_refused():
     with pytest.raises(ValueError, match="normals"):
         PairStream(3, 0, seed=0)

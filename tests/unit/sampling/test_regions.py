@@ -7,6 +7,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.sampling.regions import (
     NO_BAGS,
     Bags,
+    EmptyBags,
     chosen_by_image,
     highest_of_bags,
     interest,
@@ -75,10 +76,22 @@ def test_extreme_logits_one_region_and_none():
     assert chosen.tolist() == [1, -1, 2]
 
 
-def test_chosen_regions_go_back_to_their_images(caplog):
+def test_chosen_regions_go_back_to_their_images():
     places = chosen_by_image(torch.tensor([4, -1, 1]), [2, 0, 3])
     assert [one.tolist() for one in places] == [[1], [], [2]]
-    assert "1 labelled images or bags have no proposal" in caplog.text
+
+
+def test_bags_without_a_proposal_are_counted_and_do_not_fill_the_log(caplog):
+    empty = EmptyBags()
+    said = []
+    for number in (0, 1, *[1] * 8, 0, 2, *[1] * 100):
+        caplog.clear()
+        empty.add(number)
+        if caplog.records:
+            assert f"without a proposal so far: {empty.count};" in caplog.text
+            said.append(empty.count)
+    assert said == [1, 11, 100]
+    assert empty.count == 111
 
 
 def of_image(label=None, weight=0.0, bag=None):

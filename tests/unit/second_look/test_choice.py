@@ -90,6 +90,21 @@ def test_nothing_to_draw_from_gives_nothing() -> None:
         assert labels.shape == (0,)
 
 
+def test_what_is_not_finite_is_left_out_and_takes_no_place() -> None:
+    nan, inf = float("nan"), float("inf")
+    boxes = torch.cat([random_boxes(8), torch.tensor([[20.0, 20, 30, 30]])])
+    boxes[0, 2], boxes[1, 3] = inf, nan
+    suspicion = torch.tensor([0.9, 0.9, nan, nan, nan, nan, nan, nan, 0.1])
+    for of_image, label, wanted in (
+        (NOTHING, 0, {20.0}),
+        (targets([1.0, 1, 9, 9], labels=[1]), 1, {1.0, 20.0}),
+    ):
+        regions = Regions(boxes, torch.full((9,), label), suspicion)
+        drawn, _, chance = choose_regions(regions, of_image, target_labels=(1,), n_regions=200)
+        assert set(drawn[:, 0].tolist()) == wanted
+        assert bool(chance.isfinite().all())
+
+
 def test_jitter_moves_and_scales_a_little() -> None:
     torch.manual_seed(0)
     boxes = torch.tensor([[10.0, 20, 30, 60]]).repeat(500, 1)

@@ -67,6 +67,25 @@ def test_each_config_takes_its_steps_in_turn(monkeypatch, capsys, ended, other):
     assert taken == ["cosine", "none", "none", "cosine"] * 11 + ["cosine", "none"]
 
 
+def test_the_ratio_is_of_neighbours_and_says_how_far_they_lie_apart(
+    monkeypatch, capsys, ended, other
+):
+    """A machine that doubles its pace half-way: 1, 2 s before, 2, 3 s after."""
+
+    def stepper(_engine, cfg, _clock):
+        is_other = cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS == "none"
+        seconds = iter([1.0] * 18 + [2.0] * 5 if is_other else [2.0] * 18 + [3.0] * 5)
+        return lambda _batch: next(seconds)
+
+    monkeypatch.setattr(steps, "_stepper", stepper)
+    monkeypatch.setattr(steps, "_batches", lambda cfg: iter(range(cfg.SOLVER.MAX_ITER)))
+    assert ended("--against", other("MODEL.SIMFRCNN.SIMILARITY.LOSS", "none"), *ENOUGH) == 0
+    printed = capsys.readouterr().out
+    assert "| ratio of the two | 2.000 |" in printed
+    assert "| its quartiles over 20 pairs of steps | 1.875 to 2.000 |" in printed
+    assert "| ratio of the two medians | 2.000 |" in printed
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,6 +1,8 @@
 """What a model that is given away holds, and what is printed of it."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,11 +21,12 @@ from simfrcnn.engines.common.checkpoints import (
     weights_sha256,
     write_checkpoint,
 )
+from simfrcnn.engines.common.descriptions import facts_of_model, read_described, without_places
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.files import sha256_of
 from simfrcnn.workflows.export import ROUNDED, describe_model, export_model
-from simfrcnn.workflows.testing import _facts_of_model, keep_in_checkpoints
+from simfrcnn.workflows.testing import keep_in_checkpoints
 from support.evaluation_examples import chosen_points as points
 
 SECRET = "/home/somebody/patients"
@@ -261,11 +264,41 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, capsys):
     assert "x.pth" in capsys.readouterr().err
 
 
-def test_the_facts_of_a_training_are_those_of_the_card() -> None:
+def test_the_facts_of_a_training_are_those_of_the_file() -> None:
     cfg = resolved()
     cfg.DATASETS.TRAIN = ("other/train",)
-    card = {"trained_on": [{"name": "a/train"}, {"name": "b/train"}], "seed": 7}
-    facts = _facts_of_model(cfg, card)
-    assert (facts["trained_on"], facts["seed"]) == (["a/train", "b/train"], 7)
+    card = {
+        **{"trained_on": [{"name": "a/train"}, {"name": "b/train"}], "seed": 7},
+        "config": "demo/sim",
+    }
+    content = {"card": card, "config": resolved().dump()}
+    facts = facts_of_model(cfg, Path("runs/model_best.pth"), content)
+    sha256 = hashlib.sha256(without_places(resolved().dump()).encode()).hexdigest()
+    assert facts == {
+        **{"checkpoint": "model_best.pth", "model": "GeneralizedRCNN, build_resnet_backbone"},
+        **{"config": "demo/sim", "config_sha256": sha256},
+        **{"trained_on": ["a/train", "b/train"], "seed": 7},
+    }
     for none in (None, {}, {"trained_on": []}):  # a file of an earlier version
-        assert not {"trained_on", "seed"} & set(_facts_of_model(cfg, none))
+        bare = facts_of_model(cfg, Path("x.pth"), {"card": none, "config": None})
+        assert set(bare) == {"checkpoint", "model"}
+
+
+def test_the_hash_of_a_config_is_the_same_after_export(run, tmp_path, capsys):
+    """And anybody can compute it, from what ``show --config`` prints of the exported file."""
+    exported = tmp_path / "model.pth"
+    export_model(run / "model_best.pth", exported)
+    first, second = (
+        facts_of_model(resolved(), path, read_described(path)[0])
+        for path in (run / "model_best.pth", exported)
+    )
+    assert first["config_sha256"] == second["config_sha256"]
+    capsys.readouterr()
+    assert main(["show", str(exported), "--config"]) == 0
+    printed = capsys.readouterr().out
+    assert hashlib.sha256(printed.encode()).hexdigest() == second["config_sha256"]
+    content = read_checkpoint(run / "model_best.pth")
+    other = resolved()
+    other.SOLVER.BASE_LR = 0.5
+    changed = facts_of_model(other, exported, {**content, "config": other.dump()})
+    assert changed["config_sha256"] != first["config_sha256"]

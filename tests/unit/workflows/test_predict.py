@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from datetime import date, datetime, timezone
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ from simfrcnn.cli.main import main
 from simfrcnn.data.exams import Selection
 from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom.mammogram import STRICT
+from simfrcnn.engines.common.checkpoints import read_checkpoint, write_checkpoint
+from simfrcnn.engines.common.descriptions import config_sha256
 from simfrcnn.errors import ArtifactError, ConfigError, OutputError
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from simfrcnn.workflows.prediction_shards import merge, summary_of, update
@@ -95,6 +98,50 @@ def test_what_was_left_out_stands_in_the_exam_and_failures_in_a_table(whole):
     assert failure["exam"] == "1.2.3.2"
     assert failure["file"] == "study2/cut.dcm"
     assert "not a DICOM file" in failure["why"]
+
+
+def test_a_prediction_says_where_its_model_comes_from(untrained, studies, tmp_path):
+    weights = tmp_path / "mine.pth"
+    content = read_checkpoint(untrained)
+    card = {"config": "demo/sim", "trained_on": [{"name": "a/train"}], "seed": 7}
+    write_checkpoint(weights, {**content, "card": card})
+    out = tmp_path / "out"
+    before = datetime.now(timezone.utc).date()
+    predict(simfrcnn.load(weights), studies / "study1", out, ALONE)
+    facts = read_detections(out / "detections.json").provenance
+    assert before <= date.fromisoformat(facts["date"]) <= datetime.now(timezone.utc).date()
+    expected = {
+        **{"checkpoint": "mine.pth", "config": "demo/sim", "trained_on": ["a/train"], "seed": 7},
+        **{"model": "SimFasterRCNN, build_timm_fpn_backbone", "engine": "torchvision"},
+        "config_sha256": config_sha256(content["config"]),
+    }
+    assert {key: facts[key] for key in expected} == expected
+
+    # The day is that of the beginning, and a file may be renamed in between: it is the same model.
+    run = json.loads((out / "run.json").read_text())
+    run["described"]["date"] = "2026-01-31"
+    (out / "run.json").write_text(json.dumps(run))
+    renamed = weights.rename(tmp_path / "renamed.pth")
+    predict(simfrcnn.load(renamed), studies / "study1", out, ALONE)
+    assert read_detections(out / "detections.json").provenance == {**facts, "date": "2026-01-31"}
+
+    # A folder of an earlier version does not say it: it is gone on with all the same.
+    del run["described"]
+    (out / "run.json").write_text(json.dumps(run))
+    predict(simfrcnn.load(renamed), studies / "study1", out, ALONE)
+    facts = read_detections(out / "detections.json").provenance
+    assert (facts["checkpoint"], facts["config"]) == ("renamed.pth", "demo/sim")
+
+
+def test_shards_of_several_days_bear_the_first(detector, studies, tmp_path):
+    parts = [tmp_path / "part1", tmp_path / "part2"]
+    for n, (part, day) in enumerate(zip(parts, ("2026-02-01", "2026-01-31"), strict=True), 1):
+        predict(detector, studies / "study1", part, PredictionOptions(workers=0, shard=(n, 2)))
+        run = json.loads((part / "run.json").read_text())
+        run["described"]["date"] = day
+        (part / "run.json").write_text(json.dumps(run))
+    merge(parts, tmp_path / "merged")
+    assert read_detections(tmp_path / "merged/detections.json").provenance["date"] == "2026-01-31"
 
 
 def test_detections_are_what_evaluate_takes(whole):

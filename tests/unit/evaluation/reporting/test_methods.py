@@ -21,7 +21,8 @@ from support.evaluation_examples import random_set
 FACTS = {
     "date": "2026-01-31", "simfrcnn": "0.1.0", "engine": "torchvision", "seed": 3,
     "model": "SimRCNN, build_fpn", "checkpoint": "model_final.pth",
-    "checkpoint_sha256": "c" * 64, "trained_on": ["a/train", "b/train"],
+    "checkpoint_sha256": "c" * 64, "config": "demo/sim", "config_sha256": "d" * 64,
+    "trained_on": ["a/train", "b/train"],
 }  # fmt: skip
 
 
@@ -42,13 +43,18 @@ def test_the_methods_repeat_what_is_known_and_guess_nothing() -> None:
     assert rows["detections made on"] == "2026-01-31"
     assert rows["trained on"] == "a/train, b/train"
     assert rows["checkpoint"] == f"model_final.pth, sha256 {'c' * 64}"
+    assert rows["config"] == f"demo/sim, sha256 {'d' * 64}"
     assert rows["seed"] == "3"
     assert "; " in rows["95% intervals by"]  # the name of a method may hold a comma
     assert rows["judged on"] == f"test.json, sha256 {'a' * 64}"
     assert rows["operating point, fixed"] == "score >= 0.5, as the settings say"
     bare = dict(methods_table(report(with_facts=False)).rows)
-    for name in ("detections made on", "trained on", "checkpoint", "seed", "model"):
+    for name in ("detections made on", "trained on", "config", "checkpoint", "seed", "model"):
         assert bare[name] == UNKNOWN
+    records, detections = random_set(4)
+    nameless = dataclasses.replace(detections, provenance={"config_sha256": "d" * 64})
+    of = evaluate(records, nameless, EvaluationSettings(bootstrap_replicates=0))
+    assert dict(methods_table(of).rows)["config"] == f"name not stated, sha256 {'d' * 64}"
 
 
 def test_the_flow_adds_up() -> None:

@@ -1,0 +1,97 @@
+"""Will a model give the scores under a config that it gives under its own?
+
+A checkpoint holds the config of its training. Where it is run under another one, shapes of weights
+and what the network is are compared strictly (see :class:`.checkpoints.Identity`). Other keys fit
+any weights and still change what is found and scored: they are compared here, and a user is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+from simfrcnn import config
+from simfrcnn.config.classifier import OF_A_DETECTOR
+from simfrcnn.config.mapping import value_of
+
+logger = logging.getLogger("simfrcnn")
+
+OF_SCORES = (
+    *(f"INPUT.MAMMO.{name}" for name in ("SIZE", "CROP_TO_BREAST", "KEEP_ASPECT", "WINDOW")),
+    *(f"MODEL.RPN.{name}" for name in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST", "NMS_THRESH")),
+    *(f"MODEL.ROI_HEADS.{name}" for name in ("SCORE_THRESH_TEST", "NMS_THRESH_TEST")),
+    *("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", "TEST.DETECTIONS_PER_IMAGE"),
+    *("TEST.AMP.ENABLED", "DATASETS.TARGET_CLASSES", "EVAL.SCORE_THRESHOLD", "EVAL.POOLING"),
+)
+"""Keys that change detections, their scores, or what these mean for a case."""
+OF_LOOKS = tuple(
+    f"MODEL.SECOND_LOOK.{name}"
+    for name in ("CONTEXT", "MIN_MM", "SIZE", "DETECTIONS_PER_IMAGE", "FIRST_EXPONENT", "SOURCE")
+)
+"""The same where a second look is on, in both."""
+_SWITCH = "MODEL.SECOND_LOOK.ENABLED"
+
+
+def other_scores(cfg: Any, own_config: str, default_cfg: Any) -> dict[str, tuple[Any, Any]]:
+    """The keys by which a model scores otherwise than under its own config.
+
+    Args:
+        cfg: The config that it is run under.
+        own_config: That of its training, as YAML. A key that it lacks had the value that an
+            earlier version meant, or has its default.
+        default_cfg: Of the engine.
+
+    Returns:
+        Key -> value of ``cfg``, and that of the model's own config.
+    """
+    stored = {**config.MEANT_BEFORE, **dict(_leaves(CfgNode.load_cfg(own_config)))}
+
+    def own(key: str) -> Any:
+        return stored[key] if key in stored else value_of(default_cfg, key)
+
+    keys = OF_SCORES + (OF_LOOKS if value_of(cfg, _SWITCH) and own(_SWITCH) else ())
+    unread = OF_A_DETECTOR if config.is_classifier(cfg) else ()
+    pairs = {
+        key: (_plain(value_of(cfg, key)), _plain(own(key)))
+        for key in keys
+        if not key.startswith(unread)
+    }
+    return {key: (here, there) for key, (here, there) in pairs.items() if here != there}
+
+
+def warn_of_other_scores(
+    cfg: Any, own_config: str | None, default_cfg: Any, weights: Path | str
+) -> None:
+    """Log a warning for each key of :func:`other_scores`; without an own config nothing is known.
+
+    Args:
+        cfg: The config that the model is run under.
+        own_config: That of its training; None where the checkpoint has none.
+        default_cfg: Of the engine.
+        weights: The checkpoint, for the message.
+    """
+    if own_config is None:
+        return
+    for key, (here, there) in other_scores(cfg, own_config, default_cfg).items():
+        logger.warning(
+            f"{key} is {here} here, and {there} in the config that {weights} holds: scores are "
+            f"others than those of the model as it was trained. To judge it as it is, set {key} "
+            f"to {there}; simfrcnn.load(WEIGHTS) and predict take the model's own config"
+        )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _plain(value: Any) -> Any:
+    """As YAML gives it: tuples are lists."""
+    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value
