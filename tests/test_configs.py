@@ -1,4 +1,4 @@
-"""Every shipped config loads on both engines, and those of the thesis take two steps."""
+"""Every shipped config loads on both engines, and says what its name says."""
 
 from __future__ import annotations
 
@@ -9,52 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.config import (
-    images_per_item,
-    is_classifier,
-    items_per_step,
-    load_config,
-    read_keys,
-)
+from simfrcnn.config import images_per_item, is_classifier, items_per_step
 from simfrcnn.config.stages import read_stages
-from simfrcnn.engines import LOSS_KEYS
 from simfrcnn.engines.common.checkpoints import Identity, read_checkpoint, save_checkpoint
-from simfrcnn.engines.contract import loss_keys
 from simfrcnn.ladder.plan import plan_runs, read_ladder
-from simfrcnn.structures import ImageTargets, Native
-from simfrcnn.training import recipe
 from simfrcnn.workflows.weak import require_two_stages
-from support.classifier_examples import known
-from support.commands import ONE_ENGINE
-from support.examples import (
-    CONFIGS,
-    ENGINE_PARAMETERS,
-    TINY_BACKBONE,
-    engine_named,
-    normals,
-    positives,
-    seeded_model,
-)
-from support.imagenet import random_timm_model, write_imagenet_pth
-from support.outlined import outlined
+from support.config_steps import JOBS, LADDERS, SHIPPED, SMOKE, changes, keys_of, load
+from support.examples import CONFIGS, ENGINE_PARAMETERS, engine_named
 
-
-def kind_of(name):
-    """What a file configures: a model, a job of two trainings, or a ladder of many."""
-    keys = {entry.key.partition(".")[0] for entry in read_keys(CONFIGS / name)}
-    return "job" if "STAGE1" in keys else "ladder" if "RUNGS" in keys else "model"
-
-
-FILES = sorted(
-    str(path.relative_to(CONFIGS))
-    for path in CONFIGS.rglob("*.yaml")
-    if not any(part.startswith("_") for part in path.relative_to(CONFIGS).parts)
-)
-SHIPPED = [name for name in FILES if kind_of(name) == "model"]
-JOBS = [*(name for name in FILES if kind_of(name) == "job"), "ladder/_study_weak.yaml"]
-LADDERS = [name for name in FILES if kind_of(name) == "ladder"]
 OF_THE_THESIS = [name for name in SHIPPED if Path(name).stem.find("_r101") >= 0]
-SMOKE = [name for name in SHIPPED if name.startswith("smoke/")]
 # Of the mass films of CBIS-DDSM: RPN loss and ROI batch of normal films, loss on ROI vectors.
 FILM = {
     "faster": ("ordinary", "random", "none"),
@@ -63,99 +26,11 @@ FILM = {
     "second_look": ("ordinary", "top", "none"),
     "oracle": ("ordinary", "random", "none"),
 }
-# A quarter of the input and few regions: the same network in a fraction of the time.
-REDUCED = (
-    *("MODEL.DEVICE", "cpu", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "100"),
-    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "8", "SOLVER.AMP.ENABLED", "False"),
-)
-
-
-# A classifier has no regions, and the keys of those must be at their defaults.
-REDUCED_CLASSIFIER = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
 
 
 @pytest.fixture(params=ENGINE_PARAMETERS)
 def engine(request):
     return engine_named(request.param)
-
-
-@pytest.fixture(scope="module")
-def resnet101(tmp_path_factory):
-    path = write_imagenet_pth(tmp_path_factory.mktemp("weights") / "resnet101.pth", depth=101)
-    yield path
-    path.unlink()
-
-
-@pytest.fixture(scope="module")
-def resnet50(tmp_path_factory):
-    path = write_imagenet_pth(tmp_path_factory.mktemp("weights") / "resnet50.pth", depth=50)
-    yield path
-    path.unlink()
-
-
-@pytest.fixture(scope="module")
-def lite0(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tf_efficientnet_lite0.pth"
-    torch.save(random_timm_model("tf_efficientnet_lite0"), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def seresnet101(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "seresnet101.pth"
-    torch.save(random_timm_model("seresnet101"), path)
-    yield path
-    path.unlink()
-
-
-def load(engine, name, *overrides):
-    return load_config(engine.default_cfg(), CONFIGS / name, list(map(str, overrides)))
-
-
-def two_steps(engine, cfg):
-    """Losses of the first two steps of a training on one pair."""
-    return first_steps(engine, cfg, 2)
-
-
-def first_steps(engine, cfg, n_steps):
-    """Losses of the first steps of a training on one pair."""
-    model = seeded_model(engine, cfg)
-    weights = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
-    weights.load_initial_weights(model, cfg.MODEL.WEIGHTS)
-    optimizer = recipe.build_optimizer(cfg, model)
-    trained = optimizer.param_groups[0]["params"]
-    before = [parameter.clone() for parameter in trained]
-    is_pair = cfg.DATASETS.BATCHES == "pairs"
-    samples = [*positives(1), *normals(1)] if is_pair else positives(2)
-    if cfg.DATASETS.LABELS_PER_ITEM:
-        nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), False
-        labelled = ImageTargets(*nothing, image_label=1, label_weight=0.5)
-        samples += [dataclasses.replace(positives(3)[2], targets=labelled)]
-    if cfg.MODEL.MASK_ON:
-        samples = [outlined(sample) for sample in samples]
-    samples = [dataclasses.replace(s, image=s.image.repeat(1, 1, 2)[:, :, :160]) for s in samples]
-    if is_classifier(cfg):
-        n = len(cfg.DATASETS.CLASSES)
-        samples = [
-            known(s, [1.0] + [0.0] * (n - 1) if s.record.findings else [0.0] * n) for s in samples
-        ]
-    if cfg.MODEL.SECOND_LOOK.ENABLED:
-        stored = [Native(s.image[0].to(torch.uint8), s.frame) for s in samples]
-        samples = [dataclasses.replace(s, native=n) for s, n in zip(samples, stored, strict=True)]
-    steps = []
-    for step in range(n_steps):
-        recipe.seed_step(cfg.SEED, step)
-        optimizer.zero_grad()
-        losses = engine.training_losses(model, samples)
-        torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
-        steps.append({name: float(loss.detach()) for name, loss in losses.items()})
-    moved = [
-        not torch.equal(a, b)
-        for a, b in zip(before, optimizer.param_groups[0]["params"], strict=True)
-    ]
-    assert any(moved)
-    return steps
 
 
 def test_there_are_configs():
@@ -206,15 +81,6 @@ def test_stages_of_weak_faster_rcnn_are_those_of_the_thesis(engine):
         assert cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS == 2
         assert cfg.MODEL.SIMFRCNN.RPN_NORMALS == "ordinary"
         assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0.001
-
-
-@pytest.mark.parametrize("name", SMOKE)
-def test_smoke_configs_take_two_steps(engine, name):
-    is_detector = not is_classifier(load(engine, name))
-    cfg = load(engine, name, *(REDUCED if is_detector else REDUCED_CLASSIFIER))
-    for losses in two_steps(engine, cfg):
-        assert tuple(losses) == loss_keys(cfg)
-        assert all(0 <= loss < 10 for loss in losses.values())
 
 
 @pytest.mark.parametrize("name", LADDERS)
@@ -384,23 +250,6 @@ def test_configs_for_film_share_all_but_the_method(engine):
     assert look.BACKBONE_WEIGHTS == configs["second_look"].MODEL.WEIGHTS
 
 
-CLASSIFIERS = {
-    "classifier_r50.yaml": "resnet50",
-    "cbis/classifier.yaml": "lite0",
-    "chest_xray/classifier.yaml": "lite0",
-}
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_classifiers_take_two_steps_from_imagenet_weights(engine, name, request):
-    weights = request.getfixturevalue(CLASSIFIERS[name])
-    cfg = load(engine, name, *REDUCED_CLASSIFIER, "MODEL.WEIGHTS", weights)
-    assert is_classifier(cfg)
-    for losses in two_steps(engine, cfg):
-        assert tuple(losses) == loss_keys(cfg) == ("loss_image",)
-        assert 0 < losses["loss_image"] < 10
-
-
 def test_classifiers_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_path):
     ladder = read_ladder(CONFIGS / "ladder" / "classifiers.yaml")
     assert (ladder.baseline, ladder.comparisons[0]) == ("faster", ("classifier", "faster"))
@@ -431,18 +280,17 @@ def test_classifiers_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_pa
             "MODEL.BACKBONE.NAME": "build_timm_backbone",
             "MODEL.TIMM.NAME": "densenet121",
         },
+        "inception_v3": {
+            "MODEL.BACKBONE.NAME": "build_timm_backbone",
+            "MODEL.TIMM.NAME": "inception_v3",
+            "MODEL.RESNETS.NORM": "BN",
+        },
+        "se_r18": {
+            "MODEL.BACKBONE.NAME": "build_timm_backbone",
+            "MODEL.TIMM.NAME": "seresnet18",
+        },
         "two_stages": {"MODEL.SECOND_LOOK.ENABLED": True},
     }
-
-
-def test_the_second_look_at_film_takes_two_steps_from_weights_of_timm(engine, lite0):
-    weights = ("MODEL.WEIGHTS", lite0, "MODEL.SECOND_LOOK.BACKBONE_WEIGHTS", lite0)
-    small = ("MODEL.SECOND_LOOK.SIZE", "32", "MODEL.SECOND_LOOK.BATCH_SIZE", "4")
-    cfg = load(engine, "cbis/second_look.yaml", *REDUCED, *weights, *small)
-    for losses in two_steps(engine, cfg):
-        assert tuple(losses) == loss_keys(cfg) == (*LOSS_KEYS, "loss_second_look")
-        assert all(0 <= loss < 10 for loss in losses.values()), losses
-        assert losses["loss_second_look"] > 0.1
 
 
 def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engine, tmp_path):
@@ -491,63 +339,3 @@ def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engin
     }
     (permuted,) = (rung for rung in ladder.rungs if rung.permute_labels)
     assert permuted.options == next(r.options for r in ladder.rungs if r.name == "second_look")
-
-
-def keys_of(node, prefix=""):
-    """A config as key -> value, without its folder."""
-    keys = {}
-    for key, value in node.items():
-        if hasattr(value, "items"):
-            keys.update(keys_of(value, f"{prefix}{key}."))
-        elif prefix + key != "OUTPUT_DIR":
-            keys[prefix + key] = value
-    return keys
-
-
-def changes(first, second):
-    """The keys of two configs that differ, with the values of the second."""
-    return {key: value for key, value in second.items() if value != first[key]}
-
-
-def step_of(cfg):
-    """What decides the code that a step runs: a config without its data, seed and folder."""
-    reduced = cfg.clone()
-    reduced.defrost()
-    reduced.merge_from_list([*REDUCED, *TINY_BACKBONE])
-    own = {"DATASETS", "SEED", "OUTPUT_DIR", "EVAL", "PSEUDO", "TEST", "DATALOADER"}
-    facts = {key: str(value) for key, value in reduced.items() if key not in own}
-    facts["classes"] = str(reduced.DATASETS.CLASSES) + reduced.DATASETS.BATCHES
-    return str(facts), reduced
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", [ONE_ENGINE], indirect=True)
-def test_rungs_take_two_steps(engine, tmp_path):
-    """Rungs that differ in their data alone run the same step, which is taken once."""
-    steps = {}
-    for run in plan_runs(read_ladder(CONFIGS / "ladder" / "study.yaml"), engine, tmp_path):
-        steps.update(step_of(cfg) for cfg in run.configs)
-    for cfg in steps.values():
-        for losses in two_steps(engine, cfg):
-            assert tuple(losses) == LOSS_KEYS
-            assert all(0 <= loss < 10 for loss in losses.values()), losses
-
-
-@pytest.mark.slow
-def test_the_main_config_takes_two_steps_from_imagenet_weights(engine, resnet101):
-    cfg = load(engine, "sim_r101.yaml", *REDUCED, "MODEL.WEIGHTS", resnet101)
-    assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
-    for losses in two_steps(engine, cfg):
-        assert tuple(losses) == LOSS_KEYS
-        assert all(0 <= loss < 10 for loss in losses.values()), losses
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", [ONE_ENGINE], indirect=True)
-def test_other_networks_of_101_layers_take_a_step(engine, resnet101, seresnet101):
-    for name, weights in (("sim_dcn_r101.yaml", resnet101), ("sim_seresnet101.yaml", seresnet101)):
-        cfg = load(engine, name, *REDUCED, "MODEL.WEIGHTS", weights)
-        assert cfg.MODEL.RESNETS.NORM == "FrozenBN"
-        (losses,) = first_steps(engine, cfg, 1)
-        assert tuple(losses) == LOSS_KEYS
-        assert all(0 <= loss < 10 for loss in losses.values()), losses

@@ -89,7 +89,11 @@ def _image(
         "pathology": pathology.value if pathology else None,
         "supervision": supervision.value,
         "split": exam.split,
-        "attributes": {"density": exam.density, "vendor": exam.vendor},
+        "attributes": {
+            "age": str(exam.age_years),
+            "density": exam.density,
+            "vendor": exam.vendor,
+        },
     }
 
 

@@ -31,8 +31,8 @@ from simfrcnn.phantom.presets import PRESETS, SPLITS, Preset
 from simfrcnn.phantom.render import render_view
 from simfrcnn.records import Laterality, Supervision, ViewPosition
 
-GENERATOR_VERSION = 1
-"""Raised whenever the same preset and seed give other bytes."""
+GENERATOR_VERSION = 2
+"""Raised whenever the same preset and seed give other bytes. 2: annotation files state the age."""
 
 MANIFEST = "phantom.json"
 INCOMPLETE = "phantom.incomplete.json"
@@ -113,6 +113,13 @@ def write_outlined(folder: Path) -> list[Path]:
         content = annotation_file(exams, preset, found["seed"], split=split, outlined=True)
         write_json(folder / name, content)
     return [folder / name for name in OUTLINED]
+
+
+def other_version(folder: Path) -> int | None:
+    """The generator version of a complete phantom data set, None if it is this one or unknown."""
+    found = _read_identity(folder) if (folder / MANIFEST).exists() else None
+    version = found["generator_version"] if found else GENERATOR_VERSION
+    return version if isinstance(version, int) and version != GENERATOR_VERSION else None
 
 
 def _identity(preset: Preset, seed: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from simfrcnn.config import read_keys
@@ -23,6 +23,7 @@ def require_fittable(annotated: AnnotatedSet, name: str | None, config_file: str
     A combination that has seen the test set would be judged on what it learnt. On images that a
     model was trained on its scores are surer than anywhere else, and it would be trusted too much;
     whether images of split ``train`` are such is not known without a config, so they are only said.
+    So are images that state no split, unless the config has the set in DATASETS.VAL.
 
     Args:
         annotated: What is to be fitted on.
@@ -40,8 +41,18 @@ def require_fittable(annotated: AnnotatedSet, name: str | None, config_file: str
             f"{refusal} test set; {len(tested)} of its images say split {tested[0].split!r}. "
             f"{_APPLY}"
         )
-    if config_file is not None:
-        _require_outside(refusal, annotated, name, config_file)
+    is_validation = config_file is not None and _is_validation(
+        refusal, annotated, name, config_file
+    )
+    n_unsaid = splits.count("")
+    if n_unsaid and not is_validation:
+        given = "no config was given" if config_file is None else f"{config_file} does not name it"
+        logger.warning(
+            f"{n_unsaid} images of {annotated.path} state no split, and {given}: whether this is a "
+            "validation set is not known. Figures on what a combination was fitted on are too "
+            "good; state `split` in the file, or give --config-file with a config that has the set "
+            "in DATASETS.VAL"
+        )
     n_trained = sum(split.startswith("train") for split in splits)
     if n_trained:
         logger.warning(
@@ -51,18 +62,24 @@ def require_fittable(annotated: AnnotatedSet, name: str | None, config_file: str
         )
 
 
-def _require_outside(
+def _is_validation(
     refusal: str, annotated: AnnotatedSet, name: str | None, config_file: str
-) -> None:
+) -> bool:
+    """Whether a config has the set in DATASETS.VAL; one that tests or trains on it is refused."""
     keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
     files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
-    for key, what in (("TEST", "test"), ("TRAIN", "training")):
+
+    def listed(key: str) -> Iterator[str]:
         for named in keys.get(f"DATASETS.{key}", ()):
             if named == name or _path_of(named, files) == annotated.path.resolve():
-                raise DataError(
-                    f"{refusal} {what} set; {config_file} has it in DATASETS.{key} as {named}. "
-                    f"{_APPLY}"
-                )
+                yield named
+
+    for key, what in (("TEST", "test"), ("TRAIN", "training")):
+        for named in listed(key):
+            raise DataError(
+                f"{refusal} {what} set; {config_file} has it in DATASETS.{key} as {named}. {_APPLY}"
+            )
+    return any(listed("VAL"))
 
 
 def _path_of(name: str, files: Mapping[str, str]) -> Path | None:

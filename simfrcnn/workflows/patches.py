@@ -37,18 +37,27 @@ logger = logging.getLogger("simfrcnn")
 
 IMAGES = "images"
 INFO_KEY = "patches"
+_N_NAMED = 5
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """An image's findings in its input: (h, w) without padding, and boxes in input pixels, without
-    those that are too small for a patch.
+    """An image as its input: (h, w) without padding, and boxes in input pixels.
+
+    ``boxes`` are those that are drawn, without those that are too small for a patch; ``marked`` is
+    everything that background must not meet.
     """
 
     size: tuple[int, int]
+    frame: Frame
     boxes: tuple[Box, ...]
+    marked: tuple[Box, ...]
     n_too_small: int
+
+    def holds(self, side: int) -> bool:
+        """Whether a square of this side fits into it."""
+        return min(self.size) >= side
 
 
 @dataclass(frozen=True)
@@ -95,19 +104,23 @@ def prepare_patches(
     name, equals, _ = dataset.partition("=")
     annotated = catalog.load(name.strip(), catalog.parse_files([dataset] if equals else []))
     records = [record for record in annotated.records if patches.gives_patches(record)]
-    boxed = [record for record in records if drawn_findings(record)]
     look = partial(_seen, settings=seen_as)
-    seen = list(in_parallel(look, boxed, title="boxes", unit="image", n_workers=sources.workers))
-    boxes = [box for each in seen for box in each.boxes]
-    patches.require_fitting_side(boxes, [each.size for each in seen], settings.side)
+    found = in_parallel(look, records, title="boxes", unit="image", n_workers=sources.workers)
+    seen = {str(r.image_id): each for r, each in zip(records, found, strict=True)}
+    boxes = [box for each in seen.values() for box in each.boxes]
+    sizes = [seen[str(r.image_id)].size for r in records if drawn_findings(r)]
+    patches.require_fitting_side(boxes, sizes, settings.side)
     n_beyond = sum(patches.is_beyond(box, settings.side) for box in boxes)
     n_findings = (len(boxes) - n_beyond) * settings.per_finding
     n_findings += n_beyond * min(2, settings.per_finding)
-    hard = _hard_places(annotated, sources.detections, targets, n_findings // 2)
+    wrong = _wrong_places(annotated, sources.detections, targets)
+    hard = patches.worst_places(_on_background(wrong, seen, settings), n_findings // 2)
     n_background = n_findings - sum(map(len, hard.values()))
-    of_image = patches.shares(n_background, [str(r.image_id) for r in records], settings.seed)
+    large = [key for key, each in seen.items() if each.holds(settings.side)]
+    of_image = patches.shares(n_background, large, settings.seed)
     tasks = [
-        _Task(r, of_image[str(r.image_id)], tuple(hard.get(str(r.image_id), ()))) for r in records
+        _Task(r, of_image.get(key, 0), tuple(hard.get(key, ())))
+        for r, key in zip(records, seen, strict=True)
     ]
     with writing_folder(output) as folder:
         (folder / IMAGES).mkdir()
@@ -125,9 +138,10 @@ def prepare_patches(
         }
         target = folder / f"{annotated.path.stem}.json"
         write_coco(target, written, annotated.categories, {**annotated.info, INFO_KEY: info})
-    n_too_small = sum(each.n_too_small for each in seen)
+    n_too_small = sum(each.n_too_small for each in seen.values())
     n_left_out = len(annotated.records) - len(records)
     _say(output / target.name, counts, n_findings, n_beyond, n_too_small, n_left_out)
+    _say_small(records, seen, settings.side)
     return counts
 
 
@@ -137,10 +151,10 @@ def _from_keys(kind: type[S], keys: Mapping[str, Any]) -> S:
     return kind(**given)
 
 
-def _hard_places(
-    annotated: AnnotatedSet, detections: Path | None, targets: tuple[str, ...], n: int
-) -> dict[str, list[Box]]:
-    """Of normal images: where the highest wrong detections of targets are, in stored pixels."""
+def _wrong_places(
+    annotated: AnnotatedSet, detections: Path | None, targets: tuple[str, ...]
+) -> dict[str, list[tuple[float, Box]]]:
+    """Of normal images: (score, box) of the wrong detections of targets, in stored pixels."""
     if detections is None:
         return {}
     found = read_detections(
@@ -161,7 +175,25 @@ def _hard_places(
                 for score, box, category in places
                 if category in targets
             ]
-    return patches.worst_places(wrong, n)
+    return wrong
+
+
+def _on_background(
+    wrong: Mapping[str, Sequence[tuple[float, Box]]],
+    seen: Mapping[str, _Seen],
+    settings: PatchSettings,
+) -> dict[str, list[tuple[float, Box]]]:
+    """The places whose square fits into the input and meets nothing that is marked."""
+    return {
+        key: [(score, box) for score, box in places if _is_free(box, seen[key], settings)]
+        for key, places in wrong.items()
+        if seen[key].holds(settings.side)
+    }
+
+
+def _is_free(box: Box, seen: _Seen, settings: PatchSettings) -> bool:
+    place = _moved([box], seen.frame)
+    return bool(patches.hard_patches(place, seen.marked, seen.size, settings, ""))
 
 
 def _seen(record: ImageRecord, settings: InputSettings) -> _Seen:
@@ -171,7 +203,8 @@ def _seen(record: ImageRecord, settings: InputSettings) -> _Seen:
     height, width = content.shape
     boxes = _moved([f.box for f in drawn_findings(record)], frame)
     shown = tuple(filter(patches.is_large_enough, boxes))
-    return _Seen((height, width), shown, len(boxes) - len(shown))
+    marked = _moved([f.box for f in record.findings], frame)
+    return _Seen((height, width), frame, shown, marked, len(boxes) - len(shown))
 
 
 def _moved(boxes: Sequence[Box], frame: Frame) -> tuple[Box, ...]:
@@ -289,3 +322,18 @@ def _say(
             f"  {counted(n_left_out, '[image gives|images give]')} none: not all of "
             f"{'it' if n_left_out == 1 else 'them'} is known"
         )
+
+
+def _say_small(records: Sequence[ImageRecord], seen: Mapping[str, _Seen], side: int) -> None:
+    """Name the images without a box that are smaller than the side; with one they are refused."""
+    small = [r for r, each in zip(records, seen.values(), strict=True) if not each.holds(side)]
+    if not small:
+        return
+    least = min(min(each.size) for each in seen.values())
+    names = ", ".join(record.file_name for record in small[:_N_NAMED])
+    logger.warning(
+        f"  {counted(len(small), '[image without a box is|images without a box are]')} smaller "
+        f"than --side {side} in the detector's input and {'gives' if len(small) == 1 else 'give'} "
+        f"no patch: {names}{' ...' if len(small) > _N_NAMED else ''}; the others give more. A "
+        f"--side of {least} takes all in; or leave such images out of the data set"
+    )

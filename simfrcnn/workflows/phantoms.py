@@ -18,7 +18,14 @@ from tqdm import tqdm
 from simfrcnn.data import catalog
 from simfrcnn.data.weaken import weaken
 from simfrcnn.parallel import available_cores
-from simfrcnn.phantom.generate import MANIFEST, OUTLINED, generate, write_outlined
+from simfrcnn.phantom.generate import (
+    GENERATOR_VERSION,
+    MANIFEST,
+    OUTLINED,
+    generate,
+    other_version,
+    write_outlined,
+)
 from simfrcnn.phantom.presets import PRESETS, Preset
 
 logger = logging.getLogger("simfrcnn")
@@ -30,10 +37,17 @@ _FOLDERS = frozenset(f"{_PREFIX}{preset}" for preset in PRESETS)
 
 
 def make_missing_phantoms(cfg: Any) -> None:
-    """Make the phantom data sets that the config names and that are not there yet."""
+    """Make the phantom data sets that the config names and that are not there yet.
+
+    One that another version of the generator has made is used as it is, since trainings may have
+    begun on it; a warning says how to make it again.
+    """
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
     files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
-    for folder in _missing_folders(names, files):
+    named = _named_folders(names, files)
+    for folder in named:
+        _say_if_of_another_version(folder)
+    for folder in (folder for folder in named if not (folder / MANIFEST).exists()):
         logger.info(f"making the embedded data set {folder.name} in {folder}")
         preset = PRESETS[folder.name.removeprefix(_PREFIX)]
         make_phantoms(preset, folder, n_workers=available_cores())
@@ -83,10 +97,22 @@ def lines_on(manifest: Path) -> Iterator[str]:
     yield f"wrote {manifest} (sha256 {content['sha256']})"
 
 
-def _missing_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]:
-    folders = {
-        catalog.datasets_root() / name.partition("/")[0]
-        for name in names
-        if name not in files and name.partition("/")[0] in _FOLDERS
-    }
-    return sorted(folder for folder in folders if not (folder / MANIFEST).exists())
+def _named_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]:
+    return sorted(
+        {
+            catalog.datasets_root() / name.partition("/")[0]
+            for name in names
+            if name not in files and name.partition("/")[0] in _FOLDERS
+        }
+    )
+
+
+def _say_if_of_another_version(folder: Path) -> None:
+    version = other_version(folder)
+    if version is not None:
+        preset = folder.name.removeprefix(_PREFIX)
+        logger.warning(
+            f"{folder} was made by version {version} of the phantom generator, and this is version "
+            f"{GENERATOR_VERSION}: it is used as it is; `simfrcnn make-phantoms --preset {preset} "
+            f"--out {folder} --overwrite` makes it again"
+        )

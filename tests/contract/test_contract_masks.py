@@ -6,11 +6,9 @@ import dataclasses
 
 import pytest
 import torch
-from torch.nn import functional
 
 from simfrcnn.engines.contract import LOSS_KEYS, MASK_KEY, loss_keys
 from simfrcnn.errors import ConfigError
-from simfrcnn.outlines import rle_of
 from support.examples import normals, positives, seeded_model, smoke_config
 from support.outlined import (
     mask_config,
@@ -53,18 +51,6 @@ def test_findings_without_an_outline_leave_loss_and_gradient_exactly_0(engine, h
     for name, gradient in gradients.items():
         assert gradient is not None, name  # connected: every process waits for every gradient
         assert gradient.abs().sum() == 0, name
-
-
-def test_an_image_without_outlines_changes_nothing_beside_one_with(engine):
-    """Selected away, not counted: the mean is over the regions that have an outline."""
-    model = seeded_model(engine, mask_config(engine, "fpn"))
-    with_outline, without = outlined_positives(2)[0], positives(2)[1]
-    alone = losses_of(engine, model, [with_outline])[MASK_KEY]
-    both = losses_of(engine, model, [with_outline, without])[MASK_KEY]
-    # The draws of regions differ, but untrained logits are all but constant.
-    assert both.item() == pytest.approx(alone.item(), abs=0.02)
-    nothing = losses_of(engine, model, [without])[MASK_KEY]
-    assert nothing.item() == 0
 
 
 def test_the_loss_falls_and_the_masks_come_to_fit(engine):
@@ -151,30 +137,6 @@ def test_a_head_that_does_not_know_missing_outlines_is_refused(engine):
 def test_pooler_keys_that_a_c4_head_does_not_read_are_refused(engine):
     with pytest.raises(ConfigError, match=r"ROI_MASK_HEAD\.POOLER_RESOLUTION is 7"):
         mask_config(engine, "c4", *("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "7"))
-
-
-def test_the_loss_is_the_cross_entropy_of_the_class_in_the_region(engine, monkeypatch):
-    """An independent reckoning: constant logits of the true class, and outlines by pixel counts."""
-    model = seeded_model(engine, mask_config(engine, "fpn"))
-    head = [p for name, p in mask_parameters(model).items() if name.endswith("bias")][-1]
-    with torch.no_grad():
-        for parameter in mask_parameters(model).values():
-            parameter.zero_()
-        head.fill_(1.3)
-    sample = outlined_positives(1)[0]
-    box = sample.targets.boxes[0].tolist()
-    # Only the true box is a region: proposals are far from it.
-    monkeypatch.setattr(_box_rules(model), "allow_low_quality_matches", False, raising=False)
-    loss = losses_of(engine, model, [sample])[MASK_KEY].item()
-    inside = rle_of(sample.targets.outlines[0], 128, 128).area
-    share = inside / ((box[2] - box[0]) * (box[3] - box[1]))
-    logit = torch.tensor(1.3)
-    expected = functional.softplus(-logit) * share + functional.softplus(logit) * (1 - share)
-    assert loss == pytest.approx(float(expected), abs=0.05)
-
-
-def _box_rules(model):
-    return getattr(model.roi_heads, "proposal_matcher", model.roi_heads)
 
 
 def test_outlines_stay_with_their_boxes():

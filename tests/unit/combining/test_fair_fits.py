@@ -54,6 +54,33 @@ def test_images_of_split_train_are_said_to_be_no_fair_ground(
         assert ("40 images of" in caplog.text and "say split train" in caplog.text) is is_said
 
 
+def test_images_without_a_split_are_said_unless_a_config_has_them_for_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotations, detections = write_set(tmp_path, "x", 40, 1, "val")
+    content = json.loads(annotations.read_text())
+    for entry in content["images"][:30]:
+        del entry["split"]
+    annotations.write_text(json.dumps(content))
+    config = tmp_path / "c.yaml"
+
+    def said(lists: str | None) -> str:
+        caplog.clear()
+        chosen = {}
+        if lists is not None:
+            config.write_text(f"DATASETS:\n  {lists}\n  FILES: ['x/held={annotations}']\n")
+            chosen = {"config_file": str(config)}
+        simfrcnn.combine(annotations, detections, tmp_path / "out", how="rescore", **chosen)
+        return " ".join(r.getMessage() for r in caplog.records if "no split" in r.getMessage())
+
+    assert f"30 images of {annotations} state no split, and no config was given" in said(None)
+    assert "give --config-file with a config that has the set in DATASETS.VAL" in said(None)
+    assert f"no split, and {config} does not name it" in said("VAL: [y/other]")
+    assert said("VAL: [x/held]") == ""
+    with pytest.raises(DataError, match=r"in DATASETS\.TEST as x/held"):
+        said("TEST: [x/held]")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

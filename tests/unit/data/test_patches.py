@@ -319,6 +319,59 @@ def test_hard_normals_are_half_of_the_background_at_most(
     assert all(record.supervision is Supervision.NORMAL for record in hard)
 
 
+def test_hard_places_that_meet_a_box_are_replaced_before_they_are_counted(
+    discs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """A benign box on a normal film: a detection on it is no background."""
+    _, config, _ = discs
+    source = disc_set(tmp_path / "set")
+    given = list(read_coco(source).records)
+    benign = Finding((60.0, 150.0, 100.0, 190.0), "benign", 77, Pathology.BENIGN)
+    given[2] = dataclasses.replace(given[2], findings=(benign,))
+    write_coco(source, given, {1: "malignant", 2: "benign"}, {})
+    on_benign = [((60 + n, 150, 100 + n, 190), 0.9 - 0.1 * n) for n in (0, 3)]
+    free = [((20, 250, 60, 290), 0.5), ((150, 200, 190, 240), 0.4), ((10, 100, 30, 120), 0.3)]
+    write_detections(
+        tmp_path / "d.json",
+        [found(10), found(20), found(30, *on_benign), found(40, *free), found(50)],
+        categories={1: "malignant"},
+    )
+    settings = PatchSettings(side=48, per_finding=2)
+    sources = PatchSources(detections=tmp_path / "d.json", workers=0)
+    counts = prepare_patches(f"d/train={source}", str(config), tmp_path / "h", settings, sources)
+    assert counts == {"finding": 6, "background": 3, "hard": 3, "beyond": 0}
+    records = read_coco(tmp_path / "h" / "train.json").records
+    assert {r.patient_id for r in records if r.attributes["patch"] == "hard"} == {"p4"}
+
+
+def test_normal_images_smaller_than_the_side_are_named_and_the_others_give_more(
+    discs: tuple[Path, Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, config, _ = discs
+    source = disc_set(tmp_path / "set")
+    given = list(read_coco(source).records)
+    cv2.imwrite(str(given[2].path), np.full((400, 60), 90, dtype=np.uint8))
+    given[2] = dataclasses.replace(given[2], width=60)  # 200 x 30 in the detector's input
+    write_coco(source, given, {1: "malignant"}, {})
+    write_detections(
+        tmp_path / "d.json",
+        [found(10), found(20), found(30, ((0, 0, 30, 30), 0.9)), found(40), found(50)],
+        categories={1: "malignant"},
+    )
+    sources = PatchSources(detections=tmp_path / "d.json", workers=0)
+    settings = PatchSettings(side=48, per_finding=4)
+    with caplog.at_level("INFO", "simfrcnn"):
+        counts = prepare_patches(
+            f"d/train={source}", str(config), tmp_path / "out", settings, sources
+        )
+    assert counts["finding"] == counts["background"] == 8
+    assert counts["hard"] == 0
+    assert "1 image without a box is smaller than --side 48" in caplog.text
+    assert "gives no patch: 3.png; the others give more. A --side of 30 takes all in" in (
+        caplog.text
+    )
+
+
 def test_bad_input_leaves_nothing(discs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     source, config, _ = discs
     data, place = f"d/train={source}", tmp_path / "out"

@@ -15,6 +15,7 @@ import pytest
 
 from simfrcnn.cli import make_phantoms
 from simfrcnn.data.coco import read_coco
+from simfrcnn.data.sources.facts import facts_of
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import sha256_of
 from simfrcnn.phantom import generate as generating
@@ -115,6 +116,7 @@ def test_annotations_follow_the_rules_of_supervision(tiny_folder: Path) -> None:
             assert record.patient_id == dataset.PatientID
             inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
             assert (record.attributes["vendor"] == "A") is inverted
+            assert record.attributes["age"] == facts_of(record.path).person["age"]
             assert bool(record.findings) == (record.supervision is Supervision.BOXES)
             for finding in record.findings:
                 assert finding.category == "malignant"

@@ -1,0 +1,54 @@
+"""Embedded data sets that are there already: those of another version are used, and named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simfrcnn.errors import OutputError
+from simfrcnn.phantom.generate import GENERATOR_VERSION, MANIFEST, write_outlined
+from simfrcnn.phantom.presets import PRESETS
+from simfrcnn.workflows.phantoms import make_missing_phantoms, make_phantoms
+from support.commands import ONE_ENGINE
+from support.examples import engine_named, smoke_config
+
+
+@pytest.fixture
+def in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIMFRCNN_DATASETS", str(tmp_path))
+    folder = tmp_path / "phantom_tiny"
+    make_phantoms(PRESETS["tiny"], folder)
+    return folder
+
+
+def content_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_set_of_another_version_is_named_and_left_as_it_is(
+    in_place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = smoke_config(engine_named(ONE_ENGINE), "fpn")
+    assert all(name.startswith("phantom_tiny/") for name in cfg.DATASETS.TRAIN)
+    make_missing_phantoms(cfg)
+    assert not caplog.records
+    manifest = in_place / MANIFEST
+    older = {**json.loads(manifest.read_text()), "generator_version": 1}
+    manifest.write_text(json.dumps(older))
+    before = content_of(in_place)
+    make_missing_phantoms(cfg)
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert f"version 1 of the phantom generator, and this is version {GENERATOR_VERSION}" in (
+        said.getMessage()
+    )
+    assert f"make-phantoms --preset tiny --out {in_place} --overwrite" in said.getMessage()
+    assert content_of(in_place) == before
+    with pytest.raises(OutputError, match="no complete phantom data set of this version"):
+        write_outlined(in_place)
+    caplog.clear()
+    make_phantoms(PRESETS["tiny"], in_place, overwrite=True)
+    make_missing_phantoms(cfg)
+    assert not caplog.records
