@@ -21,8 +21,14 @@ _TO_IMRMC = re.compile(r'[\s,"]+')
 def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
     """The format of iMRMC: truth, then one line a reading; the model is a modality of its own.
 
+    The model's scores stand below each reader's name: all readers read with it and agree. iMRMC
+    has no variance over readers for a modality with only one and ends with an error there. Pairs
+    of readers give the difference of the model and the readers, with both random, as
+    :class:`~simfrcnn.evaluation.readers.study.AgainstReaders` has it.
+
     Ratings are written where there are any, else recalls as 1 and 0, the model's too. iMRMC cuts
-    lines at every comma and drops all spaces, so that ``_`` stands for these in names.
+    lines at every comma and drops all spaces, so that ``_`` stands for these in names. Numbers
+    have all their digits: scores that differ must not become ties.
 
     Reference:
         iMRMC User Guide, "Input file"; https://github.com/DIDSR/iMRMC.
@@ -31,28 +37,30 @@ def imrmc_file(readings: Readings, score_threshold: float) -> bytes:
     n_positive = int(readings.is_positive.sum())
     text.write("Readings and a model, written by simfrcnn\n")
     text.write(f"N0: {len(readings.cases) - n_positive}\nN1: {n_positive}\n")
-    text.write(f"NR: {len(readings.readers) + 1}\nNM: {len(readings.modalities) + 1}\n")
+    text.write(f"NR: {len(readings.readers)}\nNM: {len(readings.modalities) + 1}\n")
     text.write("BEGIN DATA:\n")
     writer = csv.writer(text, lineterminator="\n")
     own_case, own_reader, own_modality = (
-        _plain(names)
-        for names in (readings.cases, (MODEL, *readings.readers), (MODEL, *readings.modalities))
+        _plain(names) for names in (readings.cases, readings.readers, (MODEL, *readings.modalities))
     )
     for case, is_positive in zip(readings.cases, readings.is_positive, strict=True):
         writer.writerow((TRUTH, own_case[case], TRUTH, int(is_positive)))
     for modality, reader, case, value in _values(readings, score_threshold):
-        words = (own_reader[reader], own_case[case], own_modality[modality])
-        writer.writerow((*words, f"{value:.10g}"))
+        for one in own_reader.values() if reader == MODEL else (own_reader[reader],):
+            words = (one, own_case[case], own_modality[modality])
+            writer.writerow((*words, repr(value).removesuffix(".0")))
     return text.getvalue().encode()
 
 
 def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
     """An Excel file that RJafroc's ``DfReadDataFile`` reads as a crossed ROC data set.
 
-    RJafroc numbers cases, modalities and readers; the sheet ``WHO IS WHO``, which it does not read,
-    says whose the numbers are (its name must come after those of the others). The model is the
-    first reader, with every modality, as ``StCadVsRad`` wants it; ``DfExtractDataset(rdrs = -1)``
-    leaves it out.
+    RJafroc numbers cases, modalities and readers. The numbers of modalities and readers are
+    numbers, not text, in the sheets of ratings: RJafroc sorts these columns for the names, and as
+    text 10 would come before 2, so that each had another's ratings. The sheet ``WHO IS WHO``, which
+    it does not read, says whose the numbers are (its name must come after those of the others). The
+    model is the first reader, with every modality, as ``StCadVsRad`` wants it;
+    ``DfExtractDataset(rdrs = -1)`` leaves it out.
 
     Raises:
         ConfigError: openpyxl is not installed; names the extra.
@@ -65,8 +73,9 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
     is_positive = dict(zip(readings.cases, readings.is_positive.tolist(), strict=True))
     normal_first = sorted(readings.cases, key=lambda case: (is_positive[case], case))
     numbers = {case: number for number, case in enumerate(normal_first, start=1)}
-    own_reader = {name: str(place) for place, name in enumerate(readers)}
-    own_modality = {name: str(place) for place, name in enumerate(readings.modalities)}
+    own_reader = {name: place for place, name in enumerate(readers)}
+    own_modality = {name: place for place, name in enumerate(readings.modalities)}
+    everybody, with_all = (",".join(map(str, own.values())) for own in (own_reader, own_modality))
     book = openpyxl.Workbook()
     book.remove(book.active)
     false = book.create_sheet("FP")
@@ -77,7 +86,7 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
     truth.append(("CaseID", "LesionID", "Weight", "ReaderID", "ModalityID", "Paradigm"))
     for case, number in numbers.items():
         kind = int(is_positive[case])
-        row = (number, kind, kind, ",".join(own_reader.values()), ",".join(own_modality.values()))
+        row = (number, kind, kind, everybody, with_all)
         truth.append((*row, {1: "ROC", 2: "FCTRL"}.get(number)))
     for modality, reader, case, value in _values(readings, score_threshold):
         for place in own_modality.values() if reader == MODEL else (own_modality[modality],):
@@ -88,7 +97,7 @@ def rjafroc_file(readings: Readings, score_threshold: float) -> bytes:
                 false.append((*start, value))
     names = book.create_sheet("WHO IS WHO")
     names.append(("What", "Number", "Name"))
-    tables: dict[str, Mapping[str, str | int]] = {
+    tables: dict[str, Mapping[str, int]] = {
         "reader": own_reader,
         "modality": own_modality,
         "case": numbers,

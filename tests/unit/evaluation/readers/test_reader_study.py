@@ -281,14 +281,25 @@ def test_options_that_cannot_be_meant_are_refused(tmp_path):
 def test_the_export_for_imrmc_holds_every_reading(readings, drawn):
     truth, ratings, scores = drawn
     head, data = imrmc_file(readings, 0.6).decode().split("BEGIN DATA:\n")
-    assert "N0: 30\nN1: 20\nNR: 5\nNM: 3\n" in head
+    assert head.splitlines()[1:] == ["N0: 30", "N1: 20", "NR: 4", "NM: 3"]
     rows = [line.split(",") for line in data.splitlines()]
     assert [int(row[3]) for row in rows[:50]] == truth.astype(int).tolist()
     assert all(row[0] == row[2] == "truth" for row in rows[:50])
     values = {tuple(row[:3]): float(row[3]) for row in rows[50:]}
-    assert len(values) == 9 * 50
-    assert values["model", "E07", "model"] == pytest.approx(scores[7], abs=1e-9)
+    assert len(values) == len(rows) - 50 == 3 * 4 * 50
+    # iMRMC has no variance of a modality with one reader: each reader has the model's scores.
+    assert {reader for reader, _, _ in values} == {"R0", "R1", "R2", "R3"}
+    for reader in ("R0", "R3"):
+        assert values[reader, "E07", "model"] == scores[7]
     assert values["R3", "E07", "aided"] == ratings[1, 3, 7]
+
+
+def test_scores_that_differ_little_are_no_ties_for_imrmc(readings):
+    near = 0.7 + np.arange(50) * 1e-15
+    close = dataclasses.replace(readings, scores=near)
+    rows = [line.split(",") for line in imrmc_file(close, 0.6).decode().splitlines()]
+    written_out = [row[3] for row in rows if row[0] == "R1" and row[2] == "model"]
+    assert [float(value) for value in written_out] == near.tolist()
 
 
 def test_the_export_for_rjafroc_is_a_crossed_roc_data_set(readings, drawn):
@@ -303,19 +314,34 @@ def test_the_export_for_rjafroc_is_a_crossed_roc_data_set(readings, drawn):
     assert truth[2][5] == "FCTRL"
     assert [row[1] for row in truth[1:]] == [0] * 30 + [1] * 20
     who = {(what, number): name for what, number, name in sheets["WHO IS WHO"][1:]}
-    assert who["reader", "0"] == "model"
+    assert who["reader", 0] == "model"
     assert (len(sheets["FP"]) - 1, len(sheets["TP"]) - 1) == (2 * 5 * 30, 2 * 5 * 20)
     for reader, modality, case, *_, value in sheets["TP"][1:]:
         place = int(who["case", case][1:])
-        own = scores[place] if reader == "0" else ratings[int(modality), int(reader) - 1, place]
+        own = scores[place] if reader == 0 else ratings[modality, reader - 1, place]
         assert value == pytest.approx(own)
+
+
+def test_rjafroc_sorts_ten_readers_and_more_as_the_truth_has_them(readings):
+    """It names readers by the sorted columns, and has their ratings in the order of TRUTH."""
+    many = dataclasses.replace(
+        readings,
+        readers=tuple(f"R{j}" for j in range(12)),
+        ratings=np.tile(readings.ratings, (1, 3, 1)),
+    )
+    book = openpyxl.load_workbook(io.BytesIO(rjafroc_file(many, 0.6)))
+    in_truth = book["TRUTH"]["D2"].value.split(",")
+    for name in ("FP", "TP"):
+        found = {row[0] for row in book[name].iter_rows(min_row=2, values_only=True)}
+        assert [str(number) for number in sorted(found)] == in_truth == [*map(str, range(13))]
 
 
 def test_decisions_alone_are_exported_as_ones_and_zeros(tmp_path):
     path = written(tmp_path, HEAD, *GOOD)
     readings = joined(path, read_readings(path), CASES)
     data = imrmc_file(readings, 0.5).decode().split("BEGIN DATA:\n")[1].splitlines()
-    assert data[5:10] == [f"model,E{n},model,{call}" for n, call in enumerate("10100", 1)]
+    own = [line for line in data if line.startswith("R1,") and ",model," in line]
+    assert own == [f"R1,E{n},model,{call}" for n, call in enumerate("10100", 1)]
 
 
 def test_names_reach_other_programs_as_they_can_read_them(tmp_path):
@@ -326,8 +352,8 @@ def test_names_reach_other_programs_as_they_can_read_them(tmp_path):
     assert readings.readers == ("Dr. A, B", "Dr. A B", "=1+1")
     data = imrmc_file(readings, 0.5).decode().split("BEGIN DATA:\n")[1].splitlines()
     assert {line.count(",") for line in data} == {3}
-    assert {line.split(",")[0] for line in data[5:]} == {*("model", "Dr._A_B", "Dr._A_B_2", "=1+1")}
-    assert data[10:15] == [f"Dr._A_B,E{n},readers,{call}" for n, call in enumerate("11010", 1)]
+    assert {line.split(",")[0] for line in data[5:]} == {"Dr._A_B", "Dr._A_B_2", "=1+1"}
+    assert data[20:25] == [f"Dr._A_B,E{n},readers,{call}" for n, call in enumerate("11010", 1)]
     book = openpyxl.load_workbook(io.BytesIO(rjafroc_file(readings, 0.5)))
     names = [row[2] for row in book["WHO IS WHO"].iter_rows(min_row=2, max_row=5)]
     assert [(cell.value, cell.data_type) for cell in names] == [
