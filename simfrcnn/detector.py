@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from simfrcnn import config
+from simfrcnn.config.mapping import leaves_of
 from simfrcnn.data.ahead import Processes
 from simfrcnn.data.exams import FAILED, FileFacts, Selection, Sources, index_of, reason_of_fault
 from simfrcnn.data.naming import AsTheyAre, Naming
@@ -382,7 +383,7 @@ def _config_of(
                 "not exist; give its config (--config-file; in Python, config_file=...)"
             )
         tree = yaml.safe_load(content["config"])
-        keys = {**config.MEANT_BEFORE, **dict(_leaves(tree))}
+        keys = {**config.MEANT_BEFORE, **dict(leaves_of(tree))}
         own = [config.FileKey(weights, key, value) for key, value in keys.items()]
 
     def loaded(*further: str) -> Any:
@@ -407,14 +408,6 @@ def _config_of(
             cfg = loaded(*on_cpu)
     check_device(cfg)
     return cfg
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _record_of_array(shape: tuple[int, int]) -> ImageRecord:

@@ -6,6 +6,7 @@ Both follow from what :mod:`simfrcnn.settings` says of each field.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from simfrcnn import settings
@@ -58,6 +59,20 @@ def value_of(cfg: Any, key: str) -> Any:
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
+
+
+def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each dotted key of a tree, such as a config, with its value.
+
+    Example:
+        >>> list(leaves_of({"MODEL": {"DEVICE": "cpu"}, "SEED": 0}))
+        [('MODEL.DEVICE', 'cpu'), ('SEED', 0)]
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def method_settings(cfg: Any) -> settings.MethodSettings:

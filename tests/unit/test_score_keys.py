@@ -1,4 +1,4 @@
-"""A model under another config than its own: which keys make its scores others, and who is told."""
+"""A model under another config than its own: which keys change its scores, and the warning."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 A checkpoint holds the config of its training. Where it is run under another one, shapes of weights
 and what the network is are compared strictly (see :class:`.checkpoints.Identity`). Other keys fit
-any weights and still change what is found and scored: they are compared here, and a user is told.
+any weights and still change what is found and scored: they are compared here, with a warning.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from fvcore.common.config import CfgNode
 
 from simfrcnn import config
 from simfrcnn.config.classifier import OF_A_DETECTOR
-from simfrcnn.config.mapping import value_of
+from simfrcnn.config.mapping import leaves_of, value_of
 
 logger = logging.getLogger("simfrcnn")
 
@@ -48,7 +47,7 @@ def other_scores(cfg: Any, own_config: str, default_cfg: Any) -> dict[str, tuple
     Returns:
         Key -> value of ``cfg``, and that of the model's own config.
     """
-    stored = {**config.MEANT_BEFORE, **dict(_leaves(CfgNode.load_cfg(own_config)))}
+    stored = {**config.MEANT_BEFORE, **dict(leaves_of(CfgNode.load_cfg(own_config)))}
 
     def own(key: str) -> Any:
         return stored[key] if key in stored else value_of(default_cfg, key)
@@ -82,14 +81,6 @@ def warn_of_other_scores(
             f"others than those of the model as it was trained. To judge it as it is, set {key} "
             f"to {there}; simfrcnn.load(WEIGHTS) and predict take the model's own config"
         )
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _plain(value: Any) -> Any:
