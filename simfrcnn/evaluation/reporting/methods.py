@@ -23,9 +23,27 @@ def methods_table(report: Report) -> Table:
 
 
 def facts_of_model(report: Report) -> Mapping[str, Any]:
-    """What the detections say of the model that made them."""
-    facts = report.provenance.get("prediction", {})
-    return facts if isinstance(facts, Mapping) else {}
+    """What the detections say of the model that made them; of several models, what each says."""
+    return _facts_of(report.provenance.get("prediction", {}))
+
+
+def _facts_of(facts: Any) -> Mapping[str, Any]:
+    if not isinstance(facts, Mapping):
+        return {}
+    combined = facts.get("combined")
+    if not isinstance(combined, Mapping):
+        return facts
+    models = [_facts_of(each.get("provenance")) for each in combined.get("inputs", ())]
+    keys = dict.fromkeys(key for model in models for key in model)
+    return {key: _by_model([model.get(key) for model in models]) for key in keys}
+
+
+def _by_model(values: list[Any]) -> Any:
+    """One value where all models share it; else each model's, in their order."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    texts = [UNKNOWN if value in (None, "", []) else _listed(value) for value in values]
+    return "; ".join(f"model {i}: {text}" for i, text in enumerate(texts, start=1))
 
 
 def _rows(report: Report) -> Iterator[tuple[str, str]]:
@@ -45,6 +63,8 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "version of simfrcnn", known("simfrcnn")
     yield "engine", known("engine")
     yield "model", known("model")
+    if combination := _combination_of(report):
+        yield "combination", combination
     yield "config", with_hash("config")
     yield "checkpoint", with_hash("checkpoint")
     yield "trained on", known("trained_on")
@@ -62,6 +82,15 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             yield f"operating point, {RULES_OF_POINTS[point.rule]}", _origin_of(point)
     used = dict.fromkeys(f.method for f in report.figures.values() if f.method)
     yield "95% intervals by", "; ".join(METHODS[method] for method in used) or "none"
+
+
+def _combination_of(report: Report) -> str | None:
+    prediction = report.provenance.get("prediction")
+    combined = prediction.get("combined") if isinstance(prediction, Mapping) else None
+    if not isinstance(combined, Mapping):
+        return None
+    names = (str(each.get("file", UNKNOWN)) for each in combined.get("inputs", ()))
+    return f"{combined.get('how', UNKNOWN)} of {', '.join(names)}"
 
 
 def _origin_of(point: Any) -> str:

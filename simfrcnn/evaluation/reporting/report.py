@@ -54,7 +54,12 @@ from simfrcnn.evaluation.reporting.gallery import (
     map_sources,
     picture_source,
 )
-from simfrcnn.evaluation.reporting.methods import flow_notes, flow_table, methods_table
+from simfrcnn.evaluation.reporting.methods import (
+    facts_of_model,
+    flow_notes,
+    flow_table,
+    methods_table,
+)
 from simfrcnn.evaluation.reporting.outline_pictures import (
     CAPTION,
     FILE_NAME,
@@ -314,7 +319,7 @@ def _summary(report: Report) -> Iterator[Block]:
 def _what_was_tested(report: Report) -> str:
     counts, settings = report.counts, report.settings
     cases = counts["cases"]
-    facts = {**report.provenance.get("prediction", {}), **report.provenance}
+    facts = {**facts_of_model(report), **report.provenance}
     model = ", ".join(str(facts[k]) for k in ("model", "engine", "checkpoint") if k in facts)
     of_model = f"Tested: {model}. " if model else ""
     data = report.provenance.get("annotations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from simfrcnn.evaluation.recalibration import Recalibration
 from simfrcnn.evaluation.reporting.changes import changes
 from simfrcnn.evaluation.reporting.checklist import AUTHORS, ITEMS, checklist
 from simfrcnn.evaluation.reporting.methods import UNKNOWN, flow_notes, flow_table, methods_table
+from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.reporting.wording import label_of
 from simfrcnn.evaluation.results import Figure, Report, Subgroup
 from simfrcnn.settings import EvaluationSettings
@@ -55,6 +57,33 @@ def test_the_methods_repeat_what_is_known_and_guess_nothing() -> None:
     nameless = dataclasses.replace(detections, provenance={"config_sha256": "d" * 64})
     of = evaluate(records, nameless, EvaluationSettings(bootstrap_replicates=0))
     assert dict(methods_table(of).rows)["config"] == f"name not stated, sha256 {'d' * 64}"
+
+
+def test_of_combined_detections_the_methods_say_what_each_model_says(tmp_path: Path) -> None:
+    records, detections = random_set(4)
+    other = {**FACTS, "checkpoint": "other.pth", "checkpoint_sha256": "e" * 64}
+    del other["seed"]
+    inputs = [{"file": "a.json", "provenance": FACTS}, {"file": "b.json", "provenance": other}]
+    combined = {"combined": {"how": "union", "iou": 0.5, "inputs": inputs}}
+    both = evaluate(
+        records,
+        dataclasses.replace(detections, provenance=combined),
+        EvaluationSettings(bootstrap_replicates=0),
+    )
+    rows = dict(methods_table(both).rows)
+    assert rows["combination"] == "union of a.json, b.json"
+    assert rows["model"] == "SimRCNN, build_fpn"  # both are alike in this
+    assert rows["trained on"] == "a/train, b/train"
+    assert rows["checkpoint"] == (
+        f"model 1: model_final.pth; model 2: other.pth, "
+        f"sha256 model 1: {'c' * 64}; model 2: {'e' * 64}"
+    )
+    assert rows["seed"] == f"model 1: 3; model 2: {UNKNOWN}"
+    assert "combination" not in dict(methods_table(report()).rows)
+    page = write_report(
+        tmp_path, both, records=records, detections=detections, load_pictures=None, n_gallery=0
+    ).read_text(encoding="utf-8")
+    assert "Tested: SimRCNN, build_fpn, torchvision, model 1: model_final.pth" in page
 
 
 def test_the_flow_adds_up() -> None:
