@@ -414,7 +414,10 @@ def read_segmentation(value: Any, height: int | None, width: int | None) -> Trac
                 f"'segmentation' is a mask of {mask.height} x {mask.width} pixels (height x "
                 f"width), its image has {height} x {width}"
             )
-        return traced(mask.to_array())
+        found = traced(mask.to_array())
+        if not found.outline:
+            raise AnnotationError("'segmentation' is a mask without a pixel")
+        return found
     if not isinstance(value, list) or not all(isinstance(ring, list) for ring in value):
         raise AnnotationError(
             "'segmentation' must be polygons, [[x, y, x, y, ...], ...], or a mask with 'size' and "

@@ -31,7 +31,7 @@ class SecondLookSettings(Described):
         24.0,
         "least side of the square in mm; without a known pixel spacing it is SIZE pixels",
         key="MODEL.SECOND_LOOK.MIN_MM",
-        legal="[0, inf)",
+        legal="[0, 200]",
     )
     size: int = described(
         64,

@@ -246,6 +246,7 @@ def test_segmentations_are_read_as_they_are_written():
         ("mask.png", "must be polygons"),
         ({"size": [3, 3], "counts": [9]}, "is a mask of 3 x 3 pixels"),
         ({"size": [H, W]}, "is no mask"),
+        ({"size": [H, W], "counts": [H * W]}, "is a mask without a pixel"),
     ],
 )
 def test_bad_segmentations_are_refused(value, words):

@@ -138,6 +138,10 @@ def test_run_lengths_are_read_and_written_as_polygons(tmp_path: Path) -> None:
         ([[10, 10, 40, 40, 40, 10, 10, 40]], "annotation 100 of image 1: .* crosses itself"),
         ([[10, 10, 400, 12, 30, 50]], "leaves its image, which is 128 wide and 128 high"),
         ({"size": [9, 9], "counts": [81]}, "is a mask of 9 x 9 pixels .* its image has 128 x 128"),
+        (
+            {"size": [128, 128], "counts": [128 * 128]},
+            "annotation 100: .* is a mask without a pixel",
+        ),
         ("mask.png", "must be polygons"),
     ],
 )
