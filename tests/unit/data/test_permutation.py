@@ -81,14 +81,13 @@ def test_labels_are_independent_of_the_real_ones():
 
 
 def test_a_box_goes_to_a_view_of_the_same_size_only():
-    records = exams(4, 2)
-    larger = [
-        dataclasses.replace(r, height=200) if r.patient_id in ("p00", "p02") else r for r in records
-    ]
+    records = exams(20, 10)
+    even = {f"p{number:02}" for number in range(0, 20, 2)}
+    larger = [dataclasses.replace(r, height=200) if r.patient_id in even else r for r in records]
     for seed in range(10):
         for record in permute_labels(larger, seed):
             for each in record.findings:
-                assert (each.box[0] in (0, 2)) == (record.height == 200)
+                assert (each.box[0] % 2 == 0) == (record.height == 200)
 
 
 def test_patients_without_a_like_are_refused(tmp_path):
@@ -110,10 +109,19 @@ def test_few_patients_may_keep_their_labels(n_alone, is_refused):
         dataclasses.replace(r, height=alone.get(r.patient_id, r.height)) for r in exams(30, 12)
     ]
     if is_refused:
-        with pytest.raises(DataError, match="2 of the 30 patients share"):
+        with pytest.raises(DataError, match=r"30 patients form 3 groups .* at most 2 groups"):
             permute_labels(records, seed=0)
     else:
         assert len(permute_labels(records, seed=0)) == len(records)
+
+
+def test_small_groups_keep_what_tells_malignant_patients_and_are_refused():
+    """Pairs of patients with the same sizes: nobody is alone, and half would keep their labels."""
+    records = [
+        dataclasses.replace(r, height=200 + int(r.patient_id[1:]) // 2) for r in exams(40, 20)
+    ]
+    with pytest.raises(DataError, match=r"40 patients form 20 groups .* at most 3 groups"):
+        permute_labels(records, seed=0)
 
 
 def test_the_written_file_can_be_read_and_is_the_same_again(tmp_path):
