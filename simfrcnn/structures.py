@@ -132,6 +132,10 @@ class ImageTargets:
         if self.normal_weight != 1 and not self.is_normal:
             raise ValueError("an image that is not normal has no weight as one; it must be 1.0")
 
+    def bag_key(self, place: int) -> tuple[str, int]:
+        """What tells the bag of this image, at a place in its batch, from the other bags of it."""
+        return ("image", place) if self.bag is None else ("bag", self.bag)
+
 
 @dataclass(frozen=True)
 class Native:

@@ -1,4 +1,4 @@
-"""Which images train, and in which of the three lists?"""
+"""Which images train, and in which of the lists?"""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def candidates(
         records: All records of the annotation file.
         target_classes: What makes an image positive.
         include_unknown: Also take the unboxed views of patients who have a cancer, as the thesis
-            does: those that ``DATASETS.UNBOXED_VIEWS normal`` trains. A real cancer may then be
-            called ``suspected``.
+            does, unless a label states a finding there: those that ``DATASETS.UNBOXED_VIEWS
+            normal`` trains. A real cancer may then be called ``suspected``.
     """
     patients = patients_with_target(records, target_classes)
     return tuple(
@@ -89,6 +89,7 @@ def candidates(
         or (
             include_unknown
             and not record.is_positive(target_classes)
+            and not any(record.labels.values())
             and record.patient_id in patients
         )
     )

@@ -44,7 +44,7 @@ class Bags:
         for place, one in enumerate(targets):
             if one is None or one.image_label is None:
                 continue
-            key = ("image", place) if one.bag is None else ("bag", one.bag)
+            key = one.bag_key(place)
             if key not in numbers:
                 numbers[key] = len(numbers)
                 labels.append(one.image_label)

@@ -284,7 +284,7 @@ class SecondLook(nn.Module):
 
 def n_bags_of(targets: Sequence[ImageTargets]) -> int:
     """How many bags labelled images form."""
-    return len({("image", i) if t.bag is None else ("bag", t.bag) for i, t in enumerate(targets)})
+    return len({one.bag_key(place) for place, one in enumerate(targets)})
 
 
 def balanced_cross_entropy(

@@ -65,6 +65,9 @@ def combined(
     """
     n_looked = len(probabilities)
     second = torch.full_like(first_scores, math.nan)
+    probabilities = probabilities.to(
+        first_scores.device
+    )  # a classifier's detections are on the CPU
     looked = probabilities.gather(1, labels[:n_looked, None])[:, 0].to(first_scores)
     second[:n_looked] = looked
     lowest = looked.min() if n_looked else first_scores.new_ones(())

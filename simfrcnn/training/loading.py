@@ -55,7 +55,7 @@ def load_sample(
     """Decode, crop, resize and, in training, flip one image; map its boxes along.
 
     At test time the result depends on the pixels alone: no box steers the crop. In training the
-    crop holds every finding, and the record must come from one of the two training lists: an image
+    crop holds every finding, and the record must come from one of the training lists: an image
     without a finding of ``classes`` is taken as normal here. Crowd boxes are not trained, but keep
     an image from being normal.
 
@@ -247,6 +247,6 @@ def _of_whole_image(
     target_classes: tuple[str, ...],
 ) -> ImageTargets:
     """The same with what is known of each class."""
-    is_normal = record.is_known_normal(target_classes) and not len(targets.boxes)
+    is_normal = record.is_known_normal(target_classes) and not record.findings_of(classes)
     present = torch.tensor(presence_of(record, classes, target_classes))
     return dataclasses.replace(targets, is_normal=is_normal, present=present)

@@ -14,6 +14,7 @@ from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.structures import OF_SECOND_LOOK
 from simfrcnn.training import recipe
+from support.classifier_examples import classifier_config
 from support.examples import CONFIGS, normals, positives, seeded_model, tiny_config
 from support.native_examples import with_native
 
@@ -95,3 +96,14 @@ def test_it_trains_and_detects_on_a_device(engine, device, tmp_path):
         assert len(looked) == 5
         assert bool(((looked > 0) & (looked < 1)).all())
     torch.testing.assert_close(found[device].scores[:5], found["cpu"].scores[:5], rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_classifier_with_a_second_look_detects_on_a_device(engine, device):
+    """Its detections are on the CPU before the second look has judged where the model is."""
+    looks = (*LOOK, "MODEL.SECOND_LOOK.SOURCE", "input", "MODEL.DEVICE", device)
+    model = seeded_model(engine, classifier_config(engine, *looks))
+    assert {p.device.type for p in model.parameters()} == {device}
+    for found in engine.detect(model, positives(2)):
+        assert found.scores.device.type == found.second_scores.device.type == "cpu"
+        assert 0 < float(found.second_scores[0]) < 1

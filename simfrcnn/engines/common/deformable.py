@@ -1,7 +1,6 @@
 """How does a plain convolution of a ResNet become a deformable one, on either engine?
 
-The only module of this package that imports torchvision: its ``deform_conv2d`` needs no extension
-to be compiled, and runs on CPUs too.
+torchvision's ``deform_conv2d`` needs no extension to be compiled, and runs on CPUs too.
 
 Shapes: N images (or regions), C channels, O output channels, k x k kernel, H' x W' output.
 """

@@ -214,10 +214,9 @@ class Teacher:
             if targets is None:
                 continue
             if targets.is_unknown:
-                yield ("image", place), sample, self._data.classes.index(target) + 1
+                yield targets.bag_key(place), sample, self._data.classes.index(target) + 1
             elif targets.image_label is not None:
-                bag = ("image", place) if targets.bag is None else ("bag", targets.bag)
-                yield bag, sample, targets.image_label
+                yield targets.bag_key(place), sample, targets.image_label
 
     def _may_box(self, sample: Sample, label: int) -> bool:
         """Whether the image's own labels allow a finding of the class, and one box says all about

@@ -53,6 +53,8 @@ class SimRoIHeads(RoIHeads):
         self.box_loss_weight = box_loss_weight
         # Of the batch under way: subsample is not given the targets.
         self._is_normal: list[bool] = []
+        self._n_boxes: list[int] = []
+        self._ranks: list[Tensor] = []
         self._is_partner: tuple[bool, ...] = ()
         self._bags = NO_BAGS
         self.judge: Judge | None = None
@@ -82,6 +84,7 @@ class SimRoIHeads(RoIHeads):
         if not self.training or targets is None:
             return super().forward(features, proposals, image_shapes, targets)
         self._is_normal = [bool(target["is_normal"]) for target in targets]
+        self._n_boxes = [len(target["boxes"]) for target in targets]
         self._is_partner = are_partners(
             [target["labels"] for target in targets], self._is_normal, self.target_labels
         )
@@ -112,6 +115,7 @@ class SimRoIHeads(RoIHeads):
             return [], losses
         finally:
             self._is_normal, self._is_partner, self._bags = [], (), NO_BAGS
+            self._n_boxes, self._ranks = [], []
 
     @torch.no_grad()
     def _with_chosen(
@@ -148,17 +152,22 @@ class SimRoIHeads(RoIHeads):
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         """Regions per image: the library's draw, the top proposals of a normal image, or the one
-        of a labelled image.
+        of a labelled image. Their ranks are kept for the similarity loss.
         """
         sampled = []
+        ranks = [
+            _rank(of_image, n_boxes)
+            for of_image, n_boxes in zip(labels, self._n_boxes, strict=True)
+        ]
         for index, (of_image, is_normal) in enumerate(zip(labels, self._is_normal, strict=True)):
             if index in self._bags.images:
                 sampled.append(torch.arange(len(of_image), device=of_image.device))
             elif is_normal and self.roi_normal_sampling == "top":
                 n_regions = self.fg_bg_sampler.batch_size_per_image
-                sampled.append(top_proposals(_rank(of_image), n_regions))
+                sampled.append(top_proposals(ranks[index], n_regions))
             else:
                 sampled += super().subsample([of_image])
+        self._ranks = [rank[chosen] for rank, chosen in zip(ranks, sampled, strict=True)]
         return sampled
 
     @torch.no_grad()
@@ -200,7 +209,13 @@ class SimRoIHeads(RoIHeads):
         )
         if not self._bags.images:
             losses = self._losses_of_boxes(
-                vectors, class_logits, box_deltas, labels, box_targets, self._is_partner
+                vectors,
+                class_logits,
+                box_deltas,
+                labels,
+                box_targets,
+                self._ranks,
+                self._is_partner,
             )
         else:
             others = self._bags.others(len(labels))
@@ -211,6 +226,7 @@ class SimRoIHeads(RoIHeads):
                 box_deltas[rows],
                 [labels[place] for place in others],
                 [box_targets[place] for place in others],
+                [self._ranks[place] for place in others],
                 [self._is_partner[place] for place in others],
             )
         if self.labels is not None:
@@ -224,6 +240,7 @@ class SimRoIHeads(RoIHeads):
         box_deltas: Tensor,
         labels: list[Tensor],
         box_targets: Sequence[Tensor],
+        ranks: Sequence[Tensor],
         is_partner: Sequence[bool],
     ) -> dict[str, Tensor]:
         """The library's losses and the similarity loss of boxed and normal images."""
@@ -241,8 +258,7 @@ class SimRoIHeads(RoIHeads):
             features=vectors,
             labels=torch.cat(labels),
             image_index=torch.cat([torch.full_like(each, i) for i, each in enumerate(labels)]),
-            # Regions of a normal image keep the order of its proposals, by falling objectness.
-            objectness=torch.cat([_rank(of_image) for of_image in labels]),
+            objectness=torch.cat(list(ranks)),
             class_logits=class_logits,
             is_partner=is_partner,
             target_labels=self.target_labels,
@@ -280,6 +296,12 @@ def _rows_of_batch(rows: Sequence[Tensor], regions: Sequence[Tensor]) -> Tensor:
     return torch.cat(places)
 
 
-def _rank(of_image: Tensor) -> Tensor:
-    """A stand-in for objectness, which the library's RPN drops: the order it left."""
-    return -torch.arange(len(of_image), device=of_image.device)
+def _rank(of_image: Tensor, n_boxes: int) -> Tensor:
+    """A stand-in for objectness, which the library's RPN drops: the order it left.
+
+    The library appends the image's own boxes to its proposals; they come first, as Detectron2 gives
+    them an objectness above all others.
+    """
+    rank = -torch.arange(len(of_image), device=of_image.device)
+    rank[len(of_image) - n_boxes :] += len(of_image)
+    return rank

@@ -180,6 +180,36 @@ def test_regions_of_a_normal_image_are_its_first_proposals(engine, sampling, is_
     assert torch.equal(regions, proposals[:8]) is is_top
 
 
+def test_of_a_boxed_partner_its_own_boxes_come_before_its_proposals(engine, monkeypatch):
+    """As in Detectron2, which gives an image's own boxes an objectness above all others."""
+    from simfrcnn.engines.torchvision import roi_heads
+
+    model = seeded_model(engine, config_of(engine, "fpn"))
+    seen = {}
+
+    def spy(**arguments):
+        seen.update(arguments)
+        return arguments["features"].sum()
+
+    subsample = model.roi_heads.subsample
+
+    def sampled(labels):
+        seen["counts"], seen["sampled"] = [len(of_image) for of_image in labels], subsample(labels)
+        return seen["sampled"]
+
+    monkeypatch.setattr(roi_heads, "similarity_loss", spy)
+    monkeypatch.setattr(model.roi_heads, "subsample", sampled)
+    torch.manual_seed(0)
+    engine.training_losses(model, positives(2))
+    ranks = seen["objectness"].split([len(chosen) for chosen in seen["sampled"]])
+    for rank, chosen, count in zip(ranks, seen["sampled"], seen["counts"], strict=True):
+        is_own = chosen == count - 1  # the library puts the one box at the end
+        assert int(is_own.sum()) == 1
+        order = torch.argsort(rank, descending=True)
+        assert bool(is_own[order[0]])
+        assert chosen[order[1:]].tolist() == sorted(chosen[~is_own].tolist())
+
+
 def test_anchors_are_detectron2s_by_its_formula():
     anchors = FloatAnchors(sizes=[[10, 20]], aspect_ratios=[[0.5, 2.0]], strides=[16])
     cells = anchors.cell_anchors[0]

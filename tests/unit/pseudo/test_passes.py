@@ -103,6 +103,15 @@ def test_unboxed_views_of_patients_with_cancer_are_labelled_on_request_only():
     assert [record.image_id for record in trained.normals] == [2, 4, 5]
 
 
+def test_a_view_whose_label_states_a_finding_gets_no_box_of_something_suspected():
+    stated = replace(OTHER_VIEW, supervision=Supervision.IMAGE_LABEL, labels={"malignant": True})
+    absent = replace(stated, labels={"malignant": False})
+    for view, is_candidate in ((stated, False), (absent, True)):
+        records = (POSITIVE, SURE, view)
+        found = [r.image_id for r in candidates(records, TARGETS, include_unknown=True)]
+        assert (view.image_id in found) is is_candidate
+
+
 def test_a_higher_threshold_gives_a_subset():
     before = None
     for threshold in (0.05, 0.5, 0.8, 0.9, 1.0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from simfrcnn.second_look.scores import combined
 
@@ -34,6 +35,19 @@ def test_a_detection_is_judged_as_its_own_class() -> None:
     )
     torch.testing.assert_close(found.scores, torch.tensor([0.25, 0.15]))
     assert found.order.tolist() == [1, 0]
+
+
+def test_detections_on_the_cpu_are_joined_with_a_second_look_on_a_gpu() -> None:
+    """As in a whole-image classifier; shapes and devices alone, without a GPU."""
+    with FakeTensorMode():
+        found = combined(
+            torch.empty(3),
+            torch.empty(3, dtype=torch.int64),
+            torch.empty(2, 2, device="cuda"),
+            torch.empty(2, 4),
+            first_exponent=0.5,
+        )
+    assert found.scores.device.type == found.second_scores.device.type == "cpu"
 
 
 def test_nothing_found_stays_nothing() -> None:

@@ -85,6 +85,23 @@ def test_a_crowd_box_is_not_trained_but_no_normal_either(film: Path) -> None:
     assert not sample.targets.is_normal
 
 
+def test_a_crowd_box_of_another_class_is_no_normal_for_a_classifier_either(film: Path) -> None:
+    """Or replay would look for an image that it does not draw from."""
+    record = make_record(
+        1, make_finding(category="benign", iscrowd=True), path=film, supervision=Supervision.BOXES
+    )
+    sample = load_sample(
+        record,
+        input_settings=STRETCH,
+        classes=("malignant", "benign"),
+        target_classes=("malignant",),
+        training=True,
+    )
+    assert record.is_known_normal(("malignant",))
+    assert sample.targets is not None
+    assert not sample.targets.is_normal
+
+
 def test_findings_steer_the_crop_in_training_only(film: Path) -> None:
     outside = make_finding((70, 5, 78, 12))
     trained = training_sample(film, outside, settings=CROP)
