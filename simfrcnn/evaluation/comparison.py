@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError
-from simfrcnn.evaluation.afroc import LEVELS, lesions_of, level_of
+from simfrcnn.evaluation.afroc import LEVELS, lesions_of
 from simfrcnn.evaluation.bootstrap import (
     Interval,
     all_weights,
@@ -37,12 +37,10 @@ from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.metrics import (
     ALL_METRICS,
-    BY_LEVEL,
-    LOCALISED,
     METRICS,
-    OF_LABELS,
     Judged,
     patients_behind,
+    why_absent,
 )
 from simfrcnn.evaluation.multilabel import is_multilabel, label_scores
 from simfrcnn.evaluation.results import Curve, Figure
@@ -196,15 +194,17 @@ def resample(
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    levels = [lesions_of(views, placed, level, settings) for level in LEVELS * with_further]
-    lesions = {each.level: each for each in levels if each.is_defined}
-    is_labelled = with_further and is_multilabel(records, settings)
-    labels = label_scores(records, detections.images, settings) if is_labelled else None
+    lesions = {level: lesions_of(views, placed, level, settings) for level in LEVELS * with_further}
+    has_labels = with_further and is_multilabel(records, settings)
+    labels = label_scores(records, detections.images, settings) if has_labels else None
     judged = Judged(placed, units, events, settings, lesions, labels)
-    metrics = {**METRICS, **(OF_LABELS if is_labelled else {})}
+    metrics = METRICS
     if with_further:
-        metrics |= {key: metric for key, metric in BY_LEVEL.items() if key.split("/")[0] in units}
-        metrics |= {key: metric for key, metric in LOCALISED.items() if level_of(key) in lesions}
+        metrics = {
+            key: metric
+            for key, metric in ALL_METRICS.items()
+            if not why_absent(key, settings, has_labels=has_labels, lesions=lesions)
+        }
     for make in dict.fromkeys(metric.statistic for metric in metrics.values()):
         statistic = make(judged)  # dropped, with its arrays, before the next is made
         by_row = values_of(statistic, weights)
