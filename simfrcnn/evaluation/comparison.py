@@ -154,8 +154,9 @@ class Comparison:
 class PermutedTruth:
     """AUC by case after the truth was shuffled among the patients, many times.
 
-    ``mean`` must be .5, and 95% of the draws lie between ``low`` and ``high``. ``p_value`` is the
-    part of draws that reach the AUC under the real truth (one-sided, the real one counted in).
+    ``mean`` must be .5, but for chance, and 95% of the draws lie between ``low`` and ``high``.
+    ``p_value`` is the part of draws that reach the AUC under the real truth (one-sided, the real
+    one counted in).
     """
 
     mean: float
@@ -277,10 +278,11 @@ def auc_under_permuted_truth(
 ) -> PermutedTruth | None:
     """A negative control of the evaluation: shuffled truth cannot be predicted.
 
-    Truths go from patient to patient, among those with the same number of cases of known truth, so
-    that cases of one patient stay together. None where the AUC is undefined, and where all patients
-    with some number of cases have one truth: those could not be permuted, and the mean would not
-    be one half.
+    The truths of a patient's cases go together to a patient with as many cases of known truth, and
+    there to cases drawn at random. So every case of such patients is as likely to be positive as
+    any other. The mean is one half only where that holds of all cases: None where the part of
+    positive cases differs between patients with other numbers of cases, and where the AUC is
+    undefined.
     """
     is_known = cases.truths != Truth.UNKNOWN
     patients, scores = cases.patients[is_known], cases.scores[is_known]
@@ -294,14 +296,16 @@ def auc_under_permuted_truth(
         np.array([cases_of for cases_of in members if len(cases_of) == size])
         for size in sorted({len(cases_of) for cases_of in members})
     ]
-    if any(is_positive[group].all() or not is_positive[group].any() for group in groups):
+    n_positive, n_cases = int(is_positive.sum()), len(scores)
+    if any(is_positive[group].sum() * n_cases != n_positive * group.size for group in groups):
         return None
     generator = np.random.default_rng(seed)
     draws = np.empty(n_draws)
     for draw in range(n_draws):
         permuted = is_positive.copy()
         for group in groups:
-            permuted[group] = is_positive[group[generator.permutation(len(group))]]
+            moved = is_positive[group[generator.permutation(len(group))]]
+            permuted[group] = generator.permuted(moved, axis=1) if group.shape[1] > 1 else moved
         draws[draw] = auc_function(own, scores, permuted)(row)[0]
     low, high = percentile_interval(draws)
     p_value = (1 + int((draws >= real - 1e-12).sum())) / (1 + n_draws)
