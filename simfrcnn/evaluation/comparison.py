@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError
-from simfrcnn.evaluation.afroc import LEVELS, lesions_of, level_of
+from simfrcnn.evaluation.afroc import LEVELS, lesions_of
 from simfrcnn.evaluation.bootstrap import (
     Interval,
     all_weights,
@@ -37,12 +37,10 @@ from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.metrics import (
     ALL_METRICS,
-    BY_LEVEL,
-    LOCALISED,
     METRICS,
-    OF_LABELS,
     Judged,
     patients_behind,
+    why_absent,
 )
 from simfrcnn.evaluation.multilabel import is_multilabel, label_scores
 from simfrcnn.evaluation.results import Curve, Figure
@@ -156,8 +154,9 @@ class Comparison:
 class PermutedTruth:
     """AUC by case after the truth was shuffled among the patients, many times.
 
-    ``mean`` must be .5, and 95% of the draws lie between ``low`` and ``high``. ``p_value`` is the
-    part of draws that reach the AUC under the real truth (one-sided, the real one counted in).
+    ``mean`` must be .5, but for chance, and 95% of the draws lie between ``low`` and ``high``.
+    ``p_value`` is the part of draws that reach the AUC under the real truth (one-sided, the real
+    one counted in).
     """
 
     mean: float
@@ -196,15 +195,17 @@ def resample(
     values: dict[str, FloatArray] = {}
     n: dict[str, Mapping[str, int]] = {}
     reasons: dict[str, str] = {}
-    levels = [lesions_of(views, placed, level, settings) for level in LEVELS * with_further]
-    lesions = {each.level: each for each in levels if each.is_defined}
-    is_labelled = with_further and is_multilabel(records, settings)
-    labels = label_scores(records, detections.images, settings) if is_labelled else None
+    lesions = {level: lesions_of(views, placed, level, settings) for level in LEVELS * with_further}
+    has_labels = with_further and is_multilabel(records, settings)
+    labels = label_scores(records, detections.images, settings) if has_labels else None
     judged = Judged(placed, units, events, settings, lesions, labels)
-    metrics = {**METRICS, **(OF_LABELS if is_labelled else {})}
+    metrics = METRICS
     if with_further:
-        metrics |= {key: metric for key, metric in BY_LEVEL.items() if key.split("/")[0] in units}
-        metrics |= {key: metric for key, metric in LOCALISED.items() if level_of(key) in lesions}
+        metrics = {
+            key: metric
+            for key, metric in ALL_METRICS.items()
+            if not why_absent(key, settings, has_labels=has_labels, lesions=lesions)
+        }
     for make in dict.fromkeys(metric.statistic for metric in metrics.values()):
         statistic = make(judged)  # dropped, with its arrays, before the next is made
         by_row = values_of(statistic, weights)
@@ -277,10 +278,11 @@ def auc_under_permuted_truth(
 ) -> PermutedTruth | None:
     """A negative control of the evaluation: shuffled truth cannot be predicted.
 
-    Truths go from patient to patient, among those with the same number of cases of known truth, so
-    that cases of one patient stay together. None where the AUC is undefined, and where all patients
-    with some number of cases have one truth: those could not be permuted, and the mean would not
-    be one half.
+    The truths of a patient's cases go together to a patient with as many cases of known truth, and
+    there to cases drawn at random. So every case of such patients is as likely to be positive as
+    any other. The mean is one half only where that holds of all cases: None where the part of
+    positive cases differs between patients with other numbers of cases, and where the AUC is
+    undefined.
     """
     is_known = cases.truths != Truth.UNKNOWN
     patients, scores = cases.patients[is_known], cases.scores[is_known]
@@ -294,14 +296,16 @@ def auc_under_permuted_truth(
         np.array([cases_of for cases_of in members if len(cases_of) == size])
         for size in sorted({len(cases_of) for cases_of in members})
     ]
-    if any(is_positive[group].all() or not is_positive[group].any() for group in groups):
+    n_positive, n_cases = int(is_positive.sum()), len(scores)
+    if any(is_positive[group].sum() * n_cases != n_positive * group.size for group in groups):
         return None
     generator = np.random.default_rng(seed)
     draws = np.empty(n_draws)
     for draw in range(n_draws):
         permuted = is_positive.copy()
         for group in groups:
-            permuted[group] = is_positive[group[generator.permutation(len(group))]]
+            moved = is_positive[group[generator.permutation(len(group))]]
+            permuted[group] = generator.permuted(moved, axis=1) if group.shape[1] > 1 else moved
         draws[draw] = auc_function(own, scores, permuted)(row)[0]
     low, high = percentile_interval(draws)
     p_value = (1 + int((draws >= real - 1e-12).sum())) / (1 + n_draws)

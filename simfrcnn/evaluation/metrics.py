@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from simfrcnn.evaluation.afroc import Lesions, level_of, localised_key, localised_statistic
 from simfrcnn.evaluation.average_precision import ap_key, ap_statistic, coco_matches
 from simfrcnn.evaluation.bootstrap import Statistic, ratio
-from simfrcnn.evaluation.case import Units, fixed_point, threshold_statistic
+from simfrcnn.evaluation.case import Units, fixed_point, levels_of, threshold_statistic
 from simfrcnn.evaluation.froc import Events, froc_statistic
 from simfrcnn.evaluation.multilabel import MEAN, LabelScores, label_statistics
 from simfrcnn.evaluation.results import NAN
@@ -40,8 +40,8 @@ class Judged:
     """One model's detections on the test set, pooled and matched once for all metrics.
 
     ``located`` are the views in which it is known where findings lie; ``units`` are by level;
-    ``events`` are those of centre in box; ``lesions`` are by level, where there are lesions to find
-    and normal units. ``labels`` is there where images state several labels.
+    ``events`` are those of centre in box; ``lesions`` are by level, for localised figures.
+    ``labels`` is there where images state several labels.
     """
 
     located: Sequence[View]
@@ -247,3 +247,29 @@ OF_LABELS: Mapping[str, Metric] = {
 """Of models that answer several labels; compared only where images state them."""
 ALL_METRICS: Mapping[str, Metric] = {**METRICS, **BY_LEVEL, **OF_LABELS, **LOCALISED}
 PRIMARY = next(iter(METRICS))
+
+
+def why_absent(
+    key: str, settings: EvaluationSettings, *, has_labels: bool, lesions: Mapping[str, Lesions]
+) -> str | None:
+    """Why models are not compared by a metric on a test set; None where they are.
+
+    Args:
+        key: One of :data:`ALL_METRICS`.
+        settings: What a case is.
+        has_labels: Whether images state several labels
+            (:func:`~simfrcnn.evaluation.multilabel.is_multilabel`).
+        lesions: Of the test set, by level.
+    """
+    level = key.split("/")[0]
+    if key in BY_LEVEL and level not in levels_of(settings):
+        return f"the {level} is the case already (EVAL.CASE_BY {level}): rank by case/auc"
+    if key in OF_LABELS and not has_labels:
+        return "it needs two target classes or more, and images that state by labels what they show"
+    if key in LOCALISED and not lesions[level_of(key)].is_defined:
+        found = lesions[level_of(key)]
+        return (
+            f"it needs a lesion and a normal {found.level}, where it is known of all images where "
+            f"lesions lie; there are {len(found.lesion_units)} and {int(found.is_normal.sum())}"
+        )
+    return None

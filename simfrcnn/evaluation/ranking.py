@@ -19,16 +19,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ConfigError
+from simfrcnn.evaluation.afroc import LEVELS, lesions_of
 from simfrcnn.evaluation.comparison import (
     Comparison,
     Resampled,
     compare,
     mean_over_seeds,
 )
-from simfrcnn.evaluation.metrics import PRIMARY, metric_of
+from simfrcnn.evaluation.metrics import ALL_METRICS, PRIMARY, metric_of, why_absent
+from simfrcnn.evaluation.multilabel import is_multilabel
 from simfrcnn.evaluation.results import NAN, Figure
 from simfrcnn.evaluation.trainings import why_no_claim
+from simfrcnn.evaluation.truth import located, views_of
+from simfrcnn.records import ImageRecord
+from simfrcnn.settings import EvaluationSettings
 
 
 @dataclass(frozen=True)
@@ -114,15 +120,16 @@ def compare_all(models: Mapping[str, Resampled], primary: str = PRIMARY) -> Mode
         primary: What they are ranked by, of :func:`~simfrcnn.evaluation.metrics.metric_of`.
 
     Raises:
-        ConfigError: Fewer than two models, or an unknown metric.
+        ConfigError: Fewer than two models, or a metric that is unknown or that one of them was not
+            judged by.
         ArtifactError: They were not judged on the same patients with the same truth.
     """
     require_metric(primary)
     for name, model in models.items():
         if primary not in model.metrics:
             raise ConfigError(
-                f"{name} has no {metric_of(primary).name}: it needs lesions and normal units; rank "
-                f"by one of {', '.join(model.metrics)}"
+                f"{name} was not judged by {metric_of(primary).name}; rank by one of "
+                f"{', '.join(model.metrics)}"
             )
     if len(models) < 2:
         raise ConfigError(f"{len(models)} model to compare; two or more are legal")
@@ -168,6 +175,39 @@ def require_metric(key: str) -> None:
         ConfigError: An unknown metric; names those that exist.
     """
     metric_of(key)
+
+
+def require_metric_of(
+    key: str,
+    records: Sequence[ImageRecord],
+    detections: DetectionFile,
+    settings: EvaluationSettings,
+) -> None:
+    """Refuse a metric that a test set does not have, before any model is judged on it.
+
+    Args:
+        key: The metric by which models are to be ranked.
+        records: The test set.
+        detections: Of any of the models: whether there is such a metric does not depend on them.
+        settings: The rules.
+
+    Raises:
+        ConfigError: Says what the metric needs, and names the metrics that the test set has.
+    """
+    views, _ = views_of(records, detections.images, settings)
+    placed = located(views)
+    lesions = {level: lesions_of(views, placed, level, settings) for level in LEVELS}
+    has_labels = is_multilabel(records, settings)
+    absent = {
+        each: why_absent(each, settings, has_labels=has_labels, lesions=lesions)
+        for each in ALL_METRICS
+    }
+    if reason := absent[key]:
+        there = ", ".join(each for each, why in absent.items() if not why)
+        raise ConfigError(
+            f"{metric_of(key).name} ({key}) is not there to rank by: {reason}. These data have "
+            f"{there}"
+        )
 
 
 def rank(

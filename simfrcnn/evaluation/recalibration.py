@@ -32,6 +32,7 @@ IntArray = NDArray[np.intp]
 SCORE_FLOOR = 0.001
 """Scores nearer to 0 or 1 than this have no useful log-odds: detections are saved down to .001."""
 _MAX_STEPS = 100
+_MAX_HALVINGS = 30
 _CONVERGED = 1e-10
 _INFINITE = 60.0
 """A coefficient of standardised log-odds beyond this grows without end: the kinds are separated."""
@@ -102,7 +103,10 @@ def fit_recalibration(
     x = log_odds(np.array([unit.score for unit in known]))
     if np.ptp(x) == 0:
         return "all scores are equal"
-    intercept, slope = _firth(x, is_positive)
+    line = _firth(x, is_positive)
+    if line is None:
+        return f"no line was found in {_MAX_STEPS} steps"
+    intercept, slope = line
     if not slope > 0:
         return f"higher scores are no likelier to be positive there (slope {slope:.3g})"
     return Recalibration(level, intercept, slope, n_positive / len(known), chosen_on)
@@ -255,21 +259,42 @@ def _intercept_fit(
     return np.array([brentq(excess, low, high, xtol=1e-14)])
 
 
-def _firth(x: FloatArray, is_positive: NDArray[np.bool_]) -> tuple[float, float]:
-    """Intercept and slope of the greatest likelihood times the root of its information."""
+def _firth(x: FloatArray, is_positive: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Intercept and slope of the greatest likelihood times the root of its information; None where
+    they were not found.
+
+    The steps are those of the likelihood without the root. A full one can go so far beyond the
+    maximum that the next leads back to where it began; so a step is halved until the slope at its
+    end is no more than half as steep downwards as it was upwards at its start.
+    """
     design, centre, spread = _standardised(x)
     found = np.zeros(2)
+    score, inverse = _penalised_score(design, is_positive, found)
     for _ in range(_MAX_STEPS):
-        chance = expit(design @ found)
-        spreads = chance * (1 - chance)
-        inverse = np.linalg.inv((design * spreads[:, None]).T @ design)
-        leverage = spreads * np.einsum("ui,ij,uj->u", design, inverse, design)
-        step = inverse @ (design.T @ (is_positive - chance + leverage * (0.5 - chance)))
-        found = found + step * min(1.0, 1.0 / max(float(np.abs(step).max()), 1e-300))
-        if np.abs(step).max() < _CONVERGED:
-            break
-    slope = found[1] / spread
-    return float(found[0] - slope * centre), float(slope)
+        step = inverse @ score
+        size = float(np.abs(step).max())
+        if size < _CONVERGED:
+            slope = float(found[1] / spread)
+            return float(found[0]) - slope * centre, slope
+        part, rise = min(1.0, 1.0 / size), float(score @ step)
+        for _ in range(_MAX_HALVINGS):
+            score, inverse = _penalised_score(design, is_positive, found + part * step)
+            if score @ step >= -rise / 2:
+                break
+            part /= 2
+        found = found + part * step
+    return None
+
+
+def _penalised_score(
+    design: FloatArray, is_positive: NDArray[np.bool_], line: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """(2,) Firth's modified score, and (2, 2) the inverse of the information."""
+    chance = expit(design @ line)
+    spreads = chance * (1 - chance)
+    inverse = np.linalg.inv((design * spreads[:, None]).T @ design)
+    leverage = spreads * np.einsum("ui,ij,uj->u", design, inverse, design)
+    return design.T @ (is_positive - chance + leverage * (0.5 - chance)), inverse
 
 
 def _slope_interval(known: KnownUnits, x: FloatArray) -> Interval:

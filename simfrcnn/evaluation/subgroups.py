@@ -9,7 +9,6 @@ score thresholds and the groups' hits add up to those of the whole set.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import math
 from collections import defaultdict
@@ -28,11 +27,10 @@ from simfrcnn.evaluation.interaction import FEWEST_EXPECTED
 from simfrcnn.evaluation.matching import hit_criterion
 from simfrcnn.evaluation.results import OperatingPoint, Subgroup
 from simfrcnn.evaluation.roc import roc_statistic
+from simfrcnn.evaluation.subgroup_keys import FINDING_FACTS, Value, require_key, value_of
 from simfrcnn.evaluation.truth import Truth, View, located, patient_strata
-from simfrcnn.records import Finding, ImageRecord
+from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
-
-Value = str | float | None
 
 NOT_KNOWN = "not known"
 """The group of what has no value."""
@@ -107,15 +105,16 @@ def subgroups_of(
             the fixed threshold alone.
 
     Raises:
-        ConfigError: A key that no record has, or one with more than :data:`MAX_VALUES` values.
+        ConfigError: A key that no image or finding has a value for, or one with more than
+            :data:`MAX_VALUES` values.
         AnnotationError: A value that is not a number, of a key with edges.
     """
     divisions = check_subgroups([view.record for view in views], settings)
-    by_finding = [division for division in divisions if division.key in _FINDING_FACTS]
+    by_finding = [division for division in divisions if division.key in FINDING_FACTS]
     events = _events(views, settings) if by_finding else {}
     groups: list[Subgroup] = []
     for division in divisions:
-        if division.key in _FINDING_FACTS:
+        if division.key in FINDING_FACTS:
             groups += _finding_groups(division, views, events, settings)
         else:
             groups += _record_groups(
@@ -127,7 +126,7 @@ def subgroups_of(
 def record_divisions(settings: EvaluationSettings) -> tuple[Division, ...]:
     """Those that part the images."""
     divisions = read_divisions(settings.subgroups)
-    return tuple(division for division in divisions if division.key not in _FINDING_FACTS)
+    return tuple(division for division in divisions if division.key not in FINDING_FACTS)
 
 
 def check_subgroups(
@@ -136,18 +135,19 @@ def check_subgroups(
     """All divisions that the settings ask for, if these images can be parted so.
 
     Raises:
-        ConfigError: One that cannot be read, two of one key, or a key that no record has.
+        ConfigError: One that cannot be read, two of one key, or a key that no image or finding has
+            a value for.
     """
     divisions = read_divisions(settings.subgroups)
     for division in divisions:
-        _require_key(division, records)
+        require_key(division.key, records)
     return divisions
 
 
 def rules_of_subgroups(settings: EvaluationSettings) -> tuple[str, ...]:
     """What a reader of the subgroups must know; nothing without subgroups."""
     keys = [division.key for division in read_divisions(settings.subgroups)]
-    by_finding = [key for key in keys if key in _FINDING_FACTS]
+    by_finding = [key for key in keys if key in FINDING_FACTS]
     rules = []
     if len(by_finding) < len(keys):
         rules.append(
@@ -179,79 +179,6 @@ def rules_of_subgroups(settings: EvaluationSettings) -> tuple[str, ...]:
             "the number of keys, groups or figures."
         )
     return tuple(rules)
-
-
-# What the keys mean
-
-
-def _view_position(record: ImageRecord) -> Value:
-    return record.view_position.value if record.view_position else None
-
-
-def _laterality(record: ImageRecord) -> Value:
-    return record.laterality.value if record.laterality else None
-
-
-def _pathology(record: ImageRecord) -> Value:
-    return record.pathology.value if record.pathology else None
-
-
-def _spacing_mm(record: ImageRecord) -> Value:
-    """The coarser of row and column spacing."""
-    return max(record.pixel_spacing_mm) if record.pixel_spacing_mm else None
-
-
-def _size_px(record: ImageRecord, finding: Finding) -> Value:
-    x1, y1, x2, y2 = finding.box
-    return max(x2 - x1, y2 - y1)
-
-
-def _size_mm(record: ImageRecord, finding: Finding) -> Value:
-    """The longest side of the box; spacing is (between rows, between columns)."""
-    if record.pixel_spacing_mm is None:
-        return None
-    x1, y1, x2, y2 = finding.box
-    between_rows, between_columns = record.pixel_spacing_mm
-    return max((x2 - x1) * between_columns, (y2 - y1) * between_rows)
-
-
-def _finding_pathology(record: ImageRecord, finding: Finding) -> Value:
-    return finding.pathology.value if finding.pathology else None
-
-
-_RECORD_FACTS: Mapping[str, Callable[[ImageRecord], Value]] = {
-    "view_position": _view_position,
-    "laterality": _laterality,
-    "pathology": _pathology,
-    "split": lambda record: record.split,
-    "supervision": lambda record: record.supervision.value,
-    "pixel_spacing_mm": _spacing_mm,
-}
-_FINDING_FACTS: Mapping[str, Callable[[ImageRecord, Finding], Value]] = {
-    "lesion_size_mm": _size_mm,
-    "lesion_size_px": _size_px,
-    "finding_pathology": _finding_pathology,
-}
-
-
-def _value_of(record: ImageRecord, key: str) -> Value:
-    """A fact of the record or, where it has none of that name, an attribute."""
-    if key in _RECORD_FACTS:
-        return _RECORD_FACTS[key](record)
-    return record.attributes.get(key, "").strip() or None
-
-
-def _require_key(division: Division, records: Sequence[ImageRecord]) -> None:
-    attributes = {key for record in records for key in record.attributes}
-    legal = sorted({*_RECORD_FACTS, *_FINDING_FACTS, *attributes})
-    if division.key in legal:
-        return
-    near = difflib.get_close_matches(division.key, legal, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(
-        f"subgroup key {division.key!r}: no image has an attribute of that name; {hint}"
-        f"legal in this set: {', '.join(legal)}"
-    )
 
 
 # Who belongs to which group
@@ -317,7 +244,7 @@ def _sorted_names(names: Sequence[str]) -> list[str]:
 
 def record_parts(division: Division, views: Sequence[View]) -> dict[str, list[View]]:
     """The views of each group of a key of the records."""
-    values = [_value_of(view.record, division.key) for view in views]
+    values = [value_of(view.record, division.key) for view in views]
     named = _grouped(division, values, lambda place: _name_of(views[place].record))
     return {name: [views[place] for place in places] for name, places in named.items()}
 
@@ -375,7 +302,7 @@ def _finding_groups(
     events: Mapping[str, Events],
     settings: EvaluationSettings,
 ) -> Iterator[Subgroup]:
-    fact = _FINDING_FACTS[division.key]
+    fact = FINDING_FACTS[division.key]
     found = [(view, finding) for view in located(views) for finding in view.findings]
     values = [fact(view.record, finding) for view, finding in found]
     named = _grouped(division, values, lambda place: _name_of(found[place][0].record))

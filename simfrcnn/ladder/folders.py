@@ -7,9 +7,10 @@ overwritten.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -116,11 +117,15 @@ def facts_of(run: Run) -> Facts:
     Raises:
         ArtifactError: A manifest is missing or damaged.
     """
-    last = _json(run.result_folder / "manifest.json")
     trainings = [Path(cfg.OUTPUT_DIR) for cfg in run.configs]
-    parts = [_json(p) for folder in trainings for p in sorted(folder.glob("manifest*.json"))]
-    gpu = [part["peak_gpu_memory_mb"] for part in parts if part.get("peak_gpu_memory_mb")]
-    try:
+    paths = [path for folder in trainings for path in sorted(folder.glob("manifest*.json"))]
+    parts = [_part(path) for path in paths]
+    gpu = [part.peak_gpu_memory_mb for part in parts if part.peak_gpu_memory_mb]
+    with _entries_of(run.result_folder / "config.yaml") as path:
+        config_sha256 = _config_hash(path)
+    seconds = _labelling_seconds(run) + sum(part.wall_seconds for part in parts)
+    with _entries_of(run.result_folder / "manifest.json") as path:
+        last = _json(path)
         return Facts(
             engine=last["engine"],
             engine_version=last["engine_version"],
@@ -129,26 +134,52 @@ def facts_of(run: Run) -> Facts:
             packages=last["packages"],
             device=last["device"],
             data_sha256=tuple(entry["sha256"] for entry in last["data"]),
-            config_sha256=_config_hash(run.result_folder / "config.yaml"),
+            config_sha256=config_sha256,
             steps=last["steps_done"],
-            wall_seconds=_labelling_seconds(run)
-            + sum(float(part["wall_seconds_this_process"]) for part in parts),
-            peak_memory_mb=float(max(part["peak_memory_mb"] for part in parts)),
+            wall_seconds=seconds,
+            peak_memory_mb=max(part.peak_memory_mb for part in parts),
             peak_gpu_memory_mb=max(gpu, default=None),
-            was_interrupted=any(part["earlier_parts"] for part in parts),
+            was_interrupted=any(part.is_resumed for part in parts),
         )
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{run.result_folder / 'manifest.json'} lacks {error}; it is not a run folder of this "
-            "version"
-        ) from error
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one process of a training took."""
+
+    wall_seconds: float
+    peak_memory_mb: float
+    peak_gpu_memory_mb: float | None
+    is_resumed: bool
+
+
+def _part(path: Path) -> _Part:
+    with _entries_of(path):
+        part = _json(path)
+        return _Part(
+            wall_seconds=float(part["wall_seconds_this_process"]),
+            peak_memory_mb=float(part["peak_memory_mb"]),
+            peak_gpu_memory_mb=part.get("peak_gpu_memory_mb"),
+            is_resumed=bool(part["earlier_parts"]),
+        )
+
+
+@contextlib.contextmanager
+def _entries_of(path: Path) -> Iterator[Path]:
+    """Say of which file an entry is missing, or is something else than it should be."""
+    try:
+        yield path
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged ({error})"
+        raise ArtifactError(f"{path} {what}; it is not of a run of this version") from error
 
 
 def _labelling_seconds(run: Run) -> float:
     """What a weak run spent between its trainings."""
     if run.rung.kind != "weak":
         return 0.0
-    return float(_json(run.folder / "manifest.json")["steps"]["pseudo"]["wall_seconds"])
+    with _entries_of(run.folder / "manifest.json") as path:
+        return float(_json(path)["steps"]["pseudo"]["wall_seconds"])
 
 
 def _changes(run: Run, engine: str, defaults: Any) -> list[str]:
@@ -179,11 +210,14 @@ def _changes(run: Run, engine: str, defaults: Any) -> list[str]:
 
 def _hash(run: Run, name: str) -> str:
     files = catalog.parse_files(tuple(run.cfg.DATASETS.FILES))
-    return _hash_of_file(catalog.resolve(name, files))
+    path = catalog.resolve(name, files)
+    now = path.stat()
+    return _hash_of_file(path, now.st_mtime_ns, now.st_size, now.st_ino)
 
 
 @lru_cache(maxsize=64)
-def _hash_of_file(path: Path) -> str:
+def _hash_of_file(path: Path, *_state: int) -> str:
+    """Every run of a ladder asks for the same files; one that changed meanwhile is read again."""
     return sha256_of(path)
 
 

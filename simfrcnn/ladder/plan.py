@@ -196,7 +196,7 @@ def plan_runs(
 
     Args:
         ladder: What :func:`read_ladder` gave.
-        engine: Name of the engine whose config tree the rungs are read into.
+        engine: Of all runs; the rungs are read into its config tree.
         output: Runs go to ``<output>/<rung>/seed_<n>``.
         datasets: NAME=PATH entries, as ``--dataset`` of a training.
 

@@ -212,7 +212,9 @@ def _seed_table(result: LadderResult) -> Table:
 def _control_text(result: LadderResult) -> list[str]:
     lines = [
         "The table: AUC by case when the truth is shuffled 2,000 times among the test patients. "
-        "The mean must be .5; this tests the evaluation.",
+        "The mean must be .5; this tests the evaluation. The table is empty where the part of "
+        "positive cases differs between patients with one case, with two ...: the mean would not "
+        "be .5.",
         "A rung with PERMUTE_LABELS is trained and tested on labels permuted by patient. Its AUC "
         "must be .5 within its interval over patients; this tests the whole pipeline.",
     ]
@@ -298,8 +300,9 @@ def _rules(result: LadderResult) -> list[str]:
         *_verdict_rules(result.ladder),
         "A difference is the mean over the seeds that both rungs have of the same-seed difference, "
         "on the same resampling.",
-        "DeLong: paired test of the AUC by case for each seed alone, two-sided, where each patient "
-        f"is one case, of which {FEWEST_CASES} or more are positive and as many normal.",
+        "DeLong: paired test of the AUC by case for each seed alone, two-sided; where a patient "
+        f"gives several cases, Obuchowski's (1997). It needs {FEWEST_CASES} patients with a "
+        f"positive and {FEWEST_CASES} with a normal case.",
         optimism_rule("for every rung alike"),
         "AP50 and FROC as in the report of a run; a hit is a centre in the box, false positives "
         "are counted over all evaluated images.",

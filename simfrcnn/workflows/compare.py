@@ -21,7 +21,7 @@ from simfrcnn.evaluation.inputs import check_inputs, check_settings
 from simfrcnn.evaluation.margins import require_margin
 from simfrcnn.evaluation.metrics import PRIMARY
 from simfrcnn.evaluation.multilabel import is_multilabel, require_same_labels
-from simfrcnn.evaluation.ranking import compare_all, require_metric
+from simfrcnn.evaluation.ranking import compare_all, require_metric, require_metric_of
 from simfrcnn.evaluation.reporting.comparison_report import (
     DATA,
     PAGE,
@@ -80,8 +80,9 @@ def compare(
         The figures of each model, the differences with their intervals, and the ranking.
 
     Raises:
-        ConfigError: One model; a name that is not fit for a folder; an unknown metric; a setting
-            that is not legal; ``source_pictures`` without ``pictures``.
+        ConfigError: One model; a name that is not fit for a folder; a metric that is unknown or
+            that these data do not have; a setting that is not legal; ``source_pictures`` without
+            ``pictures``.
         SimFrcnnError: A file that cannot be read, or detections of other images.
 
     Example:
@@ -137,6 +138,7 @@ def compare(
     ]
     if is_multilabel(annotated.records, settings):
         require_same_labels({each.name: each.detections for each in candidates})
+    require_metric_of(primary, annotated.records, candidates[0].detections, settings)
     place = None if output is None else _Place(output, shown)
     judged: dict[str, _Judged] = {}
     for number, candidate in enumerate(candidates, start=1):

@@ -157,6 +157,26 @@ def test_an_unknown_metric_is_refused(refused):
     assert "metric is 'auc'; legal is case/auc" in refused("--primary", "auc")
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--primary", "exam/auc"], "the exam is the case already (EVAL.CASE_BY exam)"),
+        (
+            ["--primary", "patient/auc", "--case-by", "patient"],
+            "the patient is the case already (EVAL.CASE_BY patient)",
+        ),
+        (["--primary", "labels/auc"], "needs two target classes or more, and images that state"),
+    ],
+)
+def test_a_metric_that_these_data_do_not_have_is_refused_before_anything_is_judged(
+    refused, words, reason
+):
+    message = refused(*words)
+    assert reason in message
+    assert "lesions" not in message.split("These data have")[0]
+    assert "These data have case/auc, image/auc" in message
+
+
 def test_operating_points_are_for_one_model(refused, tmp_path):
     assert "operating points belong to one model" in refused(
         "--operating-points", tmp_path / "points.json"

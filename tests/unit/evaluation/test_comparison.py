@@ -13,7 +13,7 @@ from simfrcnn.artifacts import DetectionFile, ImageDetections
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.bootstrap import resampling_weights
-from simfrcnn.evaluation.case import units_of
+from simfrcnn.evaluation.case import Units, units_of
 from simfrcnn.evaluation.comparison import (
     auc_under_permuted_truth,
     compare,
@@ -290,3 +290,39 @@ def test_truth_that_cannot_be_permuted_is_undefined():
     model = resample(records, detection_file(*images), settings)
     assert model.values["case/auc"][0] == 1
     assert auc_under_permuted_truth(model.cases) is None
+
+
+def of_patients(truths, scores):
+    """Cases of known truth: for each patient a list of truths, and one of scores."""
+    patients = [number for number, own in enumerate(truths) for _ in own]
+    return Units(
+        level="case",
+        ids=tuple(f"E{number}" for number in range(len(patients))),
+        patients=np.array(patients, dtype=np.intp),
+        scores=np.array([score for own in scores for score in own]),
+        truths=np.array([truth for own in truths for truth in own], dtype=np.intp),
+    )
+
+
+def test_a_second_exam_that_scores_higher_in_all_patients_does_not_move_the_mean():
+    """The second of two exams is positive in half of the patients, the first in none."""
+    random = np.random.default_rng(0)
+    truths = [(0, number % 2) for number in range(80)]
+    scores = [(random.random(), 1 + random.random()) for _ in truths]
+    control = auc_under_permuted_truth(of_patients(truths, scores))
+    assert control.mean == pytest.approx(0.5, abs=0.005)
+    # Alone of its kind, a patient with one exam of each truth is permuted, too.
+    alone = auc_under_permuted_truth(of_patients([(0, 1)], [(0.2, 0.8)]))
+    assert (alone.mean, alone.low, alone.high) == (pytest.approx(0.5, abs=0.05), 0, 1)
+
+
+@pytest.mark.parametrize(("n_of_three", "is_there"), [(20, True), (19, False)])
+def test_without_one_part_of_positive_cases_there_is_no_control(n_of_three, is_there):
+    """Patients with three exams score higher; a third of all cases is positive, or a bit more."""
+    truths = [(0, 0, 1)] * n_of_three + [(1, 1, 1)] * (20 - n_of_three)
+    truths += [(int(number < 10),) for number in range(30)]
+    scores = [tuple(len(own) + np.arange(len(own)) / 10) for own in truths]
+    control = auc_under_permuted_truth(of_patients(truths, scores))
+    assert (control is not None) == is_there
+    if is_there:
+        assert control.mean == pytest.approx(0.5, abs=0.005)

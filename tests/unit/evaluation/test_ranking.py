@@ -12,8 +12,8 @@ import pytest
 from simfrcnn.errors import ArtifactError, ConfigError
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.comparison import compare, resample
-from simfrcnn.evaluation.metrics import LOCALISED, METRICS
-from simfrcnn.evaluation.ranking import compare_all, holm, mirrored, rank
+from simfrcnn.evaluation.metrics import ALL_METRICS, LOCALISED, METRICS
+from simfrcnn.evaluation.ranking import compare_all, holm, mirrored, rank, require_metric_of
 from simfrcnn.evaluation.reporting.comparison_report import (
     PICTURES,
     ComparisonReport,
@@ -350,8 +350,40 @@ def test_localised_figures_have_a_table_of_their_own(tmp_path):
     text = (tmp_path / "comparison.md").read_text()
     assert "## Lesions found where they are" in text
     assert "wAFROC by case" in text
-    with pytest.raises(ConfigError, match="has no wAFROC by case: it needs lesions and normal"):
+    with pytest.raises(ConfigError, match="sharp was not judged by wAFROC by case; rank by one of"):
         compare_all(plain.compared.models, key)
+
+
+def test_localised_metrics_need_lesions_whose_place_is_known_and_normal_units():
+    records, files = graded_models(20)
+    unplaced = [
+        dataclasses.replace(
+            each,
+            findings=(),
+            pathology=Pathology.MALIGNANT,
+            supervision=Supervision.IMAGE_LABEL,
+        )
+        if each.findings
+        else each
+        for each in records
+    ]
+    for level in ("case", "image"):
+        key = f"localised/centre/{level}/lroc"
+        require_metric_of(key, records, files["sharp"], SETTINGS)
+        reason = rf"needs a lesion and a normal {level}, .*there are 0 and 10\. These data have"
+        with pytest.raises(ConfigError, match=reason):
+            require_metric_of(key, unplaced, files["sharp"], SETTINGS)
+
+
+def test_what_is_refused_beforehand_is_what_resampling_does_not_give():
+    records, files = graded_models(20)
+    model = resample(records, files["sharp"], SETTINGS, with_further=True)
+    for key in ALL_METRICS:
+        if key in model.metrics:
+            require_metric_of(key, records, files["sharp"], SETTINGS)
+        else:
+            with pytest.raises(ConfigError, match="is not there to rank by"):
+                require_metric_of(key, records, files["sharp"], SETTINGS)
 
 
 def test_a_file_name_that_is_not_utf_8_is_written(tmp_path):

@@ -12,11 +12,13 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from simfrcnn.errors import ArtifactError
+from simfrcnn.evaluation import recalibration
 from simfrcnn.evaluation.bootstrap import figures_of, values_of
 from simfrcnn.evaluation.case import Units
 from simfrcnn.evaluation.operating import points_from
 from simfrcnn.evaluation.recalibration import (
     Recalibration,
+    _firth,
     calibration_statistic,
     fit_recalibration,
     lines_from,
@@ -86,6 +88,58 @@ def test_the_fit_maximises_the_penalised_likelihood_and_recovers_a_line() -> Non
 
     best = minimize(less_likely, [0.0, 1.0], method="Nelder-Mead", tol=1e-10).x
     assert (found.intercept, found.slope) == pytest.approx(tuple(best), abs=1e-4)
+
+
+def of_one_patient_each(scores: np.ndarray, is_positive: np.ndarray) -> Units:
+    n = len(scores)
+    truths = np.where(is_positive, Truth.POSITIVE, Truth.NORMAL).astype(np.intp)
+    return Units("case", tuple(f"E{k}" for k in range(n)), np.arange(n), scores, truths)
+
+
+def test_scores_of_two_values_have_the_line_through_both_adjusted_log_odds() -> None:
+    """There the penalty adds half a case of each kind to each value. Full steps never end here."""
+    scores, is_positive = np.zeros(30), np.arange(30) < 10
+    scores[0] = 0.262
+    line = fit_recalibration(table(of_one_patient_each(scores, is_positive)), "case", chosen_on="v")
+    assert isinstance(line, Recalibration)
+    low, high = log_odds(np.array([0.0, 0.262]))
+    at_low, at_high = math.log(9.5 / 20.5), math.log(1.5 / 0.5)
+    assert line.slope == pytest.approx((at_high - at_low) / (high - low), rel=1e-9)
+    assert line.intercept + line.slope * high == pytest.approx(at_high, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_of_awkward_scores_the_fit_is_the_maximum_too(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    n = int(random.integers(10, 80))
+    is_positive = random.permutation(n) < max(2, n // 6)
+    scores = [
+        np.where(random.random(n) < 0.95, 0.0, random.random(n)),  # nearly all without a detection
+        random.beta(0.1, 0.1, n),  # at both ends
+        0.5 + random.normal(0, 1e-4, n) * (1 + is_positive),  # of a young classifier
+    ][seed % 3]
+    scores[0] = 0.3
+    x = log_odds(scores)
+    found = _firth(x, is_positive)
+    assert found is not None
+    centre, spread = x.mean(), x.std()
+    design = np.stack([np.ones(n), (x - centre) / spread], axis=1)
+
+    def less_likely(line: np.ndarray) -> float:
+        chance = expit(design @ line)
+        information = (design * (chance * (1 - chance))[:, None]).T @ design
+        likelihood = np.log(np.where(is_positive, chance, 1 - chance)).sum()
+        return -float(likelihood + np.linalg.slogdet(information)[1] / 2)
+
+    own = less_likely(np.array([found[0] + found[1] * centre, found[1] * spread]))
+    best = minimize(less_likely, [0.0, 0.0], method="Nelder-Mead", tol=1e-9)
+    assert own <= best.fun + 1e-9
+
+
+def test_what_does_not_converge_is_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibration, "_MAX_STEPS", 2)
+    found = fit_recalibration(table(units(2, n=25)), "case", chosen_on="val")
+    assert found == "no line was found in 2 steps"
 
 
 def test_separated_scores_have_a_finite_line_and_no_slope_of_their_own() -> None:

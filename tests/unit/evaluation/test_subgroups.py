@@ -227,6 +227,28 @@ def test_facts_of_records_and_of_findings_are_keys():
     assert "0 normal" in malignant.figures["case/auc"].reason
 
 
+@pytest.mark.parametrize(
+    ("key", "who"),
+    [
+        ("pixel_spacing_mm", "image"),
+        ("split", "image"),
+        ("blank", "image"),
+        ("lesion_size_mm", "finding"),
+        ("finding_pathology:1", "finding"),
+    ],
+)
+def test_a_key_for_which_nothing_has_a_value_is_refused(key, who):
+    records = [
+        dataclasses.replace(each, attributes={"blank": " ", "age": "50"})
+        for each in (image(1, "a", finding(BOX, 1)), image(2, "b"))
+    ]
+    detections = detection_file(found(1, (BOX, 0.5)), found(2))
+    with pytest.raises(ConfigError, match=f"no {who} states it; legal in this set: age, ") as error:
+        subgroups(records, detections, settings_of(key))
+    legal = str(error.value).split("legal in this set: ")[1].split(", ")
+    assert legal == ["age", "laterality", "lesion_size_px", "supervision", "view_position"]
+
+
 def test_without_intervals_values_stay():
     records, detections = described_set(6)
     keys = ("density", "lesion_size_px:20")
@@ -280,7 +302,7 @@ def test_a_key_that_is_there_twice_is_refused():
 
 def test_an_unknown_key_is_refused_with_the_keys_that_there_are():
     records, detections = described_set(7)
-    with pytest.raises(ConfigError, match=r"did you mean 'density'.*age, density, finding_path"):
+    with pytest.raises(ConfigError, match=r"did you mean 'density'.*age, density, laterality"):
         subgroups(records, detections, settings_of("densty"))
 
 
