@@ -41,6 +41,10 @@ CREATE TABLE IF NOT EXISTS gone (study TEXT, name TEXT, PRIMARY KEY (study, name
 CREATE TABLE IF NOT EXISTS lost (job INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pulled (study TEXT PRIMARY KEY, films TEXT NOT NULL) WITHOUT ROWID;
 """
+_CAN_BE_RETRIED = """state = 'failed' AND NOT EXISTS (
+    SELECT 1 FROM job AS later WHERE later.study = job.study AND later.revision > job.revision AND (
+        later.state IN ('sending', 'done') OR EXISTS (
+            SELECT 1 FROM result JOIN sent USING (sha256) WHERE result.job = later.id)))"""
 
 
 @dataclass(frozen=True)
@@ -188,13 +192,13 @@ class Queue:
             run("UPDATE sent SET ended = ? WHERE sha256 = ? AND target = ?", now, sha256, target)
 
     def done(self, job: Job, now: float) -> None:
-        """Everything was sent: ``done``, and so are failed revisions with fewer films."""
+        """Everything was sent: ``done``, and so are earlier revisions, which have fewer films."""
         with self._changing() as run:
             self._move(job, "done")
             run("UPDATE job SET ended = ? WHERE id = ?", now, job.id)
             run(
                 "UPDATE job SET state = 'done', code = 'superseded', ended = ? "
-                "WHERE study = ? AND revision < ? AND state = 'failed'",
+                "WHERE study = ? AND revision < ? AND state != 'done'",
                 *(now, job.study, job.revision),
             )
 
@@ -238,13 +242,17 @@ class Queue:
         ]
 
     def retry_failed(self) -> int:
-        """Put all studies back that were given up; how many."""
+        """Put the revisions back that were given up; how many.
+
+        One of which a later revision is being sent, or was sent to any target, stays as it is: it
+        would arrive last and look newest. It is superseded when the later one is done.
+        """
         with self._changing() as run:
-            run("DELETE FROM lost WHERE job IN (SELECT id FROM job WHERE state = 'failed')")
+            run(f"DELETE FROM lost WHERE job IN (SELECT id FROM job WHERE {_CAN_BE_RETRIED})")
             return int(
                 run(
                     "UPDATE job SET state = again, attempts = 0, not_before = 0, code = NULL, "
-                    "reason = NULL WHERE state = 'failed'"
+                    f"reason = NULL WHERE {_CAN_BE_RETRIED}"
                 ).rowcount
             )
 
