@@ -23,7 +23,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.service.folder import FullError, film_name
 from simfrcnn.service.intake import Intake
 from simfrcnn.service.judging import Judge
-from simfrcnn.service.node import work_of
+from simfrcnn.service.node import show, work_of
 from simfrcnn.service.options import PullOptions
 from simfrcnn.service.queue import Queue
 from simfrcnn.service.retention import remove_old
@@ -106,7 +106,7 @@ def run_pull(
             if stop.is_set():
                 break
         _drain(work, until_empty=True)
-        work.show_failed()
+        show(work)
         counts = work.queue.counts()
         pulled.n_done, pulled.n_failed = counts["done"], counts["failed"]
         work.audit.note("pull ends", source=source, **dataclasses.asdict(pulled))

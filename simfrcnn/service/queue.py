@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from simfrcnn.errors import OutputError
+
 State = Literal["received", "stable", "predicting", "predicted", "sending", "done", "failed"]
 STATES: tuple[State, ...] = (
     *("received", "stable", "predicting", "predicted", "sending", "done", "failed"),
@@ -59,6 +61,32 @@ class Job:
     code: str | None = None
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Queue]:
+    """A queue, for a block.
+
+    Raises:
+        OutputError: It cannot be read or written, when it is opened or in the block, or is damaged;
+            names the file and what to do.
+    """
+    try:
+        with contextlib.closing(Queue(path)) as queue:
+            yield queue
+    except sqlite3.OperationalError as error:
+        raise OutputError(
+            f"the queue {path} cannot be read or written ({error}): free some space, or see that "
+            "the folder can be written, and start again; it goes on where it was"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise  # a fault of this program, such as an unknown column
+        raise OutputError(
+            f"the queue {path} is damaged ({error}): move it out of the folder, with the files "
+            f"{path.name}-wal and {path.name}-shm, and start again; a new one is made of the films "
+            "in the folder, whose studies are all judged and sent once more"
+        ) from error
+
+
 class _Run(Protocol):
     """Runs one statement of a transaction."""
 
@@ -69,15 +97,29 @@ class Queue:
     """The states of all studies of a folder; safe to be used by several threads and processes."""
 
     def __init__(self, path: Path) -> None:
-        """Open the database, made if missing."""
+        """Open the database, made if missing; :func:`opened` explains what goes wrong.
+
+        Raises:
+            OutputError: It belongs to somebody else.
+            sqlite3.DatabaseError: It cannot be read or written, or is damaged.
+        """
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
             path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
         )
-        path.chmod(0o600)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_SCHEMA)
+        try:
+            path.chmod(0o600)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, PermissionError):
+                raise OutputError(
+                    f"the queue {path} belongs to somebody else: start as its owner, or give "
+                    "another folder"
+                ) from error
+            raise
 
     def close(self) -> None:
         """Close the database."""

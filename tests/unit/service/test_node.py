@@ -409,7 +409,7 @@ def test_a_queue_that_cannot_be_written_ends_the_node_and_it_goes_on(tmp_path, a
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"simfrcnn.service.queue.Queue.{step}", full)
-        with pytest.raises(OutputError, match=r"cannot be written .*disk is full"):
+        with pytest.raises(OutputError, match=r"cannot be read or written .*disk is full"):
             run_node(options, judge=quick_judge(), stop=threading.Event())
     with running_node(options, quick_judge()):
         assert wait_until(is_done(tmp_path, 1))
