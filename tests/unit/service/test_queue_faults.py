@@ -1,4 +1,4 @@
-"""A queue that is damaged, or on a full disk: an error with its path and what to do, no traceback."""
+"""A queue that is damaged, or on a full disk: an error that says what to do, no traceback."""
 
 import contextlib
 import errno
