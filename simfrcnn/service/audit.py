@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -54,4 +55,9 @@ class Audit:
 
 def now_text() -> str:
     """The time, UTC, as ISO 8601 to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time_text(time.time())
+
+
+def time_text(unix: float) -> str:
+    """The same of a time in seconds since 1970."""
+    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -24,7 +24,7 @@ State = Literal["received", "stable", "predicting", "predicted", "sending", "don
 STATES: tuple[State, ...] = (
     *("received", "stable", "predicting", "predicted", "sending", "done", "failed"),
 )  # fmt: skip
-_COLUMNS = "id, study, revision, attempts, reason, code"
+_COLUMNS = "id, study, revision, attempts, reason, code, ended"
 _WAIT_S = 60.0
 """For another process that writes."""
 _SCHEMA = """
@@ -51,7 +51,10 @@ _CAN_BE_RETRIED = """state = 'failed' AND NOT EXISTS (
 
 @dataclass(frozen=True)
 class Job:
-    """One revision of a study; ``attempts`` are those of its present step, this one included."""
+    """One revision of a study; ``attempts`` are those of its present step, this one included.
+
+    ``ended`` is when it last was done or failed, in seconds since 1970.
+    """
 
     id: int
     study: str
@@ -59,6 +62,7 @@ class Job:
     attempts: int
     reason: str | None = None
     code: str | None = None
+    ended: float | None = None
 
 
 @contextlib.contextmanager
@@ -268,12 +272,13 @@ class Queue:
                 *(state, job.id),
             )
 
-    def fail(self, job: Job, again: State, code: str, reason: str) -> None:
+    def fail(self, job: Job, again: State, code: str, reason: str, now: float) -> None:
         """Give a study up, until somebody puts it back to the state ``again``."""
         with self._changing() as run:
             run(
-                "UPDATE job SET state = 'failed', again = ?, code = ?, reason = ? WHERE id = ?",
-                *(again, code, reason, job.id),
+                "UPDATE job SET state = 'failed', again = ?, code = ?, reason = ?, ended = ? "
+                "WHERE id = ?",
+                *(again, code, reason, now, job.id),
             )
 
     def failed(self) -> list[Job]:

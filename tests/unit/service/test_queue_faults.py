@@ -95,7 +95,7 @@ def test_an_audit_that_cannot_be_opened_says_so(node):
 def test_a_disk_without_room_for_the_reasons_of_failures_ends_nothing(node, monkeypatch, caplog):
     with opened(node / "queue.sqlite") as queue:
         queue.settle(1e12, 0.0)
-        queue.fail(queue.take_for_judging(1e12), "stable", "DataError", "why")
+        queue.fail(queue.take_for_judging(1e12), "stable", "DataError", "why", 9.0)
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
