@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from simfrcnn.errors import OutputError
 
 AUDIT = "audit.jsonl"
 
@@ -20,10 +23,17 @@ class Audit:
     """The audit log of a node; safe to be used by several threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Open ``audit.jsonl`` in a folder; made if missing, for the owner alone."""
+        """Open ``audit.jsonl`` in a folder; made if missing, for the owner alone.
+
+        Raises:
+            OutputError: It cannot be opened or made.
+        """
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._handle = os.open(folder / AUDIT, flags, 0o600)
+        try:
+            self._handle = os.open(folder / AUDIT, flags, 0o600)
+        except OSError as error:
+            raise OutputError(f"{folder / AUDIT} cannot be written: {error.strerror}") from error
 
     def note(self, event: str, **facts: Any) -> None:
         """Append an event, in one write; a fact of None is left out.
@@ -45,4 +55,9 @@ class Audit:
 
 def now_text() -> str:
     """The time, UTC, as ISO 8601 to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time_text(time.time())
+
+
+def time_text(unix: float) -> str:
+    """The same of a time in seconds since 1970."""
+    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -49,7 +49,8 @@ class Intake:
         Raises:
             IdentityError: It lacks a UID, or has another one.
             DicomError: Its header cannot be read, or it is larger than any mammogram.
-            FullError: The disk is full, or fuller than it may become; nothing is left of it.
+            FullError: The disk is full, or fuller than it may become, or the queue cannot be
+                written; nothing is left of it.
         """
         study_uid, uid = _uids(content)
         if instance_uid is not None and uid != instance_uid:
@@ -62,7 +63,7 @@ class Intake:
             except sqlite3.OperationalError as error:
                 if before is None:
                     (self.folder.films_of(study) / f"{film}.dcm").unlink()
-                raise FullError("the queue cannot be written: the disk is full") from error
+                raise FullError(f"the queue cannot be written ({error})") from error
         if is_new:
             return Taken(study, "new")
         same = before is not None and _digest(before) == _digest(content)

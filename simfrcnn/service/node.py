@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import sqlite3
 import threading
 import time
 import warnings
@@ -23,7 +22,7 @@ from simfrcnn.service.health import write_health
 from simfrcnn.service.intake import Intake
 from simfrcnn.service.judging import Judge
 from simfrcnn.service.options import NodeOptions, ServiceOptions
-from simfrcnn.service.queue import Queue
+from simfrcnn.service.queue import opened
 from simfrcnn.service.receiving import Receiver
 from simfrcnn.service.retention import remove_old
 from simfrcnn.service.sending import targets_of
@@ -63,8 +62,8 @@ def work_of(options: ServiceOptions, judge: Judge | None, stop: threading.Event)
         stop: Set where it is to end.
 
     Raises:
-        OutputError: Another process is at work in the folder, it cannot be made, or, in the block,
-            the queue cannot be written.
+        OutputError: Another process is at work in the folder, it cannot be made or written, or its
+            queue cannot be read or written, at the start or in the block.
         ConfigError: A target is not legal, or a library is missing.
     """
     quiet_libraries()
@@ -73,19 +72,13 @@ def work_of(options: ServiceOptions, judge: Judge | None, stop: threading.Event)
     with locked(folder.path):
         judge = _loaded(options) if judge is None else judge
         with (
-            contextlib.closing(Queue(folder.path / QUEUE)) as queue,
+            opened(folder.path / QUEUE) as queue,
             contextlib.closing(Audit(folder.path)) as audit,
         ):
             work = Work(folder, queue, judge, targets, options, audit, stop)
             work.recover()
-            work.show_failed()
-            try:
-                yield work
-            except sqlite3.OperationalError as error:
-                raise OutputError(
-                    f"the queue in {options.folder} cannot be written ({error}): free some space, "
-                    "and start again; it goes on where it was"
-                ) from error
+            show(work)
+            yield work
 
 
 def run_node(
@@ -124,7 +117,7 @@ def run_node(
             stop.set()
             receiver.close()
             sender.join()
-            _show(work)
+            show(work)
             work.audit.note("node ends")
         if work.fault is not None:
             raise work.fault
@@ -135,10 +128,11 @@ def retry_failed(folder: Path) -> int:
 
     Raises:
         ConfigError: It is not the folder of a node.
+        OutputError: Its queue cannot be read or written, or is damaged.
     """
     if not (folder / QUEUE).is_file():
         raise ConfigError(f"{folder} is not the folder of a node or pull: it has no {QUEUE}")
-    with contextlib.closing(Queue(folder / QUEUE)) as queue:
+    with opened(folder / QUEUE) as queue:
         return queue.retry_failed()
 
 
@@ -165,7 +159,7 @@ def _judge_all(work: Work, options: NodeOptions) -> None:
             work.audit.note("phantom failed", code=(canary.last or {}).get("code"))
         work.queue.settle(work.now(), options.stable_after)
         has_worked = work.judge_one()
-        _show(work, canary if is_health_due() else None)
+        show(work, canary if is_health_due() else None)
         if is_removal_due():
             removed = remove_old(
                 work.folder,
@@ -181,8 +175,8 @@ def _judge_all(work: Work, options: NodeOptions) -> None:
             work.stop.wait(_IDLE_S)
 
 
-def _show(work: Work, canary: Canary | None = None) -> None:
-    """Let files say what is the case; a disk that is full must not end the node."""
+def show(work: Work, canary: Canary | None = None) -> None:
+    """Let files say what is the case; a disk that is full ends nothing."""
     try:
         work.show_failed()
         if canary is not None:

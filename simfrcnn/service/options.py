@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from simfrcnn.described import Options, described, descriptions
+from simfrcnn.described import Description, Options, described, descriptions
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import require_known
 
@@ -208,7 +208,8 @@ def read_options(kind: type[K], given: Mapping[str, Any], config_file: Path | No
 
 def _of_file(kind: type[ServiceOptions], path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # every scalar is its text, as on the command line: an AE title ON or 0123 stays what it is
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"--config-file {path} cannot be read ({type(error).__name__}); a YAML file is legal"
@@ -221,17 +222,21 @@ def _of_file(kind: type[ServiceOptions], path: Path) -> dict[str, Any]:
     return {known[key].name: _value(path, key, known[key], value) for key, value in keys.items()}
 
 
-def _value(path: Path, key: str, each: Any, value: Any) -> Any:
+def _value(path: Path, key: str, each: Description, value: Any) -> Any:
     """A value of the file, of the type that the option has."""
     is_list = isinstance(value, list)
     if is_list and each.many is None:
         raise ConfigError(f"{path}: {key} is a list; one value is legal")
-    if each.many == "commas" and isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
+    parts = value if is_list else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise ConfigError(f"{path}: {key} is {value!r}; legal is one value, or a list of them")
+    if each.many == "commas" and not is_list:
+        parts = [part for part in value.split(",") if part.strip()] or [""]  # as on the line
+    parts = [part.strip() for part in parts]
+    if not all(parts):
+        raise ConfigError(f"{path}: {key} has an empty value: give one, or leave the key out")
     try:
-        if each.many is not None:
-            return tuple(map(str, value if isinstance(value, list) else [value]))
-        return None if value is None else each.parse(str(value))
+        return each.parse(parts[0]) if each.many is None else tuple(parts)
     except ValueError as error:
         wanted = each.legal or "another value"
         raise ConfigError(f"{path}: {key} is {value!r}; legal is {wanted}") from error

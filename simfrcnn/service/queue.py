@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from simfrcnn.errors import OutputError
+
 State = Literal["received", "stable", "predicting", "predicted", "sending", "done", "failed"]
 STATES: tuple[State, ...] = (
     *("received", "stable", "predicting", "predicted", "sending", "done", "failed"),
 )  # fmt: skip
-_COLUMNS = "id, study, revision, attempts, reason, code"
+_COLUMNS = "id, study, revision, attempts, reason, code, ended"
 _WAIT_S = 60.0
 """For another process that writes."""
 _SCHEMA = """
@@ -41,11 +43,18 @@ CREATE TABLE IF NOT EXISTS gone (study TEXT, name TEXT, PRIMARY KEY (study, name
 CREATE TABLE IF NOT EXISTS lost (job INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pulled (study TEXT PRIMARY KEY, films TEXT NOT NULL) WITHOUT ROWID;
 """
+_CAN_BE_RETRIED = """state = 'failed' AND NOT EXISTS (
+    SELECT 1 FROM job AS later WHERE later.study = job.study AND later.revision > job.revision AND (
+        later.state IN ('sending', 'done') OR EXISTS (
+            SELECT 1 FROM result JOIN sent USING (sha256) WHERE result.job = later.id)))"""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One revision of a study; ``attempts`` are those of its present step, this one included."""
+    """One revision of a study; ``attempts`` are those of its present step, this one included.
+
+    ``ended`` is when it last was done or failed, in seconds since 1970.
+    """
 
     id: int
     study: str
@@ -53,6 +62,33 @@ class Job:
     attempts: int
     reason: str | None = None
     code: str | None = None
+    ended: float | None = None
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Queue]:
+    """A queue, for a block.
+
+    Raises:
+        OutputError: It cannot be read or written, when it is opened or in the block, or is damaged;
+            names the file and what to do.
+    """
+    try:
+        with contextlib.closing(Queue(path)) as queue:
+            yield queue
+    except sqlite3.OperationalError as error:
+        raise OutputError(
+            f"the queue {path} cannot be read or written ({error}): free some space, or see that "
+            "the folder can be written, and start again; it goes on where it was"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise  # a fault of this program, such as an unknown column
+        raise OutputError(
+            f"the queue {path} is damaged ({error}): move it out of the folder, with the files "
+            f"{path.name}-wal and {path.name}-shm, and start again; a new one is made of the films "
+            "in the folder, whose studies are all judged and sent once more"
+        ) from error
 
 
 class _Run(Protocol):
@@ -65,15 +101,29 @@ class Queue:
     """The states of all studies of a folder; safe to be used by several threads and processes."""
 
     def __init__(self, path: Path) -> None:
-        """Open the database, made if missing."""
+        """Open the database, made if missing; :func:`opened` explains what goes wrong.
+
+        Raises:
+            OutputError: It belongs to somebody else.
+            sqlite3.DatabaseError: It cannot be read or written, or is damaged.
+        """
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
             path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
         )
-        path.chmod(0o600)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_SCHEMA)
+        try:
+            path.chmod(0o600)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, PermissionError):
+                raise OutputError(
+                    f"the queue {path} belongs to somebody else: start as its owner, or give "
+                    "another folder"
+                ) from error
+            raise
 
     def close(self) -> None:
         """Close the database."""
@@ -188,13 +238,13 @@ class Queue:
             run("UPDATE sent SET ended = ? WHERE sha256 = ? AND target = ?", now, sha256, target)
 
     def done(self, job: Job, now: float) -> None:
-        """Everything was sent: ``done``, and so are failed revisions with fewer films."""
+        """Everything was sent: ``done``, and so are earlier revisions, which have fewer films."""
         with self._changing() as run:
             self._move(job, "done")
             run("UPDATE job SET ended = ? WHERE id = ?", now, job.id)
             run(
                 "UPDATE job SET state = 'done', code = 'superseded', ended = ? "
-                "WHERE study = ? AND revision < ? AND state = 'failed'",
+                "WHERE study = ? AND revision < ? AND state != 'done'",
                 *(now, job.study, job.revision),
             )
 
@@ -222,12 +272,13 @@ class Queue:
                 *(state, job.id),
             )
 
-    def fail(self, job: Job, again: State, code: str, reason: str) -> None:
+    def fail(self, job: Job, again: State, code: str, reason: str, now: float) -> None:
         """Give a study up, until somebody puts it back to the state ``again``."""
         with self._changing() as run:
             run(
-                "UPDATE job SET state = 'failed', again = ?, code = ?, reason = ? WHERE id = ?",
-                *(again, code, reason, job.id),
+                "UPDATE job SET state = 'failed', again = ?, code = ?, reason = ?, ended = ? "
+                "WHERE id = ?",
+                *(again, code, reason, now, job.id),
             )
 
     def failed(self) -> list[Job]:
@@ -238,13 +289,17 @@ class Queue:
         ]
 
     def retry_failed(self) -> int:
-        """Put all studies back that were given up; how many."""
+        """Put the revisions back that were given up; how many.
+
+        One of which a later revision is being sent, or was sent to any target, stays as it is: it
+        would arrive last and look newest. It is superseded when the later one is done.
+        """
         with self._changing() as run:
-            run("DELETE FROM lost WHERE job IN (SELECT id FROM job WHERE state = 'failed')")
+            run(f"DELETE FROM lost WHERE job IN (SELECT id FROM job WHERE {_CAN_BE_RETRIED})")
             return int(
                 run(
                     "UPDATE job SET state = again, attempts = 0, not_before = 0, code = NULL, "
-                    "reason = NULL WHERE state = 'failed'"
+                    f"reason = NULL WHERE {_CAN_BE_RETRIED}"
                 ).rowcount
             )
 

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.errors import DataError
-from simfrcnn.service.web_guard import FAULT, Access, App, Guard, Rate
+from simfrcnn.service.web_guard import FAULT, IS_PAGE, Access, App, Guard, Rate
 from simfrcnn.service.web_pixels import REDUCTIONS, FilmCache
 from simfrcnn.service.web_refusals import Refusal, malformed, many_uploads
 from simfrcnn.service.web_results import (
@@ -176,9 +176,9 @@ def make_app(
 
     @app.get("/results/{name}")
     def result(name: str, request: Request) -> Response:
-        stem, _, suffix = name.partition(".")
-        if not suffix and "text/html" in request.headers.get("accept", ""):
+        if getattr(request.state, IS_PAGE):  # without a token: the header is not read again here
             return page("index.html")
+        stem, _, suffix = name.partition(".")
         content = studies.result(stem)
         if suffix in ("", "json"):
             return JSONResponse(content)

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +26,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PUBLIC = ("/", "/health")
 """What needs no token: it holds nothing of a study. The files of the page lie below ``/page/``."""
+IS_PAGE = "is_page"
+"""In the state of a request, as the guard alone decides: it gets the page, and nothing else."""
+_ONCE = (
+    *(b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"authorization"),
+    *(b"content-length", b"content-type"),
+)
+"""Headers that decide what may pass: of two, each reader could take another one."""
 _HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; "
     b"img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -124,7 +131,9 @@ class Guard:
         logger.info("%s %s %s %.3f s", method, route, status, seconds)
 
     def _check(self, scope: Scope) -> None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
+        headers = _headers_of(scope)
+        is_page = _is_visit_of_result(scope, headers)
+        scope.setdefault("state", {})[IS_PAGE] = is_page
         host = headers.get(b"host", b"").decode("latin-1")
         self._check_host(host)
         origin = headers.get(b"origin")
@@ -136,7 +145,7 @@ class Guard:
                     403, "the request comes from a page of another site", "this server's own page",
                     "open this server's page",
                 )  # fmt: skip
-        if self._access.token is not None and not _is_public(scope):
+        if self._access.token is not None and not (is_page or _is_public(scope)):
             given = headers.get(b"authorization", b"")
             wanted = b"Bearer " + self._access.token
             if not hmac.compare_digest(given, wanted):
@@ -199,17 +208,32 @@ def _is_at(origin: str, host: str) -> bool:
     return page.hostname is not None and page.hostname == own.hostname and is_same
 
 
+def _headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Headers by name; of several of one name that may be several, their list (RFC 9110 5.3).
+
+    Raises:
+        Refusal: One that decides what may pass is there more than once.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in ((name.lower(), value) for name, value in scope["headers"]):
+        if name in headers and name in _ONCE:
+            raise Refusal(
+                400, f"the header {name.decode('ascii')} is there more than once",
+                "each header of this kind once", "leave out all but one",
+            )  # fmt: skip
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
 def _is_public(scope: Scope) -> bool:
-    path = scope["path"]
-    return path in PUBLIC or path.startswith("/page/") or _is_visit_of_result(scope)
+    return scope["path"] in PUBLIC or scope["path"].startswith("/page/")
 
 
-def _is_visit_of_result(scope: Scope) -> bool:
+def _is_visit_of_result(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """The page at the address of a result is the same for all: its script asks for the result."""
-    accepts = dict(scope["headers"]).get(b"accept", b"")
     name = scope["path"].removeprefix("/results/")
-    is_page = scope["path"].startswith("/results/") and "/" not in name and "." not in name
-    return is_page and scope["method"] == "GET" and b"text/html" in accepts
+    is_result = scope["path"].startswith("/results/") and "/" not in name and "." not in name
+    return is_result and scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b"")
 
 
 async def _answer(refusal: Refusal, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from simfrcnn.errors import SimFrcnnError
 from simfrcnn.files import sha256_of, sync_folder, write_json
-from simfrcnn.service.audit import Audit, now_text
+from simfrcnn.service.audit import Audit, now_text, time_text
 from simfrcnn.service.folder import ServiceFolder
 from simfrcnn.service.judging import Judge, Judged
 from simfrcnn.service.options import ServiceOptions
@@ -55,6 +56,8 @@ class Work:
     now: Callable[[], float] = time.time
     last_error: dict[str, str] | None = None
     fault: Exception | None = None
+    _shown: dict[str, Job] = field(default_factory=dict)
+    """Entries of ``failed/`` whose reason was written or compared with the queue."""
 
     def recover(self) -> None:
         """Take up what a process left that was killed, whenever that was."""
@@ -139,12 +142,28 @@ class Work:
         for path in self.folder.failed.iterdir():
             if not _ENTRY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
                 continue  # not ours
-            if path.name in failed and (path / REASON).is_file():
+            job = failed.get(path.name)
+            if job is not None and self._is_shown(job, path):
                 there.add(path.name)
-            else:
+            else:  # also one of an earlier failure, with its time and reason
                 shutil.rmtree(path)
         for name in set(failed) - there:
             self._show(failed[name], self.folder.failed / name)
+
+    def _is_shown(self, job: Job, place: Path) -> bool:
+        """Whether an entry of ``failed/`` says what the queue does; its reason is read once."""
+        path = place / REASON
+        if not path.is_file():
+            return False
+        if self._shown.get(place.name) == job:
+            return True
+        try:
+            is_so = bool(json.loads(path.read_text("utf-8")) == _reason_of(job))
+        except (OSError, ValueError):
+            return False
+        if is_so:
+            self._shown[place.name] = job
+        return is_so
 
     def _show(self, job: Job, place: Path) -> None:
         """Make an entry of ``failed/``, at once and whole."""
@@ -155,18 +174,9 @@ class Work:
         unfinished.mkdir(mode=0o700)
         films = os.path.relpath(self.folder.films_of(job.study), place)
         (unfinished / "films").symlink_to(films, target_is_directory=True)
-        write_json(
-            unfinished / REASON,
-            {
-                "time": now_text(),
-                **_named(job),
-                "code": job.code,
-                "reason": job.reason,
-                "attempts": job.attempts,
-                "what_to_do": "remove the cause, then simfrcnn node --retry-failed FOLDER",
-            },
-        )
+        write_json(unfinished / REASON, _reason_of(job))
         os.rename(unfinished, place)
+        self._shown[place.name] = job
 
     def _judged(self, job: Job) -> tuple[Judged, dict[str, str]]:
         """Judge into a folder of its own, which gets its name when it is whole."""
@@ -246,13 +256,25 @@ class Work:
         self._note_error("tried again later", job, code, wait_s=wait)
 
     def _fail(self, job: Job, again: State, code: str, reason: str) -> None:
-        self.queue.fail(job, again, code, reason)
+        self.queue.fail(job, again, code, reason, self.now())
         self._note_error("failed", job, code)
 
     def _note_error(self, event: str, job: Job, code: str, **facts: float) -> None:
         self.last_error = {"time": now_text(), "study": job.study, "code": code}
         self.audit.note(event, **_named(job), code=code, attempts=job.attempts, **facts)
         logger.warning("study %s: %s, %s", job.study, code, event)
+
+
+def _reason_of(job: Job) -> dict[str, str | int | None]:
+    """What ``reason.json`` says."""
+    return {
+        "time": None if job.ended is None else time_text(job.ended),
+        **_named(job),
+        "code": job.code,
+        "reason": job.reason,
+        "attempts": job.attempts,
+        "what_to_do": "remove the cause, then simfrcnn node --retry-failed FOLDER",
+    }
 
 
 def _named(job: Job) -> dict[str, str | int]:

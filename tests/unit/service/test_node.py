@@ -214,7 +214,7 @@ def test_a_full_disk_is_answered_with_out_of_resources(tmp_path, archive, monkey
         assert send(films[1:2], port) == [0xA700]
         folder = tmp_path / "node"
         assert len(films_of(tmp_path)) == 1
-        assert list((folder / "unfinished").iterdir()) == []
+        assert list((folder / "unfinished").glob("*.part")) == []
         usage.free = 1.5e9
         assert send(films[1:], port) == [0, 0]
         assert wait_until(is_done(tmp_path, 1))
@@ -409,7 +409,7 @@ def test_a_queue_that_cannot_be_written_ends_the_node_and_it_goes_on(tmp_path, a
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"simfrcnn.service.queue.Queue.{step}", full)
-        with pytest.raises(OutputError, match=r"cannot be written .*disk is full"):
+        with pytest.raises(OutputError, match=r"cannot be read or written .*disk is full"):
             run_node(options, judge=quick_judge(), stop=threading.Event())
     with running_node(options, quick_judge()):
         assert wait_until(is_done(tmp_path, 1))

@@ -15,6 +15,7 @@ from benchmarks.node_parts import quick_judge, write_film
 from simfrcnn.service import answers
 from simfrcnn.service.options import PullOptions
 from simfrcnn.service.pull import run_pull
+from simfrcnn.service.sending import SendingError
 
 _FILM = ("0020000E", "00080018", "00080016")
 
@@ -41,7 +42,8 @@ def source(film):
             if path.endswith("/studies"):
                 self._send([] if "offset=1" in query else [study])
             elif path.endswith("/instances"):
-                self._send([] if "offset=1" in query else [entry])
+                is_over = self.server.pages and "offset=1" in query
+                self._send([] if is_over else [entry])
             else:
                 self._stream()
 
@@ -74,7 +76,7 @@ def source(film):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.n_sent = 0
+        server.n_sent, server.pages = 0, True
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -96,6 +98,14 @@ def test_a_film_of_the_source_is_judged(source, film, tmp_path):
     source.body = lambda: parts(film.read_bytes())
     result = pulled(source, tmp_path / "work")
     assert (result.n_found, result.n_done, result.n_not_read) == (1, 1, 0)
+
+
+def test_a_source_that_never_ends_its_list_of_images_ends_the_pull(source, film, tmp_path):
+    source.body = lambda: parts(film.read_bytes())
+    source.pages = False
+    with pytest.raises(SendingError, match="the same images of a study whatever the offset"):
+        pulled(source, tmp_path / "work")
+    assert source.n_sent == 0
 
 
 def test_an_answer_without_an_end_is_cut(source, tmp_path, monkeypatch, caplog):

@@ -26,8 +26,38 @@ def test_a_config_file_says_what_the_line_does_not(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("aet: 0123", "aet", "0123"),
+        ("aet: 0x1F", "aet", "0x1F"),
+        ("aet: null", "aet", "null"),
+        ("aet: 2026-01-02", "aet", "2026-01-02"),
+        ("allow-ae: [ON, 0123, 1_0]", "allow_ae", ("ON", "0123", "1_0")),
+        ("allow-ae: 'ON, NO,'", "allow_ae", ("ON", "NO")),
+        ("allow-ae: yes", "allow_ae", ("yes",)),
+        ("allow-ae: []", "allow_ae", ()),
+        ("stable-after: 1e2", "stable_after", 100.0),
+        ("port: 011112", "port", 11112),
+        ("weights: 1.0", "weights", "1.0"),
+    ],
+)
+def test_a_value_of_the_file_is_its_text_as_on_the_line(tmp_path, text, name, value):
+    (tmp_path / "node.yaml").write_text(text)
+    assert getattr(read_options(NodeOptions, {}, tmp_path / "node.yaml"), name) == value
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("allow-ae:", "allow-ae has an empty value: give one, or leave the key out"),
+        ("allow-ae: ','", "allow-ae has an empty value"),
+        ("allow-ae: [MOD1, '']", "allow-ae has an empty value"),
+        ("aet:", "aet has an empty value"),
+        ("folder: ''", "folder has an empty value"),
+        ("stable-after: 1:30", "stable-after is '1:30'; legal is at least 0"),
+        ("to: {PACS: 104}", "to is {'PACS': '104'}; legal is one value"),
+        ("allow-ae: [[MOD1]]", "allow-ae is .*; legal is one value"),
+        ("port: {a: 1}", "port is .*; legal is one value"),
         ("stable-aftr: 5", "Did you mean stable-after"),
         ("port: [1, 2]", "port is a list"),
         ("port: many", "port is 'many'"),

@@ -94,8 +94,8 @@ def test_failed_studies_go_back_to_where_they_failed(queue):
         queue.add_film(study, "1", 0.0)
     queue.settle(1.0, 0.0)
     queue.judged(queue.take_for_judging(1.0), {"sr.dcm": "digest"})
-    queue.fail(queue.take_for_sending(1.0), "predicted", "no answer", "PACS: no answer")
-    queue.fail(queue.take_for_judging(1.0), "stable", "DataError", "why")
+    queue.fail(queue.take_for_sending(1.0), "predicted", "no answer", "PACS: no answer", 9.0)
+    queue.fail(queue.take_for_judging(1.0), "stable", "DataError", "why", 9.0)
     assert [job.reason for job in queue.failed()] == ["PACS: no answer", "why"]
     assert queue.retry_failed() == 2
     assert states(queue) == {"stable": 1, "predicted": 1}
@@ -105,7 +105,7 @@ def test_failed_studies_go_back_to_where_they_failed(queue):
 def test_a_film_wakes_a_study_that_failed(queue):
     queue.add_film("a", "1", 0.0)
     queue.settle(1.0, 0.0)
-    queue.fail(queue.take_for_judging(1.0), "stable", "DataError", "why")
+    queue.fail(queue.take_for_judging(1.0), "stable", "DataError", "why", 9.0)
     queue.add_film("a", "2", 2.0)
     assert states(queue) == {"received": 1}
     assert queue.failed() == []
@@ -116,10 +116,59 @@ def test_a_failed_revision_is_superseded_by_a_later_one_that_is_done(queue):
     queue.settle(1.0, 0.0)
     queue.judged(queue.take_for_judging(1.0), {"sr.dcm": "digest"})
     queue.add_film("a", "2", 2.0)
-    queue.fail(queue.take_for_sending(3.0), "predicted", "no answer", "why")
+    queue.fail(queue.take_for_sending(3.0), "predicted", "no answer", "why", 9.0)
     bring_to_done(queue, "a")
     assert states(queue) == {"done": 2}
     assert queue.retry_failed() == 0
+
+
+@pytest.fixture
+def overtaken(queue):
+    """Revision 2 of a study, which is being sent; revision 1 was judged, and has failed."""
+    queue.add_film("a", "1", 0.0)
+    queue.settle(1.0, 0.0)
+    queue.judged(queue.take_for_judging(1.0), {"sr.dcm": "digest 1"})
+    queue.add_film("a", "2", 2.0)
+    queue.fail(queue.take_for_sending(3.0), "predicted", "no answer", "why", 9.0)
+    queue.settle(4.0, 0.0)
+    queue.judged(queue.take_for_judging(4.0), {"sr.dcm": "digest 2"})
+    return queue.take_for_sending(4.0)
+
+
+def test_an_older_report_is_not_sent_after_a_newer_one(queue, overtaken):
+    assert overtaken.revision == 2
+    assert queue.retry_failed() == 0
+    queue.done(overtaken, 5.0)
+    assert queue.take_for_sending(6.0) is None
+    assert states(queue) == {"done": 2}
+
+
+def test_not_even_where_the_newer_one_reached_one_target_and_failed_at_another(queue, overtaken):
+    queue.begin_sending("digest 2", "A", 5.0)
+    queue.fail(overtaken, "predicted", "no answer", "why", 9.0)
+    assert queue.retry_failed() == 1
+    later = queue.take_for_sending(6.0)
+    assert later.revision == 2
+    queue.done(later, 6.0)
+    assert states(queue) == {"done": 2}
+
+
+def test_revisions_of_which_none_was_sent_go_back_in_their_order(queue, overtaken):
+    queue.fail(overtaken, "predicted", "no answer", "why", 9.0)
+    assert queue.retry_failed() == 2
+    first = queue.take_for_sending(6.0)
+    assert first.revision == 1
+    assert queue.take_for_sending(6.0) is None
+    queue.done(first, 6.0)
+    assert queue.take_for_sending(7.0).revision == 2
+
+
+def test_what_is_done_supersedes_an_earlier_one_in_any_state(queue, overtaken):
+    with queue._changing() as run:  # as a queue that an older version left
+        run("UPDATE job SET state = 'predicted' WHERE revision = 1")
+    queue.done(overtaken, 5.0)
+    assert queue.take_for_sending(6.0) is None
+    assert states(queue) == {"done": 2}
 
 
 def test_an_instance_is_sent_once_to_each_target(queue):

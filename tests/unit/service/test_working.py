@@ -157,3 +157,46 @@ def test_failed_holds_what_failed_and_what_an_operator_puts_there_stays(work_for
     work.queue.retry_failed()
     work.show_failed()
     assert {path.name for path in failed.iterdir()} == {"notes.txt", "mine"}
+
+
+@pytest.mark.parametrize("message", ["another reason", "no answer"])
+def test_a_study_that_fails_once_more_has_the_new_time_and_reason(work_for, message):
+    work = work_for("AWAY@127.0.0.1:1", attempts=1)
+
+    def fails(*_):
+        raise OSError(message)
+
+    work.judge, work.now = fails, lambda: 2e9
+    work.queue.settle(work.now(), 0.0)
+    assert work.judge_one()
+    work.show_failed()
+    (path,) = work.folder.failed.glob("*/reason.json")
+    before = path.stat().st_ino
+    work.show_failed()
+    assert path.stat().st_ino == before  # it is right
+    content = json.loads(path.read_text())
+    assert (content["time"], content["reason"]) == ("2033-05-18T03:33:20Z", f"OSError: {message}")
+
+    def fails_again(*_):
+        raise OSError("no answer")
+
+    work.judge, work.now = fails_again, lambda: 2e9 + 60
+    assert work.queue.retry_failed() == 1  # beside a node, which does not look in between
+    assert work.judge_one()
+    work.show_failed()
+    content = json.loads(path.read_text())
+    assert (content["time"], content["reason"]) == ("2033-05-18T03:34:20Z", "OSError: no answer")
+
+
+def test_a_reason_that_another_process_left_is_compared(work_for):
+    work = work_for("AWAY@127.0.0.1:1", attempts=1)
+    assert work.judge_one()
+    assert work.send_one()
+    work.show_failed()
+    (path,) = work.folder.failed.glob("*/reason.json")
+    right = path.read_text()
+    for wrong in (right.replace("association", "no association"), "{", "[]"):
+        path.write_text(wrong)
+        work._shown.clear()
+        work.show_failed()
+        assert path.read_text() == right
