@@ -98,7 +98,8 @@ def read_cluster(path: Path | None) -> ClusterSettings:
     if path is None:
         return ClusterSettings()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -108,6 +109,25 @@ def read_cluster(path: Path | None) -> ClusterSettings:
         raise ConfigError(f"{path}: give KEY: VALUE lines, such as partition: gpu")
     try:
         require_known("a key", map(str, content), [e.name for e in descriptions(ClusterSettings)])
-        return made(ClusterSettings, content)
+        return made(
+            ClusterSettings, {**content, **_texts(content, yaml.load(text, yaml.BaseLoader))}
+        )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _texts(content: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """What Slurm is given as it is written: to YAML, the account 0123 is the number 83.
+
+    ``true`` and ``false`` stay what they are: options of sbatch without a value.
+    """
+    texts = {}
+    if content.get("partition") is not None:
+        texts["partition"] = written["partition"]
+    if isinstance(content.get("extra"), Mapping):
+        flags = {"true": True, "false": False}
+        texts["extra"] = {
+            key: flags.get(value, value) if isinstance(value, str) else value
+            for key, value in written["extra"].items()
+        }
+    return texts

@@ -23,6 +23,15 @@ def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     assert read_cluster(path) == read_cluster(None) == ClusterSettings()
 
 
+def test_slurm_is_given_texts_as_they_are_written(tmp_path: Path) -> None:
+    """To YAML 0123 is the number 83, and ON is true."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text("partition: 0123\nextra: {account: 0123, qos: ON, exclusive: true}\n")
+    settings = read_cluster(path)
+    assert settings.partition == "0123"
+    assert settings.extra == {"account": "0123", "qos": "ON", "exclusive": True}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
