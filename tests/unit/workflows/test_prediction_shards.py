@@ -2,6 +2,7 @@
 
 import pytest
 
+from simfrcnn.cli.main import main
 from simfrcnn.errors import ArtifactError
 from simfrcnn.exam import ExamResult
 from simfrcnn.files import as_json
@@ -77,3 +78,20 @@ def test_a_shard_at_work_is_not_merged(folder, tmp_path):
     ):
         merge([folder.path], tmp_path / "all")
     assert merge([folder.path], tmp_path / "all").tally.n_exams == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--weights", "x.pth"], "--weights"),
+        (["--set", "MODEL.DEVICE", "cpu"], "--set"),
+        (["--key-file", "key", "--heat-maps"], "--heat-maps, --key-file"),
+        (["--score-threshold", "0", "--shards", "2"], "--score-threshold, --shards"),
+    ],
+)
+def test_what_a_merge_cannot_honour_is_refused_by_name(folder, tmp_path, capsys, words, named):
+    merging = ["predict", "--output", str(tmp_path / "all"), "--merge", str(folder.path)]
+    assert main([*merging, *words]) == 2
+    assert f"--merge judges nothing: leave out {named}\n" in capsys.readouterr().err
+    assert not (tmp_path / "all").exists()
+    assert main([*merging, "--skip-unreadable"]) == 3  # no exam has an image
