@@ -91,8 +91,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     is_new = not folder.exists()
-    if not is_new and (not folder.is_dir() or any(not _is_leftover(p) for p in folder.iterdir())):
-        raise OutputError(f"{folder} is not a new or empty folder; give another")
+    require_new_or_empty(folder)
     is_done = False
     try:
         with locked(folder), _unfinished_in(folder) as temporary:
@@ -105,6 +104,18 @@ def writing_folder(folder: Path) -> Iterator[Path]:
         if is_new and not is_done:
             with contextlib.suppress(OSError):  # somebody else has put a file there: it stays
                 folder.rmdir()
+
+
+def require_new_or_empty(folder: Path) -> None:
+    """Refuse at once what :func:`writing_folder` would refuse when the work for it is done.
+
+    Raises:
+        OutputError: ``folder`` is a file, or holds more than what a killed run left.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or any(not _is_leftover(path) for path in folder.iterdir()):
+        raise OutputError(f"{folder} is not a new or empty folder; give another")
 
 
 @contextlib.contextmanager

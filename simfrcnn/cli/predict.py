@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.cli.options import add_options, given_settings, options_if_given
+from simfrcnn.cli.options import add_options, given_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.workflows.identities import PrivacyOptions
 from simfrcnn.workflows.launched import ShardOptions, predict_as_jobs
@@ -69,10 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     options = given_settings(arguments, JobOptions())
     launcher = options_if_given(arguments, ShardOptions)
     if arguments.merge:
-        if arguments.folder is not None or launcher is not None:
-            raise ConfigError(
-                "--merge judges nothing: leave out images, --launcher and its options"
-            )
+        if given := _given_for_judging(arguments):
+            raise ConfigError(f"--merge judges nothing: leave out {', '.join(given)}")
         summary = merge(arguments.merge, arguments.output)
     else:
         if arguments.folder is None or arguments.weights is None:
@@ -86,3 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
             summary = predict_as_jobs(*what, privacy, launcher, overrides=overrides)
     print("\n".join(summary.lines()))
     return 0 if summary.is_complete(options.skip_unreadable) else DONE_WITH_FAILURES
+
+
+def _given_for_judging(arguments: argparse.Namespace) -> list[str]:
+    """What was given that says what is judged and how, as it is written."""
+    given = {"images": arguments.folder, "--weights": arguments.weights, "--set": arguments.set}
+    options = given_options(arguments, JobOptions, PrivacyOptions, ShardOptions)
+    options.pop("skip_unreadable", None)  # the exit code of a merge hangs on it, too
+    given |= {f"--{name.replace('_', '-')}": True for name in options}
+    return [word for word, value in given.items() if value]

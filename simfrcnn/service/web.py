@@ -16,6 +16,7 @@ from simfrcnn.data.exams import Selection, Sources
 from simfrcnn.detector import Detector, load
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.files import locked
 from simfrcnn.service.web_guard import Access
 from simfrcnn.service.web_settings import ServeOptions, token_of
 from simfrcnn.service.web_studies import RESULTS, UPLOADS, Studies
@@ -48,7 +49,8 @@ def serve(options: ServeOptions, *, say: Callable[[str], None] = print) -> None:
     Raises:
         ConfigError: An option is missing or not legal, or the extra ``serve`` is not installed.
         CheckpointError: The model cannot be loaded.
-        OutputError: The folder holds results of another model, or the address is in use.
+        OutputError: Another server has the folder, it holds results of another model, or the
+            address is in use.
     """
     weights, folder = options.required()
     _require_place(folder)
@@ -99,26 +101,33 @@ def _require_place(folder: Path) -> None:
         )
 
 
+@contextlib.contextmanager
 def studies_of(
     detector: Detector, folder: Path, options: ServeOptions, processes: Processes
-) -> Studies:
+) -> Iterator[Studies]:
     """The studies of a folder, judged by a model with what `predict` does.
 
+    As long as the block runs, no other server can do the same. What a server that was killed had
+    not received whole is deleted, once it is sure that no other one is receiving it.
+
     Raises:
-        OutputError: The folder's results are those of another model.
+        OutputError: Another server has the folder, or its results are those of another model.
     """
-    (folder / UPLOADS).mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder / UPLOADS)
     results = folder / RESULTS
     written = options_for(detector)
     facts = facts_of(detector, written, None)
-    with PredictionFolder(results, facts).begin_or_go_on():
-        pass  # refused here, not at the first study
 
     def judge(sources: Sources) -> None:
         predict(detector, sources, results, written, processes=processes)
 
-    return Studies(folder, judge, selection=SELECTION, n_waiting_at_most=options.queue)
+    with locked(folder / UPLOADS):
+        with PredictionFolder(results, facts).begin_or_go_on():
+            pass  # refused here, not at the first study
+        remove_unfinished(folder / UPLOADS)
+        with Studies(
+            folder, judge, selection=SELECTION, n_waiting_at_most=options.queue
+        ) as studies:
+            yield studies
 
 
 def access_of(options: ServeOptions) -> Access:

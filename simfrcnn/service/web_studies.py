@@ -185,12 +185,13 @@ class Studies:
             raise busy(n_waiting, n_more)
 
     def submit(self, name: str) -> Study:
-        """Let a study be judged; one that is done already stays as it is.
+        """Let a study be judged; one that is done and has its result stays as it is.
 
         Raises:
             Refusal: There is none, or too many wait.
         """
         study = self.study(name)
+        self._content_of(study)
         with self._lock:
             if study.state in ("new", "failed"):
                 self.require_room()
@@ -245,7 +246,7 @@ class Studies:
             Refusal: There is no such study, or it is not judged yet.
         """
         study = self.study(name)
-        content = self._result_of(study.plan) if study.state == "done" else None
+        content = self._content_of(study)
         if content is None:
             raise Refusal(
                 409 if study.state in ("waiting", "running") else 404,
@@ -270,6 +271,10 @@ class Studies:
             }
             with self._lock:
                 self._studies = {name: self._updated(study) for name, study in found.items()}
+                done = [one for one in self._studies.values() if one.state == "done"]
+            for study in done:
+                if not self._path_of_result(study.plan).exists():
+                    self._content_of(study)
             self._looked_at = time.monotonic()
 
     def _plans(self) -> list[ExamPlan]:
@@ -315,11 +320,23 @@ class Studies:
             study.call = content["decision"]["call"] if content["decision"] else None
         return study
 
+    def _content_of(self, study: Study) -> dict[str, Any] | None:
+        """The result of a study that is done; one whose result was deleted since is new again."""
+        content = self._result_of(study.plan) if study.state == "done" else None
+        if content is None:
+            with self._lock:  # it may have been judged again meanwhile
+                if study.state == "done" and (content := self._result_of(study.plan)) is None:
+                    study.state, study.score, study.call = "new", None, None
+        return content
+
+    def _path_of_result(self, plan: ExamPlan) -> Path:
+        stem = _NAMING.stem(plan.exam_id)
+        return self.results / EXAMS / stem[-2:] / f"{stem}.json"
+
     def _result_of(self, plan: ExamPlan) -> dict[str, Any] | None:
         """What was written for these very files; None where that is nothing."""
-        stem = _NAMING.stem(plan.exam_id)
         try:
-            text = (self.results / EXAMS / stem[-2:] / f"{stem}.json").read_text("utf-8")
+            text = self._path_of_result(plan).read_text("utf-8")
             content: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return None

@@ -22,7 +22,7 @@ from simfrcnn.described import described
 from simfrcnn.engines.common.checkpoints import LAST
 from simfrcnn.engines.common.run_folder import MANIFEST
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import sha256_of, write_text
+from simfrcnn.files import require_new_or_empty, sha256_of, write_text
 from simfrcnn.wording import counted
 from simfrcnn.workflows.identities import PrivacyOptions, identities, note_of_new_key
 from simfrcnn.workflows.predict import Summary
@@ -191,6 +191,9 @@ def predict_as_jobs(
     if not folder.exists():
         raise ConfigError(f"{folder} does not exist; give a folder of images")
     check_kinds(options, privacy)
+    is_merged = (output / INDEX).exists()
+    if not is_merged:
+        require_new_or_empty(output)  # known before hours of judging, not after
     names = identities(privacy, "predict", output)
     for line in note_of_new_key(names):
         logger.info(line)  # the key is there before several jobs would make one each
@@ -210,7 +213,6 @@ def predict_as_jobs(
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
             words += ["--set", key, value]
         jobs.append(Job(name, tuple(words), identity, good_codes=(0, _LISTS_FAILURES)))
-    is_merged = (output / INDEX).exists()
     if is_merged and not any(part.exists() for part in parts):
         return _summary_without_shards(output, jobs)
     _require_success(launch(jobs, output, launcher, skips_done=False))

@@ -21,7 +21,7 @@ from simfrcnn.data.coco import AnnotatedSet, write_coco
 from simfrcnn.data.patches import Patch, PatchSettings, PatchSources
 from simfrcnn.described import descriptions
 from simfrcnn.errors import DataError
-from simfrcnn.files import writing_folder
+from simfrcnn.files import require_new_or_empty, writing_folder
 from simfrcnn.images.breast import breast_mask
 from simfrcnn.images.png import encode_png
 from simfrcnn.images.reading import load_greys
@@ -97,6 +97,7 @@ def prepare_patches(
         ArtifactError: Detections of other images.
         OutputError: The folder is not empty, or cannot be written.
     """
+    require_new_or_empty(output)
     keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
     seen_as = _from_keys(InputSettings, keys)
     targets = _from_keys(DataSettings, keys).target_classes

@@ -233,9 +233,15 @@ class PredictionFolder:
         return tally
 
     def _results(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for folder in sorted((self.path / EXAMS).glob("*")):
-            for path in sorted(folder.glob("*.json")):
-                yield path.relative_to(self.path).as_posix(), _read(path)
+        for place in places_of_results(self.path):
+            yield place, _read(self.path / place)
+
+
+def places_of_results(folder: Path) -> Iterator[str]:
+    """Where the results of a prediction lie below its folder, in the order of all lists."""
+    for group in sorted((folder / EXAMS).glob("*")):
+        for path in sorted(group.glob("*.json")):
+            yield path.relative_to(folder).as_posix()
 
 
 _PROVENANCE = ("simfrcnn", "engine", "checkpoint_sha256", MASKS_FROM)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from simfrcnn.errors import ArtifactError
-from simfrcnn.files import write_json, writing_folder
+from simfrcnn.files import is_locked, write_json, writing_folder
 from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.prediction_folder import (
     DESCRIBED,
     DICOM,
     EXAMS,
     INDEX,
+    MANIFEST,
     PICTURES,
     RUN,
     PredictionFolder,
+    places_of_results,
     read_facts,
 )
 from simfrcnn.workflows.prediction_heat import CLASS_MAPS, HEAT_MAPS
@@ -79,7 +84,7 @@ def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
     """Check that folders are all shards of one run, each once; their common facts.
 
     Raises:
-        ArtifactError: One is missing, there twice, or of another run; or not finished.
+        ArtifactError: One is missing, there twice, or of another run; or not finished, or at work.
     """
     facts = [read_facts(part) for part in parts]
     shards = [one.get("shard") for one in facts]
@@ -93,7 +98,9 @@ def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
                 f"{part} is not a shard of the same run as {parts[0]}: {', '.join(differing)} "
                 "differ"
             )
-        if not (part / INDEX).exists():
+        if is_locked(part):
+            raise ArtifactError(f"{part}: a run is at work there: wait until it has ended")
+        if not _is_finished(part):
             raise ArtifactError(f"{part} is not finished: run predict on it again")
     n = int(str(shards[0]).rpartition("/")[2]) if shards[0] else 0
     wanted = [f"{number}/{n}" for number in range(1, n + 1)]
@@ -103,3 +110,23 @@ def require_shards(parts: Sequence[Path]) -> dict[str, Any]:
             "needed, once"
         )
     return common
+
+
+def _is_finished(part: Path) -> bool:
+    """Whether the lists of a prediction hold every result that is there, and no other.
+
+    They are made at the end of a go. While another one judges what is new or has changed, and where
+    that was killed, the index is the one of before.
+    """
+    try:
+        with open(part / INDEX, encoding="utf-8", newline="") as index:
+            n_rows = sum(1 for _ in csv.reader(line.replace("\0", "") for line in index)) - 1
+        with open(part / MANIFEST, encoding="utf-8") as manifest:
+            n_lines = 0
+            for line, place in itertools.zip_longest(manifest, places_of_results(part)):
+                if line is None or json.loads(line)["result"] != place:
+                    return False
+                n_lines += 1
+    except (OSError, ValueError):  # a list is missing, or its last line was torn off
+        return False
+    return n_rows == n_lines

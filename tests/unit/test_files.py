@@ -18,6 +18,7 @@ from simfrcnn.files import (
     collector_at_rest,
     copy_file,
     locked,
+    require_new_or_empty,
     sha256_of,
     write_files,
     write_json,
@@ -158,6 +159,7 @@ def test_a_folder_of_results_is_whole_or_not_there(tmp_path):
     (empty / ".simfrcnn-unfinished-abc").mkdir()  # of a run that was killed
     (empty / ".simfrcnn-unfinished-abc" / "half.txt").write_text("")
     for folder in (new, empty):
+        require_new_or_empty(folder)
         with writing_folder(folder) as temporary:
             write_text(temporary / "first.txt", "1")
             write_text(temporary / "second.txt", "2")
@@ -169,6 +171,8 @@ def test_a_folder_of_results_never_mixes_with_other_files(tmp_path):
     for folder in (tmp_path, tmp_path / "x"):
         with pytest.raises(OutputError, match="not a new or empty folder"), writing_folder(folder):
             pass
+        with pytest.raises(OutputError, match="not a new or empty folder"):
+            require_new_or_empty(folder)
     with (
         pytest.raises(OutputError, match="a file, not a folder"),
         writing_folder(tmp_path / "x" / "y"),

@@ -238,8 +238,13 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(
     words = ["predict", tmp_path, "--weights", untrained, "--output", tmp_path / "out", *local]
     assert "leave out --shard" in refused(*words, "--shard", "1/2")
     assert "legal is at least 1" in refused(*words, "--shards", "0")
-    assert "leave out images, --launcher" in refused("predict", "--merge", *words[1:])
+    assert "leave out --weights, --launcher" in refused("predict", "--merge", *words[1:])
     assert "leave out --launcher" in refused(*train_words(run, "--eval-only", *local))
+    (tmp_path / "out").mkdir()
+    for name in ("mine.txt", "run.json"):  # a prediction without --launcher that has not ended
+        (tmp_path / "out" / name).write_text("{}")
+        assert "out is not a new or empty folder; give another" in refused(*words)
+        (tmp_path / "out" / name).unlink()
     words[1] = tmp_path / "nowhere"
     assert "does not exist" in refused(*words)
     run.mkdir()

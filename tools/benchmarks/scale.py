@@ -24,7 +24,13 @@ from pathlib import Path
 from benchmarks.prediction import _timed, _write_large_studies
 from simfrcnn.cli.main import run_program
 from simfrcnn.files import write_json
-from simfrcnn.workflows.prediction_folder import EXAMS, INDEX, PICTURES, RUN
+from simfrcnn.workflows.prediction_folder import (
+    EXAMS,
+    PICTURES,
+    RUN,
+    PredictionFolder,
+    read_facts,
+)
 from simfrcnn.workflows.prediction_shards import merge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +74,6 @@ def merging(folder: Path, n_exams: int, n_shards: int) -> Iterator[str]:
     parts = [folder / f"part_{n}" for n in range(1, n_shards + 1)]
     for number, part in enumerate(parts, start=1):
         write_json(part / RUN, {**facts, "shard": f"{number}/{n_shards}"})
-        (part / INDEX).touch()
     for number in range(n_exams):
         stem = hashlib.sha256(str(number).encode()).hexdigest()[:32]
         content["exam_id"] = content["patient_id"] = f"1.2.3.{number}"
@@ -78,6 +83,8 @@ def merging(folder: Path, n_exams: int, n_shards: int) -> Iterator[str]:
         path = parts[number % n_shards] / EXAMS / stem[-2:] / f"{stem}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1))
+    for part in parts:
+        PredictionFolder(part, read_facts(part)).finish()
     clock, processor = time.monotonic(), time.process_time()
     merge(parts, folder / "merged")
     clock, processor = time.monotonic() - clock, time.process_time() - processor

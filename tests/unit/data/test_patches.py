@@ -392,5 +392,5 @@ def test_bad_input_leaves_nothing(discs: tuple[Path, Path, Path], tmp_path: Path
     assert not place.exists()
     place.mkdir()
     (place / "mine.txt").write_text("x")
-    with pytest.raises(OutputError, match="not a new or empty folder"):
-        prepare_patches(data, str(config), place, PatchSettings(side=48), HERE)
+    with pytest.raises(OutputError, match="not a new or empty folder"):  # before images are read
+        prepare_patches("d/none=none.json", str(config), place, PatchSettings(side=48), HERE)

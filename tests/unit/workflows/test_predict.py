@@ -451,6 +451,10 @@ def test_the_command_merges_shards(untrained, studies, tmp_path, capsys):
     assert "legal is I/N" in capsys.readouterr().err
     assert main(["predict", "--output", str(tmp_path / "x")]) == 2
     assert main([*words, "--merge", *parts, "--output", str(tmp_path / "x")]) == 2
+    assert (
+        "--merge judges nothing: leave out images, --weights, --pictures, --workers, "
+        "--keep-identifiers\n"
+    ) in capsys.readouterr().err
 
 
 def test_two_patients_of_one_study_have_a_result_each(detector, tmp_path):
