@@ -5,7 +5,9 @@ import shutil
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from simfrcnn.data.ahead import Processes
 from simfrcnn.data.exams import Selection, Sources, index_of
@@ -185,6 +187,47 @@ def test_the_fingerprint_of_an_exam_changes_with_its_files(tmp_path):
     assert exams_of(tmp_path)[0].fingerprint == before.fingerprint
     paths[0].unlink()
     assert exams_of(tmp_path)[0].fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_header_that_changes_at_the_same_size_is_seen(tmp_path, syntax):
+    (path,) = write_study(tmp_path, 1, n_views=1)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for laterality in "RL":
+        dataset.ImageLaterality = laterality
+        dataset.save_as(tmp_path / f"{laterality}.dcm")
+    right, left = ((tmp_path / f"{side}.dcm").read_bytes() for side in "RL")
+    assert len(right) == len(left)
+    path.write_bytes(right)
+    for side in "RL":
+        (tmp_path / f"{side}.dcm").unlink()
+    (before,) = exams_of(tmp_path)
+    path.write_bytes(left)
+    (after,) = exams_of(tmp_path)
+    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint_by_size == before.fingerprint_by_size
+
+
+def test_pixels_alone_and_a_copy_do_not_change_the_fingerprint(tmp_path):
+    (path,) = write_study(tmp_path, 1, n_views=1)
+    (before,) = exams_of(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # what is not seen, as the docstring says
+    path.write_bytes(content)
+    os.utime(path, (0, 0))
+    assert exams_of(tmp_path)[0].fingerprint == before.fingerprint
+
+
+def test_another_picture_of_the_same_size_is_seen(tmp_path):
+    for grey in (90, 91):
+        cv2.imwrite(str(tmp_path / f"{grey}.pgm"), np.full((400, 300), grey, np.uint8))
+    shutil.move(tmp_path / "91.pgm", tmp_path / "other")
+    (before,) = exams_of(tmp_path)
+    shutil.move(tmp_path / "other", tmp_path / "90.pgm")
+    (after,) = exams_of(tmp_path)
+    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint_by_size == before.fingerprint_by_size
 
 
 def test_processes_read_the_same_headers(tmp_path, monkeypatch):
