@@ -331,8 +331,16 @@ def index_of(sources: Sources, selection: Selection, processes: Processes) -> It
         beginning = list(itertools.islice(found, _FEW))
         index.add(facts_of(one, sources.root, selection) for one in beginning)
         chunks = iter(lambda: list(itertools.islice(found, _CHUNK)), [])
-        read = _Headers(sources.root, selection)
-        for facts in processes.results(read, chunks, on_kill=read.killed):
+        read, suspects = _Headers(sources.root, selection), list[list[Path | LeftOut]]()
+
+        def put_aside(chunk: list[Path | LeftOut]) -> list[FileFacts]:
+            suspects.append(chunk)
+            return []
+
+        for facts in processes.results(read, chunks, on_kill=put_aside):
+            index.add(facts)
+        one_by_one = ([one] for chunk in suspects for one in chunk)
+        for facts in processes.results(read, one_by_one, on_kill=read.killed):
             index.add(facts)
         if not len(index):
             pictures = counted(index.n_own_pictures, "[picture|pictures] in it [was|were]")
@@ -357,8 +365,8 @@ class _Headers:
 
     def killed(self, found: Sequence[Path | LeftOut]) -> list[FileFacts]:
         """The same without a look at them: whichever kills a process will do so once more."""
-        why = "the process that read its header, or that of a file beside it, was killed"
-        return [FileFacts(_place(one, self.root), 0, what=UNREADABLE, why=why) for one in found]
+        why = "the process that read its header was killed: the reader crashed, or memory ran out"
+        return [FileFacts(_place(one, self.root), 0, what=FAILED, why=why) for one in found]
 
 
 def _without_own_pictures(

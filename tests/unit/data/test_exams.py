@@ -238,6 +238,35 @@ def test_processes_read_the_same_headers(tmp_path, monkeypatch):
     assert exams_of(tmp_path, workers=2) == exams_of(tmp_path)
 
 
+class KilledBy:
+    """Processes of which a file of this name kills whichever reads it."""
+
+    def __init__(self, name):
+        self.name, self.sizes = name, []
+
+    def results(self, function, items, *, on_kill):
+        for item in items:
+            self.sizes.append(len(item))
+            kills = any(path.name == self.name for path in item)
+            yield on_kill(item) if kills else function(item)
+
+
+def test_a_killed_process_costs_the_file_that_kills_it_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("simfrcnn.data.exams._FEW", 0)
+    monkeypatch.setattr("simfrcnn.data.exams._CHUNK", 3)
+    write_study(tmp_path, 1, n_views=2)
+    write_study(tmp_path, 2, n_views=4)
+    (tmp_path / "study2" / "LMLO.dcm").rename(tmp_path / "study2" / "bad.dcm")
+    processes = KilledBy("bad.dcm")
+    with index_of(Sources.of(tmp_path), DEFAULT, processes) as index:
+        one, two = index.exams()
+    assert processes.sizes == [3, 3, 1, 1, 1]
+    assert len(judged(one)) == 2
+    assert len(judged(two)) == 3
+    assert left_out(two) == {"study2/bad.dcm": "failed"}
+    assert "the process that read its header was killed" in two.left_out[0].why
+
+
 def test_a_mammogram_that_nothing_decodes_is_unreadable_and_not_something_else(tmp_path):
     paths = write_study(tmp_path, 1, n_views=2)
     content = paths[0].read_bytes()
