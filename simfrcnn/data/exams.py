@@ -334,13 +334,12 @@ def index_of(sources: Sources, selection: Selection, processes: Processes) -> It
         read, suspects = _Headers(sources.root, selection), list[list[Path | LeftOut]]()
 
         def put_aside(chunk: list[Path | LeftOut]) -> list[FileFacts]:
-            suspects.append(chunk)
+            suspects.extend([one] for one in chunk)
             return []
 
         for facts in processes.results(read, chunks, on_kill=put_aside):
             index.add(facts)
-        one_by_one = ([one] for chunk in suspects for one in chunk)
-        for facts in processes.results(read, one_by_one, on_kill=read.killed):
+        for facts in processes.results(read, suspects, on_kill=read.killed):
             index.add(facts)
         if not len(index):
             pictures = counted(index.n_own_pictures, "[picture|pictures] in it [was|were]")
