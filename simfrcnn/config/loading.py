@@ -43,8 +43,8 @@ def load_config(
             None takes the defaults.
         overrides: Alternating keys and values, as on the command line. A word for a text stays as
             it is; for numbers, truths and lists it is read as YAML.
-        overlay: Keys of another file that go over those of ``config_file``, and under the
-            overrides (see :func:`read_keys`).
+        overlay: Keys of another file that override those of ``config_file``, and that the
+            overrides override (see :func:`read_keys`).
 
     Raises:
         ConfigError: A missing or malformed file, an unknown key (with the nearest known one), a
