@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from simfrcnn.registry import illegal
 
@@ -77,7 +77,7 @@ def _is_of(kind: type, value: object) -> bool:
         return kind is str and isinstance(value, str)
     if kind is int:
         return isinstance(value, Integral)
-    return isinstance(value, Real) and bool(-math.inf < value < math.inf)
+    return isinstance(value, Real) and -math.inf < cast("float", value) < math.inf
 
 
 @dataclass(frozen=True)

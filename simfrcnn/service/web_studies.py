@@ -323,8 +323,8 @@ class Studies:
             content: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return None
-        known = (plan.fingerprint, plan.fingerprint_by_size)
-        return content if content.get("fingerprint") in map(_NAMING.digest, known) else None
+        known = [_NAMING.digest(one) for one in (plan.fingerprint, plan.fingerprint_by_size)]
+        return content if content.get("fingerprint") in known else None
 
     def _submit(self, study: Study) -> None:
         study.state, study.problem = "waiting", None
