@@ -8,12 +8,13 @@ field of which is an option as well as a keyword in Python.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from simfrcnn.registry import illegal
 
@@ -59,6 +60,26 @@ class Range:
         return parts[1], parts[2], parts[3], parts[4]
 
 
+_LISTS = {str: "a list of texts", int: "a list of whole numbers", float: "a list of finite numbers"}
+
+
+def is_list_of(kind: type, value: object) -> bool:
+    """Whether a value is a list or tuple of texts (str), whole (int) or finite numbers (float).
+
+    >>> is_list_of(float, (40, 200.5)), is_list_of(float, [math.nan]), is_list_of(int, [True])
+    (True, False, False)
+    """
+    return isinstance(value, (list, tuple)) and all(_is_of(kind, each) for each in value)
+
+
+def _is_of(kind: type, value: object) -> bool:
+    if kind is str or isinstance(value, bool):
+        return kind is str and isinstance(value, str)
+    if kind is int:
+        return isinstance(value, Integral)
+    return isinstance(value, Real) and -math.inf < cast("float", value) < math.inf
+
+
 @dataclass(frozen=True)
 class Description:
     """What is known of a setting beside its name, type and default.
@@ -70,6 +91,7 @@ class Description:
         help: What it means, as one phrase.
         key: Of the config; None if it has none.
         option: Of the command line; None if it has none.
+        each: Of a tuple, the type of its entries, if that is str, int or float; else None.
         legal: For numbers.
         unset: What stands for None in the config, whose keys keep their type.
         metavar: What the value is called in the help of the option.
@@ -81,6 +103,7 @@ class Description:
     name: str
     default: Any
     choices: tuple[Any, ...]
+    each: type | None
     help: str
     key: str | None
     option: str | None
@@ -116,6 +139,12 @@ class Description:
             raise illegal(self.title, value, "True or False")
         if isinstance(self.default, tuple) and isinstance(value, str):
             raise illegal(self.title, value, f"a tuple, such as ({value!r},)")
+        if self.each is not None and not is_list_of(self.each, value):
+            raise illegal(self.title, value, f"{_LISTS[self.each]}, such as {self._example!r}")
+
+    @property
+    def _example(self) -> Any:
+        return self.default or ("a", "b")
 
     def taken(self, value: Any) -> Any:
         """A keyword of Python as the value: several as a tuple, one path from its text."""
@@ -181,6 +210,8 @@ def _descriptions(kind: type[Any]) -> tuple[Description, ...]:
 def _description(kind: type, field: dataclasses.Field[Any], hint: Any) -> Description:
     facts = dict(field.metadata)
     facts["choices"] = get_args(hint) if get_origin(hint) is Literal else facts["choices"]
+    first = get_args(hint)[0] if get_origin(hint) is tuple else None
+    facts["each"] = first if first in _LISTS else None
     if issubclass(kind, Options):
         facts["option"] = facts["option"] or f"--{field.name.replace('_', '-')}"
     return Description(name=field.name, default=field.default, **facts)

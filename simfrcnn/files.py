@@ -285,7 +285,7 @@ def collector_at_rest() -> Iterator[None]:
     """Python's collector of cyclic garbage rests in the block, which makes millions of objects.
 
     It would go through all of them again and again, and none can be garbage. What no longer has
-    a reference is freed as ever.
+    a reference is freed as usual.
     """
     was_on = gc.isenabled()
     gc.disable()

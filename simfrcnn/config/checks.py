@@ -17,6 +17,7 @@ from simfrcnn.config.mapping import (
     settings_from,
     value_of,
 )
+from simfrcnn.described import is_list_of
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
 from simfrcnn.settings import CONFIGURED
@@ -53,6 +54,16 @@ _FRACTIONS = (
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST",
 )
+LISTS_OF_NAMES = frozenset(
+    [
+        *(f"DATASETS.{name}" for name in ("TRAIN", "VAL", "TEST", "FILES")),
+        *(f"DATASETS.{name}" for name in ("CLASSES", "TARGET_CLASSES")),
+        *("EVAL.IGNORED_CLASSES", "EVAL.SUBGROUPS", "MODEL.SIMFRCNN.DEFORM_STAGES"),
+        *("MODEL.RPN.IN_FEATURES", "MODEL.ROI_HEADS.IN_FEATURES", "MODEL.FPN.IN_FEATURES"),
+        "MODEL.RESNETS.OUT_FEATURES",
+    ]
+)
+"""They may be empty, which does not show what they hold."""
 _TIMM_BACKBONES = ("build_timm_backbone", "build_timm_fpn_backbone")
 _STAGES = ("res2", "res3", "res4", "res5")
 _MASK_HEAD = "SimMaskHead"
@@ -73,6 +84,8 @@ def check_config(cfg: Any) -> None:
     Raises:
         ConfigError: See the message.
     """
+    for key in sorted(LISTS_OF_NAMES):
+        _require(is_list_of(str, value_of(cfg, key)), key, value_of(cfg, key), "a list of texts")
     for kind in CONFIGURED:
         settings_from(cfg, kind)
     check_classifier(cfg)
@@ -112,7 +125,7 @@ def check_config(cfg: Any) -> None:
 
 def _check_size(cfg: Any) -> None:
     size = tuple(cfg.INPUT.MAMMO.SIZE)
-    legal = len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
+    legal = len(size) == 2 and min(size) >= 32
     _require(legal, "INPUT.MAMMO.SIZE", size, "(height, width) in pixels, each at least 32")
 
 
@@ -306,16 +319,23 @@ def _check_numbers(cfg: Any) -> None:
         _require(0 <= value_of(cfg, key) <= 1, key, value_of(cfg, key), "a number in [0, 1]")
     for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
         value = value_of(cfg, key)
-        legal = len(value) == 3 and all(isinstance(each, (int, float)) for each in value)
-        _require(legal, key, value, "three numbers, one per channel")
+        legal = len(value) == 3 and is_list_of(float, value)
+        _require(legal, key, value, "three finite numbers, one per channel")
     _require(min(cfg.MODEL.PIXEL_STD) > 0, "MODEL.PIXEL_STD", cfg.MODEL.PIXEL_STD, "above 0")
     steps = cfg.SOLVER.STEPS
-    legal = all(isinstance(step, int) and step >= 0 for step in steps)
+    legal = is_list_of(int, steps) and all(step >= 0 for step in steps)
     _require(legal, "SOLVER.STEPS", steps, "a list of step numbers, each 0 or more")
     for key in ("SIZES", "ASPECT_RATIOS"):
         value = cfg.MODEL.ANCHOR_GENERATOR[key]
-        legal = len(value) > 0 and all(isinstance(level, (list, tuple)) for level in value)
-        _require(legal, f"MODEL.ANCHOR_GENERATOR.{key}", value, "a list of lists, one per level")
+        legal = len(value) > 0 and all(is_list_of(float, level) for level in value)
+        legal = legal and all(level and min(level) > 0 for level in value)
+        of_levels = "a list of lists, one per level, of finite numbers above 0"
+        _require(legal, f"MODEL.ANCHOR_GENERATOR.{key}", value, of_levels)
+    for key in ("MODEL.RPN.IOU_THRESHOLDS", "MODEL.ROI_HEADS.IOU_THRESHOLDS"):
+        value = value_of(cfg, key)
+        legal = len(value) > 0 and is_list_of(float, value)
+        legal = legal and all(0 <= each <= 1 for each in value) and list(value) == sorted(value)
+        _require(legal, key, value, "numbers in [0, 1], in rising order")
 
 
 def _check_backbone(cfg: Any) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from simfrcnn.config.extension import add_simfrcnn_config
-from simfrcnn.config.mapping import CLASSIFIER, is_classifier, settings_from, value_of
+from simfrcnn.config.mapping import CLASSIFIER, is_classifier, leaves_of, settings_from, value_of
 from simfrcnn.config.portable import portable_defaults
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
@@ -77,21 +76,13 @@ def _require_defaults(cfg: Any, groups: tuple[str, ...], why: str) -> None:
     defaults = portable_defaults()
     add_simfrcnn_config(defaults)
     for group in groups:
-        for key, default in _leaves(value_of(defaults, group), group):
+        for key, default in leaves_of({group: value_of(defaults, group)}):
             value = value_of(cfg, key)
             if key not in _OF_BACKBONES and _plain(value) != _plain(default):
                 raise ConfigError(
                     f"{key} is {value!r} but MODEL.META_ARCHITECTURE is "
                     f"{cfg.MODEL.META_ARCHITECTURE}, {why}; leave it at {default!r}"
                 )
-
-
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(node, dict):
-        yield key, node
-        return
-    for name, value in node.items():
-        yield from _leaves(value, f"{key}.{name}")
 
 
 def _plain(value: Any) -> Any:

@@ -13,24 +13,14 @@ from typing import Any
 
 import yaml
 
-from simfrcnn.config.checks import check_config
-from simfrcnn.config.mapping import value_of
+from simfrcnn.config.checks import LISTS_OF_NAMES, check_config
+from simfrcnn.config.mapping import leaves_of, value_of
 from simfrcnn.config.shipped import find_config, named_in
 from simfrcnn.errors import ConfigError
 
 BASE_KEY = "_BASE_"
 # libyaml's loader reads the same language ten times as fast, where PyYAML was built with it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LISTS_OF_NAMES = frozenset(
-    [
-        *(f"DATASETS.{name}" for name in ("TRAIN", "VAL", "TEST", "FILES")),
-        *(f"DATASETS.{name}" for name in ("CLASSES", "TARGET_CLASSES")),
-        *("EVAL.IGNORED_CLASSES", "EVAL.SUBGROUPS", "MODEL.SIMFRCNN.DEFORM_STAGES"),
-        *("MODEL.RPN.IN_FEATURES", "MODEL.ROI_HEADS.IN_FEATURES", "MODEL.FPN.IN_FEATURES"),
-        "MODEL.RESNETS.OUT_FEATURES",
-    ]
-)
-"""They may be empty, which does not show what they hold."""
 
 
 MEANT_BEFORE = {"MODEL.SECOND_LOOK.FIRST_EXPONENT": 1.0}
@@ -53,8 +43,8 @@ def load_config(
             None takes the defaults.
         overrides: Alternating keys and values, as on the command line. A word for a text stays as
             it is; for numbers, truths and lists it is read as YAML.
-        overlay: Keys of another file that go over those of ``config_file``, and under the
-            overrides (see :func:`read_keys`).
+        overlay: Keys of another file that override those of ``config_file``, and that the
+            overrides override (see :func:`read_keys`).
 
     Raises:
         ConfigError: A missing or malformed file, an unknown key (with the nearest known one), a
@@ -112,14 +102,14 @@ def read_keys(config_file: Path) -> list[FileKey]:
     return [
         FileKey(path, key, value)
         for path, tree in _read_with_bases(find_config(config_file), ())
-        for key, value in _flattened(tree)
+        for key, value in leaves_of(tree)
     ]
 
 
 def set_keys(cfg: Any, defaults: Any) -> dict[str, Any]:
     """The keys in which a config differs from a tree of defaults, dotted, in plain types."""
-    before = dict(_flattened(yaml.safe_load(defaults.dump())))
-    after = _flattened(yaml.safe_load(cfg.dump()))
+    before = dict(leaves_of(yaml.safe_load(defaults.dump())))
+    after = leaves_of(yaml.safe_load(cfg.dump()))
     return {key: value for key, value in after if key not in before or before[key] != value}
 
 
@@ -138,7 +128,7 @@ def changed_keys(
     Raises:
         ConfigError: The file is missing or not a config.
     """
-    recorded, after = dict(_flattened(_read_yaml(path))), _leaves(cfg)
+    recorded, after = dict(leaves_of(_read_yaml(path))), _leaves(cfg)
     before = {**(_leaves(defaults) if defaults is not None else {}), **recorded}
     return [
         f"{key} was {before.get(key)}, is {after.get(key)}"
@@ -177,21 +167,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _merge(cfg: Any, tree: dict[str, Any], where: str) -> None:
-    for key, value in _flattened(tree):
+    for key, value in leaves_of(tree):
         _set(cfg, key, value, where)
-
-
-def _flattened(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        leaves += _flattened(value, f"{dotted}.") if isinstance(value, dict) else [(dotted, value)]
-    return leaves
 
 
 def _leaves(cfg: Any) -> dict[str, Any]:
     """All keys of a config with their values, as a file would give them back."""
-    return dict(_flattened(yaml.safe_load(cfg.dump())))
+    return dict(leaves_of(yaml.safe_load(cfg.dump())))
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -216,7 +198,7 @@ def _of_word(cfg: Any, key: str, word: str) -> Any:
         return _unquoted(word)
     listed = f"[{word[1:-1].rstrip(',')}]" if word.startswith("(") and word.endswith(")") else word
     holds_names = isinstance(old, (tuple, list)) and (
-        key in _LISTS_OF_NAMES or any(isinstance(each, str) for each in old)
+        key in LISTS_OF_NAMES or any(isinstance(each, str) for each in old)
     )
     try:
         if not holds_names:
@@ -285,7 +267,7 @@ def _as_float(value: Any) -> tuple[Any, bool]:
 
 
 def _unknown(cfg: Any, found: str, dotted: str, where: str) -> ConfigError:
-    known = [key for key, _ in _flattened(cfg)]
+    known = [key for key, _ in leaves_of(cfg)]
     near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
     leaf = dotted.rsplit(".", 1)[-1]
     near = near or [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]

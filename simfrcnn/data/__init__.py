@@ -1,4 +1,4 @@
-"""From files to samples: DICOM, COCO, preprocessing, splits, the training lists, the phantoms."""
+"""From sources to training lists: COCO files, their checks, splits, prepared pictures, exams."""
 
 import cv2
 

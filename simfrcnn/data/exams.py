@@ -50,6 +50,8 @@ FAILED: What = "failed"
 _FEW, _CHUNK = 256, 64
 """Headers that are read in this process, and then by each process at a time."""
 _LONGEST_REASON = 300
+_MIDDLE_BYTES = 2**16
+"""Of a picture without a header, so many in its middle tell whether it has changed."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ class Selection:
 class FileFacts:
     """What a file says without its pixels; ``what`` and ``why`` are set where it is left out.
 
-    ``place`` is its path below the root. ``n_bytes`` tells whether it has changed.
+    ``place`` is its path below the root. ``n_bytes`` and ``digest`` tell whether it has changed:
+    the digest is of a DICOM file's header, or of the middle of another picture, and None where
+    that cannot be read. Other pixels under the same header, in as many bytes, are not seen, nor is
+    a picture changed elsewhere in as many bytes. The time of change does not count: copies have
+    another.
     """
 
     place: str
@@ -74,6 +80,7 @@ class FileFacts:
     instance: str | None = None
     what: What | None = None
     why: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,18 @@ class ExamPlan:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its files' places and sizes: it changes when a file comes, goes or changes."""
-        lines = sorted(f"{file.place}\0{file.n_bytes}\0{file.what}" for file in self.files)
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        """A hash of its files: it changes when a file comes or goes, or its size or header changes.
+
+        :class:`FileFacts` says which changes are not seen: those of a DICOM file's pixels alone.
+        """
+        return _hash(
+            f"{file.place}\0{file.n_bytes}\0{file.what}\0{file.digest}" for file in self.files
+        )
+
+    @property
+    def fingerprint_by_size(self) -> str:
+        """What results bear that were written before headers counted: places and sizes alone."""
+        return _hash(f"{file.place}\0{file.n_bytes}\0{file.what}" for file in self.files)
 
     def is_in_shard(self, shard: tuple[int, int]) -> bool:
         """Whether shard i of n, counted from 1, holds its study."""
@@ -127,7 +143,7 @@ def facts_of(found: Path | LeftOut, root: Path, selection: Selection) -> FileFac
     except OSError as error:
         return FileFacts(place, 0, what=UNREADABLE, why=f"cannot be opened ({error.strerror})")
     if not is_dicom(found):
-        return FileFacts(place, n_bytes)
+        return FileFacts(place, n_bytes, digest=_digest_of_middle(found, n_bytes))
     # pydicom warns of values that break the standard; what matters here is checked.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,6 +159,7 @@ def _facts_of_dicom(path: Path, facts: FileFacts, selection: Selection) -> FileF
             study=header.text("StudyInstanceUID"),
             patient=header.text("PatientID"),
             instance=header.text("SOPInstanceUID"),
+            digest=header.digest,
         )
         require_known_syntax(header)
         what = NOT_A_MAMMOGRAM
@@ -153,6 +170,16 @@ def _facts_of_dicom(path: Path, facts: FileFacts, selection: Selection) -> FileF
     except Exception as error:  # a fault of this program, which must not end a run
         return replace(facts, what=FAILED, why=reason_of_fault(error, path))
     return facts if why is None else replace(facts, what=NOT_SCREENING, why=why)
+
+
+def _digest_of_middle(path: Path, n_bytes: int) -> str | None:
+    """A hash of a stretch that shows tissue in a picture without compression."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            stream.seek(max(0, (n_bytes - _MIDDLE_BYTES) // 2))
+            return hashlib.sha256(stream.read(_MIDDLE_BYTES)).hexdigest()
+    except OSError:  # who reads its pixels will say so
+        return None
 
 
 def reason_of(error: Exception, path: Path) -> str:
@@ -179,7 +206,7 @@ class ExamIndex:
         self._database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
             "CREATE TABLE file (place BLOB PRIMARY KEY, n_bytes INTEGER, study TEXT, patient TEXT,"
-            " instance TEXT, what TEXT, why TEXT, folder BLOB);"
+            " instance TEXT, what TEXT, why TEXT, digest TEXT, folder BLOB);"
             "CREATE INDEX by_study ON file (study, place);"
             "CREATE INDEX by_folder ON file (folder, study);"
         )
@@ -197,7 +224,7 @@ class ExamIndex:
     def add(self, files: Iterable[FileFacts]) -> None:
         """Add what headers say."""
         self._database.executemany(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     os.fsencode(file.place),
@@ -207,6 +234,7 @@ class ExamIndex:
                     _storable(file.instance),
                     file.what,
                     file.why,
+                    file.digest,
                     os.fsencode(os.path.dirname(file.place)),
                 )
                 for file in files
@@ -241,7 +269,7 @@ class ExamIndex:
     def exams(self) -> Iterator[ExamPlan]:
         """Every exam, in an order that depends on the studies and places alone."""
         rows = self._database.execute(
-            "SELECT place, n_bytes, study, patient, instance, what, why FROM file "
+            "SELECT place, n_bytes, study, patient, instance, what, why, digest FROM file "
             "ORDER BY study, place"
         )
         files = (FileFacts(os.fsdecode(row[0]), *row[1:]) for row in rows)
@@ -303,8 +331,15 @@ def index_of(sources: Sources, selection: Selection, processes: Processes) -> It
         beginning = list(itertools.islice(found, _FEW))
         index.add(facts_of(one, sources.root, selection) for one in beginning)
         chunks = iter(lambda: list(itertools.islice(found, _CHUNK)), [])
-        read = _Headers(sources.root, selection)
-        for facts in processes.results(read, chunks, on_kill=read.killed):
+        read, suspects = _Headers(sources.root, selection), list[list[Path | LeftOut]]()
+
+        def put_aside(chunk: list[Path | LeftOut]) -> list[FileFacts]:
+            suspects.extend([one] for one in chunk)
+            return []
+
+        for facts in processes.results(read, chunks, on_kill=put_aside):
+            index.add(facts)
+        for facts in processes.results(read, suspects, on_kill=read.killed):
             index.add(facts)
         if not len(index):
             pictures = counted(index.n_own_pictures, "[picture|pictures] in it [was|were]")
@@ -329,8 +364,8 @@ class _Headers:
 
     def killed(self, found: Sequence[Path | LeftOut]) -> list[FileFacts]:
         """The same without a look at them: whichever kills a process will do so once more."""
-        why = "the process that read its header, or that of a file beside it, was killed"
-        return [FileFacts(_place(one, self.root), 0, what=UNREADABLE, why=why) for one in found]
+        why = "the process that read its header was killed: the reader crashed, or memory ran out"
+        return [FileFacts(_place(one, self.root), 0, what=FAILED, why=why) for one in found]
 
 
 def _without_own_pictures(
@@ -403,6 +438,11 @@ def _plan(
         left_out=tuple(file for file in files if file.what is not None),
         notes=notes,
     )
+
+
+def _hash(lines: Iterable[str]) -> str:
+    text = "\n".join(sorted(lines))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _storable(text: str | None) -> str | None:

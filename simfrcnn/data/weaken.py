@@ -163,7 +163,10 @@ def _control(
     seed: int,
     target_classes: tuple[str, ...],
 ) -> dict[int, dict[str, Any]]:
-    """As many labels on other images: on normal ones, or on some of both."""
+    """As many labels on other images: on normal ones, or on some of both.
+
+    What the pathology of a breast says is gone from all its views: a label of breasts would be it.
+    """
     normals = [r for r in annotated.records if r.is_known_normal(target_classes)]
     if len(normals) <= len(lost):
         raise DataError(
@@ -178,7 +181,12 @@ def _control(
     # Those that lost their boxes and are not called positive are normal images where labels are
     # shuffled; else nothing is known of them.
     other = Supervision.NORMAL if labels == "shuffled" else Supervision.IMAGE_LABEL
+    breasts = {(record.patient_id, record.breast_id) for record in lost}
     changes: dict[int, dict[str, Any]] = {
-        record.image_id: {"supervision": other.value, "labels": {}} for record in lost
+        record.image_id: {"pathology": None}
+        for record in annotated.records
+        if (record.patient_id, record.breast_id) in breasts
     }
-    return changes | {number: _labelled(said) for number in called}
+    for record in lost:
+        changes[record.image_id] |= {"supervision": other.value, "labels": {}}
+    return changes | {number: {**_labelled(said), "pathology": None} for number in called}

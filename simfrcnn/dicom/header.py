@@ -8,6 +8,7 @@ in all of them, so that nobody else has to know.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import re
@@ -61,6 +62,8 @@ class Header:
     dataset: Dataset
     has_pixels_left_out: bool = False
     """Whether Pixel Data was not read, because nobody asked for it or because it is too large."""
+    digest: str | None = None
+    """SHA-256 of the file's bytes before Pixel Data; None where pixels were asked for."""
 
     def error(self, keyword: str, problem: str) -> DicomError:
         """The error to raise about one element."""
@@ -208,9 +211,10 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
                 stop_before_pixels=leave_out,
                 defer_size=_DEFER_BYTES if is_large else None,
             )
+            digest = None if with_pixels else _digest_up_to(stream.tell(), stream)
         if not len(dataset):  # pydicom warns of a file that ends too early, and gives nothing
             raise _damaged(path, "is empty or ends too early")
-        return Header(path, dataset, leave_out)
+        return Header(path, dataset, leave_out, digest)
     except DicomError:
         raise
     except FileNotFoundError as error:
@@ -225,6 +229,15 @@ def read_header(path: Path, *, with_pixels: bool = False) -> Header:
         raise DicomError(f"{path}: not a DICOM file{_what_instead(path)}") from error
     except Exception as error:  # a damaged file makes pydicom fail in many ways
         raise _damaged(path, f"cannot be parsed ({type(error).__name__})") from error
+
+
+def _digest_up_to(end: int, stream: io.BufferedReader) -> str:
+    """SHA-256 of the first ``end`` bytes of a stream."""
+    digest = hashlib.sha256()
+    stream.seek(0)
+    while block := stream.read(min(_BLOCK_BYTES, end - stream.tell())):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def read_values(content: bytes, keywords: Sequence[str], name: str) -> list[str]:

@@ -67,7 +67,7 @@ class PhantomExam:
 
     @property
     def exam_id(self) -> str:
-        """Study ID (0020,0010), and the stem of the file names."""
+        """The exam in the annotation files, and the stem of the file names; no DICOM element."""
         return f"{self.patient_id}-1"
 
     def breast(self, laterality: Laterality) -> PhantomBreast:

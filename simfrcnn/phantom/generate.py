@@ -149,8 +149,8 @@ def _claim(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
             f"{folder} already holds something else ({what}): give an empty folder, or "
             "--overwrite to replace phantom files in it"
         )
-    if found != identity:
-        _remove_phantoms(folder)
+    if found is not None and is_other:
+        _remove_phantoms(folder, found)
     for leftover in [*folder.glob(".*.part"), *folder.glob("dicom/*/.*.part")]:
         leftover.unlink()
     write_json(folder / INCOMPLETE, identity)
@@ -179,9 +179,14 @@ def _describe(found: dict[str, Any]) -> str:
     )
 
 
-def _remove_phantoms(folder: Path) -> None:
-    """Delete what this generator writes, and nothing else."""
-    for name in _OWN_NAMES - {"dicom"}:
+def _remove_phantoms(folder: Path, found: dict[str, Any]) -> None:
+    """Delete what this generator writes, and nothing else.
+
+    Whenever it is interrupted, the folder says that it holds what is left of the set that was
+    there; the caller replaces that file in the end.
+    """
+    write_json(folder / INCOMPLETE, found)
+    for name in _OWN_NAMES - {"dicom", INCOMPLETE}:
         (folder / name).unlink(missing_ok=True)
     for patient in folder.glob("dicom/PHANTOM-*"):
         shutil.rmtree(patient)

@@ -334,14 +334,14 @@ class Studies:
         return self.results / EXAMS / stem[-2:] / f"{stem}.json"
 
     def _result_of(self, plan: ExamPlan) -> dict[str, Any] | None:
-        """What was written for these very files; None where that is nothing."""
+        """What was written for these files, as far as is seen; None where that is nothing."""
         try:
             text = self._path_of_result(plan).read_text("utf-8")
             content: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return None
-        is_of_these = content.get("fingerprint") == _NAMING.digest(plan.fingerprint)
-        return content if is_of_these else None
+        known = [_NAMING.digest(one) for one in (plan.fingerprint, plan.fingerprint_by_size)]
+        return content if content.get("fingerprint") in known else None
 
     def _submit(self, study: Study) -> None:
         study.state, study.problem = "waiting", None

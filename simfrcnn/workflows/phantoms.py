@@ -16,7 +16,8 @@ from typing import Any
 from tqdm import tqdm
 
 from simfrcnn.data import catalog
-from simfrcnn.data.weaken import weaken
+from simfrcnn.data.weaken import INFO_KEY, weaken
+from simfrcnn.files import sha256_of
 from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import (
     GENERATOR_VERSION,
@@ -47,6 +48,7 @@ def make_missing_phantoms(cfg: Any) -> None:
     named = _named_folders(names, files)
     for folder in named:
         _say_if_of_another_version(folder)
+        _say_if_labels_are_of_another_set(folder)
     for folder in (folder for folder in named if not (folder / MANIFEST).exists()):
         logger.info(f"making the embedded data set {folder.name} in {folder}")
         preset = PRESETS[folder.name.removeprefix(_PREFIX)]
@@ -86,6 +88,7 @@ def make_phantoms(
         )
     if outlines:
         write_outlined(folder)
+    _say_if_labels_are_of_another_set(folder)
     return manifest
 
 
@@ -105,6 +108,21 @@ def _named_folders(names: Sequence[str], files: Mapping[str, str]) -> list[Path]
             if name not in files and name.partition("/")[0] in _FOLDERS
         }
     )
+
+
+def _say_if_labels_are_of_another_set(folder: Path) -> None:
+    """Other files of the folder stay when a set is replaced, this one too: it may be anybody's."""
+    labels, source = folder / _LABELS, folder / _SOURCE
+    try:
+        made_from = json.loads(labels.read_text(encoding="utf-8"))["info"][INFO_KEY]
+        is_other = made_from["source_sha256"] != sha256_of(source)
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or weaken did not make it
+        return
+    if is_other:
+        logger.warning(
+            f"{labels} was made from another {_SOURCE} than the one beside it: delete it, and it "
+            "is made again when a config names it"
+        )
 
 
 def _say_if_of_another_version(folder: Path) -> None:

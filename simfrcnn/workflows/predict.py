@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from tqdm import tqdm
 
@@ -42,6 +43,9 @@ from simfrcnn.workflows.prediction_folder import (
     Tally,
 )
 
+logger = logging.getLogger("simfrcnn")
+
+_State = Literal["another shard's", "left", "done", "done, by size"]
 _SCREENING_VIEWS = Selection(STRICT)
 _WRITERS = 2
 _WAITING = 4
@@ -244,13 +248,14 @@ def _judge_all(
         folder.manifest() as manifest,
         ThreadPoolExecutor(_WRITERS) as writers,
     ):
-        n_left = sum(1 for _ in _to_do(index, options, naming, done))
+        states = Counter(_state_of(plan, options, naming, done) for plan in index.exams())
+        _say_what_sizes_alone_know(states["done, by size"], folder)
         waiting: deque[Future[dict[str, Any]]] = deque()
         exams = processes.results(
             decoding, _to_do(index, options, naming, done), on_kill=killed_exam
         )
         with tqdm(
-            total=n_left,
+            total=states["left"],
             desc="predict",
             unit="exam",
             mininterval=1.0,
@@ -289,9 +294,27 @@ def _to_do(
     index: ExamIndex, options: PredictionOptions, naming: Naming, done: Done
 ) -> Iterator[ExamPlan]:
     for plan in index.exams():
-        is_ours = options.shard is None or plan.is_in_shard(options.shard)
-        if is_ours and not done.holds(naming.stem(plan.exam_id), naming.digest(plan.fingerprint)):
+        if _state_of(plan, options, naming, done) == "left":
             yield plan
+
+
+def _state_of(plan: ExamPlan, options: PredictionOptions, naming: Naming, done: Done) -> _State:
+    if options.shard is not None and not plan.is_in_shard(options.shard):
+        return "another shard's"
+    stem = naming.stem(plan.exam_id)
+    if done.holds(stem, naming.digest(plan.fingerprint)):
+        return "done"
+    is_as_large = done.holds(stem, naming.digest(plan.fingerprint_by_size))
+    return "done, by size" if is_as_large else "left"
+
+
+def _say_what_sizes_alone_know(n_exams: int, folder: PredictionFolder) -> None:
+    if n_exams:
+        logger.warning(
+            f"{folder.path}: {counted(n_exams, '[exam was|exams were]')} judged by an earlier "
+            "version, which knew files by their sizes alone: a file that has changed since and is "
+            "as large as before is not noticed; to judge them again, give another --output"
+        )
 
 
 def _learn_names(

@@ -13,6 +13,7 @@ from typing import Any
 
 from simfrcnn.config import CLASSIFIER, DETECTOR, add_simfrcnn_config, portable_defaults
 from simfrcnn.config.classifier import OF_A_DETECTOR
+from simfrcnn.config.mapping import leaves_of, value_of
 from simfrcnn.errors import ConfigError, EngineError
 
 SEAMS: dict[str, tuple[str, ...]] = {
@@ -139,7 +140,7 @@ def check_supported(cfg: Any) -> None:
         ConfigError: Names the key, what is legal, and what to do.
     """
     for key, registry in _REGISTRIES.items():
-        value, known = _get(cfg, key), _find(registry)
+        value, known = value_of(cfg, key), _find(registry)
         if value not in known:
             legal = sorted(name for name, _ in known)
             raise ConfigError(f"{key} is {value!r}, which Detectron2 does not know; it has {legal}")
@@ -168,10 +169,10 @@ def _require_nothing_of_a_detector(cfg: Any) -> None:
     for group in (*OF_A_DETECTOR, *_OF_OTHER_HEADS):
         if group == "MODEL.SIMFRCNN":  # ours, and judged when the config was loaded
             continue
-        for key, default in _leaves({group: _get(defaults, group)}):
-            if _get(cfg, key) != default:
+        for key, default in leaves_of({group: value_of(defaults, group)}):
+            if value_of(cfg, key) != default:
                 raise ConfigError(
-                    f"{key} is {_get(cfg, key)!r} but MODEL.META_ARCHITECTURE is {CLASSIFIER}, "
+                    f"{key} is {value_of(cfg, key)!r} but MODEL.META_ARCHITECTURE is {CLASSIFIER}, "
                     f"which has no regions; leave it at {default!r}"
                 )
 
@@ -182,27 +183,13 @@ def _ignored_keys(cfg: Any) -> list[str]:
 
     defaults, ours = get_cfg(), portable_defaults()
     add_simfrcnn_config(ours)
-    read = {key for key, _ in _leaves(ours)}
+    read = {key for key, _ in leaves_of(ours)}
     return [
         key
         for group in _REPLACED
-        for key, default in _leaves(defaults[group], f"{group}.")
-        if key not in read and _get(cfg, key) != default
+        for key, default in leaves_of(defaults[group], f"{group}.")
+        if key not in read and value_of(cfg, key) != default
     ]
-
-
-def _leaves(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        is_group = isinstance(value, dict)
-        found += _leaves(value, f"{prefix}{key}.") if is_group else [(f"{prefix}{key}", value)]
-    return found
-
-
-def _get(cfg: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def _find(seam: str) -> Any:

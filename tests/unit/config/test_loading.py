@@ -177,6 +177,31 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
             r"FRACTION is 0\.5 but DATASETS\.BATCHES is positives.*to pairs",
         ),
         (["INPUT.MAMMO.SIZE", "512"], r"INPUT\.MAMMO\.SIZE"),
+        (["INPUT.MAMMO.SIZE", "[a, b]"], r"SIZE is \('a', 'b'\); legal is a list of whole numbers"),
+        (["INPUT.MAMMO.WINDOW", "[a, b]"], r"WINDOW is \('a', 'b'\); legal is a list of finite"),
+        (["INPUT.MAMMO.WINDOW", "(40, null)"], r"WINDOW is \(40, None\); legal is a list of fin"),
+        (["INPUT.MAMMO.WINDOW", "[.nan, 200]"], r"WINDOW is \(nan, 200\); legal is a list of fin"),
+        (["DATASETS.CLASSES", "[[a]]"], r"CLASSES is \(\['a'\],\); legal is a list of texts"),
+        (["DATASETS.TRAIN", "[[a]]"], r"DATASETS\.TRAIN is \(\['a'\],\); legal is a list of texts"),
+        (["EVAL.SUBGROUPS", "[{a: 1}]"], r"SUBGROUPS is .*; legal is a list of texts"),
+        (["MODEL.RPN.IOU_THRESHOLDS", "[a]"], r"RPN\.IOU_THRESHOLDS is \['a'\]; legal is numbers"),
+        (["MODEL.RPN.IOU_THRESHOLDS", "[.7, .3]"], r"\[0\.7, 0\.3\]; legal is .* rising order"),
+        (["MODEL.ROI_HEADS.IOU_THRESHOLDS", "[]"], r"ROI_HEADS\.IOU_THRESHOLDS is \[\]; legal is"),
+        (
+            ["MODEL.ANCHOR_GENERATOR.SIZES", "[[a]]"],
+            r"SIZES is \[\['a'\]\]; .* above 0",
+        ),
+        (["MODEL.ANCHOR_GENERATOR.SIZES", "[[]]"], r"SIZES is \[\[\]\]; .* finite numbers above 0"),
+        (
+            ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[0]]"],
+            r"ASPECT_RATIOS is \[\[0\]\]; .* above 0",
+        ),
+        (
+            ["MODEL.PIXEL_MEAN", "[.nan, 1, 1]"],
+            r"PIXEL_MEAN is \[nan, 1, 1\]; .* three finite",
+        ),
+        (["MODEL.PIXEL_STD", "[.inf, 1, 1]"], r"PIXEL_STD is \[inf, 1, 1\]; legal is three finite"),
+        (["SOLVER.STEPS", "[true]"], r"STEPS is \(True,\); legal is a list of step numbers"),
         (["INPUT.MAMMO.HORIZONTAL_FLIP", "2"], r"probability"),
         (["EVAL.SCORE_THRESHOLD", "1.5"], r"EVAL\.SCORE_THRESHOLD is 1\.5; legal is a score in"),
         (["EVAL.POOLING", "noisy-or"], r"POOLING is 'noisy-or'.*Did you mean noisy_or\?"),
@@ -242,6 +267,16 @@ def test_files_that_are_refused(tree, tmp_path, content, message):
     path = tmp_path / "self.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError, match=message):
+        config.load_config(tree, path)
+
+
+@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "EVAL.SUBGROUPS", "MODEL.FPN.IN_FEATURES"])
+def test_a_number_among_names_of_a_file_is_refused(tree, tmp_path, legal, key):
+    *groups, leaf = key.split(".")
+    head = "".join(f"{'  ' * depth}{group}:\n" for depth, group in enumerate(groups))
+    path = tmp_path / "numbers.yaml"
+    path.write_text(f"_BASE_: {legal}\n{head}{'  ' * len(groups)}{leaf}: [a, 1]\n")
+    with pytest.raises(ConfigError, match=rf"{key} is [(\[]'a', 1[)\]]; legal is a list of texts"):
         config.load_config(tree, path)
 
 

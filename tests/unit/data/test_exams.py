@@ -5,7 +5,9 @@ import shutil
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from simfrcnn.data.ahead import Processes
 from simfrcnn.data.exams import Selection, Sources, index_of
@@ -187,12 +189,82 @@ def test_the_fingerprint_of_an_exam_changes_with_its_files(tmp_path):
     assert exams_of(tmp_path)[0].fingerprint != before.fingerprint
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_header_that_changes_at_the_same_size_is_seen(tmp_path, syntax):
+    (path,) = write_study(tmp_path, 1, n_views=1)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for laterality in "RL":
+        dataset.ImageLaterality = laterality
+        dataset.save_as(tmp_path / f"{laterality}.dcm")
+    right, left = ((tmp_path / f"{side}.dcm").read_bytes() for side in "RL")
+    assert len(right) == len(left)
+    path.write_bytes(right)
+    for side in "RL":
+        (tmp_path / f"{side}.dcm").unlink()
+    (before,) = exams_of(tmp_path)
+    path.write_bytes(left)
+    (after,) = exams_of(tmp_path)
+    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint_by_size == before.fingerprint_by_size
+
+
+def test_pixels_alone_and_a_copy_do_not_change_the_fingerprint(tmp_path):
+    (path,) = write_study(tmp_path, 1, n_views=1)
+    (before,) = exams_of(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # what is not seen, as the docstring says
+    path.write_bytes(content)
+    os.utime(path, (0, 0))
+    assert exams_of(tmp_path)[0].fingerprint == before.fingerprint
+
+
+def test_another_picture_of_the_same_size_is_seen(tmp_path):
+    for grey in (90, 91):
+        cv2.imwrite(str(tmp_path / f"{grey}.pgm"), np.full((400, 300), grey, np.uint8))
+    shutil.move(tmp_path / "91.pgm", tmp_path / "other")
+    (before,) = exams_of(tmp_path)
+    shutil.move(tmp_path / "other", tmp_path / "90.pgm")
+    (after,) = exams_of(tmp_path)
+    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint_by_size == before.fingerprint_by_size
+
+
 def test_processes_read_the_same_headers(tmp_path, monkeypatch):
     monkeypatch.setattr("simfrcnn.data.exams._FEW", 2)
     monkeypatch.setattr("simfrcnn.data.exams._CHUNK", 3)
     for number in range(3):
         write_study(tmp_path, number)
     assert exams_of(tmp_path, workers=2) == exams_of(tmp_path)
+
+
+class KilledBy:
+    """Processes of which a file of this name kills whichever reads it."""
+
+    def __init__(self, name):
+        self.name, self.sizes = name, []
+
+    def results(self, function, items, *, on_kill):
+        for item in items:
+            self.sizes.append(len(item))
+            kills = any(path.name == self.name for path in item)
+            yield on_kill(item) if kills else function(item)
+
+
+def test_a_killed_process_costs_the_file_that_kills_it_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("simfrcnn.data.exams._FEW", 0)
+    monkeypatch.setattr("simfrcnn.data.exams._CHUNK", 3)
+    write_study(tmp_path, 1, n_views=2)
+    write_study(tmp_path, 2, n_views=4)
+    (tmp_path / "study2" / "LMLO.dcm").rename(tmp_path / "study2" / "bad.dcm")
+    processes = KilledBy("bad.dcm")
+    with index_of(Sources.of(tmp_path), DEFAULT, processes) as index:
+        one, two = index.exams()
+    assert processes.sizes == [3, 3, 1, 1, 1]
+    assert len(judged(one)) == 2
+    assert len(judged(two)) == 3
+    assert left_out(two) == {"study2/bad.dcm": "failed"}
+    assert "the process that read its header was killed" in two.left_out[0].why
 
 
 def test_a_mammogram_that_nothing_decodes_is_unreadable_and_not_something_else(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from simfrcnn.artifacts import ImageDetections, write_detections
 from simfrcnn.data.coco import AnnotatedSet, read_coco, write_coco
 from simfrcnn.data.selection import training_lists
-from simfrcnn.data.weaken import weaken
+from simfrcnn.data.weaken import Labels, Weakened, weaken
 from simfrcnn.errors import DataError, OutputError
+from simfrcnn.label_settings import LabelBags
 from simfrcnn.records import FindingSource, Laterality, Pathology, Supervision
 from simfrcnn.settings import DataSettings, PseudoSettings
 from simfrcnn.workflows.pseudo_label import label_from_file
@@ -120,6 +122,37 @@ def test_controls(tmp_path: Path) -> None:
     assert called != set(done.image_ids)
     done, called, lists = lists_of("breast")
     assert called == {*done.image_ids, 3, 13, 23, 33, 43, 53}
+
+
+@pytest.mark.parametrize("bags", ["image", "breast"])
+def test_controls_train_no_breast_by_its_pathology(tmp_path: Path, bags: LabelBags) -> None:
+    plain, path = write_set(tmp_path), tmp_path / "control.json"
+    records = [
+        replace(record, pathology=Pathology.MALIGNANT)
+        if record.findings
+        else replace(record, laterality=record.laterality or Laterality.LEFT)
+        for record in plain.records
+    ]
+    write_coco(plain.path, records, {1: "malignant", 2: "benign"}, {})
+    source = read_coco(plain.path, check_files=False)
+
+    def trained(labels: Labels) -> tuple[Weakened, set[int], AnnotatedSet]:
+        done = weaken(source, path, n_patients=2, seed=0, labels=labels)
+        control = read_coco(path, check_files=False)
+        lists = training_lists(control.records, replace(ON, label_bags=bags))
+        return done, {r.image_id for bag in lists.labelled for r in bag.records}, control
+
+    done, true, _ = trained("true")
+    assert true >= set(done.image_ids)
+    done, called, control = trained("false")
+    assert len(called) == 8
+    assert min(called) >= 100  # normal images alone
+    kept = {r.image_id for r in control.records if r.pathology is Pathology.MALIGNANT}
+    assert kept == {r.image_id for r in source.records if r.patient_id in done.kept_patients}
+    done, called, control = trained("shuffled")
+    stated = {r.breast_id for r in control.records if r.labels.get("malignant")}
+    assert {r.breast_id for r in control.records if r.image_id in called} == stated
+    assert len(stated) < 12
 
 
 def write_two_targets(folder: Path) -> AnnotatedSet:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -207,6 +209,40 @@ def test_phantoms_of_another_seed_are_refused_then_replaced(tmp_path: Path) -> N
     assert after.pop("dicom/mine/film.dcm")
     assert after.keys() == before.keys()
     assert all(after[name] != before[name] for name in before)
+
+
+@pytest.mark.parametrize("moment", ["first picture", "third picture", "before the new set"])
+def test_a_replacement_that_is_interrupted_can_be_given_again(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(tiny_folder, folder)
+    calls = Counter[str]()
+    last = {"first picture": 1, "third picture": 3}.get(moment)
+
+    def interrupted(name: str, n: int | None, function: Any) -> Any:
+        def call(*args: Any) -> None:
+            calls[name] += 1
+            if calls[name] == n:
+                raise KeyboardInterrupt
+            function(*args)
+
+        return call
+
+    with monkeypatch.context() as during:
+        n_files = None if last else 2
+        during.setattr(shutil, "rmtree", interrupted("rmtree", last, shutil.rmtree))
+        during.setattr(
+            generating, "write_json", interrupted("write_json", n_files, generating.write_json)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            generate(TINY, folder, seed=2, overwrite=True)
+    assert not (folder / MANIFEST).exists()  # nobody takes what is left for a whole set
+    with pytest.raises(OutputError, match=r"preset tiny, seed 0.*--overwrite"):
+        generate(TINY, folder, seed=2)
+    generating._claim(folder, generating._identity(TINY, 2), overwrite=True)
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == [INCOMPLETE]
+    generating._claim(folder, generating._identity(TINY, 2), overwrite=False)
 
 
 def test_annotations_of_another_data_set_are_never_replaced(tmp_path: Path) -> None:

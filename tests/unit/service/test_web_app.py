@@ -212,6 +212,18 @@ def test_more_films_of_a_study_are_judged_with_the_first(client, studies, tmp_pa
     assert len(studies.result(again["id"])["images"]) == 4
 
 
+def test_a_study_whose_header_changed_at_the_same_size_is_new(client, studies, folder):
+    (name,) = [o["id"] for o in client.get("/studies").json()["studies"] if o["patient_id"] == "P1"]
+    client.post(f"/studies/{name}")
+    wait_until_done(studies, 1)
+    path = folder / "study1" / "RCC.dcm"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CS\x02\x00R ", b"CS\x02\x00L "))
+    assert path.stat().st_size == len(content)
+    studies.look_again(at_once=True)
+    assert studies.study(name).state == "new"
+
+
 def test_dicom_reports(client, studies):
     pytest.importorskip("highdicom")
     name = client.get("/studies").json()["studies"][0]["id"]

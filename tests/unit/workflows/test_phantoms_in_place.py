@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from simfrcnn.data.coco import read_coco
+from simfrcnn.data.weaken import weaken
 from simfrcnn.errors import OutputError
 from simfrcnn.phantom.generate import GENERATOR_VERSION, MANIFEST, write_outlined
 from simfrcnn.phantom.presets import PRESETS
@@ -49,6 +51,13 @@ def test_a_set_of_another_version_is_named_and_left_as_it_is(
     with pytest.raises(OutputError, match="no complete phantom data set of this version"):
         write_outlined(in_place)
     caplog.clear()
+    weaken(read_coco(in_place / "train.json"), in_place / "train_labels.json", n_patients=1, seed=0)
     make_phantoms(PRESETS["tiny"], in_place, overwrite=True)
+    assert not caplog.records  # train.json is what it was
+    make_phantoms(PRESETS["tiny"], in_place, seed=1, overwrite=True)
+    (said,) = caplog.records
+    assert f"{in_place / 'train_labels.json'} was made from another train.json" in said.getMessage()
+    (in_place / "train_labels.json").unlink()
+    caplog.clear()
     make_missing_phantoms(cfg)
     assert not caplog.records

@@ -14,7 +14,7 @@ import pytest
 import simfrcnn
 from simfrcnn.artifacts import read_detections
 from simfrcnn.cli.main import main
-from simfrcnn.data.exams import Selection
+from simfrcnn.data.exams import ExamPlan, Selection
 from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.engines.common.checkpoints import read_checkpoint, write_checkpoint
@@ -290,6 +290,41 @@ def test_exams_that_are_done_are_not_judged_again_and_new_ones_are(
     assert len(results(out)["1.2.3.0"]["images"]) == 3
     pictures = {i["picture"] for c in results(out).values() for i in c["images"]}
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.png")} == pictures
+
+
+def changed_header(path, old, new):
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+def test_an_exam_whose_header_changed_at_the_same_size_is_judged_again(
+    detector, whole, studies, tmp_path
+):
+    out, source = tmp_path / "out", tmp_path / "source"
+    shutil.copytree(studies, source)
+    shutil.copytree(whole[0], out)
+    path = source / "study1" / "RCC.dcm"
+    size = path.stat().st_size
+    changed_header(path, b"CS\x02\x00R ", b"CS\x02\x00L ")
+    assert path.stat().st_size == size
+    predict(detector, source, out, ALONE)
+    assert [one["laterality"] for one in results(out)["1.2.3.1"]["images"]] == ["L", "L"]
+
+
+def test_results_of_a_version_that_knew_sizes_alone_are_gone_on_with(
+    detector, studies, tmp_path, monkeypatch, caplog
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as before:
+        before.setattr(ExamPlan, "fingerprint", ExamPlan.fingerprint_by_size)
+        predict(detector, studies, out, ALONE)
+    assert not caplog.records
+    files = files_below(out)
+    predict(detector, studies, out, ALONE)
+    assert files_below(out) == files
+    (said,) = caplog.records
+    assert "6 exams were judged by an earlier version" in said.message
 
 
 def test_a_full_disk_ends_the_run_and_what_is_done_stays(detector, whole, studies, tmp_path):

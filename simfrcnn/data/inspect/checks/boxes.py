@@ -15,11 +15,10 @@ from simfrcnn.data.inspect.checks.model import (
     example,
     found,
 )
+from simfrcnn.data.inspect.overview.anchors import MATCH_IOU
 from simfrcnn.records import Box, Finding
 
 _LEAST_BREAST_SHARE = 0.25
-_MATCH_IOU = 0.7
-"""An anchor is positive from this overlap on (MODEL.RPN.IOU_THRESHOLDS)."""
 _LARGE_SHARE = 0.5
 _SAME_BOX_IOU = 0.9
 _SAME_PLACE_IOU = 0.5
@@ -46,12 +45,12 @@ def check_small_boxes(collection: Collection, settings: CheckSettings) -> Iterat
     """Boxes that the smallest anchor cannot match at the size of training."""
     size = " x ".join(str(side) for side in settings.input.size_px)
     anchor = settings.smallest_anchor_px
-    least = anchor * _MATCH_IOU**0.5
+    least = anchor * MATCH_IOU**0.5
     yield from found(
         "box_too_small",
         Severity.WARNING,
         f"boxes are too small at {size} for an anchor of {anchor:g} pixels, even one centred on "
-        f"them (IoU below {_MATCH_IOU:g}; a square of less than {least:.0f})",
+        f"them (IoU below {MATCH_IOU:g}; a square of less than {least:.0f})",
         "train at a larger size or with smaller anchors (simfrcnn data show suggests some)",
         (
             example(
@@ -60,7 +59,7 @@ def check_small_boxes(collection: Collection, settings: CheckSettings) -> Iterat
             )
             for entry, finding, measures in _measured_boxes(collection)
             if not finding.iscrowd
-            and measures.width_px * measures.height_px < _MATCH_IOU * anchor * anchor
+            and measures.width_px * measures.height_px < MATCH_IOU * anchor * anchor
         ),
     )
 

@@ -12,7 +12,8 @@ def fragment(
 ) -> str:
     """YAML with the keys that depend on the data, all of them honoured by both engines.
 
-    Mean, deviation and anchors hold for one size and crop only, so those are set with them.
+    Mean, deviation and anchors hold for one size, crop and grey window only, so those are set with
+    them.
 
     Args:
         statistics: Of the training set's inputs.
@@ -26,6 +27,7 @@ def fragment(
     sizes = ", ".join(f"[{', '.join(map(str, level))}]" for level in anchors.sizes)
     ratios = ", ".join(map(str, anchors.ratios))
     height, width = settings.size_px
+    low, high = settings.greys
     return f"""\
 # {" ".join(title.split())}
 # Written by `simfrcnn data show` from {statistics.n_images} training images with \
@@ -33,7 +35,7 @@ def fragment(
 # (annotation file of SHA-256 {sha256}).
 # Take it as the last entry of a config's _BASE_: [.., this file].
 MODEL:
-  # Mean and standard deviation of the inputs, padding included.
+  # Mean and standard deviation of the inputs, padding included, in the window below.
   PIXEL_MEAN: {mean}
   PIXEL_STD: {std}
   # Best IoU of a training box with an anchor centred on it: {fit.mean_iou:.2f} in the mean, at \
@@ -47,6 +49,7 @@ INPUT:
     SIZE: [{height}, {width}]
     CROP_TO_BREAST: {settings.crop_to_breast}
     KEEP_ASPECT: {settings.keep_aspect}
+    WINDOW: [{low:g}, {high:g}]
 """
 
 

@@ -141,12 +141,14 @@ def test_a_config_takes_the_fragment_as_base_and_builds_its_anchors(name, heads,
     anchors = {"c4": suggest_c4, "fpn": suggest_fpn}[heads](STATISTICS.sides_px)
     settings = InputSettings((96, 64), crop_to_breast=True, keep_aspect=False)
     (tmp_path / "data.yaml").write_text(fragment(STATISTICS, anchors, settings, "mine", "abc"))
-    bases = [str(CONFIGS / "smoke" / f"sim_r18_{heads}.yaml"), "data.yaml"]
+    (tmp_path / "windowed.yaml").write_text("INPUT: {MAMMO: {WINDOW: [40, 200]}}")
+    bases = [str(CONFIGS / "smoke" / f"sim_r18_{heads}.yaml"), "windowed.yaml", "data.yaml"]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"_BASE_": bases}))
     cfg = load_config(engine.default_cfg(), tmp_path / "mine.yaml", ["SEED", "0"])
     assert tuple(cfg.INPUT.MAMMO.SIZE) == (96, 64)
     assert cfg.INPUT.MAMMO.CROP_TO_BREAST is True
     assert cfg.INPUT.MAMMO.KEEP_ASPECT is False
+    assert tuple(cfg.INPUT.MAMMO.WINDOW) == (0, 255)  # in which the mean was measured
     assert cfg.MODEL.PIXEL_MEAN == [20.0] * 3
     assert cfg.MODEL.PIXEL_STD == [10.0] * 3
     shapes = cell_shapes(name, seeded_model(engine, cfg))
