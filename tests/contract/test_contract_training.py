@@ -52,6 +52,7 @@ def test_a_run_folder_says_everything(engine, tmp_path):
     assert (folder / BEST).exists()
     best = read_checkpoint(folder / BEST, Identity.of(engine.NAME, cfg))
     assert content["training"]
+    assert best["training"] is None  # people hand it on: no squares of training images
     for described in (content, best):
         assert described["config"] == cfg.dump()
         assert described["classes"] == described["target_classes"] == ["malignant"]

@@ -35,7 +35,13 @@ from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.cards import model_card, quoted
-from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, Identity
+from simfrcnn.engines.common.checkpoints import (
+    BEST,
+    LAST,
+    Description,
+    Identity,
+    save_checkpoint,
+)
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
@@ -277,27 +283,30 @@ class Trainer(DefaultTrainer):
     def _samples(self) -> list[Sample]:
         return [entry["sample"] for entry in self.data_loader.batch]
 
-    def save(self, name: str, step: int, figures: Mapping[str, float] | None = None) -> None:
-        """Write a checkpoint after ``step`` steps, with all that resuming needs.
+    def save_best(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write the best checkpoint, which people hand on: without the state of the training.
 
         Args:
-            name: Of the file.
             step: How many steps are done.
             figures: Of the validation after that step, for the model card.
         """
-        self.resumable.save(
-            self.folder / name,
-            self.identity,
-            steps_done=step,
-            description=self.description.after(step, quoted(figures) if figures else None),
-        )
+        description = self.description.after(step, quoted(figures))
+        save_checkpoint(self.folder / BEST, self.resumable.tested, self.identity, None, description)
 
     def save_last(self, step: int) -> None:
-        """Write the last checkpoint; every process takes part in what it remembers."""
+        """Write the last checkpoint, with all that resuming needs after ``step`` steps.
+
+        Every process takes part in what it remembers.
+        """
         if self.data_loader.replay:
             self.data_loader.replay.merge(_of_all_processes)
         if comm.is_main_process():
-            self.save(LAST, step)
+            self.resumable.save(
+                self.folder / LAST,
+                self.identity,
+                steps_done=step,
+                description=self.description.after(step),
+            )
         self.saved_steps = step
 
     def validate(self) -> dict[str, float]:
@@ -335,7 +344,7 @@ class Validation(HookBase):
             trainer.storage.put_scalars(**figures, smoothing_hint=False)
             auc = figures.get("case/auc", math.nan)
             if trainer.best.offer(auc, done):
-                trainer.save(BEST, done, figures)
+                trainer.save_best(done, figures)
             logger.info("step %d: case AUC on VAL %.4f; best: %s", done, auc, trainer.best)
         comm.synchronize()
 
