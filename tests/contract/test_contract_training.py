@@ -92,6 +92,19 @@ def test_without_validation_there_is_no_best(engine, tmp_path):
     assert not (tmp_path / "run" / BEST).exists()
 
 
+def test_a_run_from_the_beginning_removes_the_best_of_the_run_before(engine, tmp_path, caplog):
+    best = tmp_path / "run" / BEST
+    best.parent.mkdir()
+    best.write_bytes(b"of a run that was killed before its first checkpoint")
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
+    with pytest.raises(OutputError, match="--resume"):
+        engine.train(cfg)
+    assert best.exists()
+    engine.train(cfg, resume=True)
+    assert not best.exists()
+    assert "is removed" in caplog.text
+
+
 def test_a_finished_run_is_not_overwritten(engine, tmp_path):
     cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
     weights = weights_of(engine.train(cfg))

@@ -46,6 +46,7 @@ from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
     METRICS,
+    forget_best,
     forget_metrics_from,
     open_run_folder,
     write_config,
@@ -413,6 +414,7 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
             command=command,
         )
         if is_main:
+            forget_best(folder, steps_done=trainer.start_iter)
             write_config(folder, cfg, steps_done=trainer.start_iter)
             manifest(steps_done=trainer.start_iter, finished=False)
         try:

@@ -21,7 +21,12 @@ from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_ch
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.resuming import Resumable
-from simfrcnn.engines.common.run_folder import open_run_folder, write_config, write_manifest
+from simfrcnn.engines.common.run_folder import (
+    forget_best,
+    open_run_folder,
+    write_config,
+    write_manifest,
+)
 from simfrcnn.engines.common.stopping import Interruption, StopRequested, attempt, interrupted
 from simfrcnn.engines.common.validation import mean_over_sets, quick_report
 from simfrcnn.engines.contract import deviations_of, loss_keys
@@ -154,6 +159,7 @@ class _Training:
             logger.info(f"nothing left to train: {self.steps_done} steps are done")
             return self.folder / LAST
         if self.processes.is_main:
+            forget_best(self.folder, steps_done=self.steps_done)
             write_config(self.folder, self.cfg, steps_done=self.steps_done)
         self._write_manifest()
         progress = (
