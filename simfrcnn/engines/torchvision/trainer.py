@@ -37,7 +37,7 @@ from simfrcnn.engines.torchvision.progress import Progress
 from simfrcnn.engines.torchvision.supported import NAME
 from simfrcnn.engines.torchvision.weights import load_initial_weights
 from simfrcnn.errors import ConfigError
-from simfrcnn.structures import Sample
+from simfrcnn.structures import Detections, Sample
 from simfrcnn.training import recipe
 from simfrcnn.training.precision import training_precision
 
@@ -298,13 +298,18 @@ class _Training:
             lambda: detect_records(
                 self.cfg,
                 self.resumable.tested,
-                detect,
+                self._detect,
                 annotated.records[rank::world_size],
                 title="validation" if self.processes.is_main else None,
             ),
             step=step,
         )
         return quick_report(self.processes.gather(found), self.cfg, annotated).scalars()
+
+    def _detect(self, model: torch.nn.Module, samples: Sequence[Sample]) -> list[Detections]:
+        """In float32, whatever ``TEST.AMP`` asks for: the best is chosen alike on all machines."""
+        with torch.autocast(self.model.device.type, enabled=False):
+            return detect(model, samples)
 
     def _save(self) -> None:
         if self.replay is not None:
