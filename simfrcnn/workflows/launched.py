@@ -19,7 +19,6 @@ from simfrcnn.config import name_of_config
 from simfrcnn.data import catalog
 from simfrcnn.data.pseudonyms import merge_id_maps
 from simfrcnn.described import described
-from simfrcnn.engines.common.checkpoints import LAST
 from simfrcnn.engines.common.run_folder import MANIFEST
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import require_new_or_empty, sha256_of, write_text
@@ -127,10 +126,11 @@ def train_as_job(
     job = Job(f"train {folder.name}", tuple(words), _hash_of(*_annotations(cfg)))
     before = submitted_before(jobs_folder(folder)).get(job.name)
     is_same = before is not None and before.digest == job.digest
-    if (folder / LAST).exists() and not resume and not is_same:
+    there = weights_of(folder)
+    if there.exists() and not resume and not is_same:
         raise OutputError(
-            f"OUTPUT_DIR {folder} holds a run already ({LAST}), and not of a job with this config "
-            "and these annotation files; go on with --resume, or give another OUTPUT_DIR"
+            f"OUTPUT_DIR {folder} holds a run already ({there.name}), and not of a job with this "
+            "config and these annotation files; go on with --resume, or give another OUTPUT_DIR"
         )
     if not frozen.exists():
         write_text(frozen, cfg.dump())

@@ -144,7 +144,7 @@ class _Weak:
                 "weights": hash_of(find_model(weights)) if is_there else None,
             },
             work,
-            foreign=folder / checkpoints.LAST,
+            foreign=weights_of(folder),
         )
 
     def labelling(self) -> Step:

@@ -197,6 +197,23 @@ def test_detection_is_in_float32_whatever_training_uses(engine, units):
         assert torch.equal(one.scores, two.scores)
 
 
+def test_validation_is_in_float32_whatever_detection_uses(engine, units, tmp_path):
+    units("amx_bf16")
+    words = ("TEST.AMP.ENABLED", "True", "DATASETS.VAL", "[tiny]", "SOLVER.MAX_ITER", "1")
+    seen = set()
+
+    def look(module, _inputs):
+        if not module.training:
+            seen.add(torch.is_autocast_enabled("cpu"))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        engine.train(tiny_config(engine, "fpn", tmp_path, *words))
+    finally:
+        hook.remove()
+    assert seen == {False}
+
+
 def bytes_of(engine, cfg, tmp_path):
     """A checkpoint of seeded weights."""
     model = seeded_model(engine, cfg)

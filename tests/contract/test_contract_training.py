@@ -52,6 +52,7 @@ def test_a_run_folder_says_everything(engine, tmp_path):
     assert (folder / BEST).exists()
     best = read_checkpoint(folder / BEST, Identity.of(engine.NAME, cfg))
     assert content["training"]
+    assert best["training"] is None  # people hand it on: no squares of training images
     for described in (content, best):
         assert described["config"] == cfg.dump()
         assert described["classes"] == described["target_classes"] == ["malignant"]
@@ -89,6 +90,19 @@ def test_without_validation_there_is_no_best(engine, tmp_path):
     engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
     assert (tmp_path / "run" / LAST).exists()
     assert not (tmp_path / "run" / BEST).exists()
+
+
+def test_a_run_from_the_beginning_removes_the_best_of_the_run_before(engine, tmp_path, caplog):
+    best = tmp_path / "run" / BEST
+    best.parent.mkdir()
+    best.write_bytes(b"of a run that was killed before its first checkpoint")
+    cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
+    with pytest.raises(OutputError, match="--resume"):
+        engine.train(cfg)
+    assert best.exists()
+    engine.train(cfg, resume=True)
+    assert not best.exists()
+    assert "is removed" in caplog.text
 
 
 def test_a_finished_run_is_not_overwritten(engine, tmp_path):

@@ -248,6 +248,8 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(
     words[1] = tmp_path / "nowhere"
     assert "does not exist" in refused(*words)
     run.mkdir()
-    (run / "model_last.pth").write_bytes(b"precious")
-    assert "go on with --resume" in refused(*train_words(run, *local))
+    for name in ("model_last.pth", "model_best.pth"):
+        (run / name).write_bytes(b"precious")
+        assert f"({name})" in refused(*train_words(run, *local))
+        (run / name).unlink()
     assert not list(tmp_path.glob("*.jobs"))

@@ -209,12 +209,13 @@ def test_a_job_is_no_config_of_a_model_and_the_reverse(refused, tmp_path):
     assert "has no STAGE1" in refused(*words)
 
 
-def test_a_run_that_the_job_did_not_start_is_refused(refused, tmp_path):
+@pytest.mark.parametrize("name", ["model_last.pth", "model_best.pth"])
+def test_a_run_that_the_job_did_not_start_is_refused(refused, tmp_path, name):
     (tmp_path / "job" / "stage1").mkdir(parents=True)
-    (tmp_path / "job" / "stage1" / "model_last.pth").write_bytes(b"precious")
+    (tmp_path / "job" / "stage1" / name).write_bytes(b"precious")
     error = refused(*words_of("torchvision", tmp_path / "job"))
     assert "did not start" in error
-    assert (tmp_path / "job" / "stage1" / "model_last.pth").read_bytes() == b"precious"
+    assert (tmp_path / "job" / "stage1" / name).read_bytes() == b"precious"
 
 
 def test_a_weak_job_in_several_processes_is_refused(refused, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from typing import Any
 
 import torch
@@ -19,21 +20,28 @@ def check_device(cfg: Any) -> torch.device:
     """The device of ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError: It is no device, or a GPU that this machine or this torch does not have.
+        ConfigError: It is neither cpu, cuda nor cuda:N, or a GPU that this machine or this torch
+            does not have.
     """
     name = str(cfg.MODEL.DEVICE)
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"MODEL.DEVICE is {name!r}; legal are cpu, cuda and cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    match = re.fullmatch(r"cpu|cuda(?::(0|[1-9]\d*))?", name)
+    if match is None:
+        raise ConfigError(f"MODEL.DEVICE is {name!r}; legal are cpu, cuda and cuda:N")
+    if name == "cpu":
+        keep_freed_memory()
+        return torch.device(name)
+    if not torch.cuda.is_available():
         raise ConfigError(
             f"MODEL.DEVICE is {name}, but torch {torch.__version__} finds no GPU here; set "
             "MODEL.DEVICE cpu"
         )
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
+    n_gpus = torch.cuda.device_count()
+    if match[1] and int(match[1]) >= n_gpus:  # of cuda:256 torch makes cuda:0
+        raise ConfigError(
+            f"MODEL.DEVICE is {name}, but this machine has {n_gpus} GPU{'s' * (n_gpus != 1)}, "
+            "counted from cuda:0"
+        )
+    return torch.device(name)
 
 
 def keep_freed_memory() -> None:

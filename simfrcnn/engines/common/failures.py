@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simfrcnn.engines.common.checkpoints import Description, Identity, save_checkpoint
+from simfrcnn.engines.common.checkpoints import LAST, Description, Identity, save_checkpoint
 from simfrcnn.errors import TrainingError
 from simfrcnn.structures import Sample
 
@@ -59,9 +59,13 @@ def report_divergence(
         "boxes": [sample.targets.boxes if sample.targets else None for sample in samples],
     }
     save_checkpoint(path, model, identity, evidence, description)
+    way_on = (
+        "The last checkpoint is from before this step: --resume goes on from it."
+        if (folder / LAST).exists()
+        else "There is no checkpoint to go on from yet: --resume starts at the beginning."
+    )
     return TrainingError(
         f"step {step}: {cause} is not finite (NaN or infinite). Images of the step: "
         f"{', '.join(images)}. Weights, inputs and losses of the step are in {path}. Lower "
-        "SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS. The last checkpoint is from before this "
-        "step: --resume goes on from it."
+        f"SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS. {way_on}"
     )

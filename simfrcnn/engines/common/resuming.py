@@ -68,7 +68,8 @@ class Resumable:
     def load(self, path: Path, identity: Identity) -> int:
         """Take everything from a checkpoint; return how many steps it has behind it.
 
-        Learning rate and schedule are the config's, and so is whether precision is mixed.
+        The optimiser's options, learning rate and schedule are the config's, and so is whether
+        precision is mixed.
 
         Raises:
             CheckpointError: Of another engine, architecture or optimiser, damaged, or without what
@@ -136,7 +137,7 @@ def restore_optimizer(
     steps_done: int,
     path: Path,
 ) -> None:
-    """Load the optimiser's state; take learning rate and schedule from the config, at this step.
+    """Load the optimiser's state; its options and the schedule, at this step, are the config's.
 
     Args:
         optimizer: New, from the recipe.
@@ -158,7 +159,9 @@ def restore_optimizer(
             "settings starts over, with MODEL.WEIGHTS set to that file"
         )
     base_rates = list(scheduler.base_lrs)
-    optimizer.load_state_dict(dict(state))
+    # PyTorch would take weight decay, momentum and the like from the checkpoint.
+    groups = [{**mine, "params": theirs["params"]} for mine, theirs in zip(own, saved, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
     scheduler.load_state_dict(
         {"last_epoch": steps_done, "_step_count": steps_done + 1, "lr_lambdas": [None]}
     )

@@ -28,7 +28,7 @@ import torch
 
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.checkpoints import LAST
+from simfrcnn.engines.common.checkpoints import BEST, LAST
 from simfrcnn.engines.contract import Deviation
 from simfrcnn.errors import OutputError
 from simfrcnn.files import write_json, write_text
@@ -61,9 +61,10 @@ def open_run_folder(cfg: Any, *, resume: bool) -> Path:
             made.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    if (folder / LAST).exists() and not resume:
+    there = [name for name in (LAST, BEST) if (folder / name).exists()]
+    if there and not resume:
         raise OutputError(
-            f"OUTPUT_DIR {folder} holds a run already ({LAST}); go on with --resume, or give "
+            f"OUTPUT_DIR {folder} holds a run already ({there[0]}); go on with --resume, or give "
             "another OUTPUT_DIR"
         )
     try:
@@ -73,6 +74,20 @@ def open_run_folder(cfg: Any, *, resume: bool) -> Path:
     for torn in folder.glob(".model_*.part"):  # of a process that was killed while it wrote
         torn.unlink()
     return folder
+
+
+def forget_best(folder: Path, *, steps_done: int) -> None:
+    """Remove the best checkpoint of a run that starts at its beginning: the weights are not its.
+
+    A run that was killed after a validation and before its first checkpoint has left it.
+    """
+    path = folder / BEST
+    if steps_done == 0 and path.exists():
+        path.unlink()
+        logger.warning(
+            f"there is no {LAST} to go on from: the run starts at the beginning, and {path} of "
+            "the run before is removed"
+        )
 
 
 def write_config(folder: Path, cfg: Any, *, steps_done: int) -> None:

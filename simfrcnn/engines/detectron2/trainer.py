@@ -35,11 +35,18 @@ from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.cards import model_card, quoted
-from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, Identity
+from simfrcnn.engines.common.checkpoints import (
+    BEST,
+    LAST,
+    Description,
+    Identity,
+    save_checkpoint,
+)
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
     METRICS,
+    forget_best,
     forget_metrics_from,
     open_run_folder,
     write_config,
@@ -277,27 +284,30 @@ class Trainer(DefaultTrainer):
     def _samples(self) -> list[Sample]:
         return [entry["sample"] for entry in self.data_loader.batch]
 
-    def save(self, name: str, step: int, figures: Mapping[str, float] | None = None) -> None:
-        """Write a checkpoint after ``step`` steps, with all that resuming needs.
+    def save_best(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write the best checkpoint, which people hand on: without the state of the training.
 
         Args:
-            name: Of the file.
             step: How many steps are done.
             figures: Of the validation after that step, for the model card.
         """
-        self.resumable.save(
-            self.folder / name,
-            self.identity,
-            steps_done=step,
-            description=self.description.after(step, quoted(figures) if figures else None),
-        )
+        description = self.description.after(step, quoted(figures))
+        save_checkpoint(self.folder / BEST, self.resumable.tested, self.identity, None, description)
 
     def save_last(self, step: int) -> None:
-        """Write the last checkpoint; every process takes part in what it remembers."""
+        """Write the last checkpoint, with all that resuming needs after ``step`` steps.
+
+        Every process takes part in what it remembers.
+        """
         if self.data_loader.replay:
             self.data_loader.replay.merge(_of_all_processes)
         if comm.is_main_process():
-            self.save(LAST, step)
+            self.resumable.save(
+                self.folder / LAST,
+                self.identity,
+                steps_done=step,
+                description=self.description.after(step),
+            )
         self.saved_steps = step
 
     def validate(self) -> dict[str, float]:
@@ -335,7 +345,7 @@ class Validation(HookBase):
             trainer.storage.put_scalars(**figures, smoothing_hint=False)
             auc = figures.get("case/auc", math.nan)
             if trainer.best.offer(auc, done):
-                trainer.save(BEST, done, figures)
+                trainer.save_best(done, figures)
             logger.info("step %d: case AUC on VAL %.4f; best: %s", done, auc, trainer.best)
         comm.synchronize()
 
@@ -404,6 +414,7 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
             command=command,
         )
         if is_main:
+            forget_best(folder, steps_done=trainer.start_iter)
             write_config(folder, cfg, steps_done=trainer.start_iter)
             manifest(steps_done=trainer.start_iter, finished=False)
         try:

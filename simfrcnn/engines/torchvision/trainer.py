@@ -21,7 +21,12 @@ from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_ch
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
 from simfrcnn.engines.common.resuming import Resumable
-from simfrcnn.engines.common.run_folder import open_run_folder, write_config, write_manifest
+from simfrcnn.engines.common.run_folder import (
+    forget_best,
+    open_run_folder,
+    write_config,
+    write_manifest,
+)
 from simfrcnn.engines.common.stopping import Interruption, StopRequested, attempt, interrupted
 from simfrcnn.engines.common.validation import mean_over_sets, quick_report
 from simfrcnn.engines.contract import deviations_of, loss_keys
@@ -32,7 +37,7 @@ from simfrcnn.engines.torchvision.progress import Progress
 from simfrcnn.engines.torchvision.supported import NAME
 from simfrcnn.engines.torchvision.weights import load_initial_weights
 from simfrcnn.errors import ConfigError
-from simfrcnn.structures import Sample
+from simfrcnn.structures import Detections, Sample
 from simfrcnn.training import recipe
 from simfrcnn.training.precision import training_precision
 
@@ -154,6 +159,7 @@ class _Training:
             logger.info(f"nothing left to train: {self.steps_done} steps are done")
             return self.folder / LAST
         if self.processes.is_main:
+            forget_best(self.folder, steps_done=self.steps_done)
             write_config(self.folder, self.cfg, steps_done=self.steps_done)
         self._write_manifest()
         progress = (
@@ -292,13 +298,18 @@ class _Training:
             lambda: detect_records(
                 self.cfg,
                 self.resumable.tested,
-                detect,
+                self._detect,
                 annotated.records[rank::world_size],
                 title="validation" if self.processes.is_main else None,
             ),
             step=step,
         )
         return quick_report(self.processes.gather(found), self.cfg, annotated).scalars()
+
+    def _detect(self, model: torch.nn.Module, samples: Sequence[Sample]) -> list[Detections]:
+        """In float32, whatever ``TEST.AMP`` asks for: the best is chosen alike on all machines."""
+        with torch.autocast(self.model.device.type, enabled=False):
+            return detect(model, samples)
 
     def _save(self) -> None:
         if self.replay is not None:

@@ -143,9 +143,10 @@ def test_the_best_checkpoint_is_the_first_of_the_highest(make_cfg, tmp_path, mon
     figures = iter([0.5, 0.7, 0.7, 0.6])
     monkeypatch.setattr(Trainer, "validate", lambda self: {"case/auc": next(figures)})
     train(make_cfg("fpn", "SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "1"))
-    best = torch.load(tmp_path / "run/model_best.pth", weights_only=True)["training"]
-    assert best["step"] == 2
-    assert best["best"] == {"value": 0.7, "step": 2}
+    best = torch.load(tmp_path / "run/model_best.pth", weights_only=True)
+    assert best["card"]["steps"] == 2
+    last = torch.load(tmp_path / "run/model_last.pth", weights_only=True)
+    assert last["training"]["best"] == {"value": 0.7, "step": 2}
 
 
 def test_test_is_never_read_in_training(make_cfg, data_files, monkeypatch):

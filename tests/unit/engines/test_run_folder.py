@@ -8,7 +8,12 @@ import pytest
 import yaml
 
 from simfrcnn import config
-from simfrcnn.engines.common.run_folder import commit_of, open_run_folder, write_config
+from simfrcnn.engines.common.run_folder import (
+    commit_of,
+    forget_best,
+    open_run_folder,
+    write_config,
+)
 from simfrcnn.errors import OutputError
 
 
@@ -20,11 +25,22 @@ def make_config(folder, **solver):
     return cfg
 
 
-def test_a_run_is_not_overwritten(tmp_path):
-    (tmp_path / "model_last.pth").touch()
+@pytest.mark.parametrize("name", ["model_last.pth", "model_best.pth"])
+def test_a_run_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).touch()
     with pytest.raises(OutputError, match="--resume"):
         open_run_folder(make_config(tmp_path), resume=False)
     assert open_run_folder(make_config(tmp_path), resume=True) == tmp_path
+
+
+def test_only_a_run_that_starts_at_the_beginning_removes_the_best(tmp_path, caplog):
+    best = tmp_path / "model_best.pth"
+    best.touch()
+    forget_best(tmp_path, steps_done=3)
+    assert best.exists()
+    forget_best(tmp_path, steps_done=0)
+    assert not best.exists()
+    assert f"{best} of the run before is removed" in caplog.text
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):

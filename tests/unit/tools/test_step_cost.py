@@ -102,9 +102,12 @@ def test_what_cannot_be_measured_is_refused(capsys, ended, words, message):
     ("key", "value", "message"),
     [
         ("SOLVER.IMS_PER_BATCH", "8", r"IMS_PER_BATCH is \d and 8 in the config of --against"),
-        ("MODEL.DEVICE", "meta", "MODEL.DEVICE is meta: --against measures processor time"),
+        ("MODEL.DEVICE", "cuda", "MODEL.DEVICE is cuda: --against measures processor time"),
     ],
 )
-def test_steps_that_cannot_be_compared_are_refused(capsys, ended, other, key, value, message):
+def test_steps_that_cannot_be_compared_are_refused(
+    monkeypatch, capsys, ended, other, key, value, message
+):
+    monkeypatch.setattr(steps, "check_device", lambda _cfg: None)  # as with a GPU
     assert ended("--against", other(key, value), *ENOUGH) == 2
     assert re.search(message, capsys.readouterr().err)
