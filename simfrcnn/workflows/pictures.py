@@ -39,7 +39,7 @@ class PictureOptions(Options):
         "training reads, 16bit has finer grey; or none (default: none for public sets, else 8bit)",
         choices=("none", *_BITS),
     )
-    size: tuple[str, ...] = described(
+    size: tuple[str | int, ...] = described(
         ("512",),
         "with --cache: the config's INPUT.MAMMO.SIZE, one number or height and width (default: "
         "512), or `full` for whole images in their own size",
