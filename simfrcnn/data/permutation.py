@@ -59,8 +59,8 @@ def permute_labels(records: Sequence[ImageRecord], seed: int) -> tuple[ImageReco
         seed: Another seed gives another permutation.
 
     Raises:
-        DataError: There are more than 1 group of patients with the same views and sizes, and one
-            for each 20 patients: too many would keep their true labels.
+        DataError: There are too many groups of patients with the same views and sizes, more than
+            one and one for each 20 patients: too many would keep their true labels.
     """
     views: dict[str, list[ImageRecord]] = defaultdict(list)
     for record in sorted(records, key=_order):

@@ -204,7 +204,7 @@ def _take_films(client: Any, study_uid: str, films: Mapping[str, str], work: Wor
     """Take what is not here; how many bytes. Where the disk is full, room is made once.
 
     Raises:
-        OutputError: The disk is full all the same; names the folder and what to do.
+        OutputError: The disk is still full; names the folder and what to do.
     """
     try:
         return _take_missing(client, study_uid, films, work)

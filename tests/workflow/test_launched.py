@@ -241,7 +241,7 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(
     assert "leave out --weights, --launcher" in refused("predict", "--merge", *words[1:])
     assert "leave out --launcher" in refused(*train_words(run, "--eval-only", *local))
     (tmp_path / "out").mkdir()
-    for name in ("mine.txt", "run.json"):  # a prediction without --launcher that has not ended
+    for name in ("mine.txt", "run.json"):  # a prediction without --launcher that is unfinished
         (tmp_path / "out" / name).write_text("{}")
         assert "out is not a new or empty folder; give another" in refused(*words)
         (tmp_path / "out" / name).unlink()

@@ -111,12 +111,17 @@ def test_a_film_wakes_a_study_that_failed(queue):
     assert queue.failed() == []
 
 
-def test_a_failed_revision_is_superseded_by_a_later_one_that_is_done(queue):
+def fail_first_revision(queue):
+    """Revision 1 of a study was judged and failed in sending; a film of revision 2 is there."""
     queue.add_film("a", "1", 0.0)
     queue.settle(1.0, 0.0)
-    queue.judged(queue.take_for_judging(1.0), {"sr.dcm": "digest"})
+    queue.judged(queue.take_for_judging(1.0), {"sr.dcm": "digest 1"})
     queue.add_film("a", "2", 2.0)
     queue.fail(queue.take_for_sending(3.0), "predicted", "no answer", "why", 9.0)
+
+
+def test_a_failed_revision_is_superseded_by_a_later_one_that_is_done(queue):
+    fail_first_revision(queue)
     bring_to_done(queue, "a")
     assert states(queue) == {"done": 2}
     assert queue.retry_failed() == 0
@@ -125,11 +130,7 @@ def test_a_failed_revision_is_superseded_by_a_later_one_that_is_done(queue):
 @pytest.fixture
 def overtaken(queue):
     """Revision 2 of a study, which is being sent; revision 1 was judged, and has failed."""
-    queue.add_film("a", "1", 0.0)
-    queue.settle(1.0, 0.0)
-    queue.judged(queue.take_for_judging(1.0), {"sr.dcm": "digest 1"})
-    queue.add_film("a", "2", 2.0)
-    queue.fail(queue.take_for_sending(3.0), "predicted", "no answer", "why", 9.0)
+    fail_first_revision(queue)
     queue.settle(4.0, 0.0)
     queue.judged(queue.take_for_judging(4.0), {"sr.dcm": "digest 2"})
     return queue.take_for_sending(4.0)
