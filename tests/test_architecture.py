@@ -12,7 +12,7 @@ EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
     *("classifier_settings", "image_labels", "image_names", "input_settings", "label_settings"),
     *("labels", "outlines", "parallel", "registry", "second_look_settings", "version"),
-    "wording",
+    *("wording", "yaml_text"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -38,6 +38,7 @@ ALLOWED = {
     "registry": (set(), set()),
     "version": (set(), set()),
     "wording": (set(), set()),
+    "yaml_text": (set(), {"yaml"}),
     "zoo": (set(), set()),
     "structures": (set(), {"torch"}),
     "artifacts": ({"detection_entries"}, {"numpy"}),

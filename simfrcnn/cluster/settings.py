@@ -23,6 +23,7 @@ import yaml
 from simfrcnn.described import Described, Options, described, descriptions, made
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import require_known
+from simfrcnn.yaml_text import parsed
 
 Launcher = Literal["slurm", "local"]
 LAUNCHERS: tuple[Launcher, ...] = ("slurm", "local")
@@ -99,7 +100,7 @@ def read_cluster(path: Path | None) -> ClusterSettings:
         return ClusterSettings()
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        content, written = parsed(text, path), parsed(text, path, texts=True)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,9 +110,7 @@ def read_cluster(path: Path | None) -> ClusterSettings:
         raise ConfigError(f"{path}: give KEY: VALUE lines, such as partition: gpu")
     try:
         require_known("a key", map(str, content), [e.name for e in descriptions(ClusterSettings)])
-        return made(
-            ClusterSettings, {**content, **_texts(content, yaml.load(text, yaml.BaseLoader))}
-        )
+        return made(ClusterSettings, {**content, **_texts(content, written)})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

@@ -17,11 +17,9 @@ from simfrcnn.config.checks import LISTS_OF_NAMES, check_config
 from simfrcnn.config.mapping import leaves_of, value_of
 from simfrcnn.config.shipped import find_config, named_in
 from simfrcnn.errors import ConfigError
+from simfrcnn.yaml_text import read_mapping
 
 BASE_KEY = "_BASE_"
-# libyaml's loader reads the same language ten times as fast, where PyYAML was built with it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 MEANT_BEFORE = {"MODEL.SECOND_LOOK.FIRST_EXPONENT": 1.0}
 """Keys that the config of an earlier version's model lacks, where it meant another value than
@@ -128,7 +126,7 @@ def changed_keys(
     Raises:
         ConfigError: The file is missing or not a config.
     """
-    recorded, after = dict(leaves_of(_read_yaml(path))), _leaves(cfg)
+    recorded, after = dict(leaves_of(read_mapping(path, "config file"))), _leaves(cfg)
     before = {**(_leaves(defaults) if defaults is not None else {}), **recorded}
     return [
         f"{key} was {before.get(key)}, is {after.get(key)}"
@@ -142,7 +140,8 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dic
     resolved = path.expanduser()
     if resolved in seen:
         raise ConfigError(f"{path}: {BASE_KEY} leads back to this file")
-    tree = _read_yaml(resolved)
+    tree = read_mapping(resolved, "config file")
+    _require_each_key_once(tree, resolved)
     bases = tree.pop(BASE_KEY, [])
     trees: list[tuple[Path, dict[str, Any]]] = []
     for base in [bases] if isinstance(bases, str) else bases:
@@ -150,20 +149,13 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dic
     return [*trees, (resolved, tree)]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is not plain YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"config file {path} must hold a mapping of keys, not {type(tree).__name__}"
-        )
-    return tree
+def _require_each_key_once(tree: dict[str, Any], path: Path) -> None:
+    """``SOLVER.MAX_ITER: 4`` beside ``SOLVER: {MAX_ITER: 8}`` are two values of one key."""
+    seen: set[str] = set()
+    for key, _ in leaves_of(tree):
+        if key in seen:
+            raise ConfigError(f"config file {path}: {key!r} is there twice; keep one of them")
+        seen.add(key)
 
 
 def _merge(cfg: Any, tree: dict[str, Any], where: str) -> None:

@@ -39,8 +39,8 @@ from simfrcnn.data.permutation import write_permuted
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.ladder.derived import read_detector_of, require_a_second_look, source_of
-from simfrcnn.ladder.unique_keys import read_yaml
 from simfrcnn.ladder.weakened import Weakening, read_weakening, weakened_files, write_weakened
+from simfrcnn.yaml_text import read_mapping
 
 Kind = Literal["train", "weak"]
 Role = Literal["planned", "below", "baseline"]
@@ -154,7 +154,7 @@ def read_ladder(path: str | Path) -> Ladder:
         ConfigError: Names the file, the rung and the key, what is legal, and the nearest name.
     """
     path = find_config(path, what="ladder file")
-    tree = _mapping(read_yaml(path), f"ladder file {path}")
+    tree = read_mapping(path, "ladder file")
     _known(tree, _LADDER_KEYS, f"{path}")
     for key in ("CONFIG", "SEEDS", "BASELINE", "RUNGS"):
         if key not in tree:

@@ -13,6 +13,7 @@ import yaml
 from simfrcnn.described import Description, Options, described, descriptions
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import require_known
+from simfrcnn.yaml_text import parsed
 
 K = TypeVar("K", bound="ServiceOptions")
 
@@ -209,7 +210,7 @@ def read_options(kind: type[K], given: Mapping[str, Any], config_file: Path | No
 def _of_file(kind: type[ServiceOptions], path: Path) -> dict[str, Any]:
     try:
         # every scalar is its text, as on the command line: an AE title ON or 0123 stays what it is
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        content = parsed(path.read_text(encoding="utf-8"), path, texts=True)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"--config-file {path} cannot be read ({type(error).__name__}); a YAML file is legal"

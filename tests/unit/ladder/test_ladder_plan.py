@@ -147,7 +147,7 @@ def test_the_negative_control_reads_permuted_copies_of_all_its_sets(engine, ladd
         (HEAD.replace("[0, 3]", "3") + RUNGS, ["SEEDS is 3"]),
         (HEAD.replace("sim_r18", "absent") + RUNGS, ["CONFIG", "does not exist"]),
         (RUNGS, ["CONFIG is missing"]),
-        ("- 1", ["must be a mapping"]),
+        ("- 1", ["must hold a mapping of keys, not list"]),
         ("RUNGS: [", ["not plain YAML"]),
         (HEAD + RUNGS.replace("{DATASETS: {BATCHES: positives}}", "{SEED: 3}"), ["ladder sets"]),
         (HEAD + RUNGS.replace("{DATASETS: {BATCHES", "{STAGE1: {SEED"), ["STAGE1.SEED", "ladder"]),

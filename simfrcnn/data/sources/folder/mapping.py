@@ -42,6 +42,7 @@ from simfrcnn.data.sources.folder.columns import (
 )
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import require_known
+from simfrcnn.yaml_text import parsed
 
 LEAVE_OUT = "leave_out"
 """The word of `values: label` for rows that are not to be used."""
@@ -114,7 +115,7 @@ def read_mapping(path: Path) -> FolderMapping:
 def _tree(path: Path) -> dict[str, Any]:
     try:
         # Texts stay texts: `no`, `4` and `1:30` are words of a hospital.
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        tree = parsed(path.read_text(encoding="utf-8"), path, texts=True)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
