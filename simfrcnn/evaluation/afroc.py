@@ -33,7 +33,7 @@ IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
 LEVELS = ("case", "image")
-AFROC, WAFROC, LROC = FIGURES = ("afroc", "wafroc", "lroc")
+FIGURES = ("afroc", "wafroc", "lroc")
 _NO_MARK = -1.0
 """Of a normal unit without a false positive in LROC: below all scores, above ``NEVER``."""
 _NOWHERE = -1

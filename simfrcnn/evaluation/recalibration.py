@@ -27,7 +27,6 @@ from simfrcnn.evaluation.results import NAN, UnitScore
 from simfrcnn.evaluation.truth import Truth
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
 
 SCORE_FLOOR = 0.001
 """Scores nearer to 0 or 1 than this have no useful log-odds: detections are saved down to .001."""

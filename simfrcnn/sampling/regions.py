@@ -105,6 +105,10 @@ def interest(
 
     Raises:
         ConfigError: No rule is called ``rule``.
+
+    Reference:
+        Shin 2019: the region of the highest value is the mass of interest. By probability; its code
+        compares the raw logits of one class, which mostly means another region.
     """
     probabilities = class_logits.float().softmax(dim=1)
     by_rule = look_up(RULES, rule, "MODEL.SIMFRCNN.LABELS.REGION")
@@ -133,32 +137,6 @@ def highest_of_bags(values: Tensor, bag_index: Tensor, n_bags: int) -> Tensor:
         if len(places):
             chosen[bag] = places[torch.argsort(values[places], descending=True, stable=True)[0]]
     return chosen
-
-
-def region_of_interest(
-    class_logits: Tensor,
-    bag_index: Tensor,
-    n_bags: int,
-    labels: Tensor,
-    rule: RegionRule,
-    target_labels: Sequence[int],
-) -> Tensor:
-    """The one region of each bag that is learnt from: (L,) int64, -1 for a bag without a region.
-
-    Args:
-        class_logits: (R, C).
-        bag_index: (R,) int64 in 0..L-1.
-        n_bags: L.
-        labels: (L,) int64 in 1..K, of the bags.
-        rule: See :func:`interest`.
-        target_labels: Labels in 1..K of the target classes.
-
-    Reference:
-        Shin 2019: the mass of interest. By probability; its code compares the raw logits of one
-        class, which mostly means another region.
-    """
-    values = interest(class_logits, labels[bag_index], rule, target_labels)
-    return highest_of_bags(values, bag_index, n_bags)
 
 
 class EmptyBags:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,8 +41,6 @@ _LARGE_BODY = 1.05
 _MAX_FIELDS = 8
 _UPLOADS_AT_A_TIME = 4
 """Each may fill the disk of temporary files by its bound."""
-
-logger = logging.getLogger("simfrcnn")
 
 
 def make_app(

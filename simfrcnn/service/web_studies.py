@@ -105,7 +105,6 @@ class Studies:
         self._looked_at = float("-inf")
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="judge", daemon=True)
-        self._is_busy = False
 
     @property
     def uploads(self) -> Path:

@@ -50,7 +50,6 @@ class Tally:
     n_images: int = 0
     n_positive: int = 0
     n_called: int = 0
-    n_without_image: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -376,7 +375,6 @@ def _failures_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _count(tally: Tally, content: Mapping[str, Any]) -> None:
     tally.n_exams += 1
     tally.n_images += len(content["images"])
-    tally.n_without_image += not content["images"]
     if content["decision"] is not None:
         tally.n_called += 1
         tally.n_positive += content["decision"]["call"] == "positive"

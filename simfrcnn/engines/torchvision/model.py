@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +18,6 @@ from simfrcnn import config
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.engines.common.checkpoints import (
     Identity,
-    load_model_strictly,
-    read_checkpoint,
 )
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.labelled import (
@@ -252,23 +249,6 @@ def _without_teacher(cfg: Any) -> SimFasterRCNN:
     model.second_look = build_second_look(cfg)  # last: the other weights are those without it
     require_separate_regions(cfg, model.roi_heads, model.second_look)
     return model.to(device).train()
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill the model from a checkpoint of simfrcnn, strictly.
-
-    Raises:
-        CheckpointError: Another engine, architecture, name or shape; a damaged or unsafe file.
-    """
-    assert isinstance(model, SimFasterRCNN)
-    content = read_checkpoint(path, model.identity)
-    load_model_strictly(model, content["model"], path)
-
-
-def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """The losses of one batch, weighted, keys exactly :func:`simfrcnn.engines.loss_keys`."""
-    losses: dict[str, Tensor] = model(samples)
-    return losses
 
 
 def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:

@@ -33,9 +33,8 @@ from simfrcnn.evaluation.readers.pathways import Pathway, pathways_of, ways_of
 from simfrcnn.evaluation.readers.readings import Readings
 
 BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
 
-AUC, SENSITIVITY, SPECIFICITY = FIGURES = ("auc", "sensitivity", "specificity")
+AUC, SENSITIVITY, SPECIFICITY = "auc", "sensitivity", "specificity"
 FEWEST_READERS = 3
 """For a p-value over readers; with two, how they differ is a guess from one difference."""
 

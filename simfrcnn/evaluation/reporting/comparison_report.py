@@ -354,11 +354,6 @@ def _pictures(report: ComparisonReport) -> dict[str, bytes]:
 # Words and numbers
 
 
-def headings() -> tuple[str, ...]:
-    """The heads of the columns of all metrics."""
-    return _headings(METRICS)
-
-
 def _headings(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(metric_of(key).heading for key in keys)
 

@@ -11,7 +11,6 @@ from simfrcnn.sampling.regions import (
     chosen_by_image,
     highest_of_bags,
     interest,
-    region_of_interest,
 )
 from simfrcnn.structures import ImageTargets
 
@@ -43,8 +42,8 @@ def test_an_unknown_rule_is_refused():
 
 def test_probabilities_decide_not_logits():
     logits = torch.tensor([[9.0, 5.0], [0.0, 1.0]])
-    label = torch.tensor([1])
-    assert region_of_interest(logits, torch.tensor([0, 0]), 1, label, "target", [1]).tolist() == [1]
+    values = interest(logits, torch.tensor([1, 1]), "target", [1])
+    assert highest_of_bags(values, torch.tensor([0, 0]), 1).tolist() == [1]
 
 
 def slow_choice(values, bags, n_bags):
@@ -70,10 +69,8 @@ def test_the_choice_equals_that_of_a_slow_twin(seed):
 
 def test_extreme_logits_one_region_and_none():
     logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]])
-    chosen = region_of_interest(
-        logits, torch.tensor([0, 0, 2]), 3, torch.tensor([1, 1, 1]), "target", [1]
-    )
-    assert chosen.tolist() == [1, -1, 2]
+    values = interest(logits, torch.tensor([1, 1, 1]), "target", [1])
+    assert highest_of_bags(values, torch.tensor([0, 0, 2]), 3).tolist() == [1, -1, 2]
 
 
 def test_chosen_regions_go_back_to_their_images():
