@@ -137,22 +137,6 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Instance:
-    """What a DICOM file says of itself: which object it is, and whether it is a screening view.
-
-    It goes with a record that was read from the file, and into no annotation file, because the UIDs
-    lead to the patient. ``not_screening`` is the reason why the picture is no screening view, None
-    where nothing says so; ``has_patient_id`` is whether Patient ID (0010,0020) holds a value.
-    """
-
-    sop_instance_uid: str | None
-    series_instance_uid: str | None
-    study_instance_uid: str | None
-    has_patient_id: bool
-    not_screening: str | None = None
-
-
-@dataclass(frozen=True)
 class ImageRecord:
     """One view: the file, its size, whose it is, and what is known about it.
 
@@ -161,8 +145,7 @@ class ImageRecord:
     the breast as far as it is known for this view. ``labels`` says by category whether a finding of
     it is visible in this image; what is not in it is not stated. ``attributes`` are further facts
     for subgroups (density, vendor ...). ``prepared`` is set where the file is not the source's own:
-    sizes, boxes and spacing are those of the stored picture. ``instance`` is set where the record
-    was read from a DICOM file, not from an annotation file.
+    sizes, boxes and spacing are those of the stored picture.
     """
 
     image_id: int
@@ -182,7 +165,6 @@ class ImageRecord:
     labels: Mapping[str, bool] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
     prepared: Prepared | None = None
-    instance: Instance | None = None
 
     @property
     def breast_id(self) -> str:

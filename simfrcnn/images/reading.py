@@ -22,7 +22,7 @@ from simfrcnn.files import sha256_of
 from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.png import PREPARED_KEYWORD, START_BYTES, text_of
 from simfrcnn.images.raster import raster_greys
-from simfrcnn.records import ImageRecord, Instance, Prepared, Supervision
+from simfrcnn.records import ImageRecord, Prepared, Supervision
 
 
 class Greys(Protocol):
@@ -153,13 +153,6 @@ def _record_of_mammogram(path: Path, image_id: int, mammogram: Mammogram) -> Ima
         view_position=mammogram.view_position,
         pixel_spacing_mm=mammogram.pixel_spacing_mm,
         attributes={key: value for key, value in facts.items() if value},
-        instance=Instance(
-            sop_instance_uid=mammogram.sop_instance_uid,
-            series_instance_uid=mammogram.series_instance_uid,
-            study_instance_uid=mammogram.exam_id,
-            has_patient_id=mammogram.patient_id is not None,
-            not_screening=mammogram.not_screening,
-        ),
     )
 
 

@@ -13,7 +13,6 @@ from pydicom.sr._snomed_dict import mapping
 
 from simfrcnn.dicom import screening
 from simfrcnn.dicom.mammogram import read_mammogram
-from simfrcnn.images.reading import record_of_file
 from support.data_examples import SECRET_NAME, write_dicom
 
 pytestmark = pytest.mark.data
@@ -132,17 +131,15 @@ def test_codes_are_those_of_the_standard() -> None:
     assert {specimen, mapping["SCT"][specimen]} == screening._SPECIMEN_VIEWS
 
 
-def test_the_record_of_a_file_carries_who_it_is(tmp_path: Path) -> None:
+def test_a_mammogram_says_who_it_is(tmp_path: Path) -> None:
     tags = {"SOPInstanceUID": "1.2.3.9", "SeriesInstanceUID": "1.2.3.5", "ViewPosition": "MCC"}
-    instance = record_of_file(write_dicom(tmp_path / "a.dcm", PIXELS, **tags), 1).instance
-    assert instance is not None
-    assert instance.sop_instance_uid == "1.2.3.9"
-    assert instance.series_instance_uid == "1.2.3.5"
-    assert instance.study_instance_uid == "1.2.3.4"
-    assert instance.has_patient_id
-    assert instance.not_screening == "magnification (View Position (0018,5101))"
-    nobody = write_dicom(tmp_path / "b.dcm", PIXELS, PatientID="", StudyInstanceUID=None)
-    instance = record_of_file(nobody, 2).instance
-    assert instance is not None
-    assert not instance.has_patient_id
-    assert instance.study_instance_uid is None
+    view = read_mammogram(write_dicom(tmp_path / "a.dcm", PIXELS, **tags))
+    assert (view.sop_instance_uid, view.series_instance_uid) == ("1.2.3.9", "1.2.3.5")
+    assert view.exam_id == "1.2.3.4"
+    assert view.patient_id == "P7"
+    assert view.not_screening == "magnification (View Position (0018,5101))"
+    nobody = read_mammogram(
+        write_dicom(tmp_path / "b.dcm", PIXELS, PatientID="", StudyInstanceUID=None)
+    )
+    assert nobody.patient_id is None
+    assert nobody.exam_id is None
