@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from simfrcnn import config
-from simfrcnn.config.mapping import leaves_of
 from simfrcnn.data.ahead import Processes
 from simfrcnn.data.exams import FAILED, FileFacts, Selection, Sources, index_of, reason_of_fault
 from simfrcnn.data.naming import AsTheyAre, Naming
@@ -53,6 +52,7 @@ from simfrcnn.images.raster import greys_of_array
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord, Supervision
 from simfrcnn.structures import Detections
+from simfrcnn.trees import leaves_of
 from simfrcnn.version import __version__
 from simfrcnn.zoo import find_model
 

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
     *("classifier_settings", "image_labels", "image_names", "input_settings", "label_settings"),
-    *("labels", "outlines", "parallel", "registry", "second_look_settings", "version"),
-    *("wording", "yaml_text"),
+    *("labels", "outlines", "parallel", "registry", "second_look_settings", "trees"),
+    *("version", "wording", "yaml_text"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -36,6 +36,7 @@ ALLOWED = {
     "outlines": (set(), {"cv2", "numpy", "pycocotools"}),
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
+    "trees": (set(), set()),
     "version": (set(), set()),
     "wording": (set(), set()),
     "yaml_text": (set(), {"yaml"}),

@@ -15,12 +15,12 @@ from simfrcnn.config.mapping import (
     is_classifier,
     items_per_step,
     settings_from,
-    value_of,
 )
 from simfrcnn.described import is_list_of
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
 from simfrcnn.settings import CONFIGURED
+from simfrcnn.trees import value_of
 
 _POSITIVE = (
     "SOLVER.BASE_LR",

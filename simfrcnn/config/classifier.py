@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from simfrcnn.config.extension import add_simfrcnn_config
-from simfrcnn.config.mapping import CLASSIFIER, is_classifier, leaves_of, settings_from, value_of
+from simfrcnn.config.mapping import CLASSIFIER, is_classifier, settings_from
 from simfrcnn.config.portable import portable_defaults
 from simfrcnn.errors import ConfigError
 from simfrcnn.registry import illegal
 from simfrcnn.settings import ClassifierSettings
+from simfrcnn.trees import leaves_of, value_of, without_tuples
 
 OF_A_DETECTOR = (
     *("MODEL.PROPOSAL_GENERATOR", "MODEL.ANCHOR_GENERATOR", "MODEL.RPN", "MODEL.FPN"),
@@ -78,13 +79,8 @@ def _require_defaults(cfg: Any, groups: tuple[str, ...], why: str) -> None:
     for group in groups:
         for key, default in leaves_of({group: value_of(defaults, group)}):
             value = value_of(cfg, key)
-            if key not in _OF_BACKBONES and _plain(value) != _plain(default):
+            if key not in _OF_BACKBONES and without_tuples(value) != without_tuples(default):
                 raise ConfigError(
                     f"{key} is {value!r} but MODEL.META_ARCHITECTURE is "
                     f"{cfg.MODEL.META_ARCHITECTURE}, {why}; leave it at {default!r}"
                 )
-
-
-def _plain(value: Any) -> Any:
-    """Lists and tuples are one."""
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from simfrcnn.config.checks import LISTS_OF_NAMES, check_config
-from simfrcnn.config.mapping import leaves_of, value_of
 from simfrcnn.config.shipped import find_config, named_in
 from simfrcnn.errors import ConfigError
+from simfrcnn.trees import leaves_of, value_of
 from simfrcnn.yaml_text import read_mapping
 
 BASE_KEY = "_BASE_"

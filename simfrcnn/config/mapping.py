@@ -6,12 +6,12 @@ Both follow from what :mod:`simfrcnn.settings` says of each field.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from simfrcnn import settings
 from simfrcnn.described import Description, JobStep, descriptions
 from simfrcnn.input_settings import ALL_GREYS
+from simfrcnn.trees import value_of
 
 S = TypeVar("S")
 
@@ -52,27 +52,6 @@ def settings_from(cfg: Any, kind: type[S]) -> S:
 def keys_without_effect(step: JobStep) -> tuple[str, ...]:
     """The keys of settings whose change leaves the result of a job's step as it is."""
     return tuple(str(each.key) for each in _with_keys() if step not in each.steps)
-
-
-def value_of(cfg: Any, key: str) -> Any:
-    """What a config holds for a dotted key."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each dotted key of a tree, such as a config, with its value.
-
-    Example:
-        >>> list(leaves_of({"MODEL": {"DEVICE": "cpu"}, "SEED": 0}))
-        [('MODEL.DEVICE', 'cpu'), ('SEED', 0)]
-    """
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves_of(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def method_settings(cfg: Any) -> settings.MethodSettings:

@@ -15,12 +15,12 @@ import yaml
 
 from simfrcnn.config.extension import add_simfrcnn_config
 from simfrcnn.config.loading import load_config, read_keys
-from simfrcnn.config.mapping import value_of
 from simfrcnn.config.portable import portable_defaults
 from simfrcnn.config.shipped import FOLDER, SCHEME, find_config, first_sentence, named_in
 from simfrcnn.config.stages import STAGES, names_stages, read_stages
 from simfrcnn.described import descriptions
 from simfrcnn.settings import CONFIGURED
+from simfrcnn.trees import value_of
 
 Verb = Literal["train-net", "weak", "ladder"]
 

@@ -40,6 +40,7 @@ from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.ladder.derived import read_detector_of, require_a_second_look, source_of
 from simfrcnn.ladder.weakened import Weakening, read_weakening, weakened_files, write_weakened
+from simfrcnn.trees import leaves_of
 from simfrcnn.yaml_text import read_mapping
 
 Kind = Literal["train", "weak"]
@@ -275,7 +276,9 @@ def _run(
     ladder: Ladder, rung: Rung, seed: int, engine: Engine, output: Path, datasets: Sequence[str]
 ) -> Run:
     folder = output / rung.name / f"seed_{seed}"
-    options = ["SEED", str(seed), "OUTPUT_DIR", str(folder), *_words(rung.options)]
+    options = ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    for key, value in leaves_of(rung.options):
+        options += [key, _word(value)]
     given = ["--config-file", str(rung.config), "--engine", engine.NAME]
     try:
         if rung.kind == "weak":
@@ -321,16 +324,8 @@ def _permuted_files(folder: Path, cfg: Any) -> dict[str, Path]:
     return {name: folder.absolute() / "permuted_labels" / f"{name}.json" for name in names}
 
 
-def _words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Nested options as KEY VALUE words; JSON is what the command line reads as YAML."""
-    words: list[str] = []
-    for key, value in options.items():
-        dotted = f"{prefix}{key}"
-        words += _words(value, f"{dotted}.") if isinstance(value, dict) else [dotted, _word(value)]
-    return words
-
-
 def _word(value: Any) -> str:
+    """A value as a word of the command line, which reads it as YAML; JSON is YAML."""
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
@@ -352,7 +347,7 @@ def _rung(
     if not isinstance(permute, bool):
         raise ConfigError(f"{where}: PERMUTE_LABELS is {permute!r}; True or False is legal")
     options = _mapping(tree.get("OPTIONS") or {}, f"{where}: OPTIONS")
-    for key in _words(options)[::2]:
+    for key, _ in leaves_of(options):
         if key.rpartition(".")[2] in _FIXED:
             raise ConfigError(f"{where}: OPTIONS sets {key}, which the ladder sets for each run")
     if kind == "weak" and (permute or "CONFIG" not in tree):

@@ -40,6 +40,7 @@ from simfrcnn.ladder.processes import clock
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult, RunResult
 from simfrcnn.ladder.scores import case_scores
 from simfrcnn.ladder.tables import ONE_TRAINING, completed, ladder_tables
+from simfrcnn.trees import leaves_of
 from simfrcnn.wording import counted
 
 SCHEMA_VERSION = 1
@@ -418,12 +419,5 @@ def _name(pair: Pair) -> str:
 def _settings(rung: Rung) -> str:
     if rung.detector_of is not None:
         return f"the detector of {rung.detector_of}, by its own score"
-    return "; ".join(_flat(rung.options)) or "as in the config"
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key} {value}"
+    options = "; ".join(f"{key} {value}" for key, value in leaves_of(rung.options))
+    return options or "as in the config"

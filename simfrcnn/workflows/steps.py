@@ -23,6 +23,7 @@ from typing import Any
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.files import sha256_of, write_json
+from simfrcnn.trees import leaves_of
 
 logger = logging.getLogger("simfrcnn")
 
@@ -152,7 +153,7 @@ class StepRunner:
         entry = self.steps.get(name)
         if entry is None:
             return []
-        before, now = _flat(entry["inputs"]), _flat(inputs)
+        before, now = dict(leaves_of(entry["inputs"])), dict(leaves_of(inputs))
         changes = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted({*before, *now})
@@ -226,13 +227,3 @@ def _seconds(entry: Mapping[str, Any]) -> float:
 def _last_change(folder: Path) -> float:
     """When a file below a folder was last written; 0 if there is none."""
     return max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=0.0)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves

@@ -34,6 +34,7 @@ from simfrcnn.engines.common.tensor_files import (
 )
 from simfrcnn.errors import CheckpointError
 from simfrcnn.files import sha256_of, writing
+from simfrcnn.trees import value_of
 
 SCHEMA = 2
 LAST = "model_last.pth"
@@ -115,7 +116,7 @@ class Identity:
             *(_MASK_KEYS if cfg.MODEL.MASK_ON else ()),
             *(_KEYS_OF_A_CLASSIFIER if config.is_classifier(cfg) else ()),
         )
-        return cls(engine, {key: _plain(_get(cfg, key)) for key in keys})
+        return cls(engine, {key: _plain(value_of(cfg, key)) for key in keys})
 
     @classmethod
     def in_file(cls, content: Mapping[str, Any]) -> Identity:
@@ -391,12 +392,6 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
 def _first(problems: list[str], shown: int = 5) -> str:
     more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
     return "; ".join(problems[:shown]) + more
-
-
-def _get(cfg: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def _plain(value: Any) -> str:

@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode
 
 from simfrcnn import config
 from simfrcnn.config.classifier import OF_A_DETECTOR
-from simfrcnn.config.mapping import leaves_of, value_of
+from simfrcnn.trees import leaves_of, value_of, without_tuples
 
 logger = logging.getLogger("simfrcnn")
 
@@ -55,7 +55,7 @@ def other_scores(cfg: Any, own_config: str, default_cfg: Any) -> dict[str, tuple
     keys = OF_SCORES + (OF_LOOKS if value_of(cfg, _SWITCH) and own(_SWITCH) else ())
     unread = OF_A_DETECTOR if config.is_classifier(cfg) else ()
     pairs = {
-        key: (_plain(value_of(cfg, key)), _plain(own(key)))
+        key: (without_tuples(value_of(cfg, key)), without_tuples(own(key)))
         for key in keys
         if not key.startswith(unread)
     }
@@ -81,8 +81,3 @@ def warn_of_other_scores(
             f"others than those of the model as it was trained. To judge it as it is, set {key} "
             f"to {there}; simfrcnn.load(WEIGHTS) and predict take the model's own config"
         )
-
-
-def _plain(value: Any) -> Any:
-    """As YAML gives it: tuples are lists."""
-    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value

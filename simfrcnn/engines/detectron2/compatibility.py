@@ -13,8 +13,8 @@ from typing import Any
 
 from simfrcnn.config import CLASSIFIER, DETECTOR, add_simfrcnn_config, portable_defaults
 from simfrcnn.config.classifier import OF_A_DETECTOR
-from simfrcnn.config.mapping import leaves_of, value_of
 from simfrcnn.errors import ConfigError, EngineError
+from simfrcnn.trees import leaves_of, value_of
 
 SEAMS: dict[str, tuple[str, ...]] = {
     "modeling.proposal_generator.rpn:RPN.forward": ("self", "images", "features", "gt_instances"),

@@ -9,6 +9,7 @@ from simfrcnn import config
 from simfrcnn.engines.common import timm_backbones
 from simfrcnn.engines.torchvision import backbone as backbones
 from simfrcnn.errors import ConfigError
+from simfrcnn.trees import value_of
 
 NAME = "torchvision"
 C4, FPN = "SimRes5ROIHeads", "SimStandardROIHeads"
@@ -60,7 +61,7 @@ def check_supported(cfg: Any) -> None:
     for key, legal in _LEGAL_WITH_HEADS[cfg.MODEL.ROI_HEADS.NAME].items():
         _require_one_of(cfg, key, legal, f" with {cfg.MODEL.ROI_HEADS.NAME}")
     for key in ("MODEL.RPN.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA"):
-        if abs(_get(cfg, key) - _SMOOTH_L1_BETA) > 1e-6:
+        if abs(value_of(cfg, key) - _SMOOTH_L1_BETA) > 1e-6:
             raise _refusal(cfg, key, "1/9 (0.1111111), which torchvision has fixed")
     if not timm_backbones.is_timm(cfg):
         check_resnet(cfg)
@@ -100,14 +101,14 @@ def per_level(values: Sequence[Any], n_levels: int) -> list[Any]:
 
 
 def _require_one_of(cfg: Any, key: str, legal: Sequence[Any], condition: str = "") -> None:
-    value = _get(cfg, key)
+    value = value_of(cfg, key)
     value = list(value) if isinstance(value, (list, tuple)) else value
     if value not in legal:
         raise _refusal(cfg, key, " | ".join(map(repr, legal)) + condition)
 
 
 def _require_length(cfg: Any, key: str, legal: Sequence[int]) -> None:
-    if len(_get(cfg, key)) not in legal:
+    if len(value_of(cfg, key)) not in legal:
         raise _refusal(cfg, key, f"a list of {' or '.join(map(str, sorted(set(legal))))}")
 
 
@@ -121,10 +122,4 @@ def _require_one_head_for_all_levels(cfg: Any, n_levels: int) -> None:
 
 
 def _refusal(cfg: Any, key: str, legal: str) -> ConfigError:
-    return ConfigError(f"{key} is {_get(cfg, key)!r}; the engine {NAME} takes {legal}")
-
-
-def _get(cfg: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        cfg = cfg[part]
-    return cfg
+    return ConfigError(f"{key} is {value_of(cfg, key)!r}; the engine {NAME} takes {legal}")

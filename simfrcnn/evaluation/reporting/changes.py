@@ -12,6 +12,7 @@ from simfrcnn.evaluation.report_file import read_report
 from simfrcnn.evaluation.reporting.documents import Section, Table, markdown_page
 from simfrcnn.evaluation.reporting.wording import fact_in_words, flat_facts, label_of, short
 from simfrcnn.evaluation.results import Figure, Report
+from simfrcnn.trees import without_tuples
 
 _NOT_A_TEST = (
     "Whether a figure of the later report lies in the interval of the earlier one is no test of a "
@@ -129,6 +130,4 @@ def _worded(facts: Mapping[str, Any], key: str) -> str:
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Tuples as lists: a report that was read has lists."""
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in flat_facts(facts)
-    }
+    return {key: without_tuples(value) for key, value in flat_facts(facts)}

@@ -13,6 +13,7 @@ from simfrcnn.evaluation.multilabel import MEAN
 from simfrcnn.evaluation.reporting.documents import Block
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.files import as_json
+from simfrcnn.trees import leaves_of
 
 _ROUNDING = 1e-12
 FIGURE_COLUMNS = ("figure", "value", "95% interval", "counted over", "interval by")
@@ -185,13 +186,9 @@ def number(value: float, *, signed: bool = False) -> str:
     return f"{value:+.3f}" if signed else f"{value:.3f}"
 
 
-def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """``("prediction: engine", "detectron2")`` ...: facts within facts, one a line."""
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from flat_facts(value, f"{prefix}{key}: ")
-        else:
-            yield f"{prefix}{key}", value
+    return leaves_of(facts, separator=": ")
 
 
 def fact_in_words(value: Any) -> str:

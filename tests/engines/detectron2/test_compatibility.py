@@ -4,23 +4,16 @@ import pytest
 
 from simfrcnn.config import portable_defaults
 from simfrcnn.errors import ConfigError, EngineError
+from simfrcnn.trees import leaves_of
 
 pytestmark = pytest.mark.detectron2
-
-
-def leaves(node, prefix=""):
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def test_portable_defaults_are_detectron2s_key_by_key():
     from detectron2.config import get_cfg
 
-    theirs = dict(leaves(get_cfg()))
-    for key, value in leaves(portable_defaults()):
+    theirs = dict(leaves_of(get_cfg()))
+    for key, value in leaves_of(portable_defaults()):
         assert key in theirs, key
         assert value == theirs[key], key
         assert type(value) is type(theirs[key]), key
