@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from support.examples import (
 )
 from support.forking import kill_program_once
 from support.labelled_examples import LABELS_ON, label_two_images
+from support.once import made_once
 
 
 def weights_of(path):
@@ -38,6 +40,18 @@ def assert_same_weights(one, two):
 
 def lines_of(folder):
     return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+@pytest.fixture
+def begun(engine, tmp_path, tmp_path_factory):
+    """The folder of a run of one step and its data, a copy in ``tmp_path`` of one training."""
+
+    def make(folder):
+        engine.train(tiny_config(engine, "fpn", folder, "SOLVER.MAX_ITER", "1"))
+
+    once = made_once(tmp_path_factory, f"one_step_{engine.NAME}", make)
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "run"
 
 
 def test_a_run_folder_says_everything(engine, tmp_path):
@@ -86,10 +100,9 @@ def test_a_run_folder_says_everything(engine, tmp_path):
     assert any("case/auc" in key for line in lines_of(folder) for key in line)
 
 
-def test_without_validation_there_is_no_best(engine, tmp_path):
-    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
-    assert (tmp_path / "run" / LAST).exists()
-    assert not (tmp_path / "run" / BEST).exists()
+def test_without_validation_there_is_no_best(begun):
+    assert (begun / LAST).exists()
+    assert not (begun / BEST).exists()
 
 
 def test_a_run_from_the_beginning_removes_the_best_of_the_run_before(engine, tmp_path, caplog):
@@ -105,9 +118,9 @@ def test_a_run_from_the_beginning_removes_the_best_of_the_run_before(engine, tmp
     assert "is removed" in caplog.text
 
 
-def test_a_finished_run_is_not_overwritten(engine, tmp_path):
+def test_a_finished_run_is_not_overwritten(engine, begun, tmp_path):
     cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
-    weights = weights_of(engine.train(cfg))
+    weights = weights_of(begun / LAST)
     with pytest.raises(OutputError, match="--resume"):
         engine.train(cfg)
     assert_same_weights(weights_of(engine.train(cfg, resume=True)), weights)
@@ -161,9 +174,8 @@ def test_resuming_with_replay_continues_exactly(engine, tmp_path):
         assert all(0 < line["replay/mean_score"] <= line["replay/hard_score"] for line in recorded)
 
 
-def test_replay_may_be_switched_on_in_a_resumed_run(engine, tmp_path, caplog):
-    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
-    last = tmp_path / "run" / LAST
+def test_replay_may_be_switched_on_in_a_resumed_run(engine, begun, tmp_path, caplog):
+    last = begun / LAST
     older = torch.load(last, weights_only=True)
     assert older["training"].pop("replay") == {}  # as it was written before there was a replay
     torch.save(older, last)
@@ -190,25 +202,24 @@ def test_the_best_so_far_survives_a_resume(engine, tmp_path):
     assert read_checkpoint(last)["training"]["best"] == {"value": 1.0, "step": 1}
 
 
-def test_a_checkpoint_of_another_optimiser_is_not_resumed(engine, tmp_path):
-    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
-    kept = (tmp_path / "run" / LAST).read_bytes()
+def test_a_checkpoint_of_another_optimiser_is_not_resumed(engine, begun, tmp_path):
+    kept = (begun / LAST).read_bytes()
     cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.OPTIMIZER", "sgd")
     with pytest.raises(CheckpointError, match=r"SOLVER\.OPTIMIZER"):
         engine.train(cfg, resume=True)
-    assert (tmp_path / "run" / LAST).read_bytes() == kept
+    assert (begun / LAST).read_bytes() == kept
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_checkpoint_of_another_architecture_is_not_resumed(engine, tmp_path):
-    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
     cfg = tiny_config(engine, "fpn", tmp_path, "MODEL.ROI_BOX_HEAD.FC_DIM", "128")
     with pytest.raises(CheckpointError, match=r"MODEL\.ROI_BOX_HEAD\.FC_DIM"):
         engine.train(cfg, resume=True)
 
 
-def test_a_checkpoint_without_the_state_of_a_training_is_not_resumed(engine, tmp_path):
+def test_a_checkpoint_without_the_state_of_a_training_is_not_resumed(engine, begun, tmp_path):
     cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1")
-    last = engine.train(cfg)
+    last = begun / LAST
     content = read_checkpoint(last)
     torch.save({**content, "training": None}, last)
     with pytest.raises(CheckpointError, match=r"model_last\.pth.*MODEL\.WEIGHTS"):
@@ -231,25 +242,23 @@ def test_a_resumed_run_with_less_to_do_than_is_done_changes_nothing(engine, tmp_
     assert [(folder / name).read_bytes() for name in names] == before
 
 
-def test_a_resumed_run_forgets_what_was_recorded_after_its_checkpoint(engine, tmp_path):
-    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
-    with open(tmp_path / "run" / "metrics.json", "a") as stream:
+def test_a_resumed_run_forgets_what_was_recorded_after_its_checkpoint(engine, begun, tmp_path):
+    with open(begun / "metrics.json", "a") as stream:
         stream.write('{"iteration": 1, "total_loss": 99}\n{"iteration": 2, "torn": ')
     engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "2"), resume=True)
-    recorded = lines_of(tmp_path / "run")
+    recorded = lines_of(begun)
     assert [line["iteration"] for line in recorded if "total_loss" in line] == [0, 1]
     assert all(line["total_loss"] != 99 for line in recorded)
 
 
-def test_the_manifest_owns_up_to_a_change_of_seed(engine, tmp_path):
-    engine.train(tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "1"))
+def test_the_manifest_owns_up_to_a_change_of_seed(engine, begun, tmp_path):
     cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.MAX_ITER", "2", "SEED", "7")
     engine.train(cfg, resume=True)
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    manifest = json.loads((begun / "manifest.json").read_text())
     assert manifest["seed"] == 7
     (earlier,) = manifest["earlier_parts"]
     assert earlier == "manifest_to_step0000001.json"
-    assert json.loads((tmp_path / "run" / earlier).read_text())["seed"] == 0
+    assert json.loads((begun / earlier).read_text())["seed"] == 0
 
 
 @pytest.mark.parametrize("part", ["TRAIN", "VAL"])

@@ -10,6 +10,7 @@ import torch
 from simfrcnn.config import is_classifier, load_config, read_keys
 from simfrcnn.structures import ImageTargets, Native
 from simfrcnn.training import recipe
+from simfrcnn.trees import leaves_of
 from support.classifier_examples import known
 from support.examples import CONFIGS, normals, positives, seeded_model
 from support.outlined import outlined
@@ -91,15 +92,9 @@ def first_steps(engine, cfg, n_steps, size_px=64):
     return steps
 
 
-def keys_of(node, prefix=""):
+def keys_of(cfg):
     """A config as key -> value, without its folder."""
-    keys = {}
-    for key, value in node.items():
-        if hasattr(value, "items"):
-            keys.update(keys_of(value, f"{prefix}{key}."))
-        elif prefix + key != "OUTPUT_DIR":
-            keys[prefix + key] = value
-    return keys
+    return {key: value for key, value in leaves_of(cfg) if key != "OUTPUT_DIR"}
 
 
 def changes(first, second):
