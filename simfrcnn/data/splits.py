@@ -22,20 +22,17 @@ def split_by_patient(
     records: Sequence[ImageRecord],
     fractions: Mapping[str, float],
     seed: int,
-    *,
-    stratify: bool = True,
 ) -> dict[str, tuple[ImageRecord, ...]]:
     """Divide records by patient; the order of the records does not matter for who goes where.
 
-    Patients are ranked by a hash of (seed, patient id) within their stratum, and the ranking is cut
-    at the cumulative fractions: sizes are exact to rounding, and the same on every machine.
+    Patients with a boxed cancer, with a cancer otherwise known, and all others are a stratum each.
+    They are ranked by a hash of (seed, patient id) within it, and the ranking is cut at the
+    cumulative fractions: sizes are exact to rounding, and the same on every machine.
 
     Args:
         records: All records of the data set.
         fractions: Share of the patients by split name; they sum to 1.
         seed: Another seed gives another division.
-        stratify: Divide patients with a boxed cancer, with a cancer otherwise known, and all others
-            each by these fractions.
 
     Returns:
         Split name -> its records in their given order, with ``split`` set.
@@ -47,7 +44,7 @@ def split_by_patient(
         given = ", ".join(f"{name}={fraction:g}" for name, fraction in fractions.items())
         raise DataError(f"split fractions must be above 0 and sum to 1: {given}")
     split_of: dict[str, str] = {}
-    for patients in _strata(records) if stratify else [{r.patient_id for r in records}]:
+    for patients in _strata(records):
         split_of |= _cut(_ranked(patients, seed), fractions)
     return {
         name: tuple(

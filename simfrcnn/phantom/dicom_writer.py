@@ -85,7 +85,7 @@ def dicom_bytes(
     Returns:
         The file's content, identical for identical arguments.
     """
-    dataset = _file_dataset(instance_uid(exam, laterality, view, preset, seed), preset, seed)
+    dataset = _file_dataset(instance_uid(exam, laterality, view, preset, seed))
     _add_patient_and_study(dataset, exam, preset, seed)
     _add_series_and_equipment(dataset, exam, preset, seed)
     _add_mammogram(dataset, exam, laterality, view, preset)
@@ -95,7 +95,7 @@ def dicom_bytes(
     return stream.getvalue()
 
 
-def _file_dataset(sop_instance_uid: UID, preset: Preset, seed: int) -> FileDataset:
+def _file_dataset(sop_instance_uid: UID) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = sop_instance_uid

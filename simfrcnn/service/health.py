@@ -50,7 +50,7 @@ def write_health(
     )
 
 
-def problems_of(folder: Path, now: float | None = None) -> list[str]:
+def problems_of(folder: Path) -> list[str]:
     """What is wrong with the node of a folder; nothing where it is well.
 
     The lock of the folder says whether a node runs, ``health.json`` how it is.
@@ -62,7 +62,7 @@ def problems_of(folder: Path, now: float | None = None) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         dead = [] if is_locked(folder) else ["no node runs in the folder"]
-        return dead + list(_problems(content, time.time() if now is None else now))
+        return dead + list(_problems(content, time.time()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path} cannot be read ({type(error).__name__}): no node has begun there, or another "

@@ -46,11 +46,11 @@ class Estimate:
     p_value: float = NAN
     reason: str | None = None
 
-    def within(self, lowest: float, highest: float) -> Estimate:
+    def as_share(self) -> Estimate:
         """The same of a figure by itself: its interval ends where the figure does, and nobody asks
         whether it is 0.
         """
-        low, high = np.clip([self.low, self.high], lowest, highest).tolist()
+        low, high = np.clip([self.low, self.high], 0, 1).tolist()
         return dataclasses.replace(self, low=low, high=high, p_value=NAN)
 
     def without_test(self, reason: str | None) -> Estimate:

@@ -91,7 +91,7 @@ def pathways_of(
     return [
         Pathway(
             way.name,
-            {name: _mean(each, by).within(0, 1) for name, each in own.items()},
+            {name: _mean(each, by).as_share() for name, each in own.items()},
             {}
             if own is alone
             else {

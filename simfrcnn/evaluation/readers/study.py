@@ -253,7 +253,7 @@ def _against(
             reader: _alone(float(own.values[j]), alone(place * n + j))
             for j, reader in enumerate(readings.readers)
         },
-        mean=over_readers(own, by).within(0, 1),
+        mean=over_readers(own, by).as_share(),
         difference=over_readers(less, by).without_test(few),
         by_reader=dict(zip(readings.readers, singles, strict=True)),
         p_holm=dict(zip(readings.readers, holm([each.p_value for each in singles]), strict=True)),

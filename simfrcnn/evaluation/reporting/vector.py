@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 42
-_PLOT_HEIGHT = 300
+_PLOT_WIDTH = _PLOT_HEIGHT = 300
 _LEAST_STEP = 0.4
 """A point nearer than this (px) to the last one is left out."""
 _MARK_PATHS = {
@@ -36,9 +36,9 @@ _MARK_PATHS = {
 }
 
 
-def chart_html(chart: Chart, *, plot_width: int = 300) -> Markup:
+def chart_html(chart: Chart) -> Markup:
     """The chart with its legend, as a ``<figure>``; all words in it are escaped."""
-    frame = _Frame(chart, plot_width)
+    frame = _Frame(chart)
     diagonal = ""
     if chart.has_diagonal:
         ends = ((chart.x.low, 0.0), (chart.x.high, 1.0))
@@ -54,9 +54,9 @@ def chart_html(chart: Chart, *, plot_width: int = 300) -> Markup:
     )
 
 
-def chart_data(chart: Chart, *, plot_width: int = 300) -> dict[str, Any]:
+def chart_data(chart: Chart) -> dict[str, Any]:
     """What the script needs to read values off the chart: its frame and the thinned points."""
-    frame = _Frame(chart, plot_width)
+    frame = _Frame(chart)
     lines = []
     for line in chart.lines:
         kept = _thinned(frame, line.x, line.y)
@@ -70,7 +70,7 @@ def chart_data(chart: Chart, *, plot_width: int = 300) -> dict[str, Any]:
             }
         )
     return {
-        "plot": [_LEFT, _TOP, plot_width, _PLOT_HEIGHT],
+        "plot": [_LEFT, _TOP, _PLOT_WIDTH, _PLOT_HEIGHT],
         "x": [chart.x.low, chart.x.high, chart.x.is_logarithmic, chart.x.label],
         "y": [chart.y.low, chart.y.high, chart.y.label],
         "steps": chart.shape == "steps",
@@ -81,16 +81,15 @@ def chart_data(chart: Chart, *, plot_width: int = 300) -> dict[str, Any]:
 class _Frame:
     """Where values lie in the picture, px."""
 
-    def __init__(self, chart: Chart, plot_width: int) -> None:
+    def __init__(self, chart: Chart) -> None:
         self.chart = chart
-        self.plot_width = plot_width
-        self.width = _LEFT + plot_width + _RIGHT
+        self.width = _LEFT + _PLOT_WIDTH + _RIGHT
         self.height = _TOP + _PLOT_HEIGHT + _BOTTOM
-        self.left, self.right = _LEFT, _LEFT + plot_width
+        self.left, self.right = _LEFT, _LEFT + _PLOT_WIDTH
         self.top, self.bottom = _TOP, _TOP + _PLOT_HEIGHT
 
     def x(self, value: float) -> float:
-        return _LEFT + self.plot_width * _share(self.chart.x, value)
+        return _LEFT + _PLOT_WIDTH * _share(self.chart.x, value)
 
     def y(self, value: float) -> float:
         return _TOP + _PLOT_HEIGHT * (1 - _share(self.chart.y, value))
@@ -184,7 +183,7 @@ def _thinned(frame: _Frame, x: Sequence[float], y: Sequence[float]) -> list[int]
     last_x = last_y = -math.inf
     # All points at once: there may be a hundred thousand.
     places = (
-        frame.plot_width * _shares(frame.chart.x, x),
+        _PLOT_WIDTH * _shares(frame.chart.x, x),
         _PLOT_HEIGHT * _shares(frame.chart.y, y),
     )
     for index, (at_x, at_y) in enumerate(zip(*(one.tolist() for one in places), strict=True)):
