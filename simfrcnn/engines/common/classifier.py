@@ -20,6 +20,7 @@ from torch.nn import functional
 from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.class_maps import ClassMaps, build_class_maps
+from simfrcnn.engines.common.inference import evaluating
 from simfrcnn.engines.common.labelled import not_separate
 from simfrcnn.engines.common.second_look import build_second_look
 from simfrcnn.engines.common.teacher import Teacher
@@ -171,17 +172,12 @@ class ImageClassifier(nn.Module):
             for f, a, sample in zip(found, rescored, samples, strict=True)
         ]
 
-    @torch.no_grad()
     def heat_maps(self, samples: Sequence[Sample]) -> list[Tensor]:
         """Of each image (K, h', w') in [0, 1]: the sigmoid of its class maps, over the stored
         image. The mode of the model is restored.
         """
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             maps = self.class_maps(samples)
-        finally:
-            self.train(was_training)
         height, width = samples[0].image.shape[-2:]
         stride = self.head.stride
         return [

@@ -6,8 +6,9 @@ hook.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +54,18 @@ def laid_out(cfg: Any, model: nn.Module) -> nn.Module:
     if torch.device(cfg.MODEL.DEVICE).type == "cpu":
         model.to(memory_format=torch.channels_last)
     return model.eval()
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Have a model in evaluation mode, without gradients; its mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def detecting(cfg: Any) -> torch.autocast:

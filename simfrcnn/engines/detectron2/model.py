@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model as build_registered_model
 from detectron2.utils.events import EventStorage
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from simfrcnn.config import add_simfrcnn_config
 from simfrcnn.engines.common.checkpoints import Identity, load_model_strictly, read_checkpoint
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.inference import evaluating
 from simfrcnn.engines.common.teacher import teacher_of
 from simfrcnn.engines.detectron2.classifier import SimClassifier
 from simfrcnn.engines.detectron2.compatibility import check_supported
@@ -89,13 +89,8 @@ def training_losses(model: nn.Module, samples: Sequence[Sample]) -> dict[str, Te
 
 def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
     """Detections in original pixels, one per sample in order; the model's mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            outputs = model(to_dicts(samples))
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        outputs = model(to_dicts(samples))
     return [
         to_detections(sample.record.image_id, output["instances"])
         for sample, output in zip(samples, outputs, strict=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from simfrcnn import config
 from simfrcnn.engines.common.checkpoints import Identity, load_model_strictly, read_checkpoint
+from simfrcnn.engines.common.inference import evaluating
 from simfrcnn.engines.torchvision import model as detectors
 from simfrcnn.engines.torchvision.classifier import SimClassifier, build_classifier
 from simfrcnn.engines.torchvision.model import SimFasterRCNN
@@ -51,11 +51,6 @@ def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
     """Detections in original pixels by falling score, one entry a sample; the mode is restored."""
     if not isinstance(model, SimClassifier):
         return detectors.detect(model, samples)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            found: list[Detections] = model(samples)
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        found: list[Detections] = model(samples)
     return found

@@ -16,10 +16,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from simfrcnn import config
 from simfrcnn.engines.common import timm_backbones
-from simfrcnn.engines.common.checkpoints import (
-    Identity,
-)
+from simfrcnn.engines.common.checkpoints import Identity
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.inference import evaluating
 from simfrcnn.engines.common.labelled import (
     judge_of,
     label_settings_of,
@@ -256,13 +255,8 @@ def detect(model: nn.Module, samples: Sequence[Sample]) -> list[Detections]:
 
     A box that lies in the padding, beyond the stored image, vanishes in the way back.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            found = model(samples)
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        found = model(samples)
     assert isinstance(model, SimFasterRCNN)
     min_score = model.mask_min_score
     return [_detections(one, sample, min_score) for one, sample in zip(found, samples, strict=True)]
