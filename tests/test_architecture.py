@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
-    *("classifier_settings", "image_labels", "image_names", "input_settings", "label_settings"),
-    *("labels", "outlines", "parallel", "registry", "second_look_settings", "trees"),
-    *("version", "wording", "yaml_text"),
+    *("classifier_settings", "evaluation_settings", "image_labels", "image_names"),
+    *("input_settings", "label_settings", "labels", "outlines", "parallel", "registry"),
+    *("second_look_settings", "trees", "version", "wording", "yaml_text"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -26,6 +26,7 @@ ALLOWED = {
     "detection_entries": (set(), {"numpy"}),
     "classifier_settings": (set(), set()),
     "input_settings": (set(), set()),
+    "evaluation_settings": (set(), set()),
     "fields": (set(), set()),
     "files": (set(), set()),
     "grading_settings": (set(), set()),
