@@ -12,12 +12,16 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
 from benchmarks.dicom_validators import PROGRAMS, is_installed
+
+if TYPE_CHECKING:
+    from simfrcnn import Detector
 
 torch.set_num_threads(1)
 
@@ -124,6 +128,23 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("torchvision is not installed")
     path = tmp_path_factory.mktemp("untrained") / "model.pth"
     return write_untrained(path, case__youden=0.5, breast__sensitivity=0.25)
+
+
+@pytest.fixture(scope="session")
+def detector(untrained: Path) -> Detector:
+    """The model of :func:`untrained`, loaded."""
+    import simfrcnn
+
+    return simfrcnn.load(untrained)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, which tests of the marker ``browser`` need."""
+    from support.browser import chromium
+
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from pathlib import Path
@@ -48,3 +49,9 @@ def files_below(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def results(out: Path) -> dict[str, Any]:
+    """Of the folder of a prediction, what stands in the file of each exam, by the exam's name."""
+    contents = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
+    return {content["exam_id"]: content for content in contents}

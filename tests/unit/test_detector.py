@@ -22,11 +22,6 @@ from support.untrained import operating_points, write_untrained
 pytestmark = pytest.mark.torchvision
 
 
-@pytest.fixture(scope="module")
-def detector(untrained):
-    return simfrcnn.load(untrained)
-
-
 def test_a_checkpoint_alone_is_enough(detector):
     assert detector.classes == detector.target_classes == ("malignant",)
     assert detector.engine.NAME == "torchvision"

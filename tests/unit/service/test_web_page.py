@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simfrcnn.service.web_guard import Access
-from support.browser import chromium, visited
+from support.browser import visited
 from support.data_examples import write_dicom
 from support.studies import VIEWS, write_study
 from support.web import app_of, marking, served, studies_in, wait_until_done
@@ -19,12 +19,6 @@ HEIGHT, WIDTH = 240, 160
 GREY = """i => { const canvas = document.querySelectorAll('#stage canvas[role=img]')[i];
   const at = [Math.round(canvas.width / 2), Math.round(canvas.height / 2)];
   return canvas.getContext('2d').getImageData(...at, 1, 1).data[0]; }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 def write_grey_study(folder):

@@ -23,16 +23,11 @@ from simfrcnn.errors import ArtifactError, ConfigError, OutputError
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from simfrcnn.workflows.prediction_shards import merge, summary_of, update
 from support.kills import killed_at
-from support.studies import files_below, write_study, write_view
+from support.studies import files_below, results, write_study, write_view
 
 pytestmark = pytest.mark.torchvision
 
 ALONE = PredictionOptions(workers=0)
-
-
-@pytest.fixture(scope="module")
-def detector(untrained):
-    return simfrcnn.load(untrained)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +47,6 @@ def whole(detector, studies, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
     predict(detector, studies, out, ALONE)
     return out, files_below(out)
-
-
-def results(out):
-    contents = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
-    return {content["exam_id"]: content for content in contents}
 
 
 def rows(path):

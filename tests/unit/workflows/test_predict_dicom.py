@@ -9,7 +9,6 @@ import numpy as np
 import pydicom
 import pytest
 
-import simfrcnn
 from simfrcnn.cli.main import main
 from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom_out.checking import check_report
@@ -20,18 +19,13 @@ from simfrcnn.workflows.prediction_dicom import write_dicom
 from simfrcnn.workflows.prediction_folder import PredictionFolder
 from simfrcnn.workflows.prediction_shards import merge
 from support.results import exam_of, phantom_films
-from support.studies import files_below, write_study
+from support.studies import files_below, results, write_study
 
 pytest.importorskip("highdicom")
 pytestmark = pytest.mark.torchvision
 ALL = PredictionOptions(
     workers=0, dicom=("sr", "gsps", "cad-sr", "sc"), pictures="none", score_threshold=0.1
 )
-
-
-@pytest.fixture(scope="module")
-def detector(untrained):
-    return simfrcnn.load(untrained)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +44,6 @@ def whole(detector, studies, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
     predict(detector, studies, out, ALL)
     return out, files_below(out)
-
-
-def results(out):
-    contents = [json.loads(path.read_text()) for path in sorted(out.glob("exams/*/*.json"))]
-    return {content["exam_id"]: content for content in contents}
 
 
 def test_every_exam_of_dicom_files_gets_its_files_and_a_png_says_why_not(whole):

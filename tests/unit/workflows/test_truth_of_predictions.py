@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-import simfrcnn
 from simfrcnn.artifacts import read_detections
 from simfrcnn.cli.main import main
 from simfrcnn.data.coco import read_coco
@@ -17,11 +16,6 @@ pytestmark = [pytest.mark.torchvision, pytest.mark.usefixtures("quick_charts")]
 
 OPTIONS = PredictionOptions(workers=0, pictures="none")
 BOX = [20.0, 30.0, 24.0, 24.0]
-
-
-@pytest.fixture(scope="module")
-def detector(untrained):
-    return simfrcnn.load(untrained)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from simfrcnn.evaluation import evaluate, write_report
 from simfrcnn.settings import EvaluationSettings
-from support.browser import chromium, opened
+from support.browser import opened
 from support.evaluation_examples import detection_file, finding, found, grey_pictures, image
 
 pytestmark = pytest.mark.browser
@@ -20,12 +19,6 @@ UIDS = [f"1.2.826.0.1.3680043.8.498.10024968013774561223405961230459812345{n}" f
 CUT = """[...document.querySelectorAll('#exam-list .name span:first-child')].map(
   (name) => [name.textContent, name.scrollWidth > name.clientWidth, getComputedStyle(name).overflow,
     name.getBoundingClientRect().right <= name.closest('button').getBoundingClientRect().right])"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import ImageRecord, Laterality, Supervision, ViewPosition
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.workflows.prediction_heat import encoded_map
-from support.browser import chromium, opened
+from support.browser import opened
 from support.evaluation_examples import detection_file, finding, found, grey_pictures, image
 
 pytestmark = pytest.mark.browser
@@ -28,12 +28,6 @@ FEW = EvaluationSettings(bootstrap_replicates=20)
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VIEWS = [(side, view) for view in (ViewPosition.CC, ViewPosition.MLO) for side in Laterality]
 POINT = OperatingPoint("case", "youden", 0.4375, chosen_on="val", sensitivity=0.9, specificity=0.8)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True, scope="module")

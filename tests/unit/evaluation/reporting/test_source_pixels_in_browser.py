@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from simfrcnn.images.hanging import hung_pictures, source_pictures
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.workflows.prediction_heat import encoded_map
-from support.browser import chromium, opened, visited
+from support.browser import opened, visited
 from support.films import BOX, HEIGHT, WIDTH, film, films
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("quick_charts")]
@@ -38,12 +37,6 @@ DECODED = """async id => {
   for (const value of pixels.values) text += String.fromCharCode(value);
   return [pixels.width, pixels.height, btoa(text)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 def maps(some: list[ImageRecord]) -> list[dict[str, bytes]]:
