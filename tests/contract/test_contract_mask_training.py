@@ -1,4 +1,7 @@
-"""Trainings with a mask head on every engine: resumed, killed, and started from other files."""
+"""Trainings with a mask head on every engine: resumed, and started from other files.
+
+One that is killed is in ``test_contract_training.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ import torch
 from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
 from simfrcnn.engines.contract import MASK_KEY
 from simfrcnn.errors import CheckpointError
-from support.commands import ROOT
 from support.examples import initialised, seeded_model, tiny_config
-from support.forking import kill_program_once
 from support.outlined import tiny_mask_config
 
 SCHEDULE = ("SOLVER.WARMUP_ITERS", "3", "SOLVER.STEPS", "[2]")
@@ -47,26 +48,6 @@ def test_a_resumed_training_ends_in_the_weights_of_one_that_was_not_stopped(
     assert min(losses) > 0
     manifest = json.loads((two / "run" / "manifest.json").read_text())
     assert [each["key"] for each in manifest["deviations"]] == [e.key for e in engine.DEVIATIONS]
-
-
-@pytest.mark.slow
-def test_a_killed_training_ends_in_the_weights_of_one_that_was_not(engine, tmp_path):
-    many = ("SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "2")
-    whole = tiny_mask_config(engine, "fpn", tmp_path / "whole", *many)
-    uninterrupted = weights_of(engine.train(whole))
-    killed = tmp_path / "killed"
-    cfg = tiny_mask_config(engine, "fpn", killed, *many)
-    (killed / "config.yaml").write_text(cfg.dump())
-    (killed / "train.py").write_text(
-        "import sys; from simfrcnn.config import load_config; "
-        "from simfrcnn.engines import load_engine; engine = load_engine(sys.argv[1]); "
-        "engine.train(load_config(engine.default_cfg(), sys.argv[2]))"
-    )
-    last = killed / "run" / LAST
-    words = [killed / "train.py", engine.NAME, killed / "config.yaml"]
-    kill_program_once(last.exists, words, cwd=ROOT, logs=killed)
-    assert 2 <= read_checkpoint(last)["training"]["step"] < 12
-    assert changed(weights_of(engine.train(cfg, resume=True)), uninterrupted) == []
 
 
 WITHOUT, WITH = tiny_config, tiny_mask_config

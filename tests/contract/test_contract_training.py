@@ -27,6 +27,7 @@ from support.examples import (
 from support.forking import kill_program_once
 from support.labelled_examples import LABELS_ON, label_two_images
 from support.once import made_once
+from support.outlined import tiny_mask_config
 
 
 def weights_of(path):
@@ -386,10 +387,13 @@ def test_a_validation_set_that_a_model_has_boxed_is_refused_before_anything_is_w
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(engine, tmp_path):
+    """With a mask head, so that its weights and its optimiser's state are among them."""
     many = ("SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "2")
-    uninterrupted = weights_of(engine.train(tiny_config(engine, "fpn", tmp_path / "whole", *many)))
+    whole = tiny_mask_config(engine, "fpn", tmp_path / "whole", *many)
+    uninterrupted = weights_of(engine.train(whole))
+    assert any(".mask_" in name for name in uninterrupted)
     killed = tmp_path / "killed"
-    cfg = tiny_config(engine, "fpn", killed, *many)
+    cfg = tiny_mask_config(engine, "fpn", killed, *many)
     (killed / "config.yaml").write_text(cfg.dump())
     script = (
         "import sys; from simfrcnn.config import load_config; "
