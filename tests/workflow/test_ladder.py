@@ -60,6 +60,7 @@ def read(output):
     return json.loads((output / "ladder.json").read_text())
 
 
+@on_one_engine()
 def test_a_table_of_what_there_is_names_what_is_missing(partial, capsys):
     words, output = partial
     assert main([*words, "--report-only"]) == 0
@@ -136,6 +137,7 @@ def test_a_run_whose_first_steps_ran_under_other_settings_is_refused(partial, re
     assert "SOLVER.BASE_LR was 0.5" in refused(*words, "--report-only")
 
 
+@on_one_engine()
 def test_a_run_on_other_data_is_refused(partial, refused, datasets, tmp_path):
     words, _ = partial
     for name in ("val", "test"):
@@ -148,6 +150,7 @@ def test_a_run_on_other_data_is_refused(partial, refused, datasets, tmp_path):
         assert "annotation file" in error
 
 
+@on_one_engine()
 def test_detections_of_another_checkpoint_are_refused(partial, refused):
     words, output = partial
     folder = output / "sim" / "seed_0" / "inference" / "phantom_tiny" / "test"
@@ -178,12 +181,14 @@ def test_a_run_of_another_engine_is_refused(partial, refused):
     assert f"the engine was {words[-1]}, is {other}" in refused(*words[:-1], other, "--report-only")
 
 
+@on_one_engine()
 def test_a_damaged_manifest_is_told(partial, refused):
     words, output = partial
     (output / "sim" / "seed_0" / "manifest.json").write_text("{")
     assert "manifest.json cannot be read" in refused(*words, "--report-only")
 
 
+@on_one_engine()
 def test_choices_that_are_not_there(partial, refused):
     words, _ = partial
     assert "Did you mean faster?" in refused(*words, "--rungs", "fastr")
@@ -236,6 +241,7 @@ def test_a_killed_run_is_resumed_and_a_finished_one_left_alone(partial, ladder_f
     assert not runs["sim"]["was_interrupted"]
 
 
+@on_one_engine()
 def test_runs_that_are_missing_become_jobs_and_a_failed_one_is_named_with_its_log(
     partial, ladder_file, tmp_path, monkeypatch, capsys
 ):

@@ -16,6 +16,7 @@ from simfrcnn.files import sha256_of
 from support.canaries import canary_folder, leaks, write_canary
 from support.commands import ONE_ENGINE, ROOT, SMOKE, on_one_engine
 from support.forking import run_program
+from support.once import made_once
 
 
 def test_a_run_folder_holds_everything_that_a_number_needs(trained):
@@ -264,13 +265,22 @@ def test_a_model_is_judged_where_its_training_set_is_not(trained, tmp_path, capl
     assert "data set 'clinic/train' not found" in refused(*words, *options)
 
 
-def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_path, datasets):
-    _, folder = trained
+@pytest.fixture
+def predicted(trained, datasets, tmp_path_factory):
+    """(folder of a patient, output of ``predict`` on it); no test changes them."""
+    engine, folder = trained
     patient = sorted((datasets / "phantom_tiny" / "dicom").iterdir())[0]
-    out = tmp_path / "out"
-    words = ["predict", str(patient), "--weights", str(folder / "model_last.pth")]
-    words += ["--output", str(out), "--score-threshold", "0", "--keep-identifiers"]
-    assert main([*words, "--workers", "0"]) == 0
+
+    def make(place):
+        words = ["predict", str(patient), "--weights", str(folder / "model_best.pth")]
+        words += ["--output", str(place / "out"), "--score-threshold", "0", "--keep-identifiers"]
+        assert main([*words, "--workers", "0"]) == 0
+
+    return patient, made_once(tmp_path_factory, f"predicted_{engine}", make) / "out"
+
+
+def test_predict_writes_a_json_per_exam_and_a_picture_per_image(predicted):
+    patient, out = predicted
     exams = sorted(out.glob("exams/*/*.json"))
     assert len(exams) == 1
     content = json.loads(exams[0].read_text())
@@ -286,13 +296,9 @@ def test_predict_writes_a_json_per_exam_and_a_picture_per_image(trained, tmp_pat
             assert 0 <= top < bottom <= image["height"]
 
 
-def test_a_methods_section_is_the_same_after_predict_as_after_a_test(trained, tmp_path, datasets):
+def test_a_methods_section_is_the_same_after_predict_as_after_a_test(trained, predicted):
     """Both ways of making detections say of the model all that its file says."""
-    _, folder = trained
-    data, out = datasets / "phantom_tiny", tmp_path / "out"
-    words = ["predict", str(sorted((data / "dicom").iterdir())[0]), "--output", str(out)]
-    words += ["--weights", str(folder / "model_best.pth"), "--keep-identifiers"]
-    assert main([*words, "--workers", "0"]) == 0
+    (_, folder), (_, out) = trained, predicted
     inference = folder / "inference" / "phantom_tiny" / "test"
     tested, predicted = (
         json.loads((path / "detections.meta.json").read_text())["provenance"]
