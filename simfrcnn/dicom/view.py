@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from simfrcnn.dicom.header import Header, tag_name
-from simfrcnn.records import Laterality, ViewPosition
+from simfrcnn.records import Box, Laterality, Point, ViewPosition
 
 Fact = TypeVar("Fact")
 Grey = TypeVar("Grey", np.uint8, np.uint16)
@@ -57,6 +57,16 @@ class Flips:
         """An image (H, W), mirrored so."""
         down, across = (-1 if mirrored else 1 for mirrored in (self.vertical, self.horizontal))
         return np.ascontiguousarray(pixels[::down, ::across])
+
+    def moved(self, point: Point, shape: tuple[int, ...]) -> Point:
+        """Where a point (x, y) of an image (H, W) comes to lie; 0 and W are the outer edges."""
+        x, y = point
+        return (shape[1] - x if self.horizontal else x), (shape[0] - y if self.vertical else y)
+
+    def moved_box(self, box: Box, shape: tuple[int, ...]) -> Box:
+        """Where a box of an image (H, W) comes to lie."""
+        (x1, y1), (x2, y2) = self.moved(box[:2], shape), self.moved(box[2:], shape)
+        return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 AS_STORED = Flips()
@@ -118,6 +128,14 @@ def has_burned_in_text(header: Header) -> bool:
     return header.code("BurnedInAnnotation") == "YES"
 
 
+def orientation_of(header: Header) -> tuple[str, str] | None:
+    """Patient Orientation (0020,0020): where rows run to, and columns; None if it is not legal."""
+    stated = (header.code("PatientOrientation") or "").split("\\")
+    if len(stated) != 2 or not all(re.fullmatch(r"[APLRHF]{1,3}", one) for one in stated):
+        return None
+    return stated[0], stated[1]
+
+
 def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) -> Flips:
     """What the standard hanging asks for, by Patient Orientation (0020,0020) alone.
 
@@ -134,11 +152,10 @@ def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) ->
     Reference:
         DICOM PS3.3 C.7.6.1.1.1 (Patient Orientation); PS3.17 annex on mammography hanging.
     """
-    stated = header.code("PatientOrientation")
-    if stated is None:
+    if header.code("PatientOrientation") is None:
         return Flips()
-    orientation = stated.split("\\")
-    if len(orientation) != 2 or not all(re.fullmatch(r"[APLRHF]{1,3}", o) for o in orientation):
+    orientation = orientation_of(header)
+    if orientation is None:
         notes.append("Patient Orientation (0020,0020): no legal value, left as stored")
         return Flips()
     rows, columns = orientation

@@ -238,7 +238,9 @@ def test_a_capture_of_a_compressed_film_says_so(tmp_path):
     assert {keyword: str(capture[keyword].value) for keyword in tags} == tags
 
 
-@pytest.mark.parametrize(("stated", "told"), [("CR", "CR"), ("DX", "DX"), (None, "MG")])
+@pytest.mark.parametrize(
+    ("stated", "told"), [("CR", "CR"), ("DX", "DX"), ("mg", "MG"), (None, "MG")]
+)
 def test_the_library_tells_the_modality_of_the_film(tmp_path, stated, told):
     films = phantom_films(tmp_path / "films", Modality=stated)
     report = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "sr")[0])
@@ -292,11 +294,12 @@ def test_an_unusable_window_costs_that_film_its_window_alone(tmp_path):
 
 def test_another_unusable_element_is_named_with_its_film(tmp_path):
     films = phantom_films(tmp_path / "films")
-    changed(films[1], films[1], RescaleSlope="1")
     dataset = pydicom.dcmread(films[1])
-    dataset.pop("RescaleIntercept", None)
+    dataset[0x00281053] = pydicom.dataelem.RawDataElement(
+        pydicom.tag.Tag(0x00281053), "DS", 4, b"abc ", 0, False, True
+    )
     dataset.save_as(films[1])
-    with pytest.raises(DataError, match=r"LMLO\.dcm: an element such as Rescale Slope"):
+    with pytest.raises(DataError, match=r"LMLO\.dcm: Rescale Slope \(0028,1053\) is not a number"):
         exam_of(films).save_dicom(tmp_path / "out", "gsps")
 
 
@@ -332,12 +335,46 @@ def test_a_study_without_dates_gets_the_fixed_one(tmp_path):
         assert found.StudyDate == ""
 
 
-def test_names_of_any_character_set_are_kept(tmp_path):
-    films = phantom_films(
-        tmp_path / "films", SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Zoë=山田"
-    )
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        ("ISO_IR 192", "Müller^Zoë=山田"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+    ],
+)
+def test_names_of_any_character_set_are_kept(tmp_path, characters, name):
+    films = phantom_films(tmp_path / "films", SpecificCharacterSet=characters, PatientName=name)
     for path in exam_of(films).save_dicom(tmp_path / "out", ALL):
-        assert pydicom.dcmread(path).PatientName == "Müller^Zoë=山田"
+        found = pydicom.dcmread(path)
+        assert found.SpecificCharacterSet == characters
+        assert found.PatientName == name
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"PatientSex": "FEMALE"},
+        {"PatientBirthDate": "1950"},
+        {"StudyDate": "2020.01.31", "StudyTime": "10:15:30"},
+    ],
+)
+def test_what_a_film_states_of_patient_and_study_costs_no_result(tmp_path, tags):
+    films = phantom_films(tmp_path / "films", **tags)
+    for path in exam_of(films).save_dicom(tmp_path / "out", ALL):
+        found = pydicom.dcmread(path)
+        assert {keyword: found[keyword].value for keyword in tags} == tags
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"), [(["P", "F"], ["P", "F"]), (["a", "f"], ["A", "F"]), ("CC", None)]
+)
+def test_an_orientation_that_is_none_is_not_copied(tmp_path, stated, told):
+    films = phantom_films(tmp_path / "films", PatientOrientation=stated)
+    capture = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "sc")[0])
+    assert (capture.PatientOrientation or None) == told
 
 
 def test_nothing_is_written_for_what_is_no_dicom(tmp_path, films):
