@@ -365,10 +365,20 @@ class ExamResult:
             yield f"Score of the exam {self.score:.3f}."
         if self.call is not None:
             call = "positive" if self.call.is_positive else "negative"
+            score, threshold = _told_apart(self.call.score, self.call.score_threshold)
             yield (
-                f"Call {call}: {self.call.score:.3f} at the score threshold "
-                f"{self.call.score_threshold:.3f} ({self.call.level}/{self.call.rule})."
+                f"Call {call}: {score} at the score threshold {threshold} "
+                f"({self.call.level}/{self.call.rule})."
             )
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with three decimals, or with as many as it takes to tell one from the other."""
+    for digits in range(3, 17):
+        texts = f"{one:.{digits}f}", f"{other:.{digits}f}"
+        if texts[0] != texts[1] or one == other:
+            break
+    return texts
 
 
 def _as_film(image: ImageResult, score_threshold: float) -> JudgedFilm:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -76,32 +76,41 @@ def laterality_of(header: Header, notes: list[str]) -> Laterality | None:
     """Left or right, None where no element says it or it shows both.
 
     Image Laterality, Frame Laterality (of an enhanced object), Laterality (of the series), the
-    modifier of the anatomic region, then codes such as L, RCC or LEFT in texts.
+    modifier of the anatomic region, then codes such as L, RCC or LEFT in texts. A note says so
+    where a later one of the elements contradicts the first.
     """
-    for keyword in ("ImageLaterality", "FrameLaterality", "Laterality"):
-        value = header.code(keyword)
-        if value == "B":
-            return None
-        if value in {"L", "R"}:
-            return Laterality(value)
-    for region in header.items("AnatomicRegionSequence")[:1]:
-        for modifier in region.get("AnatomicRegionModifierSequence") or ():
-            if side := _LEFT_OR_RIGHT.get(_code_value(modifier)):
-                return side
-    return _from_texts(header, "laterality", ("ViewPosition", *_TEXTS), _side_in, notes)
+    stated = [*_stated_sides(header)]
+    if not stated:
+        return _from_texts(header, "laterality", ("ViewPosition", *_TEXTS), _side_in, notes)
+    (keyword, side), *others = stated
+    if side is not None:
+        notes += (
+            f"{tag_name(keyword)} says {side.value} and was followed; {tag_name(other)} says "
+            f"{its_side.value}"
+            for other, its_side in others
+            if its_side not in (None, side)
+        )
+    return side
 
 
 def view_position_of(header: Header, notes: list[str]) -> ViewPosition | None:
     """CC, MLO or another view; None where no element says it.
 
-    View Position, View Code Sequence, then codes such as CC or LMLO in texts.
+    View Position, View Code Sequence, then codes such as CC or LMLO in texts. A note says so where
+    the first two contradict each other.
     """
     position = header.code("ViewPosition")
-    if position is not None and (view := _view_in(position)):
-        return view
     codes = header.items("ViewCodeSequence")
-    if codes and (view := _VIEW_CODES.get(_code_value(codes[0]))):
-        return view
+    by_position = None if position is None else _view_in(position)
+    by_code = _VIEW_CODES.get(_code_value(codes[0])) if codes else None
+    if position is not None and by_code is not None and by_position != by_code:
+        followed = by_position or by_code
+        notes.append(
+            f"{tag_name('ViewPosition')} and {tag_name('ViewCodeSequence')} differ: "
+            f"{followed.value} was followed"
+        )
+    if by_position or by_code:
+        return by_position or by_code
     if position is not None or codes:
         return ViewPosition.OTHER
     # CBIS-DDSM writes the view into Patient Orientation.
@@ -174,6 +183,18 @@ def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) ->
         how = " and ".join(["left-right"] * horizontal + ["top-bottom"] * vertical)
         notes.append(f"Patient Orientation (0020,0020): hangs mirrored {how}")
     return Flips(horizontal, vertical, is_stated=True)
+
+
+def _stated_sides(header: Header) -> Iterator[tuple[str, Laterality | None]]:
+    """The elements that say a side, the proper one first; None is for both sides."""
+    for keyword in ("ImageLaterality", "FrameLaterality", "Laterality"):
+        value = header.code(keyword)
+        if value in {"L", "R", "B"}:
+            yield keyword, None if value == "B" else Laterality(value)
+    for region in header.items("AnatomicRegionSequence")[:1]:
+        for modifier in region.get("AnatomicRegionModifierSequence") or ():
+            if side := _LEFT_OR_RIGHT.get(_code_value(modifier)):
+                yield "AnatomicRegionModifierSequence", side
 
 
 def _from_texts(

@@ -254,10 +254,14 @@ def _is_image(elements: Dataset) -> bool:
 
 
 def _exam_of(elements: Dataset) -> tuple[str, ...]:
-    """Study, patient, and who gave the Patient ID; without one, name and date of birth."""
-    identity = ("PatientID",) if elements.PatientID else ("PatientName", "PatientBirthDate")
+    """Study, patient, and who gave the Patient ID; without one, name and date of birth.
+
+    Spaces round them are no part of them.
+    """
+    has_id = bool(str(elements.PatientID).strip())
+    identity = ("PatientID",) if has_id else ("PatientName", "PatientBirthDate")
     keywords = ("StudyInstanceUID", "IssuerOfPatientID", *identity)
-    return tuple(str(elements.get(keyword) or "") for keyword in keywords)
+    return tuple(str(elements.get(keyword) or "").strip() for keyword in keywords)
 
 
 def _require_one_exam(sources: Sequence[Source]) -> None:
