@@ -90,7 +90,7 @@ SIDE_OF_REGION = [coded("T-04000", AnatomicRegionModifierSequence=[coded("G-A100
         ),
     ],
 )
-def test_elements_that_contradict_each_other_are_told(
+def test_elements_that_contradict_each_other_are_noted(
     tmp_path: Path, tags: dict[str, Any], note: str
 ) -> None:
     assert read(tmp_path, **tags).notes.count(note) == 1
