@@ -20,6 +20,7 @@ from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm, Region, model_
 from simfrcnn.errors import DataError
 from simfrcnn.files import write_bytes, write_files, write_json
 from simfrcnn.images.drawing import as_marked_png, draw_boxes, draw_heat, hung_side_by_side
+from simfrcnn.images.hanging import flips_for_reading
 from simfrcnn.outlines import Rle, traced
 from simfrcnn.records import Box, Laterality, Outline, ViewPosition
 
@@ -151,10 +152,14 @@ class ImageResult:
         """The highest of a target class, 0 without any."""
         return max((one.score for one in self.suspicious), default=0.0)
 
-    def draw(self, score_threshold: float = 0.5) -> NDArray[np.uint8]:
+    def draw(self, score_threshold: float = 0.5, *, hung: bool = False) -> NDArray[np.uint8]:
         """The stored pixels with a frame round every suspicious region from a score on.
 
         Of a model with a mask head also the edges of the masks.
+
+        Args:
+            score_threshold: Smallest score of a region that is drawn.
+            hung: Turn the picture as a radiologist hangs it; the scores are not mirrored.
 
         Returns:
             (H, W, 3) BGR, as OpenCV has it.
@@ -162,10 +167,14 @@ class ImageResult:
         Raises:
             DataError: The pixels were not kept.
         """
+        pixels, flips = self._kept_pixels(), AS_STORED
+        if hung:
+            flips = flips_for_reading(pixels, self.flips, self.laterality)
+        moved = partial(flips.moved, shape=pixels.shape)
         drawn = [one for one in self.suspicious if one.score >= score_threshold]
-        boxes, scores = [one.box for one in drawn], [one.score for one in drawn]
-        outlines = [one.outline for one in drawn]
-        return draw_boxes(self._kept_pixels(), boxes, scores, outlines)
+        outlines = [tuple(tuple(map(moved, ring)) for ring in one.outline) for one in drawn]
+        boxes = [flips.moved_box(one.box, pixels.shape) for one in drawn]
+        return draw_boxes(flips.turned(pixels), boxes, [one.score for one in drawn], outlines)
 
     def to_png(self, score_threshold: float = 0.5) -> bytes:
         """The picture of :meth:`draw` as a PNG file; a grey one where there is no frame.
@@ -253,7 +262,7 @@ class ExamResult:
         Raises:
             DataError: The pixels were not kept.
         """
-        pictures = [_hung(image.draw(score_threshold), image.flips) for image in self.images]
+        pictures = [image.draw(score_threshold, hung=True) for image in self.images]
         views = [(image.laterality, image.view_position) for image in self.images]
         return hung_side_by_side(pictures, views, height_px=height_px)
 
@@ -356,10 +365,20 @@ class ExamResult:
             yield f"Score of the exam {self.score:.3f}."
         if self.call is not None:
             call = "positive" if self.call.is_positive else "negative"
+            score, threshold = _told_apart(self.call.score, self.call.score_threshold)
             yield (
-                f"Call {call}: {self.call.score:.3f} at the score threshold "
-                f"{self.call.score_threshold:.3f} ({self.call.level}/{self.call.rule})."
+                f"Call {call}: {score} at the score threshold {threshold} "
+                f"({self.call.level}/{self.call.rule})."
             )
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with three decimals, or with as many as it takes to tell one from the other."""
+    for digits in range(3, 17):
+        texts = f"{one:.{digits}f}", f"{other:.{digits}f}"
+        if texts[0] != texts[1] or one == other:
+            break
+    return texts
 
 
 def _as_film(image: ImageResult, score_threshold: float) -> JudgedFilm:
@@ -371,9 +390,3 @@ def _as_film(image: ImageResult, score_threshold: float) -> JudgedFilm:
         laterality=image.laterality,
         view_position=image.view_position,
     )
-
-
-def _hung(picture: NDArray[np.uint8], flips: Flips) -> NDArray[np.uint8]:
-    rows = slice(None, None, -1 if flips.vertical else 1)
-    columns = slice(None, None, -1 if flips.horizontal else 1)
-    return np.ascontiguousarray(picture[rows, columns])

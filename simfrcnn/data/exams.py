@@ -398,7 +398,7 @@ def _exams_of_study(root: Path, study: str, files: list[FileFacts]) -> Iterator[
     for file in files:
         by_patient[file.patient].append(file)
     note = (
-        f"{len(by_patient)} different Patient IDs share this Study Instance UID: each is an exam "
+        f"{len(patients)} different Patient IDs share this Study Instance UID: each is an exam "
         "of its own, and this is one of them"
     )
     for patient, own in sorted(by_patient.items(), key=lambda item: item[0] or ""):

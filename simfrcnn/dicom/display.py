@@ -118,7 +118,7 @@ def make_display(header: Header, stored: NDArray[Any], notes: list[str]) -> Disp
         greys = _fill_scale(header, modality, seen, notes)
     low, high = modality[seen].min(), modality[seen].max()
     before_voi = (modality - low) / max(high - low, 1e-12)
-    if _is_inverted(header, notes):
+    if is_inverted(header, notes):
         greys, before_voi = 1 - greys, 1 - before_voi
     before_voi = np.where(padding, np.nan, before_voi)
     return Display(codes, np.where(padding, 0, greys), before_voi=before_voi)
@@ -297,7 +297,8 @@ def _fill_scale(
     return np.asarray(((modality - low) / max(high - low, 1e-12)).clip(0, 1))
 
 
-def _is_inverted(header: Header, notes: list[str]) -> bool:
+def is_inverted(header: Header, notes: list[str]) -> bool:
+    """Whether a larger value is shown darker, see :func:`make_display`."""
     inverted = photometric_of(header) == "MONOCHROME1"
     if is_raw(header) and (sign := header.text("PixelIntensityRelationshipSign")) in {"1", "-1"}:
         if (sign == "1") != inverted:

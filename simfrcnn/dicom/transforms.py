@@ -76,10 +76,36 @@ class Table:
         place = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
         return np.asarray(self.entries[place.astype(np.int64)])
 
+    def greys(self, values: NDArray[Any]) -> Values:
+        """The same as greys in 0..1, of a table of the VOI transform."""
+        return self(values) / self.full_scale
+
     @property
     def n_unused_bits(self) -> int:
         """How many of the stated bits no entry uses, from the top."""
         return self.full_scale.bit_length() - int(self.entries.max()).bit_length()
+
+
+@dataclass(frozen=True)
+class Window:
+    """Window Center (0028,1050), Window Width (0028,1051), VOI LUT Function (0028,1056)."""
+
+    center: float
+    width: float
+    function: str
+
+    def greys(self, values: NDArray[Any]) -> Values:
+        """Modality values as greys in 0..1; PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+        center, width = self.center, self.width
+        if self.function == "SIGMOID":
+            # Beyond +-50 the exponential only overflows: the display is 0 or 1 to double precision.
+            exponent = np.clip(-4 * (values - center) / width, -50, 50)
+            return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float64)
+        if self.function == "LINEAR_EXACT":
+            return np.asarray(((values - center) / width + 0.5).clip(0, 1))
+        if width == 1:
+            return (values > center - 0.5).astype(np.float64)
+        return np.asarray(((values - (center - 0.5)) / (width - 1) + 0.5).clip(0, 1))
 
 
 def _entries(header: Header, data: Any, n_entries: int, n_bits: int) -> NDArray[Any]:
@@ -114,8 +140,8 @@ def voi_greys(
     passed_over: list[str] = []
     for transform in _transforms(header, is_signed=bool(modality[seen].min() < 0)):
         problem = transform.problem or "shows every pixel of this image alike"
-        if transform.apply is not None:
-            greys = transform.apply(modality)
+        if transform.shape is not None:
+            greys = transform.shape.greys(modality)
             if np.ptp(modality[seen]) == 0 or np.ptp(greys[seen]) > 0:
                 notes += [*passed_over, *transform.notes]
                 return greys
@@ -129,6 +155,19 @@ def voi_greys(
     return None
 
 
+def first_voi(header: Header, *, is_signed: bool) -> Table | Window | None:
+    """The first VOI transform of a header that can be applied, without a look at the pixels.
+
+    It is what :func:`voi_greys` takes, but where that would show every pixel of the image alike.
+
+    Args:
+        header: Of the file.
+        is_signed: Whether the values that it is applied to can be negative.
+    """
+    shapes = (transform.shape for transform in _transforms(header, is_signed=is_signed))
+    return next((shape for shape in shapes if shape is not None), None)
+
+
 @dataclass(frozen=True)
 class _Transform:
     """A VOI transform of a file, or the problem why it cannot be applied.
@@ -137,7 +176,7 @@ class _Transform:
     """
 
     keyword: str
-    apply: Callable[[Values], Values] | None = None
+    shape: Table | Window | None = None
     problem: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -172,15 +211,10 @@ def _tables(header: Header, is_signed: bool) -> Iterator[_Transform]:
                 f"VOI LUT Sequence (0028,3010) states entries of {n_bits} bits and uses "
                 f"{n_bits - table.n_unused_bits}: the picture is dark, as the standard has it",
             )
-        yield _Transform("VOILUTSequence", partial(_by_table, table), notes=notes)
-
-
-def _by_table(table: Table, values: Values) -> Values:
-    return table(values) / table.full_scale
+        yield _Transform("VOILUTSequence", table, notes=notes)
 
 
 def _windows(header: Header) -> Iterator[_Transform]:
-    """By VOI LUT Function (0028,1056); PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     centers, widths = header.numbers("WindowCenter"), header.numbers("WindowWidth")
     pairs = list(zip(centers, widths, strict=False))
     common: tuple[str, ...] = ()
@@ -195,7 +229,7 @@ def _windows(header: Header) -> Iterator[_Transform]:
             yield _Transform("WindowWidth", problem=unusable)
             continue
         notes = (*common, *_which(number, len(pairs), "windows"), *said)
-        yield _Transform("WindowCenter", partial(_by_window, center, width, function), notes=notes)
+        yield _Transform("WindowCenter", Window(center, width, function), notes=notes)
 
 
 def _which(number: int, n_all: int, what: str) -> tuple[str, ...]:
@@ -225,15 +259,3 @@ def _problem_of(center: float, width: float, function: str) -> str | None:
     if function == "LINEAR" and width < 1:
         return f"is {width:g}; a LINEAR window is at least 1 wide"
     return None
-
-
-def _by_window(center: float, width: float, function: str, modality: Values) -> Values:
-    if function == "SIGMOID":
-        # Beyond +-50 the exponential only overflows: the display is 0 or 1 to double precision.
-        exponent = np.clip(-4 * (modality - center) / width, -50, 50)
-        return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float64)
-    if function == "LINEAR_EXACT":
-        return ((modality - center) / width + 0.5).clip(0, 1)
-    if width == 1:
-        return (modality > center - 0.5).astype(np.float64)
-    return ((modality - (center - 0.5)) / (width - 1) + 0.5).clip(0, 1)

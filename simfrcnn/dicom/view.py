@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from simfrcnn.dicom.header import Header, tag_name
-from simfrcnn.records import Laterality, ViewPosition
+from simfrcnn.records import Box, Laterality, Point, ViewPosition
 
 Fact = TypeVar("Fact")
 Grey = TypeVar("Grey", np.uint8, np.uint16)
@@ -58,6 +58,16 @@ class Flips:
         down, across = (-1 if mirrored else 1 for mirrored in (self.vertical, self.horizontal))
         return np.ascontiguousarray(pixels[::down, ::across])
 
+    def moved(self, point: Point, shape: tuple[int, ...]) -> Point:
+        """Where a point (x, y) of an image (H, W) comes to lie; 0 and W are the outer edges."""
+        x, y = point
+        return (shape[1] - x if self.horizontal else x), (shape[0] - y if self.vertical else y)
+
+    def moved_box(self, box: Box, shape: tuple[int, ...]) -> Box:
+        """Where a box of an image (H, W) comes to lie."""
+        (x1, y1), (x2, y2) = self.moved(box[:2], shape), self.moved(box[2:], shape)
+        return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
 
 AS_STORED = Flips()
 
@@ -66,32 +76,41 @@ def laterality_of(header: Header, notes: list[str]) -> Laterality | None:
     """Left or right, None where no element says it or it shows both.
 
     Image Laterality, Frame Laterality (of an enhanced object), Laterality (of the series), the
-    modifier of the anatomic region, then codes such as L, RCC or LEFT in texts.
+    modifier of the anatomic region, then codes such as L, RCC or LEFT in texts. A note says so
+    where a later one of the elements contradicts the first.
     """
-    for keyword in ("ImageLaterality", "FrameLaterality", "Laterality"):
-        value = header.code(keyword)
-        if value == "B":
-            return None
-        if value in {"L", "R"}:
-            return Laterality(value)
-    for region in header.items("AnatomicRegionSequence")[:1]:
-        for modifier in region.get("AnatomicRegionModifierSequence") or ():
-            if side := _LEFT_OR_RIGHT.get(_code_value(modifier)):
-                return side
-    return _from_texts(header, "laterality", ("ViewPosition", *_TEXTS), _side_in, notes)
+    stated = [*_stated_sides(header)]
+    if not stated:
+        return _from_texts(header, "laterality", ("ViewPosition", *_TEXTS), _side_in, notes)
+    (keyword, side), *others = stated
+    if side is not None:
+        notes += (
+            f"{tag_name(keyword)} says {side.value} and was followed; {tag_name(other)} says "
+            f"{its_side.value}"
+            for other, its_side in others
+            if its_side not in (None, side)
+        )
+    return side
 
 
 def view_position_of(header: Header, notes: list[str]) -> ViewPosition | None:
     """CC, MLO or another view; None where no element says it.
 
-    View Position, View Code Sequence, then codes such as CC or LMLO in texts.
+    View Position, View Code Sequence, then codes such as CC or LMLO in texts. A note says so where
+    the first two contradict each other.
     """
     position = header.code("ViewPosition")
-    if position is not None and (view := _view_in(position)):
-        return view
     codes = header.items("ViewCodeSequence")
-    if codes and (view := _VIEW_CODES.get(_code_value(codes[0]))):
-        return view
+    by_position = None if position is None else _view_in(position)
+    by_code = _VIEW_CODES.get(_code_value(codes[0])) if codes else None
+    if position is not None and by_code is not None and by_position != by_code:
+        followed = by_position or by_code
+        notes.append(
+            f"{tag_name('ViewPosition')} and {tag_name('ViewCodeSequence')} differ: "
+            f"{followed.value} was followed"
+        )
+    if by_position or by_code:
+        return by_position or by_code
     if position is not None or codes:
         return ViewPosition.OTHER
     # CBIS-DDSM writes the view into Patient Orientation.
@@ -118,6 +137,14 @@ def has_burned_in_text(header: Header) -> bool:
     return header.code("BurnedInAnnotation") == "YES"
 
 
+def orientation_of(header: Header) -> tuple[str, str] | None:
+    """Patient Orientation (0020,0020): where rows run to, and columns; None if it is not legal."""
+    stated = (header.code("PatientOrientation") or "").split("\\")
+    if len(stated) != 2 or not all(re.fullmatch(r"[APLRHF]{1,3}", one) for one in stated):
+        return None
+    return stated[0], stated[1]
+
+
 def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) -> Flips:
     """What the standard hanging asks for, by Patient Orientation (0020,0020) alone.
 
@@ -134,11 +161,10 @@ def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) ->
     Reference:
         DICOM PS3.3 C.7.6.1.1.1 (Patient Orientation); PS3.17 annex on mammography hanging.
     """
-    stated = header.code("PatientOrientation")
-    if stated is None:
+    if header.code("PatientOrientation") is None:
         return Flips()
-    orientation = stated.split("\\")
-    if len(orientation) != 2 or not all(re.fullmatch(r"[APLRHF]{1,3}", o) for o in orientation):
+    orientation = orientation_of(header)
+    if orientation is None:
         notes.append("Patient Orientation (0020,0020): no legal value, left as stored")
         return Flips()
     rows, columns = orientation
@@ -157,6 +183,18 @@ def flips_of(header: Header, laterality: Laterality | None, notes: list[str]) ->
         how = " and ".join(["left-right"] * horizontal + ["top-bottom"] * vertical)
         notes.append(f"Patient Orientation (0020,0020): hangs mirrored {how}")
     return Flips(horizontal, vertical, is_stated=True)
+
+
+def _stated_sides(header: Header) -> Iterator[tuple[str, Laterality | None]]:
+    """The elements that say a side, the proper one first; None is for both sides."""
+    for keyword in ("ImageLaterality", "FrameLaterality", "Laterality"):
+        value = header.code(keyword)
+        if value in {"L", "R", "B"}:
+            yield keyword, None if value == "B" else Laterality(value)
+    for region in header.items("AnatomicRegionSequence")[:1]:
+        for modifier in region.get("AnatomicRegionModifierSequence") or ():
+            if side := _LEFT_OR_RIGHT.get(_code_value(modifier)):
+                yield "AnatomicRegionModifierSequence", side
 
 
 def _from_texts(

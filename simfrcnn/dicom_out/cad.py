@@ -132,11 +132,11 @@ def _detections(study: Study, places: Mapping[str, Position]) -> Dataset:
     """TID 4015: on which films the detector succeeded and on which it failed."""
     children = []
     if study.judged:
-        performed = _performed(study.judged, study, places)
-        children.append(container(INFERRED_FROM, codes.SUCCESSFUL_DETECTIONS, [performed]))
+        performed = [*_performed(study.judged, study, places)]
+        children.append(container(INFERRED_FROM, codes.SUCCESSFUL_DETECTIONS, performed))
     if study.failed:
-        performed = _performed(study.failed, study, places)
-        children.append(container(INFERRED_FROM, codes.FAILED_DETECTIONS, [performed]))
+        performed = [*_performed(study.failed, study, places)]
+        children.append(container(INFERRED_FROM, codes.FAILED_DETECTIONS, performed))
     return coded(CONTAINS, codes.DETECTIONS, _status(study), children)
 
 
@@ -147,21 +147,15 @@ def _status(study: Study) -> codes.Code:
     return codes.PARTIALLY_SUCCEEDED if study.failed else codes.SUCCEEDED
 
 
-def _performed(sources: Sequence[Source], study: Study, places: Mapping[str, Position]) -> Dataset:
-    """TID 4017."""
-    films = [
-        by_reference(HAS_PROPERTIES, places[str(source.elements.SOPInstanceUID)])
-        for source in sources
-    ]
-    children = [*_algorithm(study.findings.model, study.findings.parameters), *films]
-    return coded(CONTAINS, codes.DETECTION_PERFORMED, _detected(study), children)
-
-
-def _detected(study: Study) -> codes.Code:
-    """What the detector looks for: a density, or what all its regions are called."""
-    found = {
-        codes.single_image_finding_of(region.category)
-        for source in study.judged
-        for region in _regions(source)
-    }
-    return found.pop() if len(found) == 1 else codes.DENSITY
+def _performed(
+    sources: Sequence[Source], study: Study, places: Mapping[str, Position]
+) -> Iterator[Dataset]:
+    """TID 4017, for each kind of finding that the model looks for, found or not."""
+    model = study.findings.model
+    for kind in dict.fromkeys(map(codes.single_image_finding_of, model.target_classes)):
+        films = [
+            by_reference(HAS_PROPERTIES, places[str(source.elements.SOPInstanceUID)])
+            for source in sources
+        ]
+        children = [*_algorithm(model, study.findings.parameters), *films]
+        yield coded(CONTAINS, codes.DETECTION_PERFORMED, kind, children)

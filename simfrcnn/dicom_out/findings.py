@@ -42,11 +42,15 @@ class JudgedFilm:
 
 @dataclass(frozen=True)
 class Model:
-    """What made the findings: version of simfrcnn, SHA-256 of the weights, engine."""
+    """What made the findings: version of simfrcnn, SHA-256 of the weights, engine.
+
+    ``target_classes`` are what it looks for, in its own words.
+    """
 
     version: str
     sha256: str
     engine: str
+    target_classes: tuple[str, ...]
 
     @property
     def version_text(self) -> str:
@@ -82,5 +86,8 @@ class ExamFindings:
 def model_of(provenance: Any) -> Model:
     """The model, from the provenance of a result."""
     return Model(
-        str(provenance["simfrcnn"]), str(provenance["checkpoint_sha256"]), str(provenance["engine"])
+        str(provenance["simfrcnn"]),
+        str(provenance["checkpoint_sha256"]),
+        str(provenance["engine"]),
+        tuple(map(str, provenance["target_classes"])),
     )

@@ -8,7 +8,6 @@ Reference: DICOM PS3.3 A.33.1, C.10.5 (graphic annotation), C.11.6 (presentation
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -16,18 +15,17 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from simfrcnn.dicom.header import tag_name
 from simfrcnn.dicom_out.content import ascii_text
 from simfrcnn.dicom_out.extra import import_highdicom
 from simfrcnn.dicom_out.findings import JudgedFilm, Region
 from simfrcnn.dicom_out.objects import GSPS, MANUFACTURER, encoded, series_uid
-from simfrcnn.dicom_out.sources import VOI, Source, Study
+from simfrcnn.dicom_out.sources import PATIENT, STUDY, Source, Study
 from simfrcnn.dicom_out.structured import outline, tracking_identifier, tracking_uid
-from simfrcnn.errors import DataError
 from simfrcnn.wording import counted
 
-UNUSABLE = (AttributeError, LookupError, TypeError, ValueError)
-"""What a library raises about an element that it cannot take."""
+_IMAGE = (
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Rows", "Columns"),
+)
 _LAYER = "SIMFRCNN"
 _LINE_HEIGHT = 0.025
 """Of a line of text, as a part of the film's height."""
@@ -42,42 +40,24 @@ def presentation_states(study: Study) -> Iterator[bytes]:
     highdicom = import_highdicom()
     for number, source in enumerate(study.judged, start=1):
         assert source.film is not None
-        state = _state_of_usable(study, source, source.film, highdicom)
+        state = _state(study, source, source.film, highdicom)
         yield encoded(state, study, GSPS, number)
-
-
-def _state_of_usable(study: Study, source: Source, film: JudgedFilm, highdicom: Any) -> Dataset:
-    """Without the film's window or table where it cannot be used: viewers take their default.
-
-    Raises:
-        DataError: Something else in its header cannot be used.
-    """
-    try:
-        return _state(study, source, film, highdicom)
-    except UNUSABLE:
-        elements = Dataset()
-        elements.update({e.tag: e for e in source.elements if e.keyword not in VOI})
-    try:
-        return _state(study, dataclasses.replace(source, elements=elements), film, highdicom)
-    except UNUSABLE as error:
-        raise DataError(
-            f"no DICOM result gsps: {film.path}: an element such as {tag_name('RescaleSlope')} "
-            f"cannot be used ({type(error).__name__}: {error}): repair the file or leave it out"
-        ) from error
 
 
 def _state(study: Study, source: Source, film: JudgedFilm, highdicom: Any) -> Dataset:
     pr = highdicom.pr
+    greyscale = source.greyscale
+    assert greyscale is not None
+    image = _as_highdicom_takes_it(source.elements)
     layer = pr.GraphicLayer(_LAYER, order=1, description="simfrcnn, research use only")
     annotation = pr.GraphicAnnotation(
-        referenced_images=[source.elements],
+        referenced_images=[image],
         graphic_layer=layer,
         graphic_objects=[*_frames(study, source, film, pr)] or None,
         text_objects=[*_texts(study, source, film, pr)],
     )
-    inverted = source.elements.PhotometricInterpretation == "MONOCHROME1"
     state: Dataset = pr.GrayscaleSoftcopyPresentationState(
-        referenced_images=[source.elements],
+        referenced_images=[image],
         series_instance_uid=series_uid(study, GSPS),
         series_number=GSPS.number,
         sop_instance_uid=series_uid(study, GSPS),
@@ -91,10 +71,28 @@ def _state(study: Study, source: Source, film: JudgedFilm, highdicom: Any) -> Da
         graphic_annotations=[annotation],
         graphic_layers=[layer],
         presentation_lut_transformation=highdicom.PresentationLUTTransformation(
-            presentation_lut_shape="INVERSE" if inverted else "IDENTITY"
+            presentation_lut_shape="INVERSE" if greyscale.is_inverted else "IDENTITY"
         ),
     )
+    greyscale.add_to(state)
     return state
+
+
+def _as_highdicom_takes_it(elements: Dataset) -> Dataset:
+    """A film without greys, patient and study: they are added as the film has them.
+
+    highdicom refuses some character sets and values that films have, and looks for the greys of an
+    enhanced class in its functional groups.
+    """
+    image = Dataset()
+    for keyword in PATIENT + STUDY:
+        setattr(image, keyword, "")
+    for keyword in _IMAGE:
+        image[keyword] = elements[keyword]
+    image.SamplesPerPixel = 1
+    image.SharedFunctionalGroupsSequence = [Dataset()]
+    image.PerFrameFunctionalGroupsSequence = []
+    return image
 
 
 def _frames(study: Study, source: Source, film: JudgedFilm, pr: Any) -> Iterator[Any]:

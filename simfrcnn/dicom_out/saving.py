@@ -9,7 +9,7 @@ from simfrcnn.dicom_out.capture import captures
 from simfrcnn.dicom_out.comprehensive import comprehensive_report
 from simfrcnn.dicom_out.extra import import_highdicom
 from simfrcnn.dicom_out.findings import ExamFindings
-from simfrcnn.dicom_out.marks import UNUSABLE, presentation_states
+from simfrcnn.dicom_out.marks import presentation_states
 from simfrcnn.dicom_out.sources import Study, study_of
 from simfrcnn.errors import ConfigError, DataError, SimFrcnnError
 from simfrcnn.registry import require_known
@@ -24,6 +24,8 @@ KINDS: dict[str, Callable[[Study], Iterable[bytes]]] = {
 PICTURES_OF = "sc"
 """The kind that needs the pixels of the films."""
 _OF_HIGHDICOM = ("sr", "gsps")
+_UNUSABLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What a library raises about an element that it cannot take."""
 
 
 def kinds_of(words: str | Sequence[str]) -> tuple[str, ...]:
@@ -78,7 +80,7 @@ def _made(kind: str, study: Study) -> Iterator[bytes]:
         yield from KINDS[kind](study)
     except SimFrcnnError:
         raise
-    except UNUSABLE as error:
+    except _UNUSABLE as error:
         raise DataError(
             f"no DICOM result {kind}: an element of a film's header cannot be used "
             f"({type(error).__name__}: {error})"

@@ -5,9 +5,7 @@ Only headers are read. A result belongs to one study of one patient, whose modul
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from simfrcnn.dicom.header import Header, naming_damage, read_header, tag_name
-from simfrcnn.dicom.view import laterality_of, view_position_of
+from simfrcnn.dicom.view import laterality_of, orientation_of, view_position_of
 from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm
+from simfrcnn.dicom_out.greyscale import Greyscale, greyscale_of
 from simfrcnn.errors import DataError, DicomError
 from simfrcnn.records import Laterality, ViewPosition
 
@@ -35,16 +34,8 @@ IF_THERE = (
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _IMAGE = (
     *LOSSY,
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "PresentationLUTShape", "PatientOrientation"),
-    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns"),
 )
-VOI = (
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    "WindowCenterWidthExplanation",
-)
-"""The window or table of a film: a damaged one is left out, and viewers take their default."""
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 NO_DATE = ("19000101", "000000")
 """Content date and time where the study states none."""
@@ -61,13 +52,14 @@ class Source:
     """A film's own elements that results use; ``film`` is None where it could not be judged.
 
     ``laterality`` and ``view_position`` are those of the result, or of the header of a film that
-    could not be judged.
+    could not be judged; ``greyscale`` is that of a judged film.
     """
 
     elements: Dataset
     film: JudgedFilm | None = None
     laterality: Laterality | None = None
     view_position: ViewPosition | None = None
+    greyscale: Greyscale | None = None
 
     @property
     def reference(self) -> Dataset:
@@ -152,12 +144,13 @@ def study_of(findings: ExamFindings) -> Study:
 
 
 def _judged(film: JudgedFilm) -> Source:
-    elements = _elements_of(_header_of(film.path))
-    if film.regions:
-        with naming_damage(film.path):
-            size = int(elements.Rows), int(elements.Columns)
-        _require_regions_on(film, *size)
-    return Source(elements, film, film.laterality, film.view_position)
+    header = _header_of(film.path)
+    elements = _elements_of(header)
+    with naming_damage(film.path):
+        greyscale = greyscale_of(header)
+        size = int(elements.Rows), int(elements.Columns)
+    _require_regions_on(film, *size)
+    return Source(elements, film, film.laterality, film.view_position, greyscale)
 
 
 def _require_regions_on(film: JudgedFilm, rows: int, columns: int) -> None:
@@ -206,10 +199,12 @@ def _elements_of(header: Header) -> Dataset:
             _copy(header.dataset, kept, keyword)
             if keyword not in kept:
                 setattr(kept, keyword, "")
+        if (modality := header.code("Modality")) is not None:
+            kept.Modality = modality
+        if (orientation := orientation_of(header)) is not None:
+            kept.PatientOrientation = list(orientation)
         for keyword in ("ContentDate", "ContentTime"):
             _copy(header.dataset, kept, keyword)
-        for keyword in VOI:
-            _copy_if_whole(header.dataset, kept, keyword)
         kept.decode()
     for keyword in _NEEDED:
         if not kept.get(keyword):
@@ -223,14 +218,6 @@ def _elements_of(header: Header) -> Dataset:
 def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
     if keyword in source and source[keyword].value not in (None, "", []):
         target[keyword] = source[keyword]
-
-
-def _copy_if_whole(source: Dataset, target: Dataset, keyword: str) -> None:
-    own = Dataset()
-    with contextlib.suppress(Exception):  # damaged bytes can break any element in any way
-        _copy(source, own, keyword)
-        deque(own.iterall(), maxlen=0)  # the elements of items are decoded when looked at
-        target.update(own)
 
 
 def _failed_if_readable(path: Path | None) -> Source | None:
@@ -267,10 +254,14 @@ def _is_image(elements: Dataset) -> bool:
 
 
 def _exam_of(elements: Dataset) -> tuple[str, ...]:
-    """Study, patient, and who gave the Patient ID; without one, name and date of birth."""
-    identity = ("PatientID",) if elements.PatientID else ("PatientName", "PatientBirthDate")
+    """Study, patient, and who gave the Patient ID; without one, name and date of birth.
+
+    Spaces round them are no part of them.
+    """
+    has_id = bool(str(elements.PatientID).strip())
+    identity = ("PatientID",) if has_id else ("PatientName", "PatientBirthDate")
     keywords = ("StudyInstanceUID", "IssuerOfPatientID", *identity)
-    return tuple(str(elements.get(keyword) or "") for keyword in keywords)
+    return tuple(str(elements.get(keyword) or "").strip() for keyword in keywords)
 
 
 def _require_one_exam(sources: Sequence[Source]) -> None:

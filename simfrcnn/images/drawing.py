@@ -19,6 +19,7 @@ _COLOUR = (0, 200, 255)
 """Of frames and scores, BGR."""
 _OUTLINE_COLOUR = (255, 200, 0)
 """Of outlines, BGR."""
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP_PX = 8
 _OPAQUE = 0.6
 """What a heat map of 1 hides of the picture."""
@@ -32,7 +33,9 @@ def draw_boxes(
 ) -> NDArray[np.uint8]:
     """The image in grey, with a frame round every box and its score above it, and outlines.
 
-    Scores that would stand at one place, as those of a whole-image classifier, stand side by side.
+    All of it lies inside the image: a frame at its far edge is drawn on the last pixels, and a
+    score is moved to where it fits. Scores that would stand at one place, as those of a whole-image
+    classifier, stand side by side.
 
     Args:
         pixels: (H, W), white = dense.
@@ -45,14 +48,18 @@ def draw_boxes(
     """
     picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     width = max(1, round(max(pixels.shape) / 500))
+    n_rows, n_columns = pixels.shape
     scores_at: dict[tuple[int, int], list[float]] = defaultdict(list)
     for box, score in zip(boxes, scores, strict=True):
         left, top, right, bottom = (round(side) for side in box)
+        right, bottom = min(right, n_columns - 1), min(bottom, n_rows - 1)
         cv2.rectangle(picture, (left, top), (right, bottom), _COLOUR, width)
         scores_at[left, max(12 * width, top - 4)].append(score)
-    for place, own in scores_at.items():
+    for (left, base), own in scores_at.items():
         text = ", ".join(f"{score:.2f}" for score in own)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * width, _COLOUR, width)
+        (text_width, _), _ = cv2.getTextSize(text, _FONT, 0.5 * width, width)
+        place = max(0, min(left, n_columns - text_width - width)), base
+        cv2.putText(picture, text, place, _FONT, 0.5 * width, _COLOUR, width)
     for ring in (ring for outline in outlines for ring in outline):
         # Points lie at pixel edges, the library's pixels at their own centres.
         points = np.floor(np.array(ring)).astype(np.int32)[:, None]

@@ -33,7 +33,13 @@ from simfrcnn.version import __version__
 
 SORTS = ("with findings", "without findings", "one failed film", "no film judged")
 _REPORTS = ("sr.dcm", "cad-sr.dcm")
-_PROVENANCE = {"simfrcnn": __version__, "engine": "none", "checkpoint_sha256": "0" * 64}
+_CLASSES = ("malignant",)
+_PROVENANCE = {
+    "simfrcnn": __version__,
+    "engine": "none",
+    "checkpoint_sha256": "0" * 64,
+    "target_classes": _CLASSES,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +130,7 @@ def _result(films: list[Path], sort: str, rng: np.random.Generator) -> ExamResul
                 height=96,
                 width=80,
                 detections=tuple(_detection(rng) for _ in range(n_found)),
-                target_classes=("malignant",),
+                target_classes=_CLASSES,
                 laterality=side,
                 view_position=view,
                 path=path,
@@ -147,7 +153,7 @@ def _detection(rng: np.random.Generator) -> Detection:
     left, top = rng.uniform(-3, 70, 2)
     width, height = rng.uniform(4, 30, 2)
     box = (float(left), float(top), float(left + width), float(top + height))
-    return Detection(box, float(rng.uniform(0.5, 1)), "malignant")
+    return Detection(box, float(rng.uniform(0.5, 1)), _CLASSES[0])
 
 
 if __name__ == "__main__":

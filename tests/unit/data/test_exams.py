@@ -69,6 +69,14 @@ def test_two_patients_who_share_a_study_are_two_exams_that_say_so(tmp_path):
         assert one.is_in_shard((n, 5)) == two.is_in_shard((n, 5))
 
 
+def test_a_file_without_a_patient_id_is_counted_as_no_patient(tmp_path):
+    for patient in ("SYN1", "SYN2", None):
+        write_view(tmp_path / f"{patient}.dcm", StudyInstanceUID="1.2", PatientID=patient)
+    plans = exams_of(tmp_path)
+    assert [judged(plan) for plan in plans] == [["None.dcm"], ["SYN1.dcm"], ["SYN2.dcm"]]
+    assert all(plan.notes[0].startswith("2 different Patient IDs") for plan in plans)
+
+
 def test_a_file_without_a_patient_id_goes_to_the_only_patient_with_a_note(tmp_path):
     write_view(tmp_path / "a.dcm", StudyInstanceUID="1.2", PatientID="P1")
     write_view(tmp_path / "b.dcm", StudyInstanceUID="1.2", PatientID=None)

@@ -65,6 +65,42 @@ def test_laterality(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, **tags).laterality is expected
 
 
+SIDE_OF_REGION = [coded("T-04000", AnatomicRegionModifierSequence=[coded("G-A100")])]
+
+
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        (
+            {"ImageLaterality": "L", "Laterality": "R"},
+            "Image Laterality (0020,0062) says L and was followed; Laterality (0020,0060) says R",
+        ),
+        (
+            {"ImageLaterality": "L", "AnatomicRegionSequence": SIDE_OF_REGION},
+            "Image Laterality (0020,0062) says L and was followed; Anatomic Region Modifier "
+            "Sequence (0008,2220) says R",
+        ),
+        (
+            {"ViewPosition": "CC", "ViewCodeSequence": [coded("R-10226")]},
+            "View Position (0018,5101) and View Code Sequence (0054,0220) differ: CC was followed",
+        ),
+        (
+            {"ViewPosition": "ML", "ViewCodeSequence": [coded("R-10226")]},
+            "View Position (0018,5101) and View Code Sequence (0054,0220) differ: MLO was followed",
+        ),
+    ],
+)
+def test_elements_that_contradict_each_other_are_noted(
+    tmp_path: Path, tags: dict[str, Any], note: str
+) -> None:
+    assert read(tmp_path, **tags).notes.count(note) == 1
+
+
+def test_elements_that_agree_are_no_contradiction(tmp_path: Path) -> None:
+    said = read(tmp_path, ImageLaterality="R", Laterality="B", ViewPosition="RMLO").notes
+    assert not [note for note in said if "followed" in note]
+
+
 VIEWS: dict[str, tuple[dict[str, Any], ViewPosition | None]] = {
     "position": ({"ViewPosition": "CC"}, ViewPosition.CC),
     "with side": ({"ViewPosition": "RMLO"}, ViewPosition.MLO),

@@ -19,6 +19,16 @@ def test_a_frame_is_drawn_and_the_image_stays_grey_elsewhere():
     assert (draw_boxes(pixels, [], []) == 77).all()
 
 
+def test_a_frame_and_its_score_at_the_far_edges_are_whole():
+    """Else a finding at the chest wall of a right breast has half a frame and half a score."""
+    pixels = np.full((120, 100), 77, dtype=np.uint8)
+    is_coloured = (draw_boxes(pixels, [(95.0, 60.0, 100.0, 120.0)], [0.87]) != 77).any(axis=2)
+    assert is_coloured[60:, 99].all()
+    assert is_coloured[119, 95:].all()
+    in_the_middle = (draw_boxes(pixels, [(20.0, 60.0, 25.0, 80.0)], [0.87]) != 77).any(axis=2)
+    assert is_coloured[:58].sum() == in_the_middle[:58].sum() > 50
+
+
 def test_views_hang_in_pairs_with_the_right_breast_at_the_left():
     views = [
         (Laterality.LEFT, ViewPosition.MLO),

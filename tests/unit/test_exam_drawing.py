@@ -1,0 +1,59 @@
+"""Where the frames and scores of an exam's picture stand when its films are turned."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from simfrcnn.dicom.mammogram import read_mammogram
+from simfrcnn.dicom.view import AS_STORED, Flips
+from simfrcnn.exam import Detection, ExamResult, ImageResult
+from simfrcnn.outlines import rle_of_box
+from simfrcnn.records import Laterality
+from support.results import phantom_films
+
+SHAPE = (200, 120)
+BOX = (10.0, 60.0, 50.0, 90.0)
+
+
+def image(box, flips, pixels=None, **facts):
+    found = (Detection(box, 0.87, "malignant", **facts),)
+    pixels = np.zeros(SHAPE, np.uint8) if pixels is None else pixels
+    view = ImageResult("f", 1, *pixels.shape, found, ("malignant",), pixels=pixels, flips=flips)
+    return dataclasses.replace(view, laterality=Laterality.RIGHT)
+
+
+def sheet(view):
+    return ExamResult("exam", "patient", 0.87, None, (view,)).draw(height_px=view.height)
+
+
+@pytest.mark.parametrize(
+    ("flips", "there"),
+    [
+        (Flips(horizontal=True), (70.0, 60.0, 110.0, 90.0)),
+        (Flips(vertical=True), (10.0, 110.0, 50.0, 140.0)),
+        (Flips(True, True), (70.0, 110.0, 110.0, 140.0)),
+    ],
+)
+def test_a_turned_film_has_frame_and_score_as_if_it_had_been_stored_so(flips, there):
+    """The digits above all: 0.87 in a mirror is no number that anybody can read."""
+    assert (sheet(image(BOX, flips)) == sheet(image(there, AS_STORED))).all()
+    assert sheet(image(BOX, flips)).any()
+
+
+def test_a_mask_is_turned_with_its_film():
+    picture = sheet(image(BOX, Flips(horizontal=True), mask=rle_of_box(BOX, *SHAPE)))
+    edges = np.argwhere((picture == (255, 200, 0)).all(axis=2))
+    assert edges.min(axis=0).tolist() == [60, 70]
+    assert edges.max(axis=0).tolist() == [90, 110]
+
+
+def test_a_film_that_does_not_say_how_it_lies_hangs_with_its_chest_wall_outside(tmp_path):
+    """As in the report: a right breast whose chest wall is stored at the left is mirrored."""
+    film = read_mammogram(phantom_films(tmp_path)[2])
+    assert film.laterality is Laterality.RIGHT
+    hung = film.display.flips.turned(film.display.as_uint8())
+    there = (hung.shape[1] - BOX[2], BOX[1], hung.shape[1] - BOX[0], BOX[3])
+    wrong = image(BOX, AS_STORED, np.ascontiguousarray(hung[:, ::-1]))
+    assert (sheet(wrong) == sheet(image(there, AS_STORED, hung))).all()
+    assert (wrong.draw() == image(there, AS_STORED, hung).draw()).mean() < 0.9
