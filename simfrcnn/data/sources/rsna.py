@@ -147,7 +147,7 @@ def _record(row: Row, path: Path, facts: Facts) -> ImageRecord:
     benign = Pathology.BENIGN if row.get("biopsy") == "1" else Pathology.NORMAL
     attributes = {
         **facts.person,
-        "age": years_stated(_whole_text(row.get("age"))) or facts.age or "",
+        "age": years_stated(row.get("age")) or facts.age or "",
         "birads": _whole_text(row.get("birads")),
         "density": row.get("density"),
         "implant": "yes" if row.get("implant") == "1" else "no",

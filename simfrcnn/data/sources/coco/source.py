@@ -144,7 +144,7 @@ def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> A
     named = {name for p in pictures for name in read_labels(p.where, p.entry)}
     mapped, unknown, notes = classes.mapped(counts, options.classes, named)
     patient = rules.parse_patient(options.patient) if options.patient else None
-    if patient is None and all(picture.fact("patient_id") for picture in pictures):
+    if patient is None and all(p.fact("patient_id") is not None for p in pictures):
         patient = rules.PatientRule("key", "patient_id")
     pattern = _pattern(patient, options)
     questions = [
@@ -203,10 +203,16 @@ def _ask_patient(
                 f"no key {patient.word!r}, such as {without[0]}"
             )
     if pattern is not None:
-        unmatched = [p.file_name for p in pictures if rules.found_in(pattern, p) is None]
+        is_of_patient = patient is not None and patient.kind == "from-name"
+        unmatched = [
+            p.file_name
+            for p in pictures
+            if (found := rules.found_in(pattern, p)) is None
+            or (is_of_patient and "patient" not in found)
+        ]
         if unmatched:
             yield (
-                f"{'--patient' if patient and patient.kind == 'from-name' else '--views'}: the "
+                f"{'--patient' if is_of_patient else '--views'}: the "
                 f"pattern {pattern.pattern!r} is not in {len(unmatched)} of {len(pictures)} file "
                 f"names, such as {unmatched[0]}"
             )
