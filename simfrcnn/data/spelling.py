@@ -13,6 +13,8 @@ import unicodedata
 DIFFERENCES = "capitals, blanks, dashes or zeros"
 """What two spellings of one identifier may differ in, for messages."""
 _NUMBER = re.compile(r"0*(\d+?)(?:\.0+)?", re.ASCII)
+_NOTHING = re.compile(r"nan|<na>|none|null|#?n/[ad]|#nv|#[a-z0/]+[!?]", re.IGNORECASE | re.ASCII)
+"""What pandas, databases and formulas of spreadsheets in several languages leave behind."""
 _ROUNDED = re.compile(r"\d[.,]\d+e\+\d+", re.IGNORECASE | re.ASCII)
 
 
@@ -34,10 +36,19 @@ def folded(identifier: str) -> str:
     return number[1] if number else text
 
 
-def is_rounded(identifier: str) -> bool:
-    """Whether a spreadsheet has rounded a long number: those of several patients may be equal then.
+def problem_of_name(identifier: str) -> str | None:
+    """Why a text can be no identifier, None if it can: several patients may have it.
 
-    >>> is_rounded("1.23457E+15"), is_rounded("1E5")
-    (True, False)
+    >>> problem_of_name("1E5"), problem_of_name("NA")
+    (None, None)
+    >>> print(problem_of_name("#N/A"))
+    is what programs write where nothing is known: leave it empty, or say who it is
     """
-    return _ROUNDED.fullmatch(identifier) is not None
+    if _ROUNDED.fullmatch(identifier):
+        return (
+            "is a number that a spreadsheet has rounded, so that it may be of several: format the "
+            "column as text there, enter the numbers again, and save the table again"
+        )
+    if _NOTHING.fullmatch(identifier):
+        return "is what programs write where nothing is known: leave it empty, or say who it is"
+    return None

@@ -98,6 +98,20 @@ def test_numbers_that_a_spreadsheet_has_rounded_are_no_names(tmp_path: Path) -> 
         read_folder(tmp_path, FolderOptions(), HOW)
 
 
+@pytest.mark.parametrize("nobody", ["nan", "<NA>", "None", "#N/A", "#NV", "#REF!", "#NAME?", "n/a"])
+def test_what_programs_write_for_nothing_is_no_patient(tmp_path: Path, nobody: str) -> None:
+    said = "is what programs write where nothing is known: leave it empty"
+    with pytest.raises(AnnotationError, match=f"line 2: column 'patient' {said}"):
+        folder(tmp_path, nobody, "p")
+    with pytest.raises(AnnotationError, match=rf"1\.png\): 'patient_id' {said}"):
+        coco(tmp_path, {"patient_id": nobody}, {"patient_id": "p"})
+
+
+def test_short_ids_are_patients(tmp_path: Path) -> None:
+    names = ["NA", "#12", "-", "1E5", "nana"]
+    assert patients_of(folder(tmp_path, *names)) == names
+
+
 def test_composed_letters_are_one_exam_and_no_contradiction(tmp_path: Path) -> None:
     composed, decomposed = "\u00e9", unicodedata.normalize("NFD", "\u00e9")
     cv2.imwrite(str(tmp_path / "1.png"), PIXELS)

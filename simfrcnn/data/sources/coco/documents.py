@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.data.sources.split_words import part_of
+from simfrcnn.data.spelling import problem_of_name
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 
 Entry = dict[str, Any]
@@ -68,7 +69,7 @@ class Picture:
         """A fact that names a patient or an exam, in one spelling; None where there is none.
 
         Raises:
-            AnnotationError: It is neither a number nor a text.
+            AnnotationError: It is neither a number nor a text, or one that several may have.
         """
         value = self.fact(key)
         if value is None:
@@ -76,6 +77,8 @@ class Picture:
         spelt = _spelt(value)
         if spelt is None:
             raise AnnotationError(f"{self.where}: {key!r} is neither a whole number nor a text")
+        if problem := problem_of_name(spelt):
+            raise AnnotationError(f"{self.where}: {key!r} {problem}")
         return unicodedata.normalize("NFC", spelt)
 
 

@@ -232,8 +232,7 @@ def _record(
     findings, is_whole = _findings(picture, facts, answers, seen, finding_ids)
     supervision = _supervision(picture, findings, is_whole, answers)
     labels = _labels(picture, answers)
-    stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
-    if stated is None and not findings and supervision is Supervision.NORMAL:
+    if _stated(picture) is None and not findings and supervision is Supervision.NORMAL:
         seen.guessed.add(number)
     record = ImageRecord(
         image_id=number,
@@ -382,7 +381,7 @@ def _finding(
 def _supervision(
     picture: Picture, findings: Sequence[Finding], is_whole: bool, answers: Answers
 ) -> Supervision:
-    stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
+    stated = _stated(picture)
     if stated is Supervision.NORMAL and any(f.category == "malignant" for f in findings):
         raise AnnotationError(f"{picture.where}: supervision is normal, but it has malignant boxes")
     if not is_whole:
@@ -393,9 +392,16 @@ def _supervision(
     is_boxed = any(finding.category == "malignant" for finding in findings)
     if (labels.get("malignant") and not is_boxed) or (labels and not findings):
         return Supervision.IMAGE_LABEL
-    if findings or answers.unboxed is None:
+    if findings:
         return Supervision.BOXES
+    assert answers.unboxed is not None  # asked for where an image says nothing itself
     return answers.unboxed
+
+
+def _stated(picture: Picture) -> Supervision | None:
+    """What an image, or its attributes, says of its labels."""
+    said = {"supervision": picture.fact("supervision")}
+    return fields.enum_member(picture.where, said, "supervision", Supervision)
 
 
 def _pathology(findings: Sequence[Finding], supervision: Supervision) -> Pathology | None:

@@ -224,13 +224,22 @@ def _ask_unboxed(
     without = [
         p
         for p in pictures
-        if p.fact("supervision") is None and not p.entry.get("labels") and not _has_boxes(p, mapped)
+        if p.fact("supervision") is None
+        and not _is_labelled(p, mapped)
+        and not _has_boxes(p, mapped)
     ]
     if without and unboxed is None:
         yield (
             f"--unboxed {' | '.join(UNBOXED)}: what the {len(without)} of {len(pictures)} images "
             "without boxes are"
         )
+
+
+def _is_labelled(picture: Picture, mapped: Mapping[str, str]) -> bool:
+    """Whether its labels say something of a class, or may do so once the categories are mapped."""
+    labels = read_labels(picture.where, picture.entry)
+    is_open = any(classes.class_of(name, mapped) is None for name in labels)
+    return is_open or bool(classes.visible(labels, mapped))
 
 
 def _has_boxes(picture: Picture, mapped: Mapping[str, str]) -> bool:

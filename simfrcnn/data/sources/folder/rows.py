@@ -19,7 +19,7 @@ from simfrcnn.data.sources.folder.columns import (
 from simfrcnn.data.sources.split_words import LEGAL as SPLITS
 from simfrcnn.data.sources.split_words import part_of
 from simfrcnn.data.sources.table import Row
-from simfrcnn.data.spelling import is_rounded
+from simfrcnn.data.spelling import problem_of_name
 from simfrcnn.errors import AnnotationError
 from simfrcnn.images.names import normal_place
 from simfrcnn.records import Box, Outline
@@ -51,7 +51,7 @@ def label_of(row: Row, file: str) -> Label:
         AnnotationError: A word, number or box is not legal.
     """
     label = row.one_of("label", LABELS)
-    _require_whole_names(row)
+    _require_names(row)
     for column, legal in LEGAL.items():
         if row.get(column):
             row.one_of(column, legal)
@@ -69,15 +69,11 @@ def label_of(row: Row, file: str) -> Label:
     return Label(row, file, label, box, _visible(row, label), outline)
 
 
-def _require_whole_names(row: Row) -> None:
-    """Refuse 1.23457E+15 as a name: of the patients whose numbers begin alike, all have it."""
+def _require_names(row: Row) -> None:
+    """Refuse what several patients, exams or lesions may be called; the text is not shown."""
     for column in NAMES:
-        if is_rounded(row.get(column)):
-            raise AnnotationError(
-                f"{row.where}: column '{column}' is a number that a spreadsheet has rounded, so "
-                "that it may be of several: format the column as text there, enter the numbers "
-                "again, and save the table again"
-            )
+        if problem := problem_of_name(row.get(column)):
+            raise AnnotationError(f"{row.where}: column '{column}' {problem}")
 
 
 def _outline(row: Row, label: str) -> Outline:
