@@ -308,7 +308,7 @@ def test_the_tool(
 
 def test_an_id_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
     write_download(tmp_path)
-    write_table(tmp_path, [*published(), row("s9", "x" * 300, 1)])
+    write_table(tmp_path, [*published(), row("s1", "lcc-" + "x" * 300, 1)])
     data = read(tmp_path)
     assert len(data.records) == 10
-    assert f"1 image of finding_annotations.csv is not there: {'x' * 300}" in data.notes
+    assert f"1 image of finding_annotations.csv is not there: lcc-{'x' * 300}" in data.notes
