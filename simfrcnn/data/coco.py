@@ -93,7 +93,11 @@ def read_coco(
     categories = dict(_each(lists["categories"], lambda e: read_category(path, e), refused))
     _require_unique(path, "category name", list(categories.values()))
     annotations = _of_known_images(path, document["images"], lists["annotations"], refused)
-    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in lists["images"]}
+    sizes = {
+        entry["id"]: (entry["height"], entry["width"])
+        for entry in lists["images"]
+        if fields.is_whole(entry["id"])
+    }
     findings = _findings(path, annotations, categories, sizes, refused)
     files = Finder(path.parent)
     read = _each(lists["images"], lambda entry: read_record(path, entry, findings, files), refused)

@@ -42,6 +42,7 @@ KINDS = {"images": "image", "annotations": "annotation", "categories": "category
 """List of the file -> what to call one entry of it."""
 _TOLERANCE_PX = 1e-2
 """Boxes that leave the image by less are rounding, and are clipped; by more, an error."""
+_LONGEST_SIDE_PX = 1_000_000
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 _NO_LABELS: Mapping[str, bool] = {}
 _MALIGNANT = "malignant"
@@ -131,7 +132,9 @@ def _outline(where: str, entry: Mapping[str, Any], sizes: Mapping[Any, tuple[Any
     value = entry.get("segmentation")
     if not value:
         return ()
-    height, width = sizes.get(entry.get("image_id"), (None, None))
+    image_id = entry.get("image_id")
+    size = sizes.get(image_id) if fields.is_whole(image_id) else None
+    height, width = size or (None, None)
     try:
         return outlines.read_segmentation(value, height, width).outline
     except AnnotationError as error:
@@ -166,7 +169,7 @@ def read_record(
     """One image with its findings, of all those by image id; ``files`` are those of the folder."""
     where = f"{path}: image {entry.get('id')!r}"
     image_id = number_of(where, entry, "id")
-    height, width = fields.positive(where, entry, "height"), fields.positive(where, entry, "width")
+    height, width = _side(where, entry, "height"), _side(where, entry, "width")
     supervision = fields.enum_member(where, entry, "supervision", Supervision)
     if supervision is None:
         raise AnnotationError(f"{where}: 'supervision' is missing; {supervision_help()}")
@@ -198,6 +201,16 @@ def read_record(
     if contradiction := contradiction_of(record, (_MALIGNANT,)):
         raise AnnotationError(f"{where}: {contradiction}")
     return record
+
+
+def _side(where: str, entry: Mapping[str, Any], key: str) -> int:
+    side = fields.positive(where, entry, key)
+    if side > _LONGEST_SIDE_PX:
+        raise AnnotationError(
+            f"{where}: '{key}' is {fields.shown(side)}; pictures of up to {_LONGEST_SIDE_PX} "
+            "pixels are legal"
+        )
+    return side
 
 
 def supervision_help() -> str:

@@ -286,9 +286,9 @@ def _said(name: str, value: str, pseudonyms: Pseudonyms) -> str:
     Ages of 90 and more are all 90: so few women are that old that an age tells who it is (DICOM
     PS3.15 E, as the rules for research data of the United States, 45 CFR 164.514).
     """
-    if name == "age" and value.isdecimal() and len(value) <= len("999"):
+    if name.casefold() == "age" and value.isdecimal() and len(value) <= len("999"):
         return str(min(int(value), _OLDEST))
-    if name == "sex" and value in _SEXES:
+    if name.casefold() == "sex" and value in _SEXES:
         return value
     if _PLAIN.fullmatch(value):
         return value

@@ -8,6 +8,7 @@ from simfrcnn.dicom.header import Header
 
 AGE_STRING = re.compile(r"(\d{3})([DWMY])")
 """DICOM PS3.5 6.2: three digits and days, weeks, months or years."""
+_YEARS = re.compile(r"0*(\d+?)(?:[.,]0+)?")
 _DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 _YEAR = 365.25
 OLDEST_YEARS = 122
@@ -38,12 +39,18 @@ def years_of(age: str) -> str | None:
 
 
 def years_stated(text: str) -> str:
-    """An age in years as a table states it; nothing where nobody is known to have been so old.
+    """An age as a table states it, in whole years; nothing where nobody is known to have been so
+    old. What is no age stays as it is.
 
-    >>> years_stated("58"), years_stated("414")
-    ('58', '')
+    >>> years_stated("58"), years_stated("58.0"), years_stated("058Y"), years_stated("414")
+    ('58', '58', '58', '')
     """
-    return "" if text.isdecimal() and int(text) > OLDEST_YEARS else text
+    if AGE_STRING.fullmatch(text):
+        return years_of(text) or ""
+    number = _YEARS.fullmatch(text)
+    if number is None:
+        return text
+    return number[1] if int(number[1]) <= OLDEST_YEARS else ""
 
 
 def sex_of(header: Header) -> str | None:

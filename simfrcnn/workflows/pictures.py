@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from simfrcnn.data.pseudonyms import Pseudonyms, name_of_image
 from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import ConfigError, DataError, OutputError
-from simfrcnn.files import sha256_of, writing
+from simfrcnn.files import copy_file, sha256_of
 from simfrcnn.images.finding import DICOM_SUFFIXES, RASTER_SUFFIXES
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
@@ -251,8 +250,7 @@ def _require_same_or_absent(
 
 
 def _copied(record: ImageRecord, target: Path) -> ImageRecord:
-    with writing(target) as temporary:
-        shutil.copyfile(record.path, temporary)
+    copy_file(record.path, target)
     return replace(record, path=target)
 
 

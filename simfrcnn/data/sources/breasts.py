@@ -11,12 +11,12 @@ from simfrcnn.records import ImageRecord, Laterality, Supervision
 
 def doubtful_views(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
     """The records that count as normal although another view of their breast is malignant."""
-    with_cancer = {r.breast_id for r in records if r.laterality and is_malignant(r)}
+    with_cancer = {(r.patient_id, r.breast_id) for r in records if r.laterality and is_malignant(r)}
     return tuple(
         record
         for record in records
         if record.laterality
-        and record.breast_id in with_cancer
+        and (record.patient_id, record.breast_id) in with_cancer
         and not is_malignant(record)
         and record.is_known_normal(("malignant",))
     )
@@ -41,14 +41,15 @@ def without_guesses(records: Sequence[ImageRecord], guessed: Collection[int]) ->
         guessed: Ids of the images that an option made normal.
     """
     cancers = {
-        (record.exam_id, side)
+        (record.patient_id, record.exam_id, side)
         for record in records
         if is_malignant(record)
         for side in ((record.laterality, None) if record.laterality else (*Laterality, None))
     }
     return [
         replace(record, supervision=Supervision.IMAGE_LABEL)
-        if record.image_id in guessed and (record.exam_id, record.laterality) in cancers
+        if record.image_id in guessed
+        and (record.patient_id, record.exam_id, record.laterality) in cancers
         else record
         for record in records
     ]

@@ -34,6 +34,8 @@ from simfrcnn.wording import counted
 ABNORMALITIES = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
 """The classes of Info.txt; CIRC, SPIC and MISC are masses."""
 PIXEL_SPACING_MM = (0.2, 0.2)
+SIDE_PX = 1024
+"""Of the published films, in whose pixels the circles of Info.txt are."""
 CATEGORIES = {1: "malignant", 2: "benign", 3: "malignant_other"}
 IMAGE_SUFFIXES = (".pgm", ".png")
 _ROW = re.compile(r"mdb(\d{3})\s")
@@ -86,7 +88,8 @@ def read_mias(
 
     Raises:
         ConfigError: A class of ``target_classes`` does not exist.
-        AnnotationError: A row of Info.txt is not understood, or a circle lies outside its film.
+        AnnotationError: A row of Info.txt is not understood, a circle lies outside its film, or a
+            film is not of the published size.
         DataError: The folder, Info.txt or all films are missing, or films cannot be read.
     """
     root = Path(root).absolute()
@@ -107,6 +110,7 @@ def read_mias(
         skip_unreadable=skip_unreadable,
         n_workers=0,
     )
+    _require_published_size([(films[n], facts) for n, facts in zip(numbers, found, strict=True)])
     records: list[ImageRecord] = []
     n_clipped = 0
     finding_ids = count(1)
@@ -203,6 +207,21 @@ def _films(root: Path) -> dict[int, Path]:
             if path.suffix.lower() == suffix and (match := _FILM.fullmatch(path.stem.lower())):
                 films[int(match[1])] = path
     return films
+
+
+def _require_published_size(films: Sequence[tuple[Path, Facts | None]]) -> None:
+    """Refuse films that were resized or cropped: the circles would lie elsewhere on them."""
+    others = [
+        f"{path.name} ({facts.height} x {facts.width})"
+        for path, facts in films
+        if facts is not None and (facts.height, facts.width) != (SIDE_PX, SIDE_PX)
+    ]
+    if others:
+        (named,) = listed(f"[film is|films are] not of {SIDE_PX} x {SIDE_PX} pixels", others)
+        raise AnnotationError(
+            f"{films[0][0].parent}: {named}: the circles of Info.txt would lie elsewhere on them; "
+            "give the films as they are distributed"
+        )
 
 
 def _record(

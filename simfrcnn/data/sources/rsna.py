@@ -10,6 +10,7 @@ Reference:
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_rsna(
     with_implant = [row for row in rows if row.get("implant") == left_out]
     wanted = [row for row in rows if row.get("implant") != left_out]
     paths = [(row, _path(table.parent, row)) for row in wanted]
-    present = [(row, path) for row, path in paths if path.is_file()]
+    present = [(row, path) for row, path in paths if os.path.isfile(path)]
     if not present:
         none = f"[the only image|none of the {len(paths)} images] of {TABLE} is [not |]there"
         raise DataError(
@@ -147,7 +148,7 @@ def _record(row: Row, path: Path, facts: Facts) -> ImageRecord:
     benign = Pathology.BENIGN if row.get("biopsy") == "1" else Pathology.NORMAL
     attributes = {
         **facts.person,
-        "age": years_stated(_whole_text(row.get("age"))) or facts.age or "",
+        "age": years_stated(row.get("age")) or facts.age or "",
         "birads": _whole_text(row.get("birads")),
         "density": row.get("density"),
         "implant": "yes" if row.get("implant") == "1" else "no",
@@ -180,7 +181,7 @@ def _whole_text(text: str) -> str:
 
 
 def _missing(paths: Sequence[tuple[Row, Path]]) -> list[str]:
-    return [row.get("image_id") for row, path in paths if not path.is_file()]
+    return [row.get("image_id") for row, path in paths if not os.path.isfile(path)]
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

@@ -21,7 +21,9 @@ Value = TypeVar("Value")
 Decimal = str | None
 """What stands before decimals: a point, a comma, or None where each number shows it."""
 _N_SHOWN = 20
+_BYTE_ORDER_MARK = "\ufeff"
 _MANY_ENCODINGS = ("utf-8-sig", "cp1252")
+_DIGITS_OF_A_SHEET = 15
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
 
 
@@ -193,7 +195,8 @@ def _decoded(path: Path, encoding: str | None) -> tuple[str, str]:
     try:
         for name in (encoding,) if encoding else _MANY_ENCODINGS:
             try:
-                return content.decode(name), name.removesuffix("-sig")
+                text = content.decode(name).removeprefix(_BYTE_ORDER_MARK)
+                return text, codecs.lookup(name).name.removesuffix("-sig")
             except UnicodeDecodeError:
                 continue
     except LookupError as error:
@@ -244,11 +247,15 @@ def _sheet_lines(path: Path, sheet: str | None) -> Iterator[tuple[int, list[str]
 
 
 def _cell_text(cell: Any) -> str:
-    """A whole number without decimals, a date as ISO writes it, nothing for an empty cell."""
+    """A whole number without decimals, a date as ISO writes it, nothing for an empty cell.
+
+    Of a longer number than a spreadsheet keeps, the digits that it has: the others are lost.
+    """
     if cell is None:
         return ""
     if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
+        is_whole = abs(cell) < 10**_DIGITS_OF_A_SHEET
+        return str(int(cell)) if is_whole else f"{cell:.{_DIGITS_OF_A_SHEET - 1}e}"
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
 
 

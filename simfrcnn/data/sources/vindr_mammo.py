@@ -12,6 +12,7 @@ Reference:
 from __future__ import annotations
 
 import ast
+import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,7 +259,7 @@ def _path(folder: Path, row: Row) -> Path | None:
             raise row.error(column, "it must be a plain name, without folders")
     stem = folder / "images" / names[0] / names[1]
     paths = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _breast(view: _View) -> tuple[str, str]:

@@ -497,3 +497,42 @@ def test_a_word_that_says_nothing_of_what_is_visible(tmp_path: Path) -> None:
     own = mapping(tmp_path / "m.yaml", columns=COLUMNS, visible={"malignant": "Gesehen"})
     with pytest.raises(AnnotationError, match=r"line 2: column 'gesehen' is 'maybe'.*legal are 1"):
         read(tmp_path, mapping=own)
+
+
+def test_an_outline_alone_says_that_something_is_marked(tmp_path: Path) -> None:
+    """A benign finding of BI-RADS 2 that has an outline and no corners is no normal image."""
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    table(
+        tmp_path / "labels.csv",
+        ["file", "patient", "birads", "outline"],
+        ["a.png", "p1", "2", "1 1, 9 1, 9 9"],
+        ["b.png", "p2", "2", ""],
+        ["c.png", "p3", "5", "2 2, 8 2, 8 8"],
+    )
+    columns = {name: name for name in ("file", "patient", "birads", "outline")}
+    said = mapping(tmp_path / "m.yaml", columns=columns, malignant_from="4")
+    records = read(tmp_path, mapping=said).records
+    found = [[(f.category, f.box) for f in record.findings] for record in records]
+    assert found == [[("benign", (1, 1, 9, 9))], [], [("malignant", (2, 2, 8, 8))]]
+    assert records[1].supervision is Supervision.NORMAL
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_letter_whatever_encoding_is_stated(
+    tmp_path: Path, encoding: str
+) -> None:
+    pictures(tmp_path, "a.png")
+    table(tmp_path / "labels.csv", ["file", "label"], ["a.png", "normal"], encoding="utf-8-sig")
+    found = read_any_table(tmp_path / "labels.csv", ["file", "label"], encoding=encoding)
+    assert (found.columns, found.encoding) == (("file", "label"), "utf-8")
+
+
+def test_ages_of_tables_are_whole_years_that_somebody_can_have(tmp_path: Path) -> None:
+    stated = ["61.0", "058Y", "414", "95", "unknown", "0"]
+    pictures(tmp_path, *(f"{n}.png" for n in range(len(stated))))
+    rows = [[f"{n}.png", "normal", f"p{n}", age] for n, age in enumerate(stated)]
+    table(tmp_path / "labels.csv", ["file", "label", "patient", "Alter"], *rows)
+    columns = {name: name for name in ("file", "label", "patient")}
+    said = mapping(tmp_path / "m.yaml", columns=columns, attributes={"age": "Alter"})
+    ages = [record.attributes.get("age") for record in read(tmp_path, mapping=said).records]
+    assert ages == ["61", "58", None, "95", "unknown", "0"]

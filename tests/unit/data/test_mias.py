@@ -15,13 +15,13 @@ from simfrcnn.records import ImageRecord, Laterality, Pathology, Supervision
 from support.data_examples import SHARED_DATA, needs_shared
 
 ROWS = """\
-mdb001 G CIRC B 50 30 10
+mdb001 G CIRC B 50 954 10
 mdb002 G NORM\x20
 mdb003 F CIRC B
 mdb004 D CALC M *NOTE 3*
-mdb005 F MISC B 20 20 5
-mdb005 F MISC M 60 70 8
-mdb006 F ARCH M 10 95 12
+mdb005 F MISC B 20 944 5
+mdb005 F MISC M 60 994 8
+mdb006 F ARCH M 10 1019 12
 """
 PROSE = "INFORMATION:\n\n1st column: MIAS database reference number.\n NOTES mdb001\n\n"
 
@@ -32,7 +32,7 @@ def write_films(
     (folder / "Info.txt").write_text(PROSE + rows)
     for number in films:
         suffix = "pgm" if number % 2 else "png"
-        cv2.imwrite(str(folder / f"mdb{number:03d}.{suffix}"), np.full((100, 80), 9, np.uint8))
+        cv2.imwrite(str(folder / f"mdb{number:03d}.{suffix}"), np.full((1024, 1024), 9, np.uint8))
     return folder
 
 
@@ -43,13 +43,13 @@ def by_film(folder: Path, *target_classes: str) -> dict[int, ImageRecord]:
 
 def test_all_forms_of_rows(tmp_path: Path) -> None:
     assert read_info(write_films(tmp_path) / "Info.txt") == [
-        MiasRow(1, "G", "CIRC", "B", (50, 30, 10)),
+        MiasRow(1, "G", "CIRC", "B", (50, 954, 10)),
         MiasRow(2, "G", "NORM", None, None),
         MiasRow(3, "F", "CIRC", "B", None),
         MiasRow(4, "D", "CALC", "M", None),
-        MiasRow(5, "F", "MISC", "B", (20, 20, 5)),
-        MiasRow(5, "F", "MISC", "M", (60, 70, 8)),
-        MiasRow(6, "F", "ARCH", "M", (10, 95, 12)),
+        MiasRow(5, "F", "MISC", "B", (20, 944, 5)),
+        MiasRow(5, "F", "MISC", "M", (60, 994, 8)),
+        MiasRow(6, "F", "ARCH", "M", (10, 1019, 12)),
     ]
 
 
@@ -105,7 +105,7 @@ def test_malignant_findings_that_are_no_target(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
     write_films(tmp_path, films=(1, 2, 3))
-    cv2.imwrite(str(tmp_path / "mdb099.png"), np.zeros((100, 80), np.uint8))
+    cv2.imwrite(str(tmp_path / "mdb099.png"), np.zeros((1024, 1024), np.uint8))
     data = read_mias(tmp_path)
     assert data.notes == (
         "3 rows of Info.txt without a film: mdb004, mdb005, mdb006",
@@ -155,11 +155,21 @@ def test_other_refusals(tmp_path: Path) -> None:
     write_films(tmp_path, rows="nothing\n")
     with pytest.raises(AnnotationError, match=r"Info\.txt: no row such as"):
         read_mias(tmp_path)
-    write_films(tmp_path, rows="mdb001 G CIRC B 500 30 10\n")
-    with pytest.raises(AnnotationError, match=r"circle \(500, 30, 10\).*lies outside.*mdb001\.pgm"):
+    write_films(tmp_path, rows="mdb001 G CIRC B 1500 30 10\n")
+    with pytest.raises(
+        AnnotationError, match=r"circle \(1500, 30, 10\).*lies outside.*mdb001\.pgm"
+    ):
         read_mias(tmp_path)
     write_films(tmp_path, rows="mdb001 G NORM\nmdb001 G CIRC B 5 30 1\n")
     with pytest.raises(AnnotationError, match="mdb001 is both NORM and abnormal"):
+        read_mias(tmp_path)
+
+
+def test_films_of_another_size_are_refused(tmp_path: Path) -> None:
+    """Info.txt states circles in pixels of the published films: on others they lie elsewhere."""
+    write_films(tmp_path, films=(1, 2, 3))
+    cv2.imwrite(str(tmp_path / "mdb002.png"), np.zeros((512, 512), np.uint8))
+    with pytest.raises(AnnotationError, match=r"1 film is not of 1024 x 1024 .*mdb002\.png"):
         read_mias(tmp_path)
 
 

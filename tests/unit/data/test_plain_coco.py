@@ -293,6 +293,40 @@ def test_labels_of_images_are_taken_as_classes(tmp_path: Path) -> None:
     assert "im2.png" in [record.file_name for record in lists.normals]
 
 
+def test_supervision_may_stand_among_the_attributes(tmp_path: Path) -> None:
+    """Nothing was said of such an image but there; it must not pass for a normal one."""
+    simple(tmp_path)
+    said = ["boxes", "unlabelled", "image_label"]
+    images = [image(n, f"im{n}.png", attributes={"supervision": w}) for n, w in enumerate(said, 1)]
+    export(tmp_path / "x.json", images, [drawn(1, 1, 1, 2, 3, 4)])
+    records = read(tmp_path, patient=("image",)).records
+    assert [record.supervision.value for record in records] == said
+    assert not any(record.is_known_normal(("malignant",)) for record in records)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        ({"Nipple": True}, ("malignant=Mass", "ignore=Nipple")),
+        ({"Mass": False}, ("malignant=Mass,IDC", "ignore=Nipple")),
+    ],
+)
+def test_labels_that_say_nothing_of_a_class_leave_the_image_open(
+    tmp_path: Path, labels: dict[str, bool], options: tuple[str, ...]
+) -> None:
+    """A category that is no finding, or one of several of a class: what the image is, is asked."""
+    simple(tmp_path)
+    images = [image(1, "im1.png"), image(2, "im2.png", labels=labels)]
+    boxes = [drawn(1, 1, 1, 2, 3, 4), drawn(1, 2, 1, 2, 3, 4), drawn(1, 3, 1, 2, 3, 4)]
+    names = ("Mass", "IDC", "Nipple")
+    options = options if "IDC" in options[0] else (*options, "benign=IDC")
+    export(tmp_path / "x.json", images, boxes, names=names)
+    with pytest.raises(ConfigError, match=r"--unboxed .*: what the 1 of 2 images without boxes"):
+        read(tmp_path, patient=("image",), classes=options)
+    records = read(tmp_path, patient=("image",), classes=options, unboxed="unlabelled").records
+    assert records[1].supervision is Supervision.UNLABELLED
+
+
 def test_classes_are_mapped_and_others_asked_for(tmp_path: Path) -> None:
     root = simple(
         tmp_path,

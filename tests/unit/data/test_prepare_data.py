@@ -30,7 +30,7 @@ def films(tmp_path: Path) -> Path:
     ]
     (root / "Info.txt").write_text("prose\n" + "\n".join(rows))
     for n in range(1, 41):
-        cv2.imwrite(str(root / f"mdb{n:03d}.png"), np.full((100, 80), n, np.uint8))
+        cv2.imwrite(str(root / f"mdb{n:03d}.png"), np.full((1024, 1024), n, np.uint8))
     return root
 
 

@@ -111,6 +111,7 @@ def test_the_order_and_other_images_do_not_matter() -> None:
         ("age", "89", "89"),
         ("age", "90", "90"),
         ("age", "103", "90"),
+        ("Age", "103", "90"),
         ("sex", "F", "F"),
         ("sex", "Jane", None),
         ("birads", "4a", "4a"),

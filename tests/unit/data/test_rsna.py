@@ -149,3 +149,16 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (root / "train_images").rename(root / "elsewhere")
     with pytest.raises(DataError, match=r"none of the 6 images of train\.csv is there"):
         read(root)
+
+
+def test_an_id_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
+    rows = published()
+    write_download(tmp_path, rows)
+    rows[0]["image_id"] = "9" * 300
+    with open(tmp_path / "train.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, HEADER.split(","))
+        writer.writeheader()
+        writer.writerows(rows)
+    data = read(tmp_path)
+    assert len(data.records) == len(rows) - 1
+    assert f"1 image of train.csv is not there: {'9' * 300}" in data.notes

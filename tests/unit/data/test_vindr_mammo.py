@@ -304,3 +304,11 @@ def test_the_tool(
     arguments[2] = tmp_path / "gone"
     assert run_tool(monkeypatch, "prepare_data", *arguments, "--out", tmp_path / "other") == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_an_id_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
+    write_download(tmp_path)
+    write_table(tmp_path, [*published(), row("s1", "lcc-" + "x" * 300, 1)])
+    data = read(tmp_path)
+    assert len(data.records) == 10
+    assert f"1 image of finding_annotations.csv is not there: lcc-{'x' * 300}" in data.notes

@@ -15,10 +15,11 @@ from simfrcnn.data.inspect.checks.model import (
     example,
     found,
 )
+from simfrcnn.data.spelling import DIFFERENCES, folded
 
 
 def check_patients(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
-    """Patients whose images are in more than one split."""
+    """Patients whose images are in more than one split, or may be under other spellings."""
     yield from found(
         "patient_in_two_splits",
         Severity.ERROR,
@@ -26,6 +27,15 @@ def check_patients(collection: Collection, settings: CheckSettings) -> Iterator[
         "divide the data by patient (simfrcnn prepare-data), or give patients of two archives "
         "different ids",
         _shared(collection, lambda e: e.record.patient_id, lambda e: e.split, "patient {} is in"),
+    )
+    yield from found(
+        "patient_spelt_in_two_ways",
+        Severity.WARNING,
+        f"patients of different splits have identifiers that differ only in {DIFFERENCES}: if two "
+        "are one person, results would be too good",
+        "spell each patient in one way (prepare-data folder and coco refuse two), or give two "
+        "patients identifiers that differ more",
+        _spelt_in_two_ways(collection),
     )
 
 
@@ -40,6 +50,15 @@ def check_exams(collection: Collection, settings: CheckSettings) -> Iterator[Def
             collection, lambda e: e.record.exam_id, lambda e: e.record.patient_id, "exam {} is of"
         ),
     )
+
+
+def _spelt_in_two_ways(collection: Collection) -> Iterator[Example]:
+    """One image of each spelling of a patient who has several, in more than one split."""
+    for group in by_key(collection.entries, lambda e: folded(e.record.patient_id)).values():
+        first = {entry.record.patient_id: entry for entry in reversed(group)}
+        if len(first) > 1 and len({entry.split for entry in group}) > 1:
+            detail = f"patients {', '.join(map(repr, sorted(first)))}"
+            yield from (example(first[patient], detail) for patient in sorted(first))
 
 
 def _shared(

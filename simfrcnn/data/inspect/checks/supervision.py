@@ -24,7 +24,9 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
     """Images that would train as normal although they, or their breast, are called malignant."""
     targets = settings.target_classes
     malignant_breasts = {
-        entry.record.breast_id for entry in collection.entries if has_target(entry.record, targets)
+        (entry.record.patient_id, entry.record.breast_id)
+        for entry in collection.entries
+        if has_target(entry.record, targets)
     }
     normals = [e for e in collection.entries if e.record.is_known_normal(targets)]
     yield from found(
@@ -48,7 +50,8 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         (
             example(e)
             for e in normals
-            if e.record.breast_id in malignant_breasts and not has_target(e.record, targets)
+            if (e.record.patient_id, e.record.breast_id) in malignant_breasts
+            and not has_target(e.record, targets)
         ),
     )
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask
 
 from simfrcnn import outlines
 from simfrcnn.data.sources.coco.documents import Drawn, Picture
@@ -117,16 +116,18 @@ def _outlined(drawn: Drawn, height: int, width: int) -> Box | str:
             return _of_mask(outline, height, width)
         points = [np.asarray(part, float).reshape(-1, 2) for part in outline]
         x, y = np.concatenate(points).T
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         return f"has an outline that is not understood ({type(error).__name__})"
+    if not len(x) or not np.isfinite([x, y]).all():
+        return "has an outline without a point, or with one that is no number"
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def _of_mask(outline: dict[str, Any], height: int, width: int) -> Box | str:
-    if list(outline["size"]) != [height, width]:
+    try:
+        mask = outlines.Rle.from_json(outline)
+    except ValueError as error:
+        return f"has a mask that is none: {error}"
+    if (mask.height, mask.width) != (height, width):
         return f"has a mask of size {outline['size']}, its image is [{height}, {width}]"
-    packed = outline
-    if isinstance(outline["counts"], list):
-        packed = mask.frPyObjects(outline, height, width)
-    x, y, w, h = (float(value) for value in mask.toBbox(packed))
-    return x, y, x + w, y + h
+    return mask.box

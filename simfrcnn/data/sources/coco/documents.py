@@ -7,7 +7,9 @@ have none. Only what is certain is evened out here.
 from __future__ import annotations
 
 import json
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.data.sources.split_words import part_of
+from simfrcnn.data.spelling import problem_of_name
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 
 Entry = dict[str, Any]
@@ -58,9 +61,25 @@ class Picture:
     def fact(self, key: str) -> Any:
         """A further key of the image, or of its attributes; None where there is none."""
         for place in (self.entry, self.entry.get("attributes"), self.entry.get("extra")):
-            if isinstance(place, dict) and place.get(key) not in (None, ""):
-                return place[key]
+            if isinstance(place, dict) and not _is_empty(value := place.get(key)):
+                return value
         return None
+
+    def name(self, key: str) -> str | None:
+        """A fact that names a patient or an exam, in one spelling; None where there is none.
+
+        Raises:
+            AnnotationError: It is neither a number nor a text, or one that several may have.
+        """
+        value = self.fact(key)
+        if value is None:
+            return None
+        spelt = _spelt(value)
+        if spelt is None:
+            raise AnnotationError(f"{self.where}: {key!r} is neither a whole number nor a text")
+        if problem := problem_of_name(spelt):
+            raise AnnotationError(f"{self.where}: {key!r} {problem}")
+        return unicodedata.normalize("NFC", spelt)
 
 
 def read_documents(root: Path, given: Sequence[Path]) -> list[Picture]:
@@ -192,11 +211,26 @@ def _own_part(path: Path, image: Entry) -> str | None:
 
 def _key(path: Path, what: str, value: Any) -> str:
     """An id in one spelling: 7, 7.0 and "7" are one."""
+    spelt = _spelt(value)
+    if spelt is None:
+        raise AnnotationError(f"{path}: {what}: {value!r} is no id: a number or a text is legal")
+    return spelt
+
+
+def _spelt(value: Any) -> str | None:
+    """A whole number or a text, 7 of 7.0; None of anything else."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
-        raise AnnotationError(f"{path}: {what}: {value!r} is no id: a number or a text is legal")
-    return str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return str(value).strip() or None
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether nothing is said: null, no letter, or the NaN that a table of numbers has there."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _require_unique(path: Path, what: str, ids: Iterable[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -86,14 +87,14 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _require_once(pictures: Sequence[Picture], places: Sequence[Path]) -> None:
-    first_of: dict[Path, Picture] = {}
+    first_of: dict[str, Picture] = {}
     twice = [
         f"{picture.where} and {first.where}"
         for picture, path in zip(pictures, places, strict=True)
-        if (first := first_of.setdefault(path, picture)) is not picture
+        if (first := first_of.setdefault(os.path.realpath(path), picture)) is not picture
     ]
     if twice:
         raise DataError(
             f"{counted(len(twice), '[file is|files are]')} listed twice: {_shown(twice)}; keep one "
-            "entry of each"
+            "entry of each (a link to a file is that file)"
         )

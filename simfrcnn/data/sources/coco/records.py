@@ -20,7 +20,9 @@ from simfrcnn.data.sources.coco.documents import Picture
 from simfrcnn.data.sources.copies import ONE_UID, contradictions
 from simfrcnn.data.sources.facts import Facts
 from simfrcnn.data.sources.source import listed, note_on_labels
-from simfrcnn.data.sources.table import each_good
+from simfrcnn.data.sources.table import each_good, require_none
+from simfrcnn.data.spelling import DIFFERENCES, folded
+from simfrcnn.dicom.patient import years_stated
 from simfrcnn.errors import AnnotationError
 from simfrcnn.image_labels import contradiction_of
 from simfrcnn.records import (
@@ -112,6 +114,9 @@ def records_of(
         list(enumerate(kept, start=1)),
         lambda item: _record(item[0], *item[1], answers, seen, finding_ids),
     )
+    if answers.patient.kind != "image":  # files whose names differ in capitals are two
+        _require_one_spelling([picture for picture, _, _ in kept], made)
+    made, shared = _with_own_exams(made)
     records = without_guesses(made, seen.guessed)
     n_beside = sum(
         new.supervision is not old.supervision for new, old in zip(records, made, strict=True)
@@ -130,6 +135,11 @@ def records_of(
         *listed(
             "[finding has|findings have] no usable box, so [its|their] image is image_label",
             seen.without_box,
+        ),
+        *listed(
+            "[exam_id is|exam_ids are] of several patients, each an exam of its own; images of "
+            "[it|them]",
+            shared,
         ),
         *listed(
             "[outline|outlines] not taken, [its finding keeps|their findings keep] the box",
@@ -165,6 +175,35 @@ def _require_copies(copies: Sequence[tuple[_Place, _Place]], n_workers: int | No
             )
 
 
+def _require_one_spelling(pictures: Sequence[Picture], records: Sequence[ImageRecord]) -> None:
+    """Refuse one patient in two spellings, whom two splits could share."""
+    first_of: dict[str, tuple[Picture, str]] = {}
+    errors: list[str] = []
+    for picture, record in zip(pictures, records, strict=True):
+        own = picture, record.patient_id
+        first, patient = first_of.setdefault(folded(record.patient_id), own)
+        if patient != record.patient_id:
+            errors.append(
+                f"{picture.where}: its patient differs from that of {first.where} only in "
+                f"{DIFFERENCES}: spell both alike, or, of two patients, give one another name"
+            )
+    require_none(pictures[0].document, errors)
+
+
+def _with_own_exams(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[str]]:
+    """Equal exam ids of two patients are two exams; and the file of an image of each such id."""
+    of_exam: dict[str, dict[str, ImageRecord]] = {}
+    for record in records:
+        of_exam.setdefault(record.exam_id, {}).setdefault(record.patient_id, record)
+    shared = {exam: found for exam, found in of_exam.items() if len(found) > 1}
+    return [
+        replace(record, exam_id=f"{record.patient_id}/{record.exam_id}")
+        if record.exam_id in shared
+        else record
+        for record in records
+    ], [next(iter(found.values())).file_name for found in shared.values()]
+
+
 def _drawn(picture: Picture) -> list[tuple[str, str]]:
     return sorted((one.category, repr(one.entry.get("bbox"))) for one in picture.drawn)
 
@@ -193,8 +232,7 @@ def _record(
     findings, is_whole = _findings(picture, facts, answers, seen, finding_ids)
     supervision = _supervision(picture, findings, is_whole, answers)
     labels = _labels(picture, answers)
-    stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
-    if stated is None and not findings and supervision is Supervision.NORMAL:
+    if _stated(picture) is None and not findings and supervision is Supervision.NORMAL:
         seen.guessed.add(number)
     record = ImageRecord(
         image_id=number,
@@ -238,14 +276,14 @@ def _patient(picture: Picture, path: Path, named: Mapping[str, str], answers: An
     rule = answers.patient
     if rule.kind == "image":
         return os.path.relpath(path, answers.root)
-    return named["patient"] if rule.kind == "from-name" else str(picture.fact(rule.word))
+    return named["patient"] if rule.kind == "from-name" else str(picture.name(rule.word))
 
 
 def _exam(picture: Picture, patient: str, named: Mapping[str, str], facts: Facts) -> str:
     if "exam" in named:
         return f"{patient}/{named['exam']}"
-    if (stated := picture.fact("exam_id")) is not None:
-        return str(stated)
+    if (stated := picture.name("exam_id")) is not None:
+        return stated
     return f"{patient}/{facts.exam_id}" if facts.exam_id else patient
 
 
@@ -286,7 +324,9 @@ def _attributes(picture: Picture, answers: Answers) -> dict[str, str]:
     own = picture.entry.get("attributes")
     stated = {key: picture.fact(key) for key in answers.attributes}
     both = {**(own if isinstance(own, dict) else {}), **stated}
-    return {str(key): str(value) for key, value in both.items() if value not in (None, "")}
+    texts = {str(key): str(value) for key, value in both.items() if value is not None}
+    texts |= {"age": years_stated(texts.get("age", ""))}
+    return {key: text for key, text in texts.items() if text}
 
 
 def _findings(
@@ -341,7 +381,7 @@ def _finding(
 def _supervision(
     picture: Picture, findings: Sequence[Finding], is_whole: bool, answers: Answers
 ) -> Supervision:
-    stated = fields.enum_member(picture.where, picture.entry, "supervision", Supervision)
+    stated = _stated(picture)
     if stated is Supervision.NORMAL and any(f.category == "malignant" for f in findings):
         raise AnnotationError(f"{picture.where}: supervision is normal, but it has malignant boxes")
     if not is_whole:
@@ -352,9 +392,16 @@ def _supervision(
     is_boxed = any(finding.category == "malignant" for finding in findings)
     if (labels.get("malignant") and not is_boxed) or (labels and not findings):
         return Supervision.IMAGE_LABEL
-    if findings or answers.unboxed is None:
+    if findings:
         return Supervision.BOXES
+    assert answers.unboxed is not None  # asked for where an image says nothing itself
     return answers.unboxed
+
+
+def _stated(picture: Picture) -> Supervision | None:
+    """What an image, or its attributes, says of its labels."""
+    said = {"supervision": picture.fact("supervision")}
+    return fields.enum_member(picture.where, said, "supervision", Supervision)
 
 
 def _pathology(findings: Sequence[Finding], supervision: Supervision) -> Pathology | None:

@@ -144,7 +144,7 @@ def _answers(root: Path, pictures: Sequence[Picture], options: CocoOptions) -> A
     named = {name for p in pictures for name in read_labels(p.where, p.entry)}
     mapped, unknown, notes = classes.mapped(counts, options.classes, named)
     patient = rules.parse_patient(options.patient) if options.patient else None
-    if patient is None and all(picture.fact("patient_id") for picture in pictures):
+    if patient is None and all(p.fact("patient_id") is not None for p in pictures):
         patient = rules.PatientRule("key", "patient_id")
     pattern = _pattern(patient, options)
     questions = [
@@ -203,10 +203,16 @@ def _ask_patient(
                 f"no key {patient.word!r}, such as {without[0]}"
             )
     if pattern is not None:
-        unmatched = [p.file_name for p in pictures if rules.found_in(pattern, p) is None]
+        is_of_patient = patient is not None and patient.kind == "from-name"
+        unmatched = [
+            p.file_name
+            for p in pictures
+            if (found := rules.found_in(pattern, p)) is None
+            or (is_of_patient and "patient" not in found)
+        ]
         if unmatched:
             yield (
-                f"{'--patient' if patient and patient.kind == 'from-name' else '--views'}: the "
+                f"{'--patient' if is_of_patient else '--views'}: the "
                 f"pattern {pattern.pattern!r} is not in {len(unmatched)} of {len(pictures)} file "
                 f"names, such as {unmatched[0]}"
             )
@@ -218,13 +224,22 @@ def _ask_unboxed(
     without = [
         p
         for p in pictures
-        if p.fact("supervision") is None and not p.entry.get("labels") and not _has_boxes(p, mapped)
+        if p.fact("supervision") is None
+        and not _is_labelled(p, mapped)
+        and not _has_boxes(p, mapped)
     ]
     if without and unboxed is None:
         yield (
             f"--unboxed {' | '.join(UNBOXED)}: what the {len(without)} of {len(pictures)} images "
             "without boxes are"
         )
+
+
+def _is_labelled(picture: Picture, mapped: Mapping[str, str]) -> bool:
+    """Whether its labels say something of a class, or may do so once the categories are mapped."""
+    labels = read_labels(picture.where, picture.entry)
+    is_open = any(classes.class_of(name, mapped) is None for name in labels)
+    return is_open or bool(classes.visible(labels, mapped))
 
 
 def _has_boxes(picture: Picture, mapped: Mapping[str, str]) -> bool:

@@ -15,6 +15,8 @@ OF_IMAGE = ("patient", "exam", "laterality", "view", "density", "split", "labels
 """What the rows of one image must say alike, where they say it."""
 IDENTIFYING = ("patient", "exam")
 """Columns whose values no message shows."""
+NAMES = (*IDENTIFYING, "lesion")
+"""Columns that tell patients, exams and lesions apart."""
 VISIBLE = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 """What may stand behind a category in the column `labels`."""
 COLUMNS = ("file", "label", *CORNERS, "outline", *OF_IMAGE, "lesion")

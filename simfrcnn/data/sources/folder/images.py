@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,8 +49,8 @@ class Image:
     @property
     def patient(self) -> str | None:
         """By the table, else by the header; composed and decomposed letters are one spelling."""
-        patient = self.get("patient") or self.facts.patient_id
-        return patient and unicodedata.normalize("NFC", patient)
+        header = self.facts.patient_id
+        return self.get("patient") or (header and unicodedata.normalize("NFC", header))
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,23 @@ def labels_by_file(table: Table, root: Path, how: Reading) -> tuple[dict[Path, l
     of_file: dict[Path, list[Label]] = {}
     for path, label in found:
         of_file.setdefault(path, []).append(label)
+    require_none(table.path, _linked(of_file))
     return of_file, seen
+
+
+def _linked(of_file: Mapping[Path, Sequence[Label]]) -> list[str]:
+    """What is wrong with two names of one picture, of which one is a link: it would count twice.
+
+    Of DICOM files, those are copies of one instance, which are told later.
+    """
+    first_of: dict[str, Label] = {}
+    errors: list[str] = []
+    for path, (label, *_) in of_file.items():
+        first = label if is_dicom(path) else first_of.setdefault(os.path.realpath(path), label)
+        if first is not label:
+            problem = f"it is the file of line {first.row.line} by a link; keep one name"
+            errors.append(str(label.row.error("file", problem)))
+    return errors
 
 
 def opened(

@@ -44,7 +44,9 @@ from simfrcnn.data.sources.source import (
     note_on_labels,
 )
 from simfrcnn.data.sources.table import Table, each_good, read_any_table, require_none
+from simfrcnn.data.spelling import DIFFERENCES, folded
 from simfrcnn.described import described
+from simfrcnn.dicom.patient import years_stated
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.finding import find_images
 from simfrcnn.records import (
@@ -223,6 +225,7 @@ def _record(item: tuple[int, Image], unboxed_benign: str) -> ImageRecord:
         for column in row.values
         if column.startswith(FURTHER)
     }
+    stated["age"] = years_stated(stated.get("age", ""))
     record = ImageRecord(
         image_id=number,
         file_name=image.path.name,
@@ -323,15 +326,16 @@ def _other_patients(
     others: list[str] = []
     for image, record in zip(images, records, strict=True):
         row, file = image.labels[0].row, image.labels[0].file
-        first = spelt.setdefault("".join(record.patient_id.casefold().split()), image)
+        first = spelt.setdefault(folded(record.patient_id), image)
         if first.patient != record.patient_id:
             errors.append(
                 f"{row.where}: the patient of {file} differs from that of line "
-                f"{first.labels[0].row.line} only in capitals or blanks: spell both alike"
+                f"{first.labels[0].row.line} only in {DIFFERENCES}: spell both alike, or, of two "
+                "patients, give one another name in column 'patient'"
             )
         if image.facts.patient_id is None:
             continue
-        first = of_header.setdefault(image.facts.patient_id, image)
+        first = of_header.setdefault(folded(image.facts.patient_id), image)
         if first.patient == record.patient_id:
             continue
         others.append(file)

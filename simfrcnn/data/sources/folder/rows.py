@@ -12,12 +12,14 @@ from simfrcnn.data.sources.folder.columns import (
     IDENTIFYING,
     LABELS,
     LEGAL,
+    NAMES,
     OF_IMAGE,
     VISIBLE,
 )
 from simfrcnn.data.sources.split_words import LEGAL as SPLITS
 from simfrcnn.data.sources.split_words import part_of
 from simfrcnn.data.sources.table import Row
+from simfrcnn.data.spelling import problem_of_name
 from simfrcnn.errors import AnnotationError
 from simfrcnn.images.names import normal_place
 from simfrcnn.records import Box, Outline
@@ -49,6 +51,7 @@ def label_of(row: Row, file: str) -> Label:
         AnnotationError: A word, number or box is not legal.
     """
     label = row.one_of("label", LABELS)
+    _require_names(row)
     for column, legal in LEGAL.items():
         if row.get(column):
             row.one_of(column, legal)
@@ -64,6 +67,13 @@ def label_of(row: Row, file: str) -> Label:
     if outline and box is not None and not outlines.fits(outline, box):
         raise row.error("outline", f"its box is {outlines.box_of(outline)}, not that of x1 to y2")
     return Label(row, file, label, box, _visible(row, label), outline)
+
+
+def _require_names(row: Row) -> None:
+    """Refuse what several patients, exams or lesions may be called; the text is not shown."""
+    for column in NAMES:
+        if problem := problem_of_name(row.get(column)):
+            raise AnnotationError(f"{row.where}: column '{column}' {problem}")
 
 
 def _outline(row: Row, label: str) -> Outline:

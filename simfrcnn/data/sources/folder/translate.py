@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from simfrcnn.data.sources.folder.columns import (
     COLUMNS,
     CORNERS,
     FURTHER,
+    NAMES,
     SIDES,
     VISIBLE,
     WORDS,
@@ -111,7 +113,7 @@ def _word(column: str, text: str, mapping: FolderMapping, seen: _Seen) -> str:
             seen.read[column, text, str(part)] += 1
         return part or text
     if column not in WORDS:
-        return text
+        return unicodedata.normalize("NFC", text) if column in NAMES else text
     spelt = in_our_spelling(column, text)
     own = mapping.values.get(column, {}).get(text.casefold())
     if own is not None:
@@ -171,7 +173,7 @@ def _by_birads(
         return {"label": "unlabelled"}
     if category >= ("4" if threshold == "4a" else threshold):
         return {"label": "malignant"}
-    is_boxed = any(values.get(name) for name in (*CORNERS, *SIDES))
+    is_boxed = any(values.get(name) for name in (*CORNERS, *SIDES, "outline"))
     return {"label": "normal" if category in ("1", "2") and not is_boxed else "benign"}
 
 

@@ -316,6 +316,37 @@ def test_one_defect_is_found_and_nothing_else(spoilt, spoil, key, severity, imag
     assert defects[key].remedy
 
 
+def test_patients_who_may_be_one_by_another_spelling(spoilt):
+    def spelt(split):
+        def spoil(files):
+            files.change("train", NORMAL, patient_id="Anna 7")
+            files.change(split, NORMAL + 1, patient_id="anna07")
+            files.change("test", NORMAL, patient_id="anna7")
+
+        return spoil
+
+    defect = spoilt(spelt("train"), read_pixels=False)["patient_spelt_in_two_ways"]
+    assert [example.record.patient_id for example in defect.examples] == ["Anna 7", "anna7"]
+    assert (defect.severity, defect.n_images) == (WARNING, 2)
+
+    def in_one_split(files):
+        files.change("train", NORMAL, patient_id="Anna 7")
+        files.change("train", NORMAL + 1, patient_id="anna7")
+
+    assert "patient_spelt_in_two_ways" not in spoilt(in_one_split, read_pixels=False)
+
+
+def test_exams_of_one_name_are_no_breast_of_two_patients(spoilt):
+    """An exam 1 of a patient with a cancer, and an exam 1 of another without one."""
+
+    def same_exam(files):
+        for record in (*files.sets["train"], *files.sets["test"]):
+            name = "train" if record in files.sets["train"] else "test"
+            files.change(name, files.sets[name].index(record), exam_id="1")
+
+    assert list(spoilt(same_exam, read_pixels=False)) == ["exam_of_two_patients"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "key", "severity"),
     [

@@ -1,0 +1,54 @@
+"""Are two identifiers one patient's, although they are not spelt alike?
+
+Tables are typed by hand, go through spreadsheets and come from several systems: capitals, blanks,
+widths of letters, kinds of dashes, zeros in front of a number and ``.0`` behind it differ, and the
+patient does not. Two splits must not share one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+DIFFERENCES = "capitals, blanks, dashes or zeros"
+"""What two spellings of one identifier may differ in, for messages."""
+_NUMBER = re.compile(r"0*(\d+?)(?:\.0+)?", re.ASCII)
+_NOTHING = re.compile(r"nan|<na>|none|null|#?n/[ad]|#nv|#[a-z0/]+[!?]", re.IGNORECASE | re.ASCII)
+"""What pandas, databases and formulas of spreadsheets in several languages leave behind."""
+_ROUNDED = re.compile(r"\d[.,]\d+e\+\d+", re.IGNORECASE | re.ASCII)
+
+
+def folded(identifier: str) -> str:
+    r"""What all spellings of one identifier have in common.
+
+    >>> folded("M-0012 a") == folded("m\u20110012A"), folded("0012") == folded("12.0")
+    (True, True)
+    >>> folded("P12") == folded("P012")
+    False
+    """
+    letters = (
+        "-" if unicodedata.category(letter) == "Pd" else letter
+        for letter in unicodedata.normalize("NFKC", identifier).casefold()
+        if not letter.isspace() and unicodedata.category(letter) not in ("Cf", "Cc")
+    )
+    text = unicodedata.normalize("NFC", "".join(letters))
+    number = _NUMBER.fullmatch(text)
+    return number[1] if number else text
+
+
+def problem_of_name(identifier: str) -> str | None:
+    """Why a text can be no identifier, None if it can: several patients may have it.
+
+    >>> problem_of_name("1E5"), problem_of_name("NA")
+    (None, None)
+    >>> print(problem_of_name("#N/A"))
+    is what programs write where nothing is known: leave it empty, or say who it is
+    """
+    if _ROUNDED.fullmatch(identifier):
+        return (
+            "is a number that a spreadsheet has rounded, so that it may be of several: format the "
+            "column as text there, enter the numbers again, and save the table again"
+        )
+    if _NOTHING.fullmatch(identifier):
+        return "is what programs write where nothing is known: leave it empty, or say who it is"
+    return None
