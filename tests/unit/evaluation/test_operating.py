@@ -269,6 +269,8 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path, changes, message):
     ("key", "value", "message"),
     [
         ("score_threshold", 1.5, r"threshold of case/youden is 1\.5"),
+        ("score_threshold", 0, "threshold of case/youden is 0; a number in"),
+        ("score_threshold", float("nan"), "threshold of case/youden is nan"),
         ("score_threshold", None, "threshold of case/youden is None"),
         ("rule", "fixed", "the rule 'fixed' is none of youden"),
     ],
