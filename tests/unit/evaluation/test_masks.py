@@ -102,6 +102,21 @@ def test_overlaps_are_those_of_counted_pixels():
     assert 0 in ious  # some score is below the threshold
 
 
+def test_of_several_detections_of_a_finding_the_highest_is_compared():
+    at_threshold = (OTHER, SETTINGS.score_threshold, ellipse(OTHER))
+    filled = rle_of_box(BOX, SIZE, SIZE)
+    detections = found(1, (BOX, 0.9, ellipse(BOX)), (BOX, 0.8, filled), at_threshold)
+    got = figures([outlined(1, BOX, OTHER)], [detections])
+    assert got["mask/found_iou_mean"].n == {"found": 2, "findings": 2}
+    assert got["mask/found_iou_mean"].value == 1
+    true = ellipse(BOX).area + ellipse(OTHER).area
+    whole = filled.area + ellipse(OTHER).area
+    assert got["mask/iou_mean"].value == pytest.approx(true / whole)
+    half = (20.0, 20.0, 40.0, 50.0)  # its IoU with the box is 1/2
+    got = figures([outlined(1, BOX)], [found(1, (half, 0.9, ellipse(half)))])
+    assert got["mask/found_iou_mean"].n == {"found": 1, "findings": 1}
+
+
 def test_nothing_predicted_is_0_and_found_findings_are_undefined():
     got = figures([outlined(1, BOX), record(2)], [found(1), found(2)])
     assert got["mask/iou_mean"].value == 0
