@@ -374,6 +374,7 @@ def test_padding_is_found_with_either_sign(tmp_path: Path) -> None:
 
 REFUSED = {
     "high bit": ({"BitsStored": 12, "HighBit": 3}, r"High Bit \(0028,0102\) is 3.*must be 11"),
+    "high bit beyond": ({"BitsStored": 12, "HighBit": 16}, r"High Bit \(0028,0102\) is 16.*be 11"),
     "bits stored": ({"BitsStored": 17}, r"Bits Stored \(0028,0101\) is 17"),
     "sign": ({"PixelRepresentation": 2}, r"Pixel Representation \(0028,0103\)"),
     "slope 0": ({"RescaleSlope": 0, "RescaleIntercept": 1}, r"Rescale Slope \(0028,1053\) is 0"),
