@@ -12,7 +12,7 @@ from simfrcnn.artifacts import DetectionFile, ImageDetections
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.average_precision import coco_objects
 from simfrcnn.evaluation.evaluator import evaluate
-from simfrcnn.evaluation.masks import weighted_median
+from simfrcnn.evaluation.masks import Overlap, weighted_median
 from simfrcnn.evaluation.truth import located, views_of
 from simfrcnn.outlines import rle_of, rle_of_box
 from simfrcnn.records import Finding, Supervision
@@ -161,10 +161,15 @@ def test_a_mask_in_pixels_that_do_not_count_draws_nothing_on_a_clear_image():
 
 def test_a_mask_on_a_clear_image_is_told():
     records = [outlined(1, BOX), record(2), record(3)]
-    detections = [found(1), found(2, (OTHER, 0.7, ellipse(OTHER))), found(3)]
-    got = figures(records, detections)
-    assert got["mask/normal_share"].value == 0.5
-    assert got["mask/normal_share"].n == {"with a mask": 1, "images": 2}
+    pixel = (5.0, 5.0, 6.0, 6.0)
+    for box, mask in ((OTHER, ellipse(OTHER)), (pixel, rle_of_box(pixel, SIZE, SIZE))):
+        got = figures(records, [found(1), found(2, (box, 0.7, mask)), found(3)])
+        assert got["mask/normal_share"].value == 0.5
+        assert got["mask/normal_share"].n == {"with a mask": 1, "images": 2}
+
+
+def test_two_empty_masks_share_nothing():
+    assert (Overlap(0, 0, 0).iou, Overlap(0, 0, 0).dice) == (0, 0)
 
 
 def test_a_detector_of_boxes_gets_the_row_of_boxes_alone():
