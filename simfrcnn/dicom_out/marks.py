@@ -121,7 +121,7 @@ def _texts(study: Study, source: Source, film: JudgedFilm, pr: Any) -> Iterator[
     for region in film.regions:
         (left, top), _, (right, bottom) = [*outline(region, source)][:3]
         first = top - height if top >= height else min(bottom, rows - height)
-        by_place[left, max(0.0, first)].append((region, right))
+        by_place[left, first].append((region, right))
     for (left, first), own in by_place.items():
         scores = ", ".join(f"{region.score:.2f}" for region, _ in own)
         right = max(right for _, right in own)

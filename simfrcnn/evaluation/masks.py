@@ -156,15 +156,13 @@ def mask_statistics(
         if missing := _without_mask(views, threshold):
             yield _undefined(missing)
         else:
-            yield from _overlaps(outlined, n_patients, threshold, PREFIX)
-            yield _share_of_normals(views, n_patients, threshold)
+            yield from _overlaps(outlined, threshold, PREFIX)
+            yield _share_of_normals(views, threshold)
             yield _average_precision(views, n_patients, settings.iou_threshold)
-    yield from _overlaps(outlined, n_patients, threshold, BOX_PREFIX)
+    yield from _overlaps(outlined, threshold, BOX_PREFIX)
 
 
-def _overlaps(
-    views: Sequence[View], n_patients: int, threshold: float, prefix: str
-) -> Iterator[Statistic]:
+def _overlaps(views: Sequence[View], threshold: float, prefix: str) -> Iterator[Statistic]:
     in_use = [_in_use(view, threshold, is_filled=prefix == BOX_PREFIX) for view in views]
     of_images = [one.overlap() for one in in_use]
     patients = np.array([view.patient for view in views], dtype=np.intp)
@@ -234,7 +232,7 @@ def weighted_median(rising: FloatArray, weights: FloatArray) -> FloatArray:
     return np.where(before[:, -1] > 0, (low + high) / 2, NAN)
 
 
-def _share_of_normals(views: Sequence[View], n_patients: int, threshold: float) -> Statistic:
+def _share_of_normals(views: Sequence[View], threshold: float) -> Statistic:
     """The share of images without a finding in which any pixel is taken for one."""
     clear = [view for view in views if not len(view.finding_boxes) and not len(view.crowd_boxes)]
     is_drawn = np.array(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -342,8 +341,7 @@ def _check_point(point: OperatingPoint, path: Path) -> None:
     if point.rule not in RULES:
         raise ArtifactError(f"{path}: the rule {point.rule!r} is none of {', '.join(RULES)}")
     threshold = point.score_threshold
-    is_score = isinstance(threshold, float | int) and math.isfinite(threshold)
-    if not is_score or not 0 < threshold <= 1:
+    if not isinstance(threshold, float | int) or not 0 < threshold <= 1:
         raise ArtifactError(
             f"{path}: the score threshold of {point.key} is {threshold!r}; a number in (0, 1] is "
             "legal"

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simfrcnn.dicom.view import AS_STORED, Flips
+from simfrcnn.dicom.view import Flips
 from simfrcnn.errors import DataError
 from simfrcnn.images.breast import breast_mask, chest_wall_side
 from simfrcnn.images.png import encode_png
@@ -99,7 +99,7 @@ def flips_for_reading(
         flips: Of the file, as the network's input is hung.
         laterality: Which breast it is, None if not known.
     """
-    if flips.is_stated or flips != AS_STORED:
+    if flips.is_stated:
         return flips
     return Flips(horizontal=must_mirror(pixels, laterality))
 

@@ -70,7 +70,9 @@ def rank_hard(scores: Tensor, *, hard_share: float, fewest_seen: int) -> Tensor:
         Their places, int64; of equal scores the earlier place comes first.
     """
     seen = torch.nonzero(~scores.isnan()).flatten()
-    n_hard = math.ceil(hard_share * len(seen)) if len(seen) >= fewest_seen else 0
+    n_hard = 0
+    if len(seen) >= fewest_seen:
+        n_hard = math.ceil(round(hard_share * len(seen), 9))  # .55 of 100 is 55
     order = torch.argsort(scores[seen], descending=True, stable=True)
     return seen[order[:n_hard]]
 

@@ -126,11 +126,14 @@ def test_signed_12_of_16_bits_whatever_the_unused_bits_hold(tmp_path: Path) -> N
         "extended": VALUES.view(np.uint16),
         "cut": VALUES.view(np.uint16) & 0x0FFF,
         "overlay": VALUES.view(np.uint16) & 0x0FFF | 0x4000,
+        "overlay of one pixel": np.where(
+            VALUES == 0, np.uint16(0x4000), VALUES.view(np.uint16) & 0x0FFF
+        ),
     }.items():
         tags = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1, **WINDOW}
         mammogram = read_mammogram(write_dicom(tmp_path / "a.dcm", codes, **tags))
         np.testing.assert_allclose(mammogram.pixels, SHOWN, atol=1e-3)
-        assert bool(mammogram.notes) == (name == "overlay")
+        assert bool(mammogram.notes) == name.startswith("overlay")
     assert mammogram.notes == ("bits above Bits Stored (0028,0101) are set, and were ignored",)
 
 
@@ -198,6 +201,16 @@ def test_a_table_of_65536_entries_and_one_that_begins_below_0(tmp_path: Path) ->
     few = np.array([0, 51, 102, 153, 255], dtype="<u2").tobytes()
     mammogram = read_table(tmp_path, signed, descriptor=[5, 65534, 8], data=few)  # -2
     np.testing.assert_allclose(mammogram.pixels[0], [0, 0, 153], atol=1e-3)
+    lowest = np.array([[-32768, -32767, 5]], dtype=np.int16)
+    mammogram = read_table(tmp_path, lowest, descriptor=[5, 32768, 8], data=few)  # -32768
+    np.testing.assert_allclose(mammogram.pixels[0], [0, 51, 255], atol=1e-3)
+    # One that begins above 0 does so, and of unsigned values none begins below.
+    for stored, first in (
+        (np.array([[-3, 2, 5]], dtype=np.int16), 1),
+        (np.array([[39999, 40001, 40004]], dtype=np.uint16), 40000),
+    ):
+        mammogram = read_table(tmp_path, stored, descriptor=[5, first, 8], data=few)
+        np.testing.assert_allclose(mammogram.pixels[0], [0, 51, 255], atol=1e-3)
 
 
 def test_a_modality_table_may_be_anything_but_monotone(tmp_path: Path) -> None:
@@ -223,7 +236,7 @@ NO_TABLES: dict[str, tuple[dict[str, Any], str]] = {
         "states 4 entries, its data hold 2",
     ),
     "too bright": (
-        {"descriptor": [2, 0, 8], "data": np.array([1, 900], "<u2").tobytes()},
+        {"descriptor": [2, 0, 8], "data": np.array([1, 256], "<u2").tobytes()},
         "does not hold entries of 8 bits",
     ),
     "32 bits": ({"descriptor": [2, 0, 32], "data": bytes(4)}, "entries of 32 bits"),
@@ -373,7 +386,8 @@ def test_padding_is_found_with_either_sign(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "high bit": ({"BitsStored": 12, "HighBit": 3}, r"High Bit \(0028,0102\) is 3.*must be 11"),
+    "high bit": ({"BitsStored": 12, "HighBit": 10}, r"High Bit \(0028,0102\) is 10.*must be 11"),
+    "high bit beyond": ({"BitsStored": 12, "HighBit": 16}, r"High Bit \(0028,0102\) is 16.*be 11"),
     "bits stored": ({"BitsStored": 17}, r"Bits Stored \(0028,0101\) is 17"),
     "sign": ({"PixelRepresentation": 2}, r"Pixel Representation \(0028,0103\)"),
     "slope 0": ({"RescaleSlope": 0, "RescaleIntercept": 1}, r"Rescale Slope \(0028,1053\) is 0"),

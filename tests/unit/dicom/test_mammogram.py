@@ -280,6 +280,27 @@ def test_raw_values_linear_in_intensity_get_a_logarithm(tmp_path: Path) -> None:
     assert "logarithm" in mammogram.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("intercept", "middle"),
+    [
+        (-8, np.log(10) / np.log(100)),  # -5, 4, 94: as far above the smallest as 0, 9, 99
+        (6, np.log(19 / 10) / np.log(109 / 10)),  # 9, 18, 108: positive values stay as they are
+    ],
+)
+def test_the_logarithm_is_of_values_from_0_on(
+    tmp_path: Path, intercept: int, middle: float
+) -> None:
+    tags = {
+        "PresentationIntentType": "FOR PROCESSING",
+        "PixelIntensityRelationship": "LIN",
+        "RescaleSlope": 1,
+        "RescaleIntercept": intercept,
+    }
+    path = write_dicom(tmp_path / "raw.dcm", np.array([[3, 12, 102]], dtype=np.uint16), **tags)
+    pixels = read_mammogram(path, DicomOptions(allow_for_processing=True)).pixels
+    np.testing.assert_allclose(pixels[0], [0, 255 * middle, 255], atol=1e-3)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize(("sign", "greys"), [(1, [255, 0]), (-1, [0, 255])])
 def test_raw_values_are_white_where_less_radiation_came_through(

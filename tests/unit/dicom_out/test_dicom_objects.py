@@ -120,6 +120,39 @@ def test_the_boxes_are_in_stored_pixels(saved, films):
     )
 
 
+def test_boxes_end_at_the_film_and_scores_stand_beside_them_on_it(films, tmp_path):
+    """Above the box; below it where there is no room; inside where there is none there either."""
+    exam = exam_of(films, n_regions=3)
+    columns, rows = exam.images[0].width, exam.images[0].height
+    line = rows * 0.025
+    boxes = ((10.0, 40.0, 30.0, 60.0), (40.0, 1.0, 60.0, 20.0), (-5.0, -2.0, columns + 9, rows + 9))
+    cut = (0.0, 0.0, columns, rows)
+    found = [
+        dataclasses.replace(one, box=box)
+        for one, box in zip(exam.images[0].detections, boxes, strict=True)
+    ]
+    first = dataclasses.replace(exam.images[0], detections=tuple(found))
+    exam = dataclasses.replace(exam, images=(first, *exam.images[1:]))
+    state = pydicom.dcmread(exam.save_dicom(tmp_path, "gsps")[0])
+    (annotation,) = state.GraphicAnnotationSequence
+    frames = [list(frame.GraphicData) for frame in annotation.GraphicObjectSequence]
+    assert frames == [
+        [x1, y1, x2, y1, x2, y2, x1, y2, x1, y1] for x1, y1, x2, y2 in (*boxes[:2], cut)
+    ]
+    places = [
+        [*text.BoundingBoxTopLeftHandCorner, *text.BoundingBoxBottomRightHandCorner]
+        for text in annotation.TextObjectSequence
+    ]
+    expected = [
+        [0, 0, columns, line],
+        [10, 40 - line, 30, 40],
+        [40, 20, 60, 20 + line],
+        [0, rows - line, columns, rows],
+    ]
+    for place, wanted in zip(places, expected, strict=True):
+        assert place == pytest.approx(wanted, rel=1e-6)
+
+
 def test_regions_have_a_score_an_algorithm_and_a_tracking_uid_of_their_own(saved):
     report = saved["findings"]["sr.dcm"]
     groups = items_of(report, codes.MEASUREMENT_GROUP)

@@ -140,6 +140,20 @@ def test_copies_of_units_in_a_patient_add_nothing() -> None:
     assert (once.method, thrice.method) == ("delong-logit", "obuchowski-logit")
 
 
+def test_a_weight_is_as_many_copies_of_a_unit() -> None:
+    random = np.random.default_rng(0)
+    is_positive = np.arange(50) < 20
+    scores = np.round(random.normal(is_positive * 1.0), 1)  # with ties
+    patients = random.integers(0, 30, 50).astype(np.intp)
+    weights = random.integers(1, 4, 50)
+    weighted = auc_interval(patients, scores, is_positive, weights.astype(float))
+    copies = auc_interval(*(np.repeat(each, weights) for each in (patients, scores, is_positive)))
+    assert (weighted.low, weighted.high) == pytest.approx((copies.low, copies.high), rel=1e-9)
+    own = patients_of_one_unit(50)
+    perfect = auc_interval(own, is_positive.astype(float), is_positive, 0.1 * weights)
+    assert perfect == auc_interval(own, is_positive.astype(float), is_positive)
+
+
 def test_a_perfect_order_is_bounded_by_its_disjoint_pairs() -> None:
     is_positive = np.array([True] * 3 + [False] * 5)
     scores = is_positive.astype(float)
@@ -167,6 +181,8 @@ def test_why_there_is_no_interval() -> None:
     interval = auc_interval(patients_of_one_unit(4), np.array([2.0, 1.0, 3.0, 4.0]), one_positive)
     assert (interval.method, math.isnan(interval.low)) == (None, True)
     assert "there are 1 and 3" in str(interval.reason)
+    interval = auc_interval(patients_of_one_unit(4), np.array([2.0, 1.0, 3.0, 4.0]), ~one_positive)
+    assert "there are 3 and 1" in str(interval.reason)
     half = np.array([True, True, False, False])
     interval = auc_interval(patients_of_one_unit(4), np.zeros(4), half)
     assert "every patient fares alike" in str(interval.reason)

@@ -134,6 +134,21 @@ def test_what_cannot_be_tested_is_nan_with_a_reason():
     blind = paired_delong(scores, np.zeros(4), np.array([True, True, False, False]))
     assert (blind.difference, math.isnan(blind.p_value)) == (0.5, True)
     assert "all cases differ alike" in blind.reason
-    few = paired_delong(scores, scores, np.array([True, False, False, False]))
-    assert math.isnan(few.difference)
-    assert "1 and 3" in few.reason
+    for is_positive, numbers in (([1, 0, 0, 0], "1 and 3"), ([1, 1, 1, 0], "3 and 1")):
+        few = paired_delong(scores, scores, np.array(is_positive, dtype=bool))
+        assert math.isnan(few.difference)
+        assert numbers in few.reason
+
+
+def test_copies_of_the_cases_of_a_patient_add_nothing():
+    random = np.random.default_rng(4)
+    is_positive = np.arange(45) < 20
+    first, second = random.random((2, 45))
+    once = paired_delong(first, second, is_positive)
+    thrice = paired_delong(
+        *(np.repeat(values, 3) for values in (first, second, is_positive)),
+        patients=np.repeat(np.arange(45), 3),
+    )
+    assert 0 < once.p_value < 1
+    assert thrice.standard_error == pytest.approx(once.standard_error)
+    assert thrice.p_value == pytest.approx(once.p_value)

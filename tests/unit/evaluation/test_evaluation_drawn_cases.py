@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from simfrcnn.evaluation import Report, evaluate
-from simfrcnn.evaluation.matching import FALSE_POSITIVE, HIT_CRITERIA, REPEAT, match_image
+from simfrcnn.evaluation.matching import (
+    FALSE_POSITIVE,
+    HIT_CRITERIA,
+    IGNORED,
+    REPEAT,
+    box_iou,
+    match_image,
+)
 from simfrcnn.settings import EvaluationSettings
 from support.evaluation_examples import detection_file, finding, found, image
 
@@ -151,6 +158,29 @@ def test_average_precision_passes_over_what_lies_in_a_crowd_region() -> None:
     )
     report = evaluate(records, detections, NO_INTERVALS)
     assert report.figures["finding/ap50"].value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("n_above", "precision"), [(99, 0.01), (100, 0.0)])
+def test_the_first_100_detections_of_an_image_count_for_average_precision(
+    n_above: int, precision: float
+) -> None:
+    # The hit is the last of 100, then the 101st.
+    records = [image(1, "A", finding(BOX)), image(2, "B")]
+    false = [(ELSEWHERE, 0.9 - number / 1000) for number in range(n_above)]
+    report = evaluate(records, detection_file(found(1, *false, (BOX, 0.1)), found(2)), NO_INTERVALS)
+    assert report.figures["finding/ap50"].value == pytest.approx(precision)
+    assert report.figures["froc/iou_0.5/normal/sensitivity_at_1"].value == 1.0
+
+
+def test_a_box_without_area_overlaps_nothing() -> None:
+    line, box = np.array([[10.0, 10, 10, 30]]), np.array([BOX], dtype=float)
+    assert box_iou(line, np.concatenate([line, box])).tolist() == [[0, 0]]
+    assert match_image(line, line[:0], IOU_1, crowds=box).tolist() == [FALSE_POSITIVE]
+    assert match_image(line, line[:0], CENTRE, crowds=box).tolist() == [IGNORED]
+    # One of less than a pixel does.
+    small = np.array([[12.0, 12, 12.5, 12.5]])
+    assert box_iou(small, small).tolist() == [[1]]
+    assert match_image(small, small[:0], IOU_1, crowds=box).tolist() == [IGNORED]
 
 
 @pytest.mark.parametrize("is_ignored", [True, False])

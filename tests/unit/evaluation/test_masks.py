@@ -12,7 +12,7 @@ from simfrcnn.artifacts import DetectionFile, ImageDetections
 from simfrcnn.errors import ArtifactError
 from simfrcnn.evaluation.average_precision import coco_objects
 from simfrcnn.evaluation.evaluator import evaluate
-from simfrcnn.evaluation.masks import weighted_median
+from simfrcnn.evaluation.masks import Overlap, weighted_median
 from simfrcnn.evaluation.truth import located, views_of
 from simfrcnn.outlines import rle_of, rle_of_box
 from simfrcnn.records import Finding, Supervision
@@ -102,6 +102,21 @@ def test_overlaps_are_those_of_counted_pixels():
     assert 0 in ious  # some score is below the threshold
 
 
+def test_of_several_detections_of_a_finding_the_highest_is_compared():
+    at_threshold = (OTHER, SETTINGS.score_threshold, ellipse(OTHER))
+    filled = rle_of_box(BOX, SIZE, SIZE)
+    detections = found(1, (BOX, 0.9, ellipse(BOX)), (BOX, 0.8, filled), at_threshold)
+    got = figures([outlined(1, BOX, OTHER)], [detections])
+    assert got["mask/found_iou_mean"].n == {"found": 2, "findings": 2}
+    assert got["mask/found_iou_mean"].value == 1
+    true = ellipse(BOX).area + ellipse(OTHER).area
+    whole = filled.area + ellipse(OTHER).area
+    assert got["mask/iou_mean"].value == pytest.approx(true / whole)
+    half = (20.0, 20.0, 40.0, 50.0)  # its IoU with the box is 1/2
+    got = figures([outlined(1, BOX)], [found(1, (half, 0.9, ellipse(half)))])
+    assert got["mask/found_iou_mean"].n == {"found": 1, "findings": 1}
+
+
 def test_nothing_predicted_is_0_and_found_findings_are_undefined():
     got = figures([outlined(1, BOX), record(2)], [found(1), found(2)])
     assert got["mask/iou_mean"].value == 0
@@ -146,10 +161,15 @@ def test_a_mask_in_pixels_that_do_not_count_draws_nothing_on_a_clear_image():
 
 def test_a_mask_on_a_clear_image_is_told():
     records = [outlined(1, BOX), record(2), record(3)]
-    detections = [found(1), found(2, (OTHER, 0.7, ellipse(OTHER))), found(3)]
-    got = figures(records, detections)
-    assert got["mask/normal_share"].value == 0.5
-    assert got["mask/normal_share"].n == {"with a mask": 1, "images": 2}
+    pixel = (5.0, 5.0, 6.0, 6.0)
+    for box, mask in ((OTHER, ellipse(OTHER)), (pixel, rle_of_box(pixel, SIZE, SIZE))):
+        got = figures(records, [found(1), found(2, (box, 0.7, mask)), found(3)])
+        assert got["mask/normal_share"].value == 0.5
+        assert got["mask/normal_share"].n == {"with a mask": 1, "images": 2}
+
+
+def test_two_empty_masks_share_nothing():
+    assert (Overlap(0, 0, 0).iou, Overlap(0, 0, 0).dice) == (0, 0)
 
 
 def test_a_detector_of_boxes_gets_the_row_of_boxes_alone():

@@ -13,6 +13,7 @@ from simfrcnn.errors import ArtifactError, ConfigError
 from simfrcnn.evaluation import evaluate
 from simfrcnn.evaluation.operating import (
     choose_operating_points,
+    lines_on,
     notes_on,
     points_for,
     read_operating_points,
@@ -269,6 +270,8 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path, changes, message):
     ("key", "value", "message"),
     [
         ("score_threshold", 1.5, r"threshold of case/youden is 1\.5"),
+        ("score_threshold", 0, "threshold of case/youden is 0; a number in"),
+        ("score_threshold", float("nan"), "threshold of case/youden is nan"),
         ("score_threshold", None, "threshold of case/youden is None"),
         ("rule", "fixed", "the rule 'fixed' is none of youden"),
     ],
@@ -281,6 +284,21 @@ def test_a_point_that_is_none_is_refused(tmp_path, key, value, message):
     path.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match=message):
         read_operating_points(path)
+
+
+def test_a_threshold_of_1_is_legal_and_lines_for_a_terminal_are_by_case(tmp_path):
+    path = tmp_path / "operating_points.json"
+    points = choose_operating_points({"val": report_on(VALIDATION)})
+    (of_case, *_), others = points.points, [p for p in points.points if p.level != "case"]
+    at_1 = replace(of_case, score_threshold=1.0)
+    write_operating_points(path, replace(points, points=(at_1, *others)))
+    read = read_operating_points(path)
+    assert read.points[0] == at_1
+    missing = {"case/sensitivity": "no case", "breast/youden": "no breast"}
+    assert lines_on(replace(read, missing=missing)) == [
+        "case/youden: positive from score 1.0000 on (sensitivity 1.000, specificity 0.500 on val)",
+        "case/sensitivity: none; no case",
+    ]
 
 
 def test_a_missing_or_torn_file_is_named(tmp_path):

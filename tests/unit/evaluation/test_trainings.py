@@ -186,6 +186,7 @@ def test_the_demo_quotes_what_follows_from_its_six_trainings():
             Figure(math.nan, reason="no normals"),
             "a training's figure is undefined",
         ),
+        ([0.8, math.nan], over_patients(0.8, 0.1), "a training's figure is undefined"),
         ([0.8, 0.9], Figure(0.85, reason="none was asked for"), "over patients (none was asked"),
     ],
 )
@@ -219,6 +220,9 @@ def test_the_wider_interval_is_quoted():
         ([0.02, -0.01, 0.02], 0.001, None, "not a result: seeds disagree in sign"),
         # Ten seeds whose interval excludes 0, one of them below 0.
         ([0.05] * 9 + [-0.01], 0.001, None, "not a result: seeds disagree in sign"),
+        # A seed without a difference has no sign.
+        ([0.05] * 9 + [0.0], 0.001, None, "result: the interval excludes 0"),
+        ([-0.05] * 9 + [0.0], 0.001, None, "result: the interval excludes 0"),
         ([0.00, 0.01, 0.01], 0.002, 0.03, "equivalent: differs by less than 0.03"),
         ([0.002, -0.002, 0.001], 0.002, 0.02, "equivalent: differs by less than 0.02"),
         ([0.010, 0.011, 0.012], 0.002, 0.02, "equivalent: differs from 0, by less than 0.02"),
@@ -256,6 +260,14 @@ def test_the_p_value_is_that_of_the_interval(n_trainings: int) -> None:
             at_edge = Figure(value, value - half, value + other, "bootstrap")
             assert p_over_trainings(moved, at_edge, ENOUGH) == pytest.approx(0.05, rel=1e-6)
     assert math.isnan(p_over_trainings([0.1], Figure(0.1, 0.05, 0.15, "bootstrap"), ENOUGH))
+
+
+def test_the_p_value_where_trainings_or_patients_do_not_vary() -> None:
+    alike = p_over_trainings([0.1, 0.1], over_patients(0.1, 0.05), ENOUGH)
+    assert alike == pytest.approx(2 * stats.norm.sf(2), rel=1e-6)
+    fixed = p_over_trainings([0.1, 0.2, 0.3], over_patients(0.2, 0.0), ENOUGH)
+    assert fixed == pytest.approx(stats.ttest_1samp([0.1, 0.2, 0.3], 0).pvalue)
+    assert math.isnan(p_over_trainings([0.1, 0.1], over_patients(0.1, 0.0), ENOUGH))
 
 
 @pytest.mark.parametrize(

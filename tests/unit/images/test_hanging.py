@@ -135,15 +135,20 @@ def test_a_breast_that_is_not_clear_stays_as_it_is() -> None:
 
 def test_pictures_are_small_and_in_order(tmp_path: Path) -> None:
     large = stored(tmp_path, breast(wall="left", height=1500, width=900), Laterality.LEFT)
-    (tmp_path / "second").mkdir()
+    for name in ("second", "third"):
+        (tmp_path / name).mkdir()
     small = stored(tmp_path / "second", breast(wall="left"), Laterality.LEFT)
-    pictures = list(hung_pictures([large, small]))
+    half = breast(wall="left", height=SIDE_PX * 3 // 4, width=300)
+    pictures = list(
+        hung_pictures([large, small, stored(tmp_path / "third", half, Laterality.LEFT)])
+    )
     shapes = [
         cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED).shape
         for picture in pictures
     ]
-    assert shapes == [(SIDE_PX, SIDE_PX * 900 // 1500), (240, 160)]
-    assert [picture.media_type for picture in pictures] == ["image/jpeg"] * 2
+    # None is enlarged.
+    assert shapes == [(SIDE_PX, SIDE_PX * 900 // 1500), (240, 160), half.shape]
+    assert [picture.media_type for picture in pictures] == ["image/jpeg"] * 3
     assert list(hung_pictures([])) == []
 
 

@@ -74,12 +74,20 @@ def test_poolings_by_hand():
     assert float(pooled(maps, "lse")) == pytest.approx(by_hand, rel=1e-6)
 
 
-@pytest.mark.parametrize(("share", "cells"), [(1 / 6, 1), (0.17, 2), (0.01, 1), (0.5, 3), (1, 6)])
+@pytest.mark.parametrize(
+    ("share", "cells"), [(1 / 6, 1), (0.17, 2), (0.01, 1), (1e-12, 1), (0.5, 3), (1, 6)]
+)
 def test_top_takes_the_share_rounded_up(share, cells):
     values = torch.tensor([3.0, -1.0, 0.5, 9.0, 4.0, 2.0])
     expected = values.sort(descending=True).values[:cells].mean()
     found = pooled(values.reshape(1, 1, 2, 3), "top", top_share=share)
     assert float(found) == pytest.approx(float(expected))
+
+
+def test_the_share_that_is_meant_is_taken_not_its_last_bit():
+    cells = torch.arange(100.0).reshape(1, 1, 10, 10)
+    assert 0.07 * 100 > 7
+    assert float(pooled(cells, "top", top_share=0.07)) == pytest.approx(96)  # 93 to 99
 
 
 def test_top_of_all_cells_is_the_mean_of_one_the_maximum_and_lse_lies_between():

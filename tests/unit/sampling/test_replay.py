@@ -70,6 +70,8 @@ def test_scores_by_brute_force():
         ([0.1, NAN, 0.3], 1.0, 3, []),
         ([0.1, 0.2, 0.3], 1.0, 3, [2, 1, 0]),
         ([0.0, NAN], 0.1, 1, [0]),
+        # In floating point .55 x 100 is 55.00000000000001: the share is meant, not its last bit.
+        ([place / 100 for place in range(100)], 0.55, 100, list(range(99, 44, -1))),
     ],
 )
 def test_ranking_by_hand(scores, share, fewest, expected):
@@ -120,6 +122,27 @@ def test_draws_are_ordinary_until_enough_has_been_seen(monkeypatch):
     few = replay_of(n_normals=2, period=1)
     see(few, 0, {0: 0.5, 1: 0.5})
     assert few.hard_in(2).tolist() == [0]  # all of a set smaller than that
+
+
+def test_of_a_large_set_100_images_must_have_been_seen():
+    memory = replay_of(n_normals=120, hard_share=1.0, period=1)
+    see(memory, 0, dict.fromkeys(range(99), 0.5))
+    assert len(memory.hard_in(2)) == 0
+    see(memory, 1, {99: 0.5})
+    assert len(memory.hard_in(3)) == 100
+
+
+def test_the_log_has_the_share_of_the_window_that_ended_and_what_was_hard():
+    memory = replay_of(fraction=0.5, hard_share=0.5, period=4, items_per_step=2)
+    scores = {0: 0.1, 1: 0.2, 2: 0.6, 3: 0.9}
+    figures = [see(memory, step, scores) for step in range(11)]
+    taken = [memory.replacement(number) is not None for number in range(16, 24)]
+    assert 0 < sum(taken) < 8
+    figures.append(see(memory, 11, scores))
+    hard = {"replay/hard_score": 0.75, "replay/mean_score": 0.45}
+    for step, share in ((3, 0), (7, 0), (11, sum(taken) / 8)):
+        assert figures[step] == pytest.approx({"replay/replayed": share, **hard})
+    assert not any(figures[step] for step in range(12) if step % 4 != 3)
 
 
 def test_the_latest_sighting_counts_and_of_one_step_the_higher():

@@ -63,11 +63,24 @@ def test_a_positive_image_gives_its_boxes_and_foreground_alone() -> None:
     torch.manual_seed(0)
     boxes = torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10], [50.0, 0, 60, 10]])
     regions = Regions(boxes, torch.tensor([0, 1, -1]), torch.tensor([0.9, 0.1, 0.9]))
-    drawn, labels, _ = choose_regions(
+    drawn, labels, suspicion = choose_regions(
         regions, targets([21.0, 0, 31, 10], labels=[1]), target_labels=(1,), n_regions=400
     )
     assert set(drawn[:, 0].tolist()) == {20, 21}
     assert labels.tolist() == [1] * 400
+    is_own = drawn[:, 0] == 21
+    assert float(is_own.float().mean()) == pytest.approx(0.5, abs=0.1)  # evenly
+    torch.testing.assert_close(suspicion, torch.where(is_own, 1.0, 0.1))
+
+
+def test_places_without_any_suspicion_are_drawn_evenly() -> None:
+    """A probability may be 0 in single precision, and a draw needs weights."""
+    torch.manual_seed(0)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50.0, 0, 60, 10]])
+    regions = Regions(boxes, torch.zeros(2, dtype=torch.int64), torch.zeros(2))
+    drawn, _, suspicion = choose_regions(regions, NOTHING, target_labels=(1,), n_regions=400)
+    assert float((drawn[:, 0] == 0).float().mean()) == pytest.approx(0.5, abs=0.1)
+    assert suspicion.tolist() == [0] * 400
 
 
 def test_boxes_of_other_classes_on_normal_images_are_learnt_as_those_where_suspected() -> None:
