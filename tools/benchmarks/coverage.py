@@ -130,7 +130,7 @@ def _reader_study(study: Readers, random: np.random.Generator) -> list[float]:
         _holds(over_readers(first, "jackknife"), study.auc),
         _holds(_less(first, its), 0),
         _holds(modalities.differences[0, 1], 0),
-        _holds(over_readers(found, "jackknife").within(0, 1), study.sensitivity),
+        _holds(over_readers(found, "jackknife").as_share(), study.sensitivity),
         _holds(_less(found, by_model), 0),
         _holds(one, study.auc - float(aucs[0])),
     ]
