@@ -16,7 +16,7 @@ def value_of(tree: Any, key: str) -> Any:
 def leaves_of(
     tree: Mapping[str, Any], prefix: str = "", separator: str = "."
 ) -> Iterator[tuple[str, Any]]:
-    """Each key down to a value that is no mapping, with that value.
+    """Each key down to a value that is not a mapping, with that value.
 
     Example:
         >>> list(leaves_of({"MODEL": {"DEVICE": "cpu"}, "SEED": 0}))

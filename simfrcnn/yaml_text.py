@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,15 @@ def parsed(text: str, where: object, *, texts: bool = False) -> Any:
         >>> parsed("aet: 0123", "node.yaml", texts=True)
         {'aet': '0123'}
     """
+    loader = (_TEXTS if texts else _PLAIN)(text)
     try:
-        return yaml.load(text, Loader=_Texts if texts else _Plain)
+        node = loader.get_single_node()
+        _require_each_key_once(node, "", set(), ())
+        return None if node is None else loader.construct_document(node)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    finally:
+        loader.dispose()
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
@@ -63,26 +67,28 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     return tree
 
 
-class _Plain(_PLAIN):  # type: ignore[misc]
-    pass
-
-
-class _Texts(_TEXTS):  # type: ignore[misc]
-    pass
-
-
-def _unique_mapping(loader: Any, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):  # refused by construct_mapping
+def _require_each_key_once(
+    node: yaml.Node | None, prefix: str, leaves: set[str], above: tuple[yaml.Node, ...]
+) -> None:
+    """``SOLVER.MAX_ITER: 4`` beside ``SOLVER: {MAX_ITER: 8}`` are two values of one key, too."""
+    if node is None or node in above:  # nothing, or an anchor within itself
+        return
+    above = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _require_each_key_once(each, "", set(), above)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    own: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):  # refused when it is constructed
             continue
-        if key.value in seen:
+        place = f"{prefix}{key.value}"
+        is_leaf = not isinstance(value, yaml.MappingNode)
+        if place in own or (is_leaf and place in leaves):
             line = key.start_mark.line + 1
-            raise ConfigError(f"{key.value!r} is there twice (line {line}); keep one of them")
-        seen.add(key.value)
-    mapping: dict[Hashable, Any] = loader.construct_mapping(node, deep=True)
-    return mapping
-
-
-for _loader in (_Plain, _Texts):
-    _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+            raise ConfigError(f"{place!r} is there twice (line {line}); keep one of them")
+        own.add(place)
+        if is_leaf:
+            leaves.add(place)
+        _require_each_key_once(value, f"{place}.", leaves, above)

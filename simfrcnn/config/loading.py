@@ -141,21 +141,11 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dic
     if resolved in seen:
         raise ConfigError(f"{path}: {BASE_KEY} leads back to this file")
     tree = read_mapping(resolved, "config file")
-    _require_each_key_once(tree, resolved)
     bases = tree.pop(BASE_KEY, [])
     trees: list[tuple[Path, dict[str, Any]]] = []
     for base in [bases] if isinstance(bases, str) else bases:
         trees.extend(_read_with_bases(named_in(base, resolved), (*seen, resolved)))
     return [*trees, (resolved, tree)]
-
-
-def _require_each_key_once(tree: dict[str, Any], path: Path) -> None:
-    """``SOLVER.MAX_ITER: 4`` beside ``SOLVER: {MAX_ITER: 8}`` are two values of one key."""
-    seen: set[str] = set()
-    for key, _ in leaves_of(tree):
-        if key in seen:
-            raise ConfigError(f"config file {path}: {key!r} is there twice; keep one of them")
-        seen.add(key)
 
 
 def _merge(cfg: Any, tree: dict[str, Any], where: str) -> None:

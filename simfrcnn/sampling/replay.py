@@ -72,7 +72,7 @@ def rank_hard(scores: Tensor, *, hard_share: float, fewest_seen: int) -> Tensor:
     seen = torch.nonzero(~scores.isnan()).flatten()
     n_hard = 0
     if len(seen) >= fewest_seen:
-        n_hard = math.ceil(round(hard_share * len(seen), 9))  # .55 of 100 is 55
+        n_hard = max(1, math.ceil(hard_share * len(seen) - 1e-9))  # .55 of 100 is 55
     order = torch.argsort(scores[seen], descending=True, stable=True)
     return seen[order[:n_hard]]
 
