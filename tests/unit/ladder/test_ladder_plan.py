@@ -139,7 +139,7 @@ def test_the_negative_control_reads_permuted_copies_of_all_its_sets(engine, ladd
         (HEAD + RUNGS.replace("BELOW: sim", "KIND: strong"), ["KIND 'strong'", "train, weak"]),
         (HEAD + RUNGS.replace("BELOW: sim", "KIND: weak"), ["sim_hardest", "CONFIG of its own"]),
         (HEAD + RUNGS.replace("  sim: {}", "  faster: {}"), ["'RUNGS.faster' is there twice"]),
-        (HEAD + RUNGS.replace("{DATASETS: {", "{DATASETS.BATCHES: 1, DATASETS: {"), [".BATCHES' is"]),
+        (HEAD + RUNGS.replace("{DATASETS: {", "{DATASETS.BATCHES: 1, DATASETS: {"), ["BATCHES'"]),
         (HEAD + RUNGS.replace("  sim: {}", "  a/b: {}"), ["a/b", "names a folder"]),
         (HEAD + "RUNGS: {}", ["RUNGS is empty"]),
         (HEAD.replace("SEEDS", "SEED") + RUNGS, ["key 'SEED'", "Did you mean SEEDS?"]),

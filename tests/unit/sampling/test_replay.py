@@ -72,6 +72,7 @@ def test_scores_by_brute_force():
         ([0.0, NAN], 0.1, 1, [0]),
         # In floating point .55 x 100 is 55.00000000000001: the share is meant, not its last bit.
         ([place / 100 for place in range(100)], 0.55, 100, list(range(99, 44, -1))),
+        ([0.2, 0.9, 0.1], 1e-12, 3, [1]),  # of any share at least one image
     ],
 )
 def test_ranking_by_hand(scores, share, fewest, expected):
