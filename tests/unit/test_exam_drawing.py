@@ -30,9 +30,9 @@ def sheet(view):
 @pytest.mark.parametrize(
     ("flips", "there"),
     [
-        (Flips(horizontal=True), (70.0, 60.0, 110.0, 90.0)),
-        (Flips(vertical=True), (10.0, 110.0, 50.0, 140.0)),
-        (Flips(True, True), (70.0, 110.0, 110.0, 140.0)),
+        (Flips(horizontal=True, is_stated=True), (70.0, 60.0, 110.0, 90.0)),
+        (Flips(vertical=True, is_stated=True), (10.0, 110.0, 50.0, 140.0)),
+        (Flips(True, True, is_stated=True), (70.0, 110.0, 110.0, 140.0)),
     ],
 )
 def test_a_turned_film_has_frame_and_score_as_if_it_had_been_stored_so(flips, there):
@@ -42,7 +42,9 @@ def test_a_turned_film_has_frame_and_score_as_if_it_had_been_stored_so(flips, th
 
 
 def test_a_mask_is_turned_with_its_film():
-    picture = sheet(image(BOX, Flips(horizontal=True), mask=rle_of_box(BOX, *SHAPE)))
+    picture = sheet(
+        image(BOX, Flips(horizontal=True, is_stated=True), mask=rle_of_box(BOX, *SHAPE))
+    )
     edges = np.argwhere((picture == (255, 200, 0)).all(axis=2))
     assert edges.min(axis=0).tolist() == [60, 70]
     assert edges.max(axis=0).tolist() == [90, 110]
