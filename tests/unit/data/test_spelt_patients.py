@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def test_two_spellings_are_refused(tmp_path: Path, one: str, other: str) -> None
     said = r"only in capitals, blanks, dashes or zeros: spell both alike, or, of two patients, give"
     with pytest.raises(AnnotationError, match=rf"line 4: .* 3\.png .* line 2 {said}") as caught:
         folder(tmp_path, one, "x", other)
-    assert one not in str(caught.value).replace(str(tmp_path), "")
+    shown = str(caught.value).replace(str(tmp_path), "")
+    for patient in (one, other):
+        assert not re.search(rf"(?<!\w){re.escape(patient)}(?!\w)", shown), "names are not shown"
     with pytest.raises(AnnotationError, match=rf"3\.png.*differs from.*1\.png\) {said}"):
         coco(tmp_path, {"patient_id": one}, {"patient_id": "x"}, {"patient_id": other})
 
@@ -166,6 +169,52 @@ def test_equal_exam_ids_of_two_patients_are_two_exams(tmp_path: Path) -> None:
     assert (
         "1 exam_id is of several patients, each an exam of its own; images of it: 1.png"
     ) in data.notes
+
+
+EXAM = r"(?P<exam>\w)_"
+
+
+@pytest.mark.parametrize(
+    ("sides", "kinds"),
+    [
+        ("LLR", ["boxes", "image_label", "normal"]),
+        (None, ["boxes", "image_label", "image_label"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["exam_id", "name", "header"])
+def test_views_of_an_exam_whose_images_count_as_patients(
+    tmp_path: Path, by: str, sides: str | None, kinds: list[str]
+) -> None:
+    """One exam, of which the first view is boxed; and one view of another exam."""
+    suffix = "dcm" if by == "header" else "png"
+    images: list[dict[str, Any]] = []
+    for number, exam in enumerate("eeef"):
+        images.append({"file_name": f"{exam}_{number}.{suffix}"})
+        if sides:
+            images[-1]["laterality"] = (sides + "L")[number]
+        if by == "exam_id":
+            images[-1]["exam_id"] = exam
+        if by == "header":
+            own = {"StudyInstanceUID": f"1.2.{ord(exam)}", "ImageLaterality": None}
+            path = tmp_path / images[-1]["file_name"]
+            write_dicom(path, PIXELS.astype(np.uint16), Laterality=None, **own)
+        else:
+            cv2.imwrite(str(tmp_path / images[-1]["file_name"]), PIXELS)
+    views = {"views": EXAM} if by == "name" else {}
+    data = coco(tmp_path, *images, patient=("image",), **views)
+    assert [record.supervision.value for record in data.records] == [*kinds, "normal"]
+    assert len({record.exam_id for record in data.records}) == 4, "each is of a patient of its own"
+    assert not any("of several patients" in note for note in data.notes)
+
+
+def test_no_picture_is_left(tmp_path: Path) -> None:
+    names = ("a.dcm", "b.dcm")
+    for name in names:
+        write_dicom(tmp_path / name, PIXELS.astype(np.uint16), ViewPosition="MCC")
+    images = [{"file_name": name, "patient_id": "p"} for name in names]
+    said = r"no image is left: 2 pictures left out \(--all-views keeps them\)"
+    with pytest.raises(DataError, match=said):
+        coco(tmp_path, *images)
 
 
 def test_ages_of_coco_files_are_those_that_somebody_can_have(tmp_path: Path) -> None:

@@ -114,13 +114,14 @@ def records_of(
         list(enumerate(kept, start=1)),
         lambda item: _record(item[0], *item[1], answers, seen, finding_ids),
     )
-    if answers.patient.kind != "image":  # files whose names differ in capitals are two
-        _require_one_spelling([picture for picture, _, _ in kept], made)
-    made, shared = _with_own_exams(made)
-    records = without_guesses(made, seen.guessed)
+    is_by_image = answers.patient.kind == "image"
+    if not is_by_image:  # files whose names differ in capitals are two
+        _require_one_spelling(pictures[0].document, [picture for picture, _, _ in kept], made)
+    records = without_guesses(made, seen.guessed, knows_patients=not is_by_image)
     n_beside = sum(
         new.supervision is not old.supervision for new, old in zip(records, made, strict=True)
     )
+    records, shared = _with_own_exams(records)
     notes = (
         *(
             f"{counted(n, '[picture|pictures] left out (--all-views keeps [it|them])')}: {reason}"
@@ -139,7 +140,7 @@ def records_of(
         *listed(
             "[exam_id is|exam_ids are] of several patients, each an exam of its own; images of "
             "[it|them]",
-            shared,
+            () if is_by_image else shared,
         ),
         *listed(
             "[outline|outlines] not taken, [its finding keeps|their findings keep] the box",
@@ -175,7 +176,9 @@ def _require_copies(copies: Sequence[tuple[_Place, _Place]], n_workers: int | No
             )
 
 
-def _require_one_spelling(pictures: Sequence[Picture], records: Sequence[ImageRecord]) -> None:
+def _require_one_spelling(
+    document: Path, pictures: Sequence[Picture], records: Sequence[ImageRecord]
+) -> None:
     """Refuse one patient in two spellings, whom two splits could share."""
     first_of: dict[str, tuple[Picture, str]] = {}
     errors: list[str] = []
@@ -187,7 +190,7 @@ def _require_one_spelling(pictures: Sequence[Picture], records: Sequence[ImageRe
                 f"{picture.where}: its patient differs from that of {first.where} only in "
                 f"{DIFFERENCES}: spell both alike, or, of two patients, give one another name"
             )
-    require_none(pictures[0].document, errors)
+    require_none(document, errors)
 
 
 def _with_own_exams(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[str]]:
@@ -241,7 +244,7 @@ def _record(
         height=facts.height,
         width=facts.width,
         patient_id=patient,
-        exam_id=_exam(picture, patient, named, facts),
+        exam_id=_exam(picture, patient, named, facts, answers.patient),
         supervision=supervision,
         laterality=_side(picture, named, facts),
         view_position=_view(picture, named, facts),
@@ -279,12 +282,19 @@ def _patient(picture: Picture, path: Path, named: Mapping[str, str], answers: An
     return named["patient"] if rule.kind == "from-name" else str(picture.name(rule.word))
 
 
-def _exam(picture: Picture, patient: str, named: Mapping[str, str], facts: Facts) -> str:
+def _exam(
+    picture: Picture,
+    patient: str,
+    named: Mapping[str, str],
+    facts: Facts,
+    rule: rules.PatientRule,
+) -> str:
+    of_patient = "" if rule.kind == "image" else f"{patient}/"  # an exam is not one image's
     if "exam" in named:
-        return f"{patient}/{named['exam']}"
+        return f"{of_patient}{named['exam']}"
     if (stated := picture.name("exam_id")) is not None:
         return stated
-    return f"{patient}/{facts.exam_id}" if facts.exam_id else patient
+    return f"{of_patient}{facts.exam_id}" if facts.exam_id else patient
 
 
 def _side(picture: Picture, named: Mapping[str, str], facts: Facts) -> Laterality | None:
