@@ -37,6 +37,14 @@ def is_whole(value: Any) -> TypeGuard[int | float]:
     return type(value) is int or (type(value) is float and value.is_integer())
 
 
+def is_finite(value: Any) -> TypeGuard[int | float]:
+    """Whether a JSON value is a number; whole ones may be longer than a float can hold."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def positive(where: str, entry: Mapping[str, Any], key: str) -> int:
     value = whole(where, entry, key)
     if value < 1:
@@ -46,7 +54,7 @@ def positive(where: str, entry: Mapping[str, Any], key: str) -> int:
 
 def number(where: str, entry: Mapping[str, Any], key: str) -> float:
     value = present(where, entry, key)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if not is_finite(value):
         raise AnnotationError(f"{where}: '{key}' must be a finite number, not {shown(value)}")
     return float(value)
 

@@ -13,7 +13,6 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from simfrcnn import fields
 from simfrcnn.errors import AnnotationError
 from simfrcnn.records import Box, Outline, Point, Ring
 
@@ -33,6 +33,8 @@ TOLERANCE_PX = 1.0
 _NEARLY = 1e-6
 _DIGITS = 2
 _FEWEST_POINTS = 3
+_END_OF_RUNS = 2**32
+"""The library keeps run lengths in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Rle:
         if not is_size or not all(type(side) is int and side > 0 for side in size):
             raise ValueError(f"'size' is {size!r}; [height, width] in pixels is legal")
         height, width = size
+        if height * width >= _END_OF_RUNS:
+            raise ValueError(f"'size' is {size!r}; fewer than {_END_OF_RUNS} pixels are legal")
         if isinstance(counts, list):
             is_legal = all(type(count) is int and count >= 0 for count in counts)
             if not is_legal or sum(counts) != height * width:
@@ -427,7 +431,7 @@ def read_segmentation(value: Any, height: int | None, width: int | None) -> Trac
 
 
 def _ring(numbers: list[Any]) -> Ring:
-    is_number = all(type(side) in (int, float) and math.isfinite(side) for side in numbers)
+    is_number = all(map(fields.is_finite, numbers))
     if not is_number or len(numbers) % 2 or len(numbers) < 2 * _FEWEST_POINTS:
         raise AnnotationError(
             f"'segmentation' has a polygon of {len(numbers)} numbers; x, y of three or more points "

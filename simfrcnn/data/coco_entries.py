@@ -6,7 +6,6 @@ entry.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -150,17 +149,16 @@ def _is_crowd(where: str, entry: Mapping[str, Any]) -> bool:
 
 def _box(where: str, entry: Mapping[str, Any]) -> Box:
     bbox = fields.present(where, entry, "bbox")
-    numbers = isinstance(bbox, list) and all(type(number) in (int, float) for number in bbox)
-    if not numbers or len(bbox) != 4 or not all(math.isfinite(number) for number in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(fields.is_finite, bbox)):
         raise AnnotationError(
             f"{where}: bbox must be four finite numbers, not {fields.shown(bbox)}"
         )
-    x, y, width, height = bbox
+    x, y, width, height = map(float, bbox)
     if width <= 0 or height <= 0:
         raise AnnotationError(
             f"{where}: bbox {bbox} has no area; a box is [x, y, width, height] with both above 0"
         )
-    return float(x), float(y), float(x + width), float(y + height)
+    return x, y, x + width, y + height
 
 
 def read_record(
@@ -294,8 +292,8 @@ def _spacing(where: str, entry: Mapping[str, Any]) -> tuple[float, float] | None
     spacing = entry.get("pixel_spacing_mm")
     if spacing is None:
         return None
-    numbers = isinstance(spacing, list) and all(type(mm) in (int, float) for mm in spacing)
-    if not numbers or len(spacing) != 2 or not all(0 < mm < math.inf for mm in spacing):
+    numbers = isinstance(spacing, list) and all(map(fields.is_finite, spacing))
+    if not numbers or len(spacing) != 2 or not all(mm > 0 for mm in spacing):
         raise AnnotationError(
             f"{where}: pixel_spacing_mm must be [row, column] in mm, both above 0, or null, "
             f"not {fields.shown(spacing)}"

@@ -10,12 +10,18 @@ from __future__ import annotations
 import re
 import unicodedata
 
-DIFFERENCES = "capitals, blanks, dashes or zeros"
+DIFFERENCES = "capitals, blanks, dashes, zeros, widths of letters or invisible letters"
 """What two spellings of one identifier may differ in, for messages."""
 _NUMBER = re.compile(r"0*(\d+?)(?:\.0+)?", re.ASCII)
-_NOTHING = re.compile(r"nan|<na>|none|null|#?n/[ad]|#nv|#[a-z0/]+[!?]", re.IGNORECASE | re.ASCII)
+_NOTHING = re.compile(
+    r"-?nan|(?-i:NaT)|<na>|none|null|\(null\)|\\n|#?n/[ad]|#nv|#[¡¿]?(?:[^\W\d]|[0/])+[!?]",
+    re.IGNORECASE,
+)
 """What pandas, databases and formulas of spreadsheets in several languages leave behind."""
-_ROUNDED = re.compile(r"\d[.,]\d+e\+\d+", re.IGNORECASE | re.ASCII)
+_NOTHING_OF_R = "NA"
+_ROUNDED = re.compile(r"[-+]?\d+(?:[.,]\d*e[-+]?|e\+)\d+", re.IGNORECASE | re.ASCII)
+
+_REMEDY = "where nothing is known: leave it empty, or say who it is"
 
 
 def folded(identifier: str) -> str:
@@ -36,11 +42,18 @@ def folded(identifier: str) -> str:
     return number[1] if number else text
 
 
-def problem_of_name(identifier: str) -> str | None:
+def problem_of_name(identifier: str, n_images: int = 1) -> str | None:
     """Why a text can be no identifier, None if it can: several patients may have it.
+
+    Args:
+        identifier: Of a patient, exam or lesion.
+        n_images: How many images have it. R writes NA where nothing is known, and one image may
+            yet be of somebody called so.
 
     >>> problem_of_name("1E5"), problem_of_name("NA")
     (None, None)
+    >>> problem_of_name("NA", n_images=2)[:53]
+    'stands for 2 images, and is what R writes where nothi'
     >>> print(problem_of_name("#N/A"))
     is what programs write where nothing is known: leave it empty, or say who it is
     """
@@ -50,5 +63,7 @@ def problem_of_name(identifier: str) -> str | None:
             "column as text there, enter the numbers again, and save the table again"
         )
     if _NOTHING.fullmatch(identifier):
-        return "is what programs write where nothing is known: leave it empty, or say who it is"
+        return f"is what programs write {_REMEDY}"
+    if identifier == _NOTHING_OF_R and n_images > 1:
+        return f"stands for {n_images} images, and is what R writes {_REMEDY}"
     return None

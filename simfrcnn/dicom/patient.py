@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from simfrcnn.dicom.header import Header
 
 AGE_STRING = re.compile(r"(\d{3})([DWMY])")
 """DICOM PS3.5 6.2: three digits and days, weeks, months or years."""
-_YEARS = re.compile(r"0*(\d+?)(?:[.,]0+)?")
 _DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 _YEAR = 365.25
 OLDEST_YEARS = 122
@@ -40,17 +40,30 @@ def years_of(age: str) -> str | None:
 
 def years_stated(text: str) -> str:
     """An age as a table states it, in whole years; nothing where nobody is known to have been so
-    old. What is no age stays as it is.
+    old. What is no number stays as it is, without blanks round it.
 
     >>> years_stated("58"), years_stated("58.0"), years_stated("058Y"), years_stated("414")
     ('58', '58', '58', '')
+    >>> years_stated("60,5"), years_stated("nan"), years_stated("50-59")
+    ('60', '', '50-59')
     """
-    if AGE_STRING.fullmatch(text):
-        return years_of(text) or ""
-    number = _YEARS.fullmatch(text)
-    if number is None:
+    text = text.strip()
+    if AGE_STRING.fullmatch(text.upper()):
+        return years_of(text.upper()) or ""
+    try:
+        years = float(text.replace(",", "."))
+    except ValueError:
         return text
-    return number[1] if int(number[1]) <= OLDEST_YEARS else ""
+    return str(int(years)) if 0 <= years < OLDEST_YEARS + 1 else ""
+
+
+def with_whole_years(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Attributes with :func:`years_stated` of `age`, in any capitals; empty ones are left out."""
+    texts = {
+        name: years_stated(text) if name.casefold() == "age" else text
+        for name, text in attributes.items()
+    }
+    return {name: text for name, text in texts.items() if text.strip()}
 
 
 def sex_of(header: Header) -> str | None:

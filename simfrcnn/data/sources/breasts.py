@@ -33,23 +33,30 @@ def without_doubtful(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
     )
 
 
-def without_guesses(records: Sequence[ImageRecord], guessed: Collection[int]) -> list[ImageRecord]:
+def without_guesses(
+    records: Sequence[ImageRecord], guessed: Collection[int], *, knows_patients: bool = True
+) -> list[ImageRecord]:
     """Images that count as normal by an option, not by word, are ``image_label`` beside a cancer.
 
     Args:
         records: All images; beside is the same exam, and not certainly the other breast.
         guessed: Ids of the images that an option made normal.
+        knows_patients: Whether equal exam ids of two patients are two exams. They are one where
+            each image counts as a patient.
     """
+
+    def breast(record: ImageRecord, side: Laterality | None) -> tuple[str, str, Laterality | None]:
+        return record.patient_id if knows_patients else "", record.exam_id, side
+
     cancers = {
-        (record.patient_id, record.exam_id, side)
+        breast(record, side)
         for record in records
         if is_malignant(record)
         for side in ((record.laterality, None) if record.laterality else (*Laterality, None))
     }
     return [
         replace(record, supervision=Supervision.IMAGE_LABEL)
-        if record.image_id in guessed
-        and (record.patient_id, record.exam_id, record.laterality) in cancers
+        if record.image_id in guessed and breast(record, record.laterality) in cancers
         else record
         for record in records
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import decimal as decimals
 import io
 import math
 import re
@@ -249,13 +250,14 @@ def _sheet_lines(path: Path, sheet: str | None) -> Iterator[tuple[int, list[str]
 def _cell_text(cell: Any) -> str:
     """A whole number without decimals, a date as ISO writes it, nothing for an empty cell.
 
-    Of a longer number than a spreadsheet keeps, the digits that it has: the others are lost.
+    A longer number than a spreadsheet keeps is written with an exponent: its last digits are lost.
     """
     if cell is None:
         return ""
-    if isinstance(cell, float) and cell.is_integer():
+    if type(cell) is int or (isinstance(cell, float) and cell.is_integer()):
         is_whole = abs(cell) < 10**_DIGITS_OF_A_SHEET
-        return str(int(cell)) if is_whole else f"{cell:.{_DIGITS_OF_A_SHEET - 1}e}"
+        exact = decimals.Decimal(cell)
+        return str(int(cell)) if is_whole else f"{exact:.{_DIGITS_OF_A_SHEET - 1}e}"
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
 
 

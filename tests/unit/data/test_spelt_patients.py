@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +44,20 @@ def folder(root: Path, *patients: str, header: str = "file,label,patient") -> So
     return read_folder(root, FolderOptions(), HOW)
 
 
-def coco(root: Path, *facts: dict[str, Any], boxed: int = 1, **options: Any) -> SourceData:
+def coco(
+    root: Path, *facts: dict[str, Any], findings: Sequence[dict[str, Any]] = ({},), **options: Any
+) -> SourceData:
+    """The first images have a box each, with further keys; one has it by default."""
     images = []
     for number, own in enumerate(facts, start=1):
         cv2.imwrite(str(root / f"{number}.png"), PIXELS)
         images.append({"id": number, "file_name": f"{number}.png", **own})
     document = {
         "images": images,
-        "annotations": [{"id": 1, "image_id": boxed, "category_id": 1, "bbox": [5, 5, 9, 9]}],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 9, 9], **own}
+            for n, own in enumerate(findings, start=1)
+        ],
         "categories": [{"id": 1, "name": "malignant"}],
     }
     (root / "x.json").write_text(json.dumps(document))
@@ -62,10 +70,13 @@ def patients_of(data: SourceData) -> list[str]:
 
 @pytest.mark.parametrize(("one", "other"), SPELLINGS)
 def test_two_spellings_are_refused(tmp_path: Path, one: str, other: str) -> None:
-    said = r"only in capitals, blanks, dashes or zeros: spell both alike, or, of two patients, give"
+    said = "only in capitals, blanks, dashes, zeros, widths of letters or invisible letters: spell "
+    said += "both alike, or, of two patients, give"
     with pytest.raises(AnnotationError, match=rf"line 4: .* 3\.png .* line 2 {said}") as caught:
         folder(tmp_path, one, "x", other)
-    assert one not in str(caught.value).replace(str(tmp_path), "")
+    shown = str(caught.value).replace(str(tmp_path), "")
+    for patient in (one, other):
+        assert not re.search(rf"(?<!\w){re.escape(patient)}(?!\w)", shown), "names are not shown"
     with pytest.raises(AnnotationError, match=rf"3\.png.*differs from.*1\.png\) {said}"):
         coco(tmp_path, {"patient_id": one}, {"patient_id": "x"}, {"patient_id": other})
 
@@ -85,20 +96,37 @@ def test_a_header_in_another_spelling_is_the_same_patient(tmp_path: Path) -> Non
         read_folder(tmp_path, FolderOptions(), HOW)
 
 
-def test_numbers_that_a_spreadsheet_has_rounded_are_no_names(tmp_path: Path) -> None:
+ROUNDED = ["1.23457E+15", "1E+15", "1.23457E15", "-1.2E+15", "1.E+15", "1,2e+15"]
+
+
+@pytest.mark.parametrize("rounded", ROUNDED)
+def test_numbers_that_a_spreadsheet_has_rounded_are_no_names(tmp_path: Path, rounded: str) -> None:
     with pytest.raises(AnnotationError, match=r"2 errors:\n.* line 2: column 'patient' is a num"):
-        folder(tmp_path, "1.23457E+15", "1.23457E+15", "1E5")
+        folder(tmp_path, f'"{rounded}"', f'"{rounded}"', "1E5")
+
+
+@pytest.mark.parametrize("number", [1.2345678901234568e18, 1234567890123450, 10**30])
+def test_long_numbers_of_a_sheet_are_no_names(tmp_path: Path, number: float) -> None:
+    """A spreadsheet keeps 15 digits."""
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
-    for values in (["file", "label", "patient"], ["1.png", "normal", 1.2345678901234568e18]):
+    kept = ["2.png", "normal", 123456789012345]
+    for values in (["file", "label", "patient"], ["1.png", "normal", number], kept):
         book.active.append(values)
-    (tmp_path / "labels.csv").unlink()
+    for name in ("1.png", "2.png"):
+        cv2.imwrite(str(tmp_path / name), PIXELS)
     book.save(tmp_path / "labels.xlsx")
-    with pytest.raises(AnnotationError, match=r"column 'patient' is a number that a spreadsheet"):
+    with pytest.raises(AnnotationError, match=r"1 error:\n.*column 'patient' is a number that"):
         read_folder(tmp_path, FolderOptions(), HOW)
 
 
-@pytest.mark.parametrize("nobody", ["nan", "<NA>", "None", "#N/A", "#NV", "#REF!", "#NAME?", "n/a"])
+NOBODY = [
+    *("nan", "-nan", "NaT", "<NA>", "None", "(null)", r"\N", "n/a"),
+    *("#N/A", "#NV", "#REF!", "#NAME?", "#\u00a1REF!", "#\u00bfNOMBRE?", "#\u00dcBERLAUF!"),
+]
+
+
+@pytest.mark.parametrize("nobody", NOBODY)
 def test_what_programs_write_for_nothing_is_no_patient(tmp_path: Path, nobody: str) -> None:
     said = "is what programs write where nothing is known: leave it empty"
     with pytest.raises(AnnotationError, match=f"line 2: column 'patient' {said}"):
@@ -108,8 +136,53 @@ def test_what_programs_write_for_nothing_is_no_patient(tmp_path: Path, nobody: s
 
 
 def test_short_ids_are_patients(tmp_path: Path) -> None:
-    names = ["NA", "#12", "-", "1E5", "nana"]
+    names = ["NA", "#12", "-", "1E5", "nana", "Nat"]
     assert patients_of(folder(tmp_path, *names)) == names
+    assert patients_of(coco(tmp_path, *({"patient_id": name} for name in names))) == names
+
+
+@pytest.mark.parametrize("column", ["patient", "exam", "lesion"])
+def test_what_r_writes_for_nothing_joins_no_images(tmp_path: Path, column: str) -> None:
+    header = ["file", "label", "patient", "x1", "y1", "x2", "y2"]
+    rows = [
+        {"file": f"{n}.png", "label": "malignant", "patient": f"p{n}"}
+        | {"x1": 1, "y1": 1, "x2": 9, "y2": 9, column: "NA"}
+        for n in (1, 2)
+    ]
+    for n in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), PIXELS)
+    names = list(dict.fromkeys([*header, column]))
+    lines = [",".join(str(row.get(name, "")) for name in names) for row in rows]
+    (tmp_path / "labels.csv").write_text("\n".join([",".join(names), *lines]))
+    said = "stands for 2 images, and is what R writes where nothing is known: leave it empty"
+    with pytest.raises(AnnotationError, match=f"1 error:\n.*line 2: column '{column}' {said}"):
+        read_folder(tmp_path, FolderOptions(), HOW)
+
+
+@pytest.mark.parametrize("key", ["patient_id", "exam_id", "lesion_id"])
+def test_names_of_coco_files_that_are_nobody_s(tmp_path: Path, key: str) -> None:
+    def read(*values: object) -> SourceData:
+        facts = [{"patient_id": f"p{n}", "exam_id": f"e{n}"} for n in range(len(values))]
+        if key != "lesion_id":
+            facts = [{**own, key: value} for own, value in zip(facts, values, strict=True)]
+        return coco(tmp_path, *facts, findings=[{key: value} for value in values])
+
+    for value, said in {
+        7.5: "is a number with decimals; a text or a whole number is legal",
+        1.2345678901234567e18: "is a number so long that its digits are lost; a text or a",
+        True: "is true or false; a text",
+        "#N/A": "is what programs write",
+    }.items():
+        with pytest.raises(AnnotationError, match=f"x.json: .*: '{key}' {said}"):
+            read(value, "x")
+    with pytest.raises(AnnotationError, match=rf"1\.png\): '{key}' stands for 2 images, and is"):
+        read("NA", "NA")
+    one, other = read("NA", 7.0).records
+    found = [
+        (record.patient_id, record.exam_id, record.findings[0].lesion_id) for record in (one, other)
+    ]
+    index = ["patient_id", "exam_id", "lesion_id"].index(key)
+    assert [names[index] for names in found] == ["NA", "7"]
 
 
 def test_composed_letters_are_one_exam_and_no_contradiction(tmp_path: Path) -> None:
@@ -143,7 +216,9 @@ def test_patients_whom_a_coco_file_does_not_name_are_asked_for(
 
 
 def test_what_is_no_name_of_a_patient(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"1\.png\): 'patient_id' is neither a whole number"):
+    with pytest.raises(
+        AnnotationError, match=r"1\.png\): 'patient_id' is a list; a text or a whole"
+    ):
         coco(tmp_path, {"patient_id": ["p"]}, {"patient_id": "p"})
     with pytest.raises(ConfigError, match=r"--patient: the pattern .* is not in 1 of 2 file names"):
         coco(tmp_path, {}, {}, patient=("from-name", r"(?P<patient>1)?\.png"))
@@ -168,10 +243,79 @@ def test_equal_exam_ids_of_two_patients_are_two_exams(tmp_path: Path) -> None:
     ) in data.notes
 
 
+EXAM = r"(?P<exam>\w)_"
+
+
+@pytest.mark.parametrize(
+    ("sides", "kinds"),
+    [
+        ("LLR", ["boxes", "image_label", "normal"]),
+        (None, ["boxes", "image_label", "image_label"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["exam_id", "name", "header"])
+def test_views_of_an_exam_whose_images_count_as_patients(
+    tmp_path: Path, by: str, sides: str | None, kinds: list[str]
+) -> None:
+    """One exam, of which the first view is boxed; and one view of another exam."""
+    suffix = "dcm" if by == "header" else "png"
+    images: list[dict[str, Any]] = []
+    for number, exam in enumerate("eeef"):
+        images.append({"file_name": f"{exam}_{number}.{suffix}"})
+        if sides:
+            images[-1]["laterality"] = (sides + "L")[number]
+        if by == "exam_id":
+            images[-1]["exam_id"] = exam
+        if by == "header":
+            own = {"StudyInstanceUID": f"1.2.{ord(exam)}", "ImageLaterality": None}
+            path = tmp_path / images[-1]["file_name"]
+            write_dicom(path, PIXELS.astype(np.uint16), Laterality=None, **own)
+        else:
+            cv2.imwrite(str(tmp_path / images[-1]["file_name"]), PIXELS)
+    views = {"views": EXAM} if by == "name" else {}
+    data = coco(tmp_path, *images, patient=("image",), **views)
+    assert [record.supervision.value for record in data.records] == [*kinds, "normal"]
+    assert len({record.exam_id for record in data.records}) == 4, "each is of a patient of its own"
+    assert not any("of several patients" in note for note in data.notes)
+
+
+def test_no_picture_is_left(tmp_path: Path) -> None:
+    names = ("a.dcm", "b.dcm")
+    for name in names:
+        write_dicom(tmp_path / name, PIXELS.astype(np.uint16), ViewPosition="MCC")
+    images = [{"file_name": name, "patient_id": "p"} for name in names]
+    said = r"no image is left: 2 pictures left out \(--all-views keeps them\)"
+    with pytest.raises(DataError, match=said):
+        coco(tmp_path, *images)
+
+
 def test_ages_of_coco_files_are_those_that_somebody_can_have(tmp_path: Path) -> None:
-    facts = [{"patient_id": f"p{age}", "attributes": {"age": age}} for age in (60, 414, "61.0")]
-    ages = [record.attributes.get("age") for record in coco(tmp_path, *facts).records]
-    assert ages == ["60", None, "61"]
+    stated = {60: "60", 414: "", "61.0": "61", 60.5: "60", 414.5: "", "58 ": "58", "-1": ""}
+    for name in ("age", "Age"):
+        facts = [{"patient_id": f"p{age}", "attributes": {name: age}} for age in stated]
+        ages = [record.attributes.get(name, "") for record in coco(tmp_path, *facts).records]
+        assert ages == list(stated.values())
+
+
+def test_attributes_that_say_nothing_are_none(tmp_path: Path) -> None:
+    own = {"age": float("nan"), "site": "  ", "unit": "", "room": None, "device": "x"}
+    (record,) = coco(tmp_path, {"patient_id": "p", "attributes": own}).records
+    assert record.attributes == {"device": "x"}
+
+
+def test_ages_of_a_table_are_whole_years(tmp_path: Path) -> None:
+    ages = {"60.5": "60", "414.5": "", "nan": "", "058y": "58", "50-59": "50-59"}
+    lines = ["file,label,patient,years"]
+    for number, age in enumerate(ages):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), PIXELS)
+        lines.append(f"{number}.png,normal,p{number},{age}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text(
+        "columns: {file: file, label: label, patient: patient}\nattributes: {Age: years}\n"
+    )
+    data = read_folder(tmp_path, FolderOptions(mapping=mapping), HOW)
+    assert [record.attributes.get("Age", "") for record in data.records] == list(ages.values())
 
 
 def test_one_picture_under_two_names_is_not_two(tmp_path: Path) -> None:

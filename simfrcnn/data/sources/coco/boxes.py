@@ -89,7 +89,7 @@ def _numbers(drawn: Drawn) -> tuple[float, float, float, float] | None:
         return None
     try:
         x, y, width, height = (float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (x, y, width, height) if all(map(math.isfinite, (x, y, width, height))) else None
 
@@ -116,7 +116,7 @@ def _outlined(drawn: Drawn, height: int, width: int) -> Box | str:
             return _of_mask(outline, height, width)
         points = [np.asarray(part, float).reshape(-1, 2) for part in outline]
         x, y = np.concatenate(points).T
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         return f"has an outline that is not understood ({type(error).__name__})"
     if not len(x) or not np.isfinite([x, y]).all():
         return "has an outline without a point, or with one that is no number"
@@ -127,7 +127,7 @@ def _of_mask(outline: dict[str, Any], height: int, width: int) -> Box | str:
     try:
         mask = outlines.Rle.from_json(outline)
     except ValueError as error:
-        return f"has a mask that is none: {error}"
+        return f"has a mask that cannot be read: {error}"
     if (mask.height, mask.width) != (height, width):
         return f"has a mask of size {outline['size']}, its image is [{height}, {width}]"
     return mask.box

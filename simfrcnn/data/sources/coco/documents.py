@@ -22,6 +22,8 @@ from simfrcnn.errors import AnnotationError, ConfigError, DataError
 
 Entry = dict[str, Any]
 _N_SHOWN = 8
+_END_OF_EXACT = 2.0**53
+"""From here on, several whole numbers are one float."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Picture:
     def fact(self, key: str) -> Any:
         """A further key of the image, or of its attributes; None where there is none."""
         for place in (self.entry, self.entry.get("attributes"), self.entry.get("extra")):
-            if isinstance(place, dict) and not _is_empty(value := place.get(key)):
+            if isinstance(place, dict) and not is_empty(value := place.get(key)):
                 return value
         return None
 
@@ -71,15 +73,36 @@ class Picture:
         Raises:
             AnnotationError: It is neither a number nor a text, or one that several may have.
         """
-        value = self.fact(key)
-        if value is None:
-            return None
-        spelt = _spelt(value)
-        if spelt is None:
-            raise AnnotationError(f"{self.where}: {key!r} is neither a whole number nor a text")
-        if problem := problem_of_name(spelt):
-            raise AnnotationError(f"{self.where}: {key!r} {problem}")
-        return unicodedata.normalize("NFC", spelt)
+        return name_of(self.where, key, self.fact(key))
+
+
+def name_of(where: str, key: str, value: Any) -> str | None:
+    """What names a patient, an exam or a lesion, in one spelling; None where nothing is said.
+
+    Raises:
+        AnnotationError: It is neither a number nor a text, or one that several may have.
+    """
+    if is_empty(value):
+        return None
+    spelt = _spelt(value)
+    if spelt is None:
+        raise AnnotationError(
+            f"{where}: {key!r} is {_kind_of(value)}; a text or a whole number is legal: write it "
+            "as a text, in quotes"
+        )
+    if problem := problem_of_name(spelt):
+        raise AnnotationError(f"{where}: {key!r} {problem}")
+    return unicodedata.normalize("NFC", spelt)
+
+
+def _kind_of(value: Any) -> str:
+    """What else than a name stands there; the value itself may be a patient's, and is not shown."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, float):
+        is_long = math.isfinite(value) and value.is_integer()
+        return "a number so long that its digits are lost" if is_long else "a number with decimals"
+    return "a list" if isinstance(value, list) else "an object"
 
 
 def read_documents(root: Path, given: Sequence[Path]) -> list[Picture]:
@@ -213,20 +236,22 @@ def _key(path: Path, what: str, value: Any) -> str:
     """An id in one spelling: 7, 7.0 and "7" are one."""
     spelt = _spelt(value)
     if spelt is None:
-        raise AnnotationError(f"{path}: {what}: {value!r} is no id: a number or a text is legal")
+        raise AnnotationError(
+            f"{path}: {what}: {value!r} is no id: a whole number or a text is legal"
+        )
     return spelt
 
 
 def _spelt(value: Any) -> str | None:
-    """A whole number or a text, 7 of 7.0; None of anything else."""
-    if isinstance(value, float) and value.is_integer():
+    """A whole number or a text, 7 of 7.0; None of anything else, or if digits are lost."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _END_OF_EXACT:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     return str(value).strip() or None
 
 
-def _is_empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
     """Whether nothing is said: null, no letter, or the NaN that a table of numbers has there."""
     if isinstance(value, float):
         return math.isnan(value)

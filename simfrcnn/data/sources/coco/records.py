@@ -14,15 +14,14 @@ from typing import Any
 from simfrcnn import fields
 from simfrcnn.data.coco_entries import read_labels
 from simfrcnn.data.sources.breasts import without_guesses
-from simfrcnn.data.sources.coco import boxes, classes, rules
+from simfrcnn.data.sources.coco import boxes, classes, names, rules
 from simfrcnn.data.sources.coco.classes import IGNORE
-from simfrcnn.data.sources.coco.documents import Picture
+from simfrcnn.data.sources.coco.documents import Picture, is_empty, name_of
 from simfrcnn.data.sources.copies import ONE_UID, contradictions
 from simfrcnn.data.sources.facts import Facts
 from simfrcnn.data.sources.source import listed, note_on_labels
-from simfrcnn.data.sources.table import each_good, require_none
-from simfrcnn.data.spelling import DIFFERENCES, folded
-from simfrcnn.dicom.patient import years_stated
+from simfrcnn.data.sources.table import each_good
+from simfrcnn.dicom.patient import with_whole_years
 from simfrcnn.errors import AnnotationError
 from simfrcnn.image_labels import contradiction_of
 from simfrcnn.records import (
@@ -114,13 +113,16 @@ def records_of(
         list(enumerate(kept, start=1)),
         lambda item: _record(item[0], *item[1], answers, seen, finding_ids),
     )
-    if answers.patient.kind != "image":  # files whose names differ in capitals are two
-        _require_one_spelling([picture for picture, _, _ in kept], made)
-    made, shared = _with_own_exams(made)
-    records = without_guesses(made, seen.guessed)
+    shown = [picture for picture, _, _ in kept]
+    is_by_image = answers.patient.kind == "image"
+    if not is_by_image:  # files whose names differ in capitals are two
+        names.require_one_spelling(pictures[0].document, shown, made)
+    names.require_known(pictures[0].document, shown, made)
+    records = without_guesses(made, seen.guessed, knows_patients=not is_by_image)
     n_beside = sum(
         new.supervision is not old.supervision for new, old in zip(records, made, strict=True)
     )
+    records, shared = names.with_own_exams(records, all_of_them=is_by_image)
     notes = (
         *(
             f"{counted(n, '[picture|pictures] left out (--all-views keeps [it|them])')}: {reason}"
@@ -139,7 +141,7 @@ def records_of(
         *listed(
             "[exam_id is|exam_ids are] of several patients, each an exam of its own; images of "
             "[it|them]",
-            shared,
+            () if is_by_image else shared,
         ),
         *listed(
             "[outline|outlines] not taken, [its finding keeps|their findings keep] the box",
@@ -173,35 +175,6 @@ def _require_copies(copies: Sequence[tuple[_Place, _Place]], n_workers: int | No
                 f"{both} are one SOP instance (SOP Instance UID (0008,0018)), and their boxes "
                 "differ: keep one"
             )
-
-
-def _require_one_spelling(pictures: Sequence[Picture], records: Sequence[ImageRecord]) -> None:
-    """Refuse one patient in two spellings, whom two splits could share."""
-    first_of: dict[str, tuple[Picture, str]] = {}
-    errors: list[str] = []
-    for picture, record in zip(pictures, records, strict=True):
-        own = picture, record.patient_id
-        first, patient = first_of.setdefault(folded(record.patient_id), own)
-        if patient != record.patient_id:
-            errors.append(
-                f"{picture.where}: its patient differs from that of {first.where} only in "
-                f"{DIFFERENCES}: spell both alike, or, of two patients, give one another name"
-            )
-    require_none(pictures[0].document, errors)
-
-
-def _with_own_exams(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[str]]:
-    """Equal exam ids of two patients are two exams; and the file of an image of each such id."""
-    of_exam: dict[str, dict[str, ImageRecord]] = {}
-    for record in records:
-        of_exam.setdefault(record.exam_id, {}).setdefault(record.patient_id, record)
-    shared = {exam: found for exam, found in of_exam.items() if len(found) > 1}
-    return [
-        replace(record, exam_id=f"{record.patient_id}/{record.exam_id}")
-        if record.exam_id in shared
-        else record
-        for record in records
-    ], [next(iter(found.values())).file_name for found in shared.values()]
 
 
 def _drawn(picture: Picture) -> list[tuple[str, str]]:
@@ -241,7 +214,7 @@ def _record(
         height=facts.height,
         width=facts.width,
         patient_id=patient,
-        exam_id=_exam(picture, patient, named, facts),
+        exam_id=_exam(picture, patient, named, facts, answers.patient),
         supervision=supervision,
         laterality=_side(picture, named, facts),
         view_position=_view(picture, named, facts),
@@ -279,12 +252,19 @@ def _patient(picture: Picture, path: Path, named: Mapping[str, str], answers: An
     return named["patient"] if rule.kind == "from-name" else str(picture.name(rule.word))
 
 
-def _exam(picture: Picture, patient: str, named: Mapping[str, str], facts: Facts) -> str:
+def _exam(
+    picture: Picture,
+    patient: str,
+    named: Mapping[str, str],
+    facts: Facts,
+    rule: rules.PatientRule,
+) -> str:
+    of_patient = "" if rule.kind == "image" else f"{patient}/"  # an exam is not one image's
     if "exam" in named:
-        return f"{patient}/{named['exam']}"
+        return f"{of_patient}{named['exam']}"
     if (stated := picture.name("exam_id")) is not None:
         return stated
-    return f"{patient}/{facts.exam_id}" if facts.exam_id else patient
+    return f"{of_patient}{facts.exam_id}" if facts.exam_id else patient
 
 
 def _side(picture: Picture, named: Mapping[str, str], facts: Facts) -> Laterality | None:
@@ -317,16 +297,14 @@ def _spacing(picture: Picture) -> tuple[float, float] | None:
 
 
 def _is_above_0(value: object) -> bool:
-    return isinstance(value, int | float) and value > 0
+    return fields.is_finite(value) and value > 0
 
 
 def _attributes(picture: Picture, answers: Answers) -> dict[str, str]:
     own = picture.entry.get("attributes")
     stated = {key: picture.fact(key) for key in answers.attributes}
     both = {**(own if isinstance(own, dict) else {}), **stated}
-    texts = {str(key): str(value) for key, value in both.items() if value is not None}
-    texts |= {"age": years_stated(texts.get("age", ""))}
-    return {key: text for key, text in texts.items() if text}
+    return with_whole_years({str(k): str(v) for k, v in both.items() if not is_empty(v)})
 
 
 def _findings(
@@ -351,12 +329,15 @@ def _findings(
         outline, problem = boxes.outline_of(drawn, box, facts.height, facts.width, answers.units)
         if problem is not None:
             seen.without_outline.append(f"{picture.file_name} ({drawn.name} {problem})")
-        finding = _finding(drawn.entry, box, category, next(finding_ids), is_crowd, answers)
+        where = f"{picture.document}: {drawn.name} ({picture.file_name})"
+        number = next(finding_ids)
+        finding = _finding(where, drawn.entry, box, category, number, is_crowd, answers)
         findings.append(replace(finding, outline=outline))
     return tuple(findings), is_whole
 
 
 def _finding(
+    where: str,
     entry: Mapping[str, Any],
     box: Box,
     category: str,
@@ -364,17 +345,14 @@ def _finding(
     is_crowd: bool,
     answers: Answers,
 ) -> Finding:
-    lesion = entry.get("lesion_id")
     return Finding(
         box=box,
         category=category,
         finding_id=number,
         pathology=Pathology(category) if category in _PATHOLOGIES else None,
-        lesion_id=None if lesion in (None, "") else str(lesion),
+        lesion_id=name_of(where, "lesion_id", entry.get("lesion_id")),
         iscrowd=is_crowd and not answers.crowds_are_boxes,
-        weight=fields.optional(
-            f"annotation {entry.get('id')!r}", entry, "lesion_weight", fields.above_zero
-        ),
+        weight=fields.optional(where, entry, "lesion_weight", fields.above_zero),
     )
 
 

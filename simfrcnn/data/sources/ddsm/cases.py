@@ -129,8 +129,8 @@ def _read_case(root: Path, path: Path, of_view: Mapping[tuple[str, str], list[Pa
         key, _, value = line.partition(" ")
         if key in {"DENSITY", "DIGITIZER"} and value:
             facts[key.lower()] = value
-        elif key == "PATIENT_AGE" and value.isdecimal() and years_stated(value):
-            facts["age"] = value
+        elif key == "PATIENT_AGE" and value.isdecimal() and (age := years_stated(value)):
+            facts["age"] = age
         elif key.startswith(("LEFT_", "RIGHT_")):
             if key in views:
                 raise AnnotationError(f"{path}: {key} is there twice")

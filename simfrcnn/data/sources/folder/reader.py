@@ -33,7 +33,12 @@ from simfrcnn.data.sources.facts import Facts
 from simfrcnn.data.sources.folder.columns import CATEGORIES, COLUMNS, FURTHER, KEYS, TABLES
 from simfrcnn.data.sources.folder.images import Image, Opened, exams_of, labels_by_file, opened
 from simfrcnn.data.sources.folder.mapping import FolderMapping, read_mapping
-from simfrcnn.data.sources.folder.rows import Label, require_agreement, require_split
+from simfrcnn.data.sources.folder.rows import (
+    Label,
+    names_of_nobody,
+    require_agreement,
+    require_split,
+)
 from simfrcnn.data.sources.folder.translate import translated, unmapped_columns
 from simfrcnn.data.sources.source import (
     ClinicOptions,
@@ -46,7 +51,7 @@ from simfrcnn.data.sources.source import (
 from simfrcnn.data.sources.table import Table, each_good, read_any_table, require_none
 from simfrcnn.data.spelling import DIFFERENCES, folded
 from simfrcnn.described import described
-from simfrcnn.dicom.patient import years_stated
+from simfrcnn.dicom.patient import with_whole_years
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.finding import find_images
 from simfrcnn.records import (
@@ -118,6 +123,7 @@ def read_folder(
     table, notes = _read_table(root, options)
     of_file, known = labels_by_file(table, root, how)
     each_good(table.path, of_file.values(), require_agreement)
+    require_none(table.path, names_of_nobody(of_file.values()))
     require_split(of_file.values())
     found = opened(table, of_file, known, how, all_views=options.all_views)
     images = found.images
@@ -225,7 +231,6 @@ def _record(item: tuple[int, Image], unboxed_benign: str) -> ImageRecord:
         for column in row.values
         if column.startswith(FURTHER)
     }
-    stated["age"] = years_stated(stated.get("age", ""))
     record = ImageRecord(
         image_id=number,
         file_name=image.path.name,
@@ -244,16 +249,12 @@ def _record(item: tuple[int, Image], unboxed_benign: str) -> ImageRecord:
             _finding(one, one.box, patient, facts) for one in image.labels if one.box is not None
         ),
         labels={name: value for one in image.labels for name, value in one.visible.items()},
-        attributes={**facts.person, **_not_empty(stated), **facts.attributes},
+        attributes={**facts.person, **with_whole_years(stated), **facts.attributes},
     )
     for name, is_visible in record.labels.items():
         if not is_visible and record.findings_of((name,)):
             raise row.error("labels", f"a row of this image is the box of something {name}")
     return record
-
-
-def _not_empty(texts: dict[str, str]) -> dict[str, str]:
-    return {name: text for name, text in texts.items() if text}
 
 
 def _finding(one: Label, box: Box, patient: str, facts: Facts) -> Finding:

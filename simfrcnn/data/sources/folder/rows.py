@@ -169,6 +169,21 @@ def require_agreement(labels: Sequence[Label]) -> None:
             raise one.row.error("file", f"line {again.line} says the same; keep one")
 
 
+def names_of_nobody(images: Iterable[Sequence[Label]]) -> list[str]:
+    """What is wrong with patients, exams and lesions of several images, if it is nobody's name."""
+    errors: list[str] = []
+    groups = list(images)
+    for column in NAMES:
+        named: dict[str, list[Row]] = {}
+        for labels in groups:
+            for name, row in {one.row.get(column): one.row for one in reversed(labels)}.items():
+                named.setdefault(name, []).append(row)
+        for name, rows in named.items():
+            if problem := problem_of_name(name, len(rows)):
+                errors.append(f"{rows[0].where}: column '{column}' {problem}")
+    return errors
+
+
 def require_split(images: Iterable[Sequence[Label]]) -> None:
     """Refuse a split that only some images have."""
     with_split = [any(one.row.get("split") for one in labels) for labels in images]
