@@ -2,14 +2,19 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
-from simfrcnn.dicom.mammogram import read_mammogram
+from simfrcnn.dicom.mammogram import STRICT, read_mammogram
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.exam import Detection, ExamResult, ImageResult
+from simfrcnn.images.hanging import hung_picture, must_mirror, source_picture
+from simfrcnn.images.reading import record_and_greys
 from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import Laterality
+from simfrcnn.service.web_pixels import film_pixels
+from support.data_examples import write_dicom
 from support.results import phantom_films
 
 SHAPE = (200, 120)
@@ -30,9 +35,9 @@ def sheet(view):
 @pytest.mark.parametrize(
     ("flips", "there"),
     [
-        (Flips(horizontal=True), (70.0, 60.0, 110.0, 90.0)),
-        (Flips(vertical=True), (10.0, 110.0, 50.0, 140.0)),
-        (Flips(True, True), (70.0, 110.0, 110.0, 140.0)),
+        (Flips(horizontal=True, is_stated=True), (70.0, 60.0, 110.0, 90.0)),
+        (Flips(vertical=True, is_stated=True), (10.0, 110.0, 50.0, 140.0)),
+        (Flips(True, True, is_stated=True), (70.0, 110.0, 110.0, 140.0)),
     ],
 )
 def test_a_turned_film_has_frame_and_score_as_if_it_had_been_stored_so(flips, there):
@@ -42,7 +47,9 @@ def test_a_turned_film_has_frame_and_score_as_if_it_had_been_stored_so(flips, th
 
 
 def test_a_mask_is_turned_with_its_film():
-    picture = sheet(image(BOX, Flips(horizontal=True), mask=rle_of_box(BOX, *SHAPE)))
+    picture = sheet(
+        image(BOX, Flips(horizontal=True, is_stated=True), mask=rle_of_box(BOX, *SHAPE))
+    )
     edges = np.argwhere((picture == (255, 200, 0)).all(axis=2))
     assert edges.min(axis=0).tolist() == [60, 70]
     assert edges.max(axis=0).tolist() == [90, 110]
@@ -57,3 +64,27 @@ def test_a_film_that_does_not_say_how_it_lies_hangs_with_its_chest_wall_outside(
     wrong = image(BOX, AS_STORED, np.ascontiguousarray(hung[:, ::-1]))
     assert (sheet(wrong) == sheet(image(there, AS_STORED, hung))).all()
     assert (wrong.draw() == image(there, AS_STORED, hung).draw()).mean() < 0.9
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "slope", "is_mirrored"), [(1600, 1000, 369, True), (2047, 1537, 476, False)]
+)
+def test_a_breast_whose_side_is_just_clear_hangs_alike_everywhere(
+    tmp_path, height, width, slope, is_mirrored
+):
+    """At full size its side would be judged otherwise than at that of the report."""
+    pixels = np.full((height, width), 5, np.uint8)
+    top, bottom, tip = height // 5, height * 4 // 5, width * 2 // 3
+    corners = [[0, top], [tip, top + slope // 2], [tip, bottom - slope // 2], [0, bottom]]
+    cv2.fillConvexPoly(pixels, np.array(corners), 150)
+    path = write_dicom(tmp_path / "film.dcm", pixels, ImageLaterality="R")
+    record, greys = record_and_greys(path, 0, STRICT)
+    assert record.laterality is Laterality.RIGHT
+    assert must_mirror(greys.as_uint8(), Laterality.RIGHT) is not is_mirrored
+    assert hung_picture(record).is_mirrored is is_mirrored
+    assert source_picture(record).is_mirrored is is_mirrored
+    assert film_pixels(path, STRICT).flips.horizontal is is_mirrored
+    there = (width - BOX[2], BOX[1], width - BOX[0], BOX[3]) if is_mirrored else BOX
+    drawn = image(BOX, greys.flips, greys.as_uint8()).draw(hung=True)
+    hung = Flips(horizontal=is_mirrored).turned(greys.as_uint8())
+    assert (drawn == image(there, AS_STORED, hung).draw()).all()
