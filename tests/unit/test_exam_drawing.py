@@ -77,7 +77,8 @@ def test_a_breast_whose_side_is_just_clear_hangs_alike_everywhere(
     top, bottom, tip = height // 5, height * 4 // 5, width * 2 // 3
     corners = [[0, top], [tip, top + slope // 2], [tip, bottom - slope // 2], [0, bottom]]
     cv2.fillConvexPoly(pixels, np.array(corners), 150)
-    path = write_dicom(tmp_path / "film.dcm", pixels, ImageLaterality="R")
+    window = {"WindowCenter": 128, "WindowWidth": 256}  # values are greys
+    path = write_dicom(tmp_path / "film.dcm", pixels, ImageLaterality="R", **window)
     record, greys = record_and_greys(path, 0, STRICT)
     assert record.laterality is Laterality.RIGHT
     assert must_mirror(greys.as_uint8(), Laterality.RIGHT) is not is_mirrored
