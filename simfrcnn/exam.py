@@ -377,8 +377,8 @@ def _told_apart(one: float, other: float) -> tuple[str, str]:
     for digits in range(3, 17):
         texts = f"{one:.{digits}f}", f"{other:.{digits}f}"
         if texts[0] != texts[1] or one == other:
-            break
-    return texts
+            return texts
+    return repr(float(one)), repr(float(other))
 
 
 def _as_film(image: ImageResult, score_threshold: float) -> JudgedFilm:

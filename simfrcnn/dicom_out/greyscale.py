@@ -1,8 +1,9 @@
-"""Under which greys was a film judged, as its presentation state tells a viewer?
+"""Which greys does the presentation state of a film give to a viewer?
 
 A state holds one modality transform, one VOI transform and one polarity; a film may hold several
 tables and windows, in functional groups, in the byte order of its file. What is written is not what
-stands in the header but what was taken of it.
+stands in the header but what can be applied of it. The pixels are not read again: a film without a
+VOI transform, and one in the case that :func:`first_voi` names, was judged under other greys.
 
 Reference: DICOM PS3.3 C.11.1 (modality), C.11.2 (VOI), C.11.6 (polarity), C.11.8 (softcopy VOI).
 """
@@ -44,7 +45,7 @@ def greyscale_of(header: Header) -> Greyscale:
 
     Raises:
         DicomError: An element of it is malformed.
-        UnusableError: Its modality table is none.
+        UnusableError: Its modality table cannot be applied.
     """
     smallest, largest = _stored_range(header)
     modality = Dataset()
@@ -87,7 +88,7 @@ def _voi_item(voi: Table | Window | None) -> Dataset | None:
 
 
 def _as_item(first: int, entries: NDArray[np.float64]) -> Dataset:
-    """LUT Descriptor and LUT Data of 16 bits: only mammograms may have fewer, other than 8."""
+    """LUT Descriptor and LUT Data of 16 bits, which tables of either kind may have in a state."""
     item = Dataset()
     # A length of 65,536 is written as 0; all three values are signed where the first one is.
     n_entries, vr = len(entries) % 65536, "US"

@@ -6,7 +6,7 @@ Pictures that are drawn here carry a line of text that says so, and are never re
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -33,9 +33,9 @@ def draw_boxes(
 ) -> NDArray[np.uint8]:
     """The image in grey, with a frame round every box and its score above it, and outlines.
 
-    All of it lies inside the image: a frame at its far edge is drawn on the last pixels, and a
-    score is moved to where it fits. Scores that would stand at one place, as those of a whole-image
-    classifier, stand side by side.
+    A frame is cut at the edges of the image, and drawn on its first and last pixels. A score is
+    moved to where it fits. Scores that would stand at one place, as those of a whole-image
+    classifier, stand side by side; only a line of them that is wider than the image is cut.
 
     Args:
         pixels: (H, W), white = dense.
@@ -51,20 +51,38 @@ def draw_boxes(
     n_rows, n_columns = pixels.shape
     scores_at: dict[tuple[int, int], list[float]] = defaultdict(list)
     for box, score in zip(boxes, scores, strict=True):
-        left, top, right, bottom = (round(side) for side in box)
-        right, bottom = min(right, n_columns - 1), min(bottom, n_rows - 1)
+        left, right = (_clipped(side, n_columns) for side in box[::2])
+        top, bottom = (_clipped(side, n_rows) for side in box[1::2])
         cv2.rectangle(picture, (left, top), (right, bottom), _COLOUR, width)
         scores_at[left, max(12 * width, top - 4)].append(score)
-    for (left, base), own in scores_at.items():
-        text = ", ".join(f"{score:.2f}" for score in own)
-        (text_width, _), _ = cv2.getTextSize(text, _FONT, 0.5 * width, width)
-        place = max(0, min(left, n_columns - text_width - width)), base
-        cv2.putText(picture, text, place, _FONT, 0.5 * width, _COLOUR, width)
+    for place, own in _moved_in(scores_at, n_columns, width).items():
+        cv2.putText(picture, _text(own), place, _FONT, 0.5 * width, _COLOUR, width)
     for ring in (ring for outline in outlines for ring in outline):
         # Points lie at pixel edges, the library's pixels at their own centres.
         points = np.floor(np.array(ring)).astype(np.int32)[:, None]
         cv2.polylines(picture, [points], True, _OUTLINE_COLOUR, width)
     return np.asarray(picture, dtype=np.uint8)
+
+
+def _clipped(side: float, n_pixels: int) -> int:
+    return min(max(round(side), 0), n_pixels - 1)
+
+
+def _text(scores: Sequence[float]) -> str:
+    return ", ".join(f"{score:.2f}" for score in scores)
+
+
+def _moved_in(
+    scores_at: Mapping[tuple[int, int], list[float]], n_columns: int, width: int
+) -> Mapping[tuple[int, int], list[float]]:
+    """Places at which the scores fit into the image; those that meet there share one."""
+    moved: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for (left, base), own in scores_at.items():
+        (text_width, _), _ = cv2.getTextSize(_text(own), _FONT, 0.5 * width, width)
+        moved[max(0, min(left, n_columns - text_width - width)), base] += own
+    if len(moved) == len(scores_at):
+        return moved
+    return _moved_in(moved, n_columns, width)  # a shared text is longer, and may not fit
 
 
 def draw_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

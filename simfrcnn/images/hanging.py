@@ -84,7 +84,7 @@ def hung_picture(record: ImageRecord) -> HungPicture:
 def source_picture(record: ImageRecord) -> HungPicture:
     """Every stored pixel of one record as 8-bit greys, losslessly; it hangs as the small one."""
     pixels, own_flips = _stored(record)
-    flips = flips_for_reading(_reduced(pixels), own_flips, record.laterality)
+    flips = flips_for_reading(pixels, own_flips, record.laterality)
     content = encode_png(flips.turned(pixels), {})
     return HungPicture(content, "image/png", flips.horizontal, flips.vertical)
 
@@ -94,14 +94,17 @@ def flips_for_reading(
 ) -> Flips:
     """What turns a stored picture as people read it: the network's flips, where the file has any.
 
+    Else the breast is looked for in the picture at :data:`SIDE_PX`, whatever size it is given in,
+    so that a film hangs alike in the report, on the web page and in the picture of its exam.
+
     Args:
-        pixels: (H, W) as stored, of any size, white = dense.
+        pixels: (H, W) as stored, or :func:`_reduced` already; white = dense.
         flips: Of the file, as the network's input is hung.
         laterality: Which breast it is, None if not known.
     """
     if flips.is_stated:
         return flips
-    return Flips(horizontal=must_mirror(pixels, laterality))
+    return Flips(horizontal=must_mirror(_reduced(pixels), laterality))
 
 
 def must_mirror(pixels: NDArray[np.uint8], laterality: Laterality | None) -> bool:

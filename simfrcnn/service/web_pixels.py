@@ -24,14 +24,13 @@ from simfrcnn.dicom.mammogram import DicomOptions
 from simfrcnn.dicom.view import Flips
 from simfrcnn.images.hanging import flips_for_reading
 from simfrcnn.images.preprocess import hang
-from simfrcnn.images.reading import Greys, record_and_greys
+from simfrcnn.images.reading import record_and_greys
 
 REDUCTIONS = (1, 2, 4, 8)
 """By which both sides may be made smaller: legal values of ``reduce``."""
 _N_KEPT = 8
 """Films that are kept decoded: at most some 17 MB each."""
 _CURVE = 257
-_TO_HANG_PX = 400
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,9 @@ def film_pixels(path: Path, options: DicomOptions) -> FilmPixels:
         is_8_bit = greys.as_uint8() is getattr(greys, "values", None)
         samples = greys.as_uint8() if is_8_bit else greys.as_uint16()
         low, high, curve = 0.0, 1.0, (0.0, 1.0)
-    flips = flips_for_reading(_small(greys, samples), greys.flips, record.laterality)
+    flips = flips_for_reading(greys.as_uint8(), greys.flips, record.laterality)
     hung, _ = hang(samples, flips)
     return FilmPixels(hung, flips, low, high, curve)
-
-
-def _small(greys: Greys, samples: NDArray[Any]) -> NDArray[np.uint8]:
-    """Every few pixels of a film as a display shows them, to see on which side the breast lies."""
-    step = max(1, max(samples.shape) // _TO_HANG_PX)
-    if isinstance(greys, Display):
-        return Display(greys.codes[::step, ::step], greys.greys).as_uint8()
-    return greys.as_uint8()[::step, ::step]
 
 
 def _of_dicom(display: Display) -> tuple[NDArray[Any], float, float, tuple[float, ...]]:

@@ -2,14 +2,19 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
-from simfrcnn.dicom.mammogram import read_mammogram
+from simfrcnn.dicom.mammogram import STRICT, read_mammogram
 from simfrcnn.dicom.view import AS_STORED, Flips
 from simfrcnn.exam import Detection, ExamResult, ImageResult
+from simfrcnn.images.hanging import hung_picture, must_mirror, source_picture
+from simfrcnn.images.reading import record_and_greys
 from simfrcnn.outlines import rle_of_box
 from simfrcnn.records import Laterality
+from simfrcnn.service.web_pixels import film_pixels
+from support.data_examples import write_dicom
 from support.results import phantom_films
 
 SHAPE = (200, 120)
@@ -59,3 +64,28 @@ def test_a_film_that_does_not_say_how_it_lies_hangs_with_its_chest_wall_outside(
     wrong = image(BOX, AS_STORED, np.ascontiguousarray(hung[:, ::-1]))
     assert (sheet(wrong) == sheet(image(there, AS_STORED, hung))).all()
     assert (wrong.draw() == image(there, AS_STORED, hung).draw()).mean() < 0.9
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "slope", "is_mirrored"), [(1600, 1000, 369, True), (2047, 1537, 476, False)]
+)
+def test_a_breast_whose_side_is_just_clear_hangs_alike_everywhere(
+    tmp_path, height, width, slope, is_mirrored
+):
+    """At full size its side would be judged otherwise than at that of the report."""
+    pixels = np.full((height, width), 5, np.uint8)
+    top, bottom, tip = height // 5, height * 4 // 5, width * 2 // 3
+    corners = [[0, top], [tip, top + slope // 2], [tip, bottom - slope // 2], [0, bottom]]
+    cv2.fillConvexPoly(pixels, np.array(corners), 150)
+    window = {"WindowCenter": 128, "WindowWidth": 256}  # values are greys
+    path = write_dicom(tmp_path / "film.dcm", pixels, ImageLaterality="R", **window)
+    record, greys = record_and_greys(path, 0, STRICT)
+    assert record.laterality is Laterality.RIGHT
+    assert must_mirror(greys.as_uint8(), Laterality.RIGHT) is not is_mirrored
+    assert hung_picture(record).is_mirrored is is_mirrored
+    assert source_picture(record).is_mirrored is is_mirrored
+    assert film_pixels(path, STRICT).flips.horizontal is is_mirrored
+    there = (width - BOX[2], BOX[1], width - BOX[0], BOX[3]) if is_mirrored else BOX
+    drawn = image(BOX, greys.flips, greys.as_uint8()).draw(hung=True)
+    hung = Flips(horizontal=is_mirrored).turned(greys.as_uint8())
+    assert (drawn == image(there, AS_STORED, hung).draw()).all()

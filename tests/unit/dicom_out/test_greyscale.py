@@ -133,7 +133,7 @@ def shown_by(state, path):
     (voi,) = state.SoftcopyVOILUTSequence
     if "VOILUTSequence" in voi:
         (only,) = voi.VOILUTSequence
-        assert only.LUTDescriptor[2] == 16  # 9 to 15 are for mammograms alone
+        assert only.LUTDescriptor[2] == 16
         voi.set_original_encoding(False, True)
         greys = apply_voi(values.astype(int), voi) / 65535
     else:
@@ -151,6 +151,25 @@ def test_a_state_shows_the_film_as_it_was_judged(tmp_path, change):
     judged = read_mammogram(path).pixels
     assert np.ptp(judged) > 100
     assert np.abs(shown_by(state, path) - judged).max() < 0.2
+
+
+def test_a_film_without_a_table_or_window_has_a_state_without_one(tmp_path):
+    path = film_of(
+        tmp_path / "films",
+        lambda film: without(film, "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    )
+    _, state = state_of(path, tmp_path / "out")
+    assert "SoftcopyVOILUTSequence" not in state
+    assert state.RescaleSlope == pydicom.dcmread(path).RescaleSlope
+
+
+def test_a_first_window_that_shows_every_pixel_alike_stands_in_the_state(tmp_path):
+    """The pixels are not read again: the film was judged by the second one, as its notes say."""
+    path = film_of(tmp_path / "films", by_window([-9000, 1800], [10, 1500]))
+    assert "2 windows: number 2 was taken" in read_mammogram(path).notes
+    _, state = state_of(path, tmp_path / "out")
+    (voi,) = state.SoftcopyVOILUTSequence
+    assert (voi.WindowCenter, voi.WindowWidth) == (-9000, 10)
 
 
 def test_a_table_of_a_big_endian_film_keeps_its_values(tmp_path):

@@ -56,7 +56,7 @@ def test_an_orientation_that_is_none_is_not_copied(tmp_path, stated, told):
     assert (capture.PatientOrientation or None) == told
 
 
-def test_spaces_round_a_patient_id_make_no_other_patient(tmp_path):
+def test_spaces_round_a_patient_id_do_not_make_another_patient(tmp_path):
     films = phantom_films(tmp_path / "films")
     dataset = pydicom.dcmread(films[1])
     dataset.PatientID = f" {dataset.PatientID} "
@@ -70,6 +70,8 @@ def test_spaces_round_a_patient_id_make_no_other_patient(tmp_path):
         (0.61, 0.5, "positive: 0.610 at the score threshold 0.500"),
         (0.5, 0.5, "positive: 0.500 at the score threshold 0.500"),
         (0.49996, 0.5, "negative: 0.49996 at the score threshold 0.50000"),
+        (1e-20, 2e-20, "negative: 1e-20 at the score threshold 2e-20"),
+        (0.1 + 0.2, 0.3, "positive: 0.30000000000000004 at the score threshold 0.3"),
     ],
 )
 def test_a_call_never_seems_to_contradict_its_threshold(tmp_path, score, threshold, told):

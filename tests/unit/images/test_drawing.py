@@ -1,5 +1,6 @@
 """What drawn pictures show, and how several views hang in one."""
 
+import cv2
 import numpy as np
 
 from simfrcnn.images.drawing import as_marked_png, draw_boxes, hung_side_by_side
@@ -27,6 +28,36 @@ def test_a_frame_and_its_score_at_the_far_edges_are_whole():
     assert is_coloured[119, 95:].all()
     in_the_middle = (draw_boxes(pixels, [(20.0, 60.0, 25.0, 80.0)], [0.87]) != 77).any(axis=2)
     assert is_coloured[:58].sum() == in_the_middle[:58].sum() > 50
+
+
+def coloured(boxes, scores):
+    picture = draw_boxes(np.full((120, 100), 77, dtype=np.uint8), boxes, scores)
+    return (picture != 77).any(axis=2)
+
+
+def test_scores_that_are_moved_to_one_place_stand_side_by_side():
+    """One over the other, neither could be read."""
+    boxes = [(90.0, 60.0, 97.0, 80.0), (92.0, 60.0, 99.0, 80.0)]
+    both = coloured(boxes, [0.87, 0.31])[:58]
+    assert (both == coloured(boxes[:1] * 2, [0.87, 0.31])[:58]).all()
+    in_the_middle = coloured([(5.0, 60.0, 20.0, 80.0)] * 2, [0.87, 0.31])[:58]
+    assert both.sum() == in_the_middle.sum() > 100  # whole
+
+
+def test_a_line_of_scores_that_is_moved_onto_another_score_takes_it_in():
+    """Two scores at the right edge become one text, which then begins where the third one does."""
+    (text_width, _), _ = cv2.getTextSize("0.87, 0.31", cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+    start = float(100 - text_width - 1)
+    boxes = [(90.0, 60.0, 99.0, 80.0)] * 2 + [(start, 60.0, 99.0, 80.0)]
+    at_once = coloured([(0.0, 60.0, 99.0, 80.0)] * 3, [0.87, 0.31, 0.5])[:58]
+    assert (coloured(boxes, [0.87, 0.31, 0.5])[:58] == at_once).all()
+
+
+def test_a_box_beyond_the_near_edges_is_drawn_at_them():
+    inside = coloured([(0.0, 0.0, 30.0, 50.0)], [0.9])
+    assert (coloured([(-5.0, -7.0, 30.0, 50.0)], [0.9]) == inside).all()
+    assert inside[:51, 0].all()
+    assert inside[0, :31].all()
 
 
 def test_views_hang_in_pairs_with_the_right_breast_at_the_left():
