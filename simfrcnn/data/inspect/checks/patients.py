@@ -34,7 +34,7 @@ def check_patients(collection: Collection, settings: CheckSettings) -> Iterator[
         f"patients of different splits have identifiers that differ only in {DIFFERENCES}: if two "
         "are one person, results would be too good",
         "spell each patient in one way (prepare-data folder and coco refuse two), or give two "
-        "patients identifiers that differ more",
+        "patients identifiers that differ more; names of files (--patient image) may stay",
         _spelt_in_two_ways(collection),
     )
 

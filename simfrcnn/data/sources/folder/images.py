@@ -86,7 +86,7 @@ def labels_by_file(table: Table, root: Path, how: Reading) -> tuple[dict[Path, l
 def _linked(of_file: Mapping[Path, Sequence[Label]]) -> list[str]:
     """What is wrong with two names of one picture, of which one is a link: it would count twice.
 
-    Of DICOM files, those are copies of one instance, which are told later.
+    Of DICOM files, those are copies of one instance, which are reported later.
     """
     first_of: dict[str, Label] = {}
     errors: list[str] = []
