@@ -272,12 +272,12 @@ def test_a_capture_of_a_compressed_film_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stated", "told"), [("CR", "CR"), ("DX", "DX"), ("mg", "MG"), (None, "MG")]
+    ("stated", "written"), [("CR", "CR"), ("DX", "DX"), ("mg", "MG"), (None, "MG")]
 )
-def test_the_library_tells_the_modality_of_the_film(tmp_path, stated, told):
+def test_the_library_tells_the_modality_of_the_film(tmp_path, stated, written):
     films = phantom_films(tmp_path / "films", Modality=stated)
     report = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "sr")[0])
-    assert {film["121139"] for film in library_of(report)} == {told}
+    assert {film["121139"] for film in library_of(report)} == {written}
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_patients_are_told_apart_by_all_that_identifies_them(tmp_path, of_all, o
 
 
 @pytest.mark.parametrize(
-    ("date", "time", "told"),
+    ("date", "time", "written"),
     [
         ("20200131", "10", ("20200131", "100000")),
         ("20200131", "1015", ("20200131", "101500")),
@@ -306,11 +306,11 @@ def test_patients_are_told_apart_by_all_that_identifies_them(tmp_path, of_all, o
         ("20200230", "10", ("19000101", "000000")),
     ],
 )
-def test_times_are_made_whole_and_no_impossible_date_is_taken(tmp_path, date, time, told):
+def test_times_are_made_whole_and_no_impossible_date_is_taken(tmp_path, date, time, written):
     facts = {"StudyDate": date, "StudyTime": time, "ContentDate": None}
     films = phantom_films(tmp_path / "films", **facts)
     found = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "cad-sr")[0])
-    assert (found.ContentDate, found.ContentTime) == told
+    assert (found.ContentDate, found.ContentTime) == written
 
 
 def test_an_unusable_window_costs_that_film_its_window_alone(tmp_path):
@@ -354,7 +354,7 @@ def test_what_the_first_film_does_not_state_is_in_no_result(tmp_path):
 def test_the_cad_report_says_what_the_model_looks_for_found_or_not(
     films, tmp_path, classes, looked_for
 ):
-    """A model of calcifications that finds none has not looked for masses."""
+    """A model of calcifications that finds none does not claim to have looked for masses."""
     made_of = {**PROVENANCE, "classes": classes, "target_classes": classes}
     exam = exam_of(films, n_regions=0, n_failed=1, provenance=made_of)
     cad = pydicom.dcmread(exam.save_dicom(tmp_path, "cad-sr")[0])

@@ -48,12 +48,12 @@ def test_what_a_film_states_of_patient_and_study_costs_no_result(tmp_path, tags)
 
 
 @pytest.mark.parametrize(
-    ("stated", "told"), [(["P", "F"], ["P", "F"]), (["a", "f"], ["A", "F"]), ("CC", None)]
+    ("stated", "written"), [(["P", "F"], ["P", "F"]), (["a", "f"], ["A", "F"]), ("CC", None)]
 )
-def test_an_orientation_that_is_none_is_not_copied(tmp_path, stated, told):
+def test_an_orientation_that_is_none_is_not_copied(tmp_path, stated, written):
     films = phantom_films(tmp_path / "films", PatientOrientation=stated)
     capture = pydicom.dcmread(exam_of(films).save_dicom(tmp_path / "out", "sc")[0])
-    assert (capture.PatientOrientation or None) == told
+    assert (capture.PatientOrientation or None) == written
 
 
 def test_spaces_round_a_patient_id_do_not_make_another_patient(tmp_path):
@@ -65,7 +65,7 @@ def test_spaces_round_a_patient_id_do_not_make_another_patient(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("score", "threshold", "told"),
+    ("score", "threshold", "written"),
     [
         (0.61, 0.5, "positive: 0.610 at the score threshold 0.500"),
         (0.5, 0.5, "positive: 0.500 at the score threshold 0.500"),
@@ -74,10 +74,10 @@ def test_spaces_round_a_patient_id_do_not_make_another_patient(tmp_path):
         (0.1 + 0.2, 0.3, "positive: 0.30000000000000004 at the score threshold 0.3"),
     ],
 )
-def test_a_call_never_seems_to_contradict_its_threshold(tmp_path, score, threshold, told):
+def test_a_call_never_seems_to_contradict_its_threshold(tmp_path, score, threshold, written):
     call = Call(score >= threshold, score, threshold, "case", "youden", "a test")
     exam = dataclasses.replace(exam_of(phantom_films(tmp_path / "films")), call=call)
     report = pydicom.dcmread(exam.save_dicom(tmp_path / "out", "sr")[0])
     of_comment = (codes.COMMENT.value, codes.COMMENT.scheme)
     (comment,) = (item for _, item in walk(report) if concept_of(item) == of_comment)
-    assert f"Call {told} (case/youden)." in comment.TextValue
+    assert f"Call {written} (case/youden)." in comment.TextValue
