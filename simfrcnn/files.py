@@ -90,20 +90,12 @@ def writing_folder(folder: Path) -> Iterator[Path]:
             operating system refused to write.
     """
     folder = Path(folder)
-    is_new = not folder.exists()
     require_new_or_empty(folder)
-    is_done = False
-    try:
-        with locked(folder), _unfinished_in(folder) as temporary:
-            yield temporary
-            with _explaining(folder):
-                for path in sorted(temporary.iterdir()):
-                    path.rename(folder / path.name)
-        is_done = True
-    finally:
-        if is_new and not is_done:
-            with contextlib.suppress(OSError):  # somebody else has put a file there: it stays
-                folder.rmdir()
+    with working_in(folder), _unfinished_in(folder) as temporary:
+        yield temporary
+        with _explaining(folder):
+            for path in sorted(temporary.iterdir()):
+                path.rename(folder / path.name)
 
 
 def require_new_or_empty(folder: Path) -> None:
@@ -129,6 +121,23 @@ def _unfinished_in(folder: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder (:func:`locked`); if new and left empty, it goes again.
+
+    Raises:
+        OutputError: As of :func:`locked`.
+    """
+    is_new = not folder.exists()
+    try:
+        with locked(folder):
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # there is something in it: it stays
+                folder.rmdir()
 
 
 @contextlib.contextmanager

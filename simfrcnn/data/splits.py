@@ -8,14 +8,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from simfrcnn.data.spelling import DIFFERENCES, folded
 from simfrcnn.errors import DataError
 from simfrcnn.files import as_utf8
 from simfrcnn.labels import is_malignant
 from simfrcnn.records import ImageRecord
 from simfrcnn.wording import counted
+
+logger = logging.getLogger("simfrcnn")
 
 
 def split_by_patient(
@@ -66,10 +71,7 @@ def assert_no_patient_leak(sets: Mapping[str, Sequence[ImageRecord]]) -> None:
         DataError: Two sets share patients; names the sets and two images of one patient, but not
             the patient: a message can end in a log, and not every set is public.
     """
-    images = {
-        name: {record.patient_id: record.path for record in reversed(records)}
-        for name, records in sets.items()
-    }
+    images = _image_by_patient(sets)
     for one, other in itertools.combinations(images, 2):
         shared = sorted(images[one].keys() & images[other].keys())
         if shared:
@@ -78,6 +80,46 @@ def assert_no_patient_leak(sets: Mapping[str, Sequence[ImageRecord]]) -> None:
                 f"{one} and {other} share {counted(len(shared), '[patient|patients]')} ({example} "
                 "are of one): results would be too good; split the data by patient"
             )
+
+
+def warn_of_patients_alike(sets: Mapping[str, Sequence[ImageRecord]]) -> None:
+    """Say where patients of two data sets are perhaps one, who is spelt in two ways.
+
+    That is no error: where names of files stand for patients, two may differ in capitals alone. No
+    patient is named, for the reason of :func:`assert_no_patient_leak`.
+
+    Args:
+        sets: Records by data set name.
+    """
+    spelt = {name: _by_spelling(images) for name, images in _image_by_patient(sets).items()}
+    for (one, first), (other, second) in itertools.combinations(spelt.items(), 2):
+        both = sorted(first.keys() & second.keys())
+        alike = [key for key in both if first[key].keys() != second[key].keys()]
+        if alike:
+            pairs = itertools.product(first[alike[0]].items(), second[alike[0]].items())
+            example = next(f"{a} and {b}" for (p, a), (q, b) in pairs if p != q)
+            logger.warning(
+                f"{one} and {other} have {counted(len(alike), '[patient|patients]')} whose "
+                f"identifiers differ only in {DIFFERENCES} (such as of {example}): if two are one "
+                "person, results would be too good; spell each patient in one way. `simfrcnn data "
+                "check` lists them"
+            )
+
+
+def _by_spelling(images: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """The patients with their images, by what their spellings have in common."""
+    spelt: dict[str, dict[str, Path]] = {}
+    for patient, path in images.items():
+        spelt.setdefault(folded(patient), {})[patient] = path
+    return spelt
+
+
+def _image_by_patient(sets: Mapping[str, Sequence[ImageRecord]]) -> dict[str, dict[str, Path]]:
+    """The first image of each patient, by set."""
+    return {
+        name: {record.patient_id: record.path for record in reversed(records)}
+        for name, records in sets.items()
+    }
 
 
 def _strata(records: Sequence[ImageRecord]) -> list[set[str]]:

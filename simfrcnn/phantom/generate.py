@@ -22,7 +22,7 @@ import cv2
 import pydicom
 
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import sha256_of, write_bytes, write_json
+from simfrcnn.files import LOCK, sha256_of, working_in, write_bytes, write_json
 from simfrcnn.parallel import results_of
 from simfrcnn.phantom.annotations import annotation_file
 from simfrcnn.phantom.dicom_writer import dicom_bytes, instance_uid
@@ -79,17 +79,21 @@ def generate(
     Raises:
         ConfigError: ``n_workers`` or ``seed`` is out of range.
         DataError: A process was killed.
-        OutputError: ``folder`` holds something else, or cannot be written.
+        OutputError: ``folder`` holds something else, another run is at work in it, or it cannot be
+            written.
     """
     if n_workers < 1:
         raise ConfigError(f"--workers is {n_workers}: give at least 1")
     if seed < 0:
         raise ConfigError(f"--seed is {seed}: give an integer from 0")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder: give another --out")
     identity = _identity(preset, seed)
-    _claim(folder, identity, overwrite)
-    exams = draw_exams(preset, seed)
-    hashes = _write_images(exams, preset, seed, folder, n_workers, progress)
-    return _finish(folder, identity, exams, preset, seed, hashes)
+    with working_in(folder):
+        _claim(folder, identity, overwrite)
+        exams = draw_exams(preset, seed)
+        hashes = _write_images(exams, preset, seed, folder, n_workers, progress)
+        return _finish(folder, identity, exams, preset, seed, hashes)
 
 
 def write_outlined(folder: Path) -> list[Path]:
@@ -130,10 +134,8 @@ def _identity(preset: Preset, seed: int) -> dict[str, Any]:
 
 
 def _claim(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder ours, or refuse it; remove what an interrupted run left half-written."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file, not a folder: give another --out")
-    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    """Take the folder as ours, or refuse it; remove what an interrupted run left half-written."""
+    present = {entry.name for entry in folder.iterdir()}
     foreign = sorted(name for name in present - _OWN_NAMES if not _is_leftover(name))
     found = _read_identity(folder)
     if found is None and present & _OWN_NAMES:
@@ -158,7 +160,7 @@ def _claim(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
 
 
 def _is_leftover(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".part")
+    return name == LOCK or (name.startswith(".") and name.endswith(".part"))
 
 
 def _read_identity(folder: Path) -> dict[str, Any] | None:

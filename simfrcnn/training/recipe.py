@@ -21,7 +21,7 @@ from simfrcnn import config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.data.selection import TrainingLists, image_lists, training_lists
-from simfrcnn.data.splits import assert_no_patient_leak
+from simfrcnn.data.splits import assert_no_patient_leak, warn_of_patients_alike
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.image_labels import require_drawn_truth
 from simfrcnn.labels import is_benign, trained_findings
@@ -253,18 +253,20 @@ def check_native_pixels(cfg: Any) -> None:
 def check_patients_stay_apart(cfg: Any) -> None:
     """Refuse a config whose training, validation and test sets share a patient.
 
+    A warning says where one may be spelt in two ways.
+
     Raises:
-        DataError: Names the sets and the patients.
+        DataError: Names the sets and two images of a patient.
     """
     parts = {"TRAIN": cfg.DATASETS.TRAIN, "VAL": cfg.DATASETS.VAL, "TEST": cfg.DATASETS.TEST}
-    assert_no_patient_leak(
-        {
-            f"DATASETS.{part} {', '.join(names)}": [
-                record for annotated in load_sets(cfg, names) for record in annotated.records
-            ]
-            for part, names in parts.items()
-        }
-    )
+    sets = {
+        f"DATASETS.{part} {', '.join(names)}": [
+            record for annotated in load_sets(cfg, names) for record in annotated.records
+        ]
+        for part, names in parts.items()
+    }
+    assert_no_patient_leak(sets)
+    warn_of_patients_alike(sets)
 
 
 def check_truth(cfg: Any) -> None:

@@ -26,8 +26,10 @@ from simfrcnn.evaluation.inputs import (
 )
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.settings import EvaluationSettings
+from simfrcnn.wording import agreeing, counted
 from simfrcnn.workflows.fitting_sets import require_fittable
 from simfrcnn.workflows.inputs import annotated_set, detections_of
+from simfrcnn.workflows.kept_apart import shared_patients
 
 logger = logging.getLogger("simfrcnn")
 
@@ -302,6 +304,14 @@ def _say(combination: FittedCombination, annotated: AnnotatedSet) -> None:
         logger.info(
             f"note: {annotated.path.name} is the set the combination was fitted on: figures on "
             "these detections are too good, and no test result"
+        )
+    elif n_shared := shared_patients(
+        annotated, combination.annotations, combination.annotations_sha256
+    ):
+        logger.warning(
+            f"{counted(n_shared, '[patient|patients]')} of {annotated.path.name} "
+            f"{agreeing(n_shared, '[is|are]')} in {combination.annotations} as well, on which the "
+            "combination was fitted: figures on these detections are too good, and no test result"
         )
     for fact in combination.fitted.facts:
         words = fact.unknown_words(annotated.records)

@@ -16,6 +16,7 @@ from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.gallery import GalleryOptions
 from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
+from simfrcnn.workflows.kept_apart import notes_on_patients
 
 
 @collector_at_rest()
@@ -41,7 +42,8 @@ def evaluate(
             writes nothing.
         settings: The rules. None: the default ones, with the sensitivity and specificity that
             ``operating_points`` were chosen for.
-        operating_points: Points that were chosen on a validation set, to be applied here.
+        operating_points: Points that were chosen on a validation set, to be applied here. If the
+            annotation file of that set lies beside this one, patients of both are a note.
         choose_operating_points: A file to write: this is the validation set, and operating points
             are chosen on it.
         pictures: Show the exams of the gallery; without them image files may be missing.
@@ -95,9 +97,10 @@ def evaluate(
     found = detections_of(detections, annotated)
     chosen = points_of(operating_points)
     settings = settings or settings_for(chosen)
-    applied = operating.Applied()
+    applied, notes = operating.Applied(), list[str]()
     if chosen is not None:
         applied = operating.apply_to(chosen, found, settings, annotated.sha256)
+        notes = [*applied.notes, *notes_on_patients(chosen, annotated)]
     report, views = evaluator.evaluate_with_views(
         annotated.records,
         found,
@@ -105,7 +108,7 @@ def evaluate(
         categories=annotated.categories,
         operating_points=applied.points,
         recalibrations=applied.recalibrations,
-        notes=applied.notes,
+        notes=notes,
         provenance={**origin_of(annotated, found), **applied.provenance},
     )
     if output is not None:

@@ -166,7 +166,9 @@ class ModelFacts:
         resumable = (
             "weights only: a training can start from it, not go on"
             if self.steps_to_resume_from is None
-            else f"a training can go on from it after step {self.steps_to_resume_from}"
+            else f"a training can go on from it after step {self.steps_to_resume_from}; it holds "
+            "that training's state, with a second look also squares of training images: hand on "
+            "what `simfrcnn export` writes"
         )
         card = self.card or {"name": self.path.name}
         return [

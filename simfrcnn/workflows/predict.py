@@ -189,8 +189,8 @@ def predict(
     folder = PredictionFolder(output, facts_of(detector, options, pseudonyms))
     with (
         _kept(processes, options) as at_work,
+        folder.begin_or_go_on() as n_before,  # before the headers, which can take hours
         index_of(sources, options.selection, at_work) as index,
-        folder.begin_or_go_on() as n_before,
     ):
         _learn_names(index, naming, pseudonyms, id_map)
         _judge_all(detector, index, folder, options, naming, at_work, pseudonyms)

@@ -23,7 +23,7 @@ from simfrcnn.artifacts import MASKS_FROM, write_sidecar
 from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
-from simfrcnn.files import LOCK, as_json, copy_file, locked, write_bytes, write_json, writing
+from simfrcnn.files import LOCK, as_json, copy_file, working_in, write_bytes, write_json, writing
 from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
 from simfrcnn.workflows.prediction_entries import detection_entry, image_entry
 from simfrcnn.workflows.prediction_heat import write_maps
@@ -33,6 +33,8 @@ Pictures = Literal["none", "findings", "all"]
 RUN, MANIFEST, INDEX, FAILURES = "run.json", "manifest.jsonl", "index.csv", "failures.csv"
 DESCRIBED = "described"
 """In ``run.json``: the day and what describes the model; results hang on its hash alone."""
+BEGUN = ".simfrcnn-begun"
+"""There from the beginning of a go until its lists are made, also where the go was killed."""
 DETECTIONS, IMAGES = "detections.json", "images.json"
 EXAMS, PICTURES, DICOM = "exams", "pictures", "dicom"
 
@@ -66,15 +68,25 @@ class PredictionFolder:
     def begin_or_go_on(self) -> Iterator[int]:
         """Make the folder, or take up a run of the same facts; how many exams it holds already.
 
-        As long as the block runs, no other process can do the same.
+        As long as the block runs, no other process can do the same. A new folder in which the
+        block has judged nothing before it fails is as it was.
 
         Raises:
             OutputError: It holds something else, a prediction with other facts, or another run is
                 at work in it.
         """
         self._require_ours()
-        with locked(self.path):
-            yield self._n_done_before()
+        with working_in(self.path):
+            is_new = not (self.path / RUN).exists()
+            n_done_before = self._n_done_before()
+            (self.path / BEGUN).touch()
+            try:
+                yield n_done_before
+            except BaseException:
+                if is_new and not (self.path / MANIFEST).exists():
+                    (self.path / RUN).unlink()
+                    (self.path / BEGUN).unlink()
+                raise
 
     def _require_ours(self) -> None:
         if (self.path / RUN).exists() or not self.path.exists():
@@ -229,6 +241,7 @@ class PredictionFolder:
             },
             image_list=IMAGES,
         )
+        (self.path / BEGUN).unlink(missing_ok=True)
         return tally
 
     def _results(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,6 +14,7 @@ from simfrcnn.errors import ArtifactError
 from simfrcnn.files import is_locked, write_json, writing_folder
 from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.prediction_folder import (
+    BEGUN,
     DESCRIBED,
     DICOM,
     EXAMS,
@@ -116,8 +117,10 @@ def _is_finished(part: Path) -> bool:
     """Whether the lists of a prediction hold every result that is there, and no other.
 
     They are made at the end of a go. While another one judges what is new or has changed, and where
-    that was killed, the index is the one of before.
+    that was killed, the index is the one of before; an earlier version left no other sign of it.
     """
+    if (part / BEGUN).exists():
+        return False
     try:
         with open(part / INDEX, encoding="utf-8", newline="") as index:
             n_rows = sum(1 for _ in csv.reader(line.replace("\0", "") for line in index)) - 1

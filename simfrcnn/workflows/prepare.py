@@ -24,7 +24,7 @@ from simfrcnn.data.sources.registry import source_named
 from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, as_utf8, write_files
+from simfrcnn.files import as_json, as_utf8, working_in, write_files
 from simfrcnn.image_labels import image_roles
 from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.records import ImageRecord
@@ -166,7 +166,8 @@ def prepare(
     Raises:
         ConfigError: The source or an option does not exist, or options contradict each other.
         DataError: The source cannot be read, or a split would be empty.
-        OutputError: Something is in the way, or cannot be written.
+        OutputError: Something is in the way, or cannot be written, or another run is at work in
+            ``out``.
 
     Example:
         Four pictures with a table beside them, every second one with a malignant finding:
@@ -219,14 +220,15 @@ class _Preparation:
         source, own, wanted = self.source, self.given[self.source.options], self._pictures
         cache = pictures.cache_settings(wanted, self._cache, source.dicom_options(own))
         _require_apart(self.root, self.out, makes_pictures=wanted.copy or cache is not None)
-        _require_free(self.out, overwrite=self._run.overwrite)
-        identities = self._identities()
-        data = outlined(source.read(self.root, own, self.how), self.given[OutlineOptions])
-        # By the identifiers of the source: every site divides one public set alike.
-        division = self._divided(data)
-        require_patients(division.splits)
-        _require_no_others(self.out, division.splits)
-        return self._written(data, division, identities, cache)
+        with working_in(self.out):
+            _require_free(self.out, overwrite=self._run.overwrite)
+            identities = self._identities()
+            data = outlined(source.read(self.root, own, self.how), self.given[OutlineOptions])
+            # By the identifiers of the source: every site divides one public set alike.
+            division = self._divided(data)
+            require_patients(division.splits)
+            _require_no_others(self.out, division.splits)
+            return self._written(data, division, identities, cache)
 
     @property
     def _pictures(self) -> PictureOptions:
@@ -327,7 +329,8 @@ def _laid_out(
             f"{', '.join(refused)}: is for annotation files; --layout {layout} copies every file, "
             "and overwrites none"
         )
-    return Prepared(out, notes=source.layouts[layout](root, out, given[source.options], how))
+    with working_in(out):
+        return Prepared(out, notes=source.layouts[layout](root, out, given[source.options], how))
 
 
 def _require_apart(root: Path, out: Path, *, makes_pictures: bool) -> None:

@@ -149,8 +149,9 @@ def keep_in_checkpoints(
 ) -> None:
     """Write operating points and figures into the checkpoints of a run that hold some weights.
 
-    Weights and what resuming needs stay as they are. Files of earlier versions (schema 1) and files
-    elsewhere are not touched.
+    Weights and what resuming needs stay as they are; the best checkpoint, which people hand on, has
+    nothing for resuming, as those of Detectron2 once had. Files of earlier versions (schema 1) and
+    files elsewhere are not touched.
 
     Args:
         folder: The run folder.
@@ -165,13 +166,12 @@ def keep_in_checkpoints(
         for key in FIGURES
         if key in report.figures
     ]
-    changed: dict[str, Any] = {}
-    if chosen is not None:
-        changed["operating_points"] = operating.document_of(chosen)
+    points = {} if chosen is None else {"operating_points": operating.document_of(chosen)}
     for path in (folder / BEST, folder / LAST):
         if not path.is_file() or weights_sha256(path) != judged:
             continue
         content = read_checkpoint(path)
+        changed: dict[str, Any] = {**points, **({"training": None} if path.name == BEST else {})}
         further = {**(of_training or {}), **({"figures": figures} if reports else {})}
         if further:
             changed["card"] = {**(content["card"] or {}), **further}

@@ -187,22 +187,6 @@ def test_replay_may_be_switched_on_in_a_resumed_run(engine, begun, tmp_path, cap
     assert int((~read_checkpoint(last)["training"]["replay"]["scores"].isnan()).sum()) == 1
 
 
-def test_the_best_so_far_survives_a_resume(engine, tmp_path):
-    tiny = tmp_path / "data" / "tiny.json"
-    write_tiny_set(tiny.parent)
-    validated = ("DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "1")
-    engine.train(tiny_config(engine, "fpn", tmp_path, *validated, "SOLVER.MAX_ITER", "2"))
-    best = tmp_path / "run" / BEST
-    marked = torch.load(tmp_path / "run" / LAST, weights_only=True)
-    marked["training"]["best"] = {"value": 1.0, "step": 1}
-    torch.save(marked, tmp_path / "run" / LAST)
-    kept = best.read_bytes()
-    cfg = tiny_config(engine, "fpn", tmp_path, *validated, "SOLVER.MAX_ITER", "3")
-    last = engine.train(cfg, resume=True)
-    assert best.read_bytes() == kept
-    assert read_checkpoint(last)["training"]["best"] == {"value": 1.0, "step": 1}
-
-
 def test_a_checkpoint_of_another_optimiser_is_not_resumed(engine, begun, tmp_path):
     kept = (begun / LAST).read_bytes()
     cfg = tiny_config(engine, "fpn", tmp_path, "SOLVER.OPTIMIZER", "sgd")

@@ -17,9 +17,11 @@ from simfrcnn.files import (
     as_json_lines_below,
     collector_at_rest,
     copy_file,
+    is_locked,
     locked,
     require_new_or_empty,
     sha256_of,
+    working_in,
     write_files,
     write_json,
     write_text,
@@ -333,3 +335,20 @@ def test_nan_is_not_json(tmp_path):
 def test_sha256_of_a_known_text(tmp_path):
     write_text(tmp_path / "x", "abc")
     assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_new_folder_in_which_nothing_was_left_goes_again(tmp_path):
+    folder = tmp_path / "new"
+    with working_in(folder):
+        assert is_locked(folder)
+    assert not folder.exists()
+    with pytest.raises(ZeroDivisionError), working_in(folder):
+        folder / str(1 / 0)
+    assert not folder.exists()
+    with working_in(folder):
+        (folder / "a").touch()
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    (folder / "a").unlink()
+    with working_in(folder):
+        pass
+    assert folder.exists()  # it was there before

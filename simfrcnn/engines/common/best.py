@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from simfrcnn.engines.common.checkpoints import read_checkpoint
+
+FIGURE = "case/auc"
+"""What is compared."""
+
+logger = logging.getLogger("simfrcnn")
 
 
 @dataclass
@@ -35,3 +44,32 @@ class BestSoFar:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.value, self.step = state["value"], state["step"]
+
+    def forget_unless_in(self, path: Path) -> None:
+        """Know of no best where ``path`` does not hold it.
+
+        The best checkpoint can be of a later step than the last one, from which a training goes on:
+        of a run that was killed between a validation and the next checkpoint, or whose last
+        checkpoint was put back. The weights of the best before it are then gone.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        if self.step is None:
+            return
+        if not path.exists():
+            logger.warning(
+                f"{path} of step {self.step} is not there: the best checkpoint is chosen among the "
+                "validations from here on"
+            )
+        elif self._is_in(path):
+            return
+        self.value = self.step = None
+
+    def _is_in(self, path: Path) -> bool:
+        """Whether a checkpoint says this step and figure; files of earlier versions say none."""
+        card = read_checkpoint(path)["card"]
+        if card is None:
+            return True
+        figures = card.get("validation_in_training", {})
+        return (card.get("steps"), figures.get(FIGURE)) == (self.step, self.value)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.checkpoints import (
+    BEST,
     Description,
     Identity,
     load_model_strictly,
@@ -69,7 +70,8 @@ class Resumable:
         """Take everything from a checkpoint; return how many steps it has behind it.
 
         The optimiser's options, learning rate and schedule are the config's, and so is whether
-        precision is mixed.
+        precision is mixed. A best so far is known only if the best checkpoint beside ``path`` is
+        of it.
 
         Raises:
             CheckpointError: Of another engine, architecture or optimiser, damaged, or without what
@@ -88,6 +90,7 @@ class Resumable:
             self.optimizer, self.scheduler, state["optimizer"], steps_done=steps_done, path=path
         )
         self.best.load_state_dict(state["best"])
+        self.best.forget_unless_in(path.with_name(BEST))
         if self.scaler and state.get("grad_scaler"):
             self.scaler.load_state_dict(state["grad_scaler"])
         if self.replay:

@@ -28,6 +28,7 @@ import torch
 
 from simfrcnn import config
 from simfrcnn.data.coco import AnnotatedSet
+from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.checkpoints import BEST, LAST
 from simfrcnn.engines.contract import Deviation
 from simfrcnn.errors import OutputError
@@ -76,18 +77,25 @@ def open_run_folder(cfg: Any, *, resume: bool) -> Path:
     return folder
 
 
-def forget_best(folder: Path, *, steps_done: int) -> None:
-    """Remove the best checkpoint of a run that starts at its beginning: the weights are not its.
+def forget_best(folder: Path, best: BestSoFar, *, steps_done: int) -> None:
+    """Remove the best checkpoint where a run knows of none: it is of another history.
 
-    A run that was killed after a validation and before its first checkpoint has left it.
+    A run that was killed after a validation and before its next checkpoint has left it.
     """
     path = folder / BEST
-    if steps_done == 0 and path.exists():
-        path.unlink()
+    if best.step is not None or not path.exists():
+        return
+    path.unlink()
+    if steps_done == 0:
         logger.warning(
             f"there is no {LAST} to go on from: the run starts at the beginning, and {path} of "
             "the run before is removed"
         )
+        return
+    logger.warning(
+        f"{path} is not of the training that {LAST} goes on with after step {steps_done}: it is "
+        "removed, and the best is chosen among the validations from here on"
+    )
 
 
 def write_config(folder: Path, cfg: Any, *, steps_done: int) -> None:

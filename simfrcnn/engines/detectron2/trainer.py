@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from simfrcnn import config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.best import BestSoFar
+from simfrcnn.engines.common.best import FIGURE, BestSoFar
 from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import (
     BEST,
@@ -343,7 +343,7 @@ class Validation(HookBase):
         figures = trainer.validate()
         if comm.is_main_process():
             trainer.storage.put_scalars(**figures, smoothing_hint=False)
-            auc = figures.get("case/auc", math.nan)
+            auc = figures.get(FIGURE, math.nan)
             if trainer.best.offer(auc, done):
                 trainer.save_best(done, figures)
             logger.info("step %d: case AUC on VAL %.4f; best: %s", done, auc, trainer.best)
@@ -398,6 +398,9 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
         recipe.seed_step(cfg.SEED, 0)  # the weights that start random
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume)
+        comm.synchronize()  # nobody removes before all have read
+        if is_main:
+            forget_best(folder, trainer.best, steps_done=trainer.start_iter)
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing left to train: %d steps are done", trainer.start_iter)
             return folder / LAST
@@ -414,7 +417,6 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
             command=command,
         )
         if is_main:
-            forget_best(folder, steps_done=trainer.start_iter)
             write_config(folder, cfg, steps_done=trainer.start_iter)
             manifest(steps_done=trainer.start_iter, finished=False)
         try:

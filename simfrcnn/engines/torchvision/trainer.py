@@ -15,7 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.best import BestSoFar
+from simfrcnn.engines.common.best import FIGURE, BestSoFar
 from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_checkpoint
 from simfrcnn.engines.common.failures import not_finite, report_divergence
@@ -155,11 +155,12 @@ class _Training:
 
     def run(self) -> Path:
         """Train to ``MAX_ITER``."""
+        if self.processes.is_main:
+            forget_best(self.folder, self.best, steps_done=self.steps_done)
         if self.steps_done >= self.cfg.SOLVER.MAX_ITER:
             logger.info(f"nothing left to train: {self.steps_done} steps are done")
             return self.folder / LAST
         if self.processes.is_main:
-            forget_best(self.folder, steps_done=self.steps_done)
             write_config(self.folder, self.cfg, steps_done=self.steps_done)
         self._write_manifest()
         progress = (
@@ -278,7 +279,7 @@ class _Training:
         figures = mean_over_sets(
             [self._figures(annotated, step) for annotated in self.validation_sets]
         )
-        auc = figures.get("case/auc", math.nan)
+        auc = figures.get(FIGURE, math.nan)
         is_best = self.best.offer(auc, self.steps_done)
         if progress is not None:
             progress.record_validation(step, figures)

@@ -207,7 +207,9 @@ def test_fit_on_validation_and_apply_to_test(
     words = ["combine", *map(str, on_test), "--dataset", f"x/test={test}", "--how", "rescore"]
     words += ["--combination", str(fitted), "--output", str(tmp_path / "t")]
     assert main(words) == 0
-    assert "is the set the combination" not in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "is the set the combination" not in printed.out
+    assert "31 patients of test.json are in val.json as well" in printed.out + printed.err
     kept = json.loads(fitted.read_text())
     combined = read_detections(tmp_path / "t" / "detections.json")
     assert combined.provenance["combined"]["combination"] == kept

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -188,3 +189,33 @@ def test_a_refusal_leaves_nothing_behind(films: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone/Info\.txt"):
         prepare("--root", tmp_path / "gone", "--out", out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_second_run_into_the_same_folder_is_refused_and_disturbs_nothing(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """It begins when the first one has looked for files that are in its way, and found none."""
+    out, refusals = tmp_path / "out", list[str]()
+    divided = workflow.divided
+
+    def meanwhile(*arguments: Any) -> Any:
+        if not refusals:
+            with pytest.raises(OutputError) as caught:
+                prepare("--root", films, "--out", out, "--seed", 1, "--cache", "8bit", *options)
+            refusals.append(str(caught.value))
+        return divided(*arguments)
+
+    monkeypatch.setattr(workflow, "divided", meanwhile)
+    assert prepare("--root", films, "--out", out) == 0
+    assert refusals == [
+        f"{out}: another run is at work there: wait until it has ended, or give another folder"
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["test.json", "train.json", "val.json"]
+    assert json.loads((out / "train.json").read_text())["info"]["seed"] == 0
+
+
+def test_a_new_folder_goes_again_where_the_source_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        prepare("--root", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

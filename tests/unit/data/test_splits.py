@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simfrcnn.data.splits import assert_no_patient_leak, split_by_patient
+from simfrcnn.data.splits import (
+    assert_no_patient_leak,
+    split_by_patient,
+    warn_of_patients_alike,
+)
 from simfrcnn.errors import DataError
 from simfrcnn.labels import is_malignant
 from simfrcnn.records import ImageRecord, Pathology, Supervision
@@ -102,3 +107,27 @@ def test_a_leak_is_named() -> None:
     with pytest.raises(DataError, match=r"share 1 patient \(\S+ and \S+ are") as caught:
         assert_no_patient_leak({"train": one, "test": other})
     assert "x7" not in str(caught.value), "not every set is public"
+
+
+def test_patients_who_are_perhaps_one_are_counted_by_pairs_of_sets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def of(*patients: str) -> list[ImageRecord]:
+        return [make_record(n, patient=p, path=Path(f"/x/{p}.png")) for n, p in enumerate(patients)]
+
+    train = of("P1", "P2", "0012", "same")
+    warn_of_patients_alike({"train": train, "val": of("q1", "P3", "same"), "test": of("P12")})
+    assert not caplog.records
+    warn_of_patients_alike(
+        {"train": train, "val": of("p1", "12.0", "q1", "P1 b"), "test": of("Q1")}
+    )
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert (
+        "train and val have 2 patients whose identifiers differ only in capitals"
+        in (caplog.messages[0])
+    )
+    assert "(such as of /x/0012.png and /x/12.0.png)" in caplog.messages[0]
+    assert "val and test have 1 patient whose" in caplog.messages[1]
+    warn_of_patients_alike({"one": of("P1"), "other": of("P1", "p1")})  # whom both have, too
+    assert "one and other have 1 patient whose" in caplog.messages[2]
+    assert "(such as of /x/P1.png and /x/p1.png)" in caplog.messages[2]

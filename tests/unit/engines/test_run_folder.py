@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from simfrcnn import config
+from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.run_folder import (
     commit_of,
     forget_best,
@@ -33,14 +34,18 @@ def test_a_run_is_not_overwritten(tmp_path, name):
     assert open_run_folder(make_config(tmp_path), resume=True) == tmp_path
 
 
-def test_only_a_run_that_starts_at_the_beginning_removes_the_best(tmp_path, caplog):
+def test_only_a_run_that_knows_of_no_best_removes_it(tmp_path, caplog):
     best = tmp_path / "model_best.pth"
     best.touch()
-    forget_best(tmp_path, steps_done=3)
+    forget_best(tmp_path, BestSoFar(0.5, 2), steps_done=3)
     assert best.exists()
-    forget_best(tmp_path, steps_done=0)
+    forget_best(tmp_path, BestSoFar(), steps_done=0)
     assert not best.exists()
     assert f"{best} of the run before is removed" in caplog.text
+    best.touch()
+    forget_best(tmp_path, BestSoFar(), steps_done=3)
+    assert not best.exists()
+    assert "goes on with after step 3: it is removed" in caplog.text
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """The recipe: schedules by hand, seeding, pairs over ranks, batches of positives first."""
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 
@@ -419,3 +420,19 @@ def test_a_weight_that_would_change_nothing_is_refused(tmp_path):
         recipe.training_items(make_config(words, [entry]))
     with pytest.raises(ConfigError, match=r"BENIGN_WEIGHT is 0.*legal is above 0"):
         recipe.training_items(make_config("MODEL.SIMFRCNN.BENIGN_WEIGHT 0", [entry]))
+
+
+@pytest.mark.parametrize(("of_val", "is_alike"), [("q{}", False), (" P{}", True)])
+def test_patients_of_two_parts_in_other_spellings_are_a_warning(tmp_path, caplog, of_val, is_alike):
+    files = []
+    for part, patient in (("train", "p{}"), ("val", of_val)):
+        (tmp_path / part).mkdir()
+        path = Path(write_set(tmp_path / part, 1, 2).partition("=")[2])
+        document = json.loads(path.read_text())
+        for image in document["images"]:
+            image["patient_id"] = patient.format(image["id"])
+        path.write_text(json.dumps(document))
+        files.append(f"t/{part}={path}")
+    recipe.check_patients_stay_apart(make_config("DATASETS.VAL t/val", files))
+    said = "DATASETS.TRAIN t/train and DATASETS.VAL t/val have 3 patients whose identifiers differ"
+    assert [said in message for message in caplog.messages] == [True] * is_alike

@@ -75,9 +75,6 @@ def test_points_go_into_the_judged_checkpoint_alone_and_change_nothing_else(run)
     assert operating.points_from(after["operating_points"], source=best) == points(digest)
     assert weights_sha256(best) == digest
     assert state_sha256(after["model"]) == state_sha256(before["model"])
-    assert torch.equal(
-        after["training"]["optimizer"]["state"][0], before["training"]["optimizer"]["state"][0]
-    )
     assert {k: v for k, v in after.items() if k in ("config", "classes", "architecture")} == {
         k: v for k, v in before.items() if k in ("config", "classes", "architecture")
     }
@@ -86,6 +83,22 @@ def test_points_go_into_the_judged_checkpoint_alone_and_change_nothing_else(run)
     keep_in_checkpoints(run, digest, None, {})  # judged again, without a validation set
     assert best.stat().st_mtime_ns == written
     assert read_checkpoint(best)["operating_points"] is not None
+
+
+def test_what_resuming_needs_stays_in_the_last_checkpoint_and_leaves_the_best(run):
+    """Detectron2's best once had it, and with it the squares of a second look."""
+    best, last = run / "model_best.pth", run / "model_last.pth"
+    last.write_bytes(best.read_bytes())
+    before = read_checkpoint(last)["training"]
+    digest = weights_sha256(last)
+    keep_in_checkpoints(run, digest, points(digest), {})
+    after = read_checkpoint(last)
+    assert operating.points_from(after["operating_points"], source=last) == points(digest)
+    assert after["training"]["step"] == before["step"] == 7
+    states = [each["optimizer"]["state"][0] for each in (before, after["training"])]
+    assert torch.equal(*states)
+    assert read_checkpoint(best)["training"] is None
+    assert weights_sha256(best) == digest
 
 
 def test_a_file_of_an_earlier_version_is_never_rewritten(run, model):
@@ -98,10 +111,12 @@ def test_a_file_of_an_earlier_version_is_never_rewritten(run, model):
 
 
 def test_an_export_holds_the_model_and_no_place_of_this_disk(run, tmp_path, model):
-    best, given = run / "model_best.pth", tmp_path / "given.pth"
-    digest = weights_sha256(best)
+    last, given = run / "model_last.pth", tmp_path / "given.pth"
+    (run / "model_best.pth").rename(last)
+    digest = weights_sha256(last)
     keep_in_checkpoints(run, digest, points(digest), {})
-    assert export_model(best, given, licence="CC BY 4.0", limits=["film only"]) == given
+    assert export_model(last, given, licence="CC BY 4.0", limits=["film only"]) == given
+    assert read_checkpoint(last)["training"]["step"] == 7
     content = read_checkpoint(given, Identity.of("torchvision", resolved()))
     assert content["training"] is None
     assert weights_sha256(given) == digest
@@ -111,11 +126,11 @@ def test_an_export_holds_the_model_and_no_place_of_this_disk(run, tmp_path, mode
     assert content["card"]["limits"] == ["phantoms only", "film only"]
     assert SECRET.encode() not in given.read_bytes()
     assert "resnet18.pth" in content["config"]
-    assert given.stat().st_size < 0.7 * best.stat().st_size
+    assert given.stat().st_size < 0.7 * last.stat().st_size
     with pytest.raises(OutputError, match=r"given\.pth is there already"):
-        export_model(best, given)
+        export_model(last, given)
     with pytest.raises(OutputError, match=r"given\.bin: a model is written as \.pth or \.safe"):
-        export_model(best, tmp_path / "given.bin")
+        export_model(last, tmp_path / "given.bin")
 
 
 def test_safetensors_say_the_same_as_a_pth_and_are_always_the_same_bytes(run, tmp_path):
@@ -242,7 +257,8 @@ def test_show_prints_the_card_the_points_and_what_is_missing(run, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("# run\n")
     assert "phantoms only" in printed
-    assert "a training can go on from it after step 7" in printed
+    assert "a training can go on from it after step 7; it holds that training's state" in printed
+    assert "squares of training images: hand on what `simfrcnn export` writes" in printed
     assert "holds no operating points" in printed
     keep_in_checkpoints(run, weights_sha256(best), points(weights_sha256(best)), {})
     capsys.readouterr()

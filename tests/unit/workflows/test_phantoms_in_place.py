@@ -10,6 +10,7 @@ import pytest
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.weaken import weaken
 from simfrcnn.errors import OutputError
+from simfrcnn.files import locked
 from simfrcnn.phantom.generate import GENERATOR_VERSION, MANIFEST, write_outlined
 from simfrcnn.phantom.presets import PRESETS
 from simfrcnn.workflows.phantoms import make_missing_phantoms, make_phantoms
@@ -61,3 +62,12 @@ def test_a_set_of_another_version_is_named_and_left_as_it_is(
     caplog.clear()
     make_missing_phantoms(cfg)
     assert not caplog.records
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    folder, half_written = tmp_path / "phantoms", tmp_path / "phantoms" / ".train.json.0.part"
+    with locked(folder):
+        half_written.touch()  # of the run that is at work
+        with pytest.raises(OutputError, match="another run is at work there"):
+            make_phantoms(PRESETS["tiny"], folder)
+        assert half_written.exists()

@@ -1,5 +1,6 @@
 """Many exams into a folder: what a kill loses, what shards make, what is refused."""
 
+import contextlib
 import csv
 import json
 import os
@@ -19,9 +20,9 @@ from simfrcnn.data.pseudonyms import Pseudonyms
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.engines.common.checkpoints import read_checkpoint, write_checkpoint
 from simfrcnn.engines.common.descriptions import config_sha256
-from simfrcnn.errors import ArtifactError, ConfigError, OutputError
+from simfrcnn.errors import ArtifactError, ConfigError, DataError, OutputError
 from simfrcnn.workflows.predict import PredictionOptions, predict
-from simfrcnn.workflows.prediction_shards import merge, summary_of, update
+from simfrcnn.workflows.prediction_shards import merge, require_shards, summary_of, update
 from support.kills import killed_at
 from support.studies import files_below, results, write_study, write_view
 
@@ -383,6 +384,42 @@ def test_a_second_run_in_the_same_folder_is_refused_and_disturbs_nothing(
         f"{out}: another run is at work there: wait until it has ended, or give another folder"
     ]
     assert files_below(out) == whole[1]
+
+
+def test_a_go_that_ended_while_headers_were_read_leaves_a_trace(
+    detector, studies, tmp_path, monkeypatch
+):
+    out, new = tmp_path / "out", tmp_path / "new"
+    options = PredictionOptions(workers=0, shard=(1, 1))
+    predict(detector, studies, out, options)
+    before = files_below(out)
+    require_shards([out])
+
+    @contextlib.contextmanager
+    def ended(*_):
+        with pytest.raises(ArtifactError, match="a run is at work there"):
+            require_shards([out])
+        raise KeyboardInterrupt
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr("simfrcnn.workflows.predict.index_of", ended)
+        with pytest.raises(KeyboardInterrupt):
+            predict(detector, studies, out, options)
+    with pytest.raises(ArtifactError, match="out is not finished: run predict on it again"):
+        require_shards([out])
+    predict(detector, studies, out, options)
+    require_shards([out])
+    assert files_below(out) == before
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        predict(detector, tmp_path / "empty", new, options)
+    assert not new.exists()
+
+
+def test_other_options_are_refused_before_headers_are_read(detector, whole, tmp_path):
+    with pytest.raises(OutputError, match="cannot be gone on with"):
+        predict(detector, tmp_path / "nowhere", whole[0], PredictionOptions(pictures="none"))
 
 
 def test_an_output_inside_the_input_is_refused_and_makes_nothing(detector, tmp_path):

@@ -34,6 +34,11 @@ def folder(tmp_path):
     return folder
 
 
+def nothing(folder):
+    with folder.begin_or_go_on():
+        pass
+
+
 def new_exam(folder):
     with folder.manifest() as manifest:
         manifest.write(judged(folder, 900))
@@ -59,7 +64,14 @@ def changed_exam(folder):
 
 @pytest.mark.parametrize(
     "killed_after",
-    [new_exam, new_exam_before_its_line, torn_line, changed_exam_before_its_result, changed_exam],
+    [
+        nothing,
+        new_exam,
+        new_exam_before_its_line,
+        torn_line,
+        changed_exam_before_its_result,
+        changed_exam,
+    ],
 )
 def test_a_shard_that_was_killed_in_a_later_go_is_not_merged(folder, tmp_path, killed_after):
     killed_after(folder)
@@ -72,11 +84,10 @@ def test_a_shard_that_was_killed_in_a_later_go_is_not_merged(folder, tmp_path, k
 
 
 def test_a_shard_at_work_is_not_merged(folder, tmp_path):
-    with (
-        folder.begin_or_go_on(),
-        pytest.raises(ArtifactError, match="part: a run is at work there"),
-    ):
-        merge([folder.path], tmp_path / "all")
+    with folder.begin_or_go_on():
+        with pytest.raises(ArtifactError, match="part: a run is at work there"):
+            merge([folder.path], tmp_path / "all")
+        folder.finish()
     assert merge([folder.path], tmp_path / "all").tally.n_exams == 3
 
 
