@@ -171,9 +171,8 @@ def test_a_mask_on_a_clear_image_is_told():
 
 def test_no_mask_on_nine_clear_images_does_not_say_that_there_never_will_be_one():
     settings = EvaluationSettings(bootstrap_replicates=20)
-    records = [outlined(1, BOX), *(record(number) for number in range(2, 11))]
-    share = figures(records, [found(number) for number in range(1, 11)], settings)
-    share = share["mask/normal_share"]
+    records = [*(outlined(n, BOX) for n in (1, 2)), *(record(n) for n in range(3, 12))]
+    share = figures(records, [found(n) for n in range(1, 12)], settings)["mask/normal_share"]
     assert (share.value, share.low, share.method) == (0, 0, "clopper-pearson")
     assert share.high == pytest.approx(1 - 0.025 ** (1 / 9))
 
