@@ -79,7 +79,8 @@ def test_limits_of_a_sum_of_three_parts_one_of_them_negative() -> None:
 
 
 def banded(n_undefined: int, n_replicates: int) -> Statistic:
-    """Heights 0, 1, 2 ... of the resampled sets at the first place, the same plus 10 at the second.
+    """Two bands: heights 0, 1, 2 ... of the resampled sets, plus 10 at the second place of one,
+    plus 20 in the other band.
 
     Undefined ones come first; the test set itself is 5.
     """
@@ -89,9 +90,10 @@ def banded(n_undefined: int, n_replicates: int) -> Statistic:
 
     def compute(weights: np.ndarray) -> np.ndarray:
         heights = np.array([next(column) for _ in weights])
-        return np.stack([heights, heights, heights + 10], axis=1)
+        return np.stack([heights, heights, heights + 10, heights + 20], axis=1)
 
-    return Statistic(("x",), compute, {"x": {}}, {"x": ""}, bands={"b": np.array([0.1, 0.2])})
+    bands = {"b": np.array([0.1, 0.2]), "c": np.array([0.5])}
+    return Statistic(("x",), compute, {"x": {}}, {"x": ""}, bands=bands)
 
 
 def test_a_band_is_of_the_defined_curves_and_missing_where_too_few_are() -> None:
@@ -102,6 +104,10 @@ def test_a_band_is_of_the_defined_curves_and_missing_where_too_few_are() -> None
     low, high = 10 + 0.025 * 189, 10 + 0.975 * 189
     assert band.low == pytest.approx((low, low + 10))
     assert band.high == pytest.approx((high, high + 10))
+    other = bands["c"]
+    assert (other.x, other.low, other.high) == (
+        (0.5,), pytest.approx((low + 20,)), pytest.approx((high + 20,))
+    )  # fmt: skip
     for n_undefined, n_replicates in ((11, 200), (0, 0)):
         statistic = banded(n_undefined, n_replicates)
         assert figures_and_bands([statistic], FOUR, n_replicates=n_replicates, seed=0)[1] == {}
