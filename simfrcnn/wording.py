@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _CHOICE = re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
 
@@ -23,3 +24,13 @@ def counted(number: int, text: str) -> str:
     ('1 image without a row', '2 boxes')
     """
     return f"{number} {agreeing(number, text)}"
+
+
+def first_few(items: Sequence[str], n: int, separator: str = ", ") -> str:
+    """The first n of several things, and how many more there are.
+
+    >>> first_few(["a", "b", "c"], 3), first_few(["a", "b", "c"], 1, "; ")
+    ('a, b, c', 'a; and 2 more')
+    """
+    n_more = len(items) - n
+    return separator.join([*items[:n], f"and {n_more} more"] if n_more > 0 else items)

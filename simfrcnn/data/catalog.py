@@ -45,6 +45,12 @@ def parse_files(entries: Iterable[str]) -> dict[str, str]:
     return files
 
 
+def named(dataset: str) -> tuple[str, dict[str, str]]:
+    """What :func:`load` takes, of a data set by name, or by ``NAME=FILE``."""
+    name, equals, _ = dataset.partition("=")
+    return name.strip(), parse_files([dataset] if equals else [])
+
+
 def missing(names: Sequence[str], files: Sequence[str]) -> list[str]:
     """Those data sets by name that are not in the folder of data sets, and not given as files."""
     given, root = parse_files(files), datasets_root()
@@ -77,6 +83,14 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
             f"explicitly: {given}"
         )
     return path
+
+
+def path_of(name: str, files: Mapping[str, str]) -> Path | None:
+    """The file of a data set, without links on its way; None where there is none."""
+    try:
+        return resolve(name, files).resolve()
+    except DataError:
+        return None
 
 
 def load(name: str, files: Mapping[str, str], *, check_files: bool = True) -> AnnotatedSet:

@@ -32,7 +32,7 @@ from simfrcnn.errors import AnnotationError, OutputError
 from simfrcnn.files import json_of, write_json
 from simfrcnn.images.names import Finder
 from simfrcnn.records import Finding, ImageRecord
-from simfrcnn.wording import agreeing, counted
+from simfrcnn.wording import agreeing, counted, first_few
 
 _N_SHOWN = 5
 Entries = Sequence[Mapping[str, Any]]
@@ -126,11 +126,11 @@ def require_files(annotated: AnnotatedSet) -> None:
     path, records = annotated.path, annotated.records
     missing = [record for record in records if not record.path.is_file()]
     if missing:
-        shown = "\n  ".join(f"image {r.image_id}: {r.path}" for r in missing[:_N_SHOWN])
-        more = f"\n  and {len(missing) - _N_SHOWN} more" if len(missing) > _N_SHOWN else ""
+        named = [f"image {record.image_id}: {record.path}" for record in missing]
+        shown = first_few(named, _N_SHOWN, "\n  ")
         raise AnnotationError(
             f"{path}: {len(missing)} of {counted(len(records), 'image [file is|files are]')} "
-            f"missing (file_name is relative to the annotation file's folder):\n  {shown}{more}"
+            f"missing (file_name is relative to the annotation file's folder):\n  {shown}"
         )
 
 
@@ -410,5 +410,5 @@ def _fractions(path: Path, findings: Sequence[Finding]) -> SubPixelError | None:
 def _require_unique(path: Path, what: str, keys: Sequence[int] | Sequence[str]) -> None:
     if len(set(keys)) < len(keys):
         repeated = [key for key, count in Counter(keys).items() if count > 1]
-        shown = ", ".join(map(repr, repeated[:_N_SHOWN]))
+        shown = first_few([repr(key) for key in repeated], _N_SHOWN)
         raise AnnotationError(f"{path}: {what} used more than once: {shown}; each must be unique")

@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 N_BINS = 10
 
 
-def brier_statistic(units: Units, n_patients: int) -> Statistic:
+def brier_statistic(units: Units, n_patients: int, name: str = "brier") -> Statistic:
     """The mean squared distance of score and truth (1 positive, 0 normal): 0 is best.
 
     Always answering with the part q of positives gives q (1 - q). Units of unknown truth are left
@@ -32,7 +32,7 @@ def brier_statistic(units: Units, n_patients: int) -> Statistic:
     patients, scores, is_positive = units.known()
     n_units = per_patient(patients, n_patients)
     errors = np.bincount(patients, (scores - is_positive) ** 2, n_patients)
-    key = f"{units.level}/brier"
+    key = f"{units.level}/{name}"
 
     def compute(weights: FloatArray) -> FloatArray:
         return ratio(weights @ errors, weights @ n_units)[:, None]

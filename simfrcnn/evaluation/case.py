@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -254,8 +254,6 @@ def threshold_statistic(
         f"{key}/sensitivity": f"needs a positive {level}; {units.found}",
         f"{key}/specificity": f"needs a normal {level}; {units.found}",
     }
-    # Exact where no patient gives two trials: of breasts, say, one positive each.
-    has_one_each = {name: _are_distinct(patients[all_]) for name, (_, all_) in trials.items()}
     intervals: dict[str, Callable[[], Interval]] = {}
     for name, (won, all_) in zip(trials, counts, strict=True):
         intervals |= exact_intervals([f"{key}/{name}"], [won], all_)
@@ -266,24 +264,18 @@ def threshold_statistic(
                 f"needs a positive and a normal {level}, and one that is called {call}; "
                 f"{units.found}"
             )
-            if has_one_each["accuracy"]:
-                intervals[f"{key}/{name}"] = partial(
-                    _predictive_interval,
-                    name == "ppv",
-                    n_of["sensitivity"],
-                    n_of["specificity"],
-                    prevalence,
-                )
-        own = _intervals_per_1000(n_of["sensitivity"], n_of["specificity"], prevalence)
-        is_exact = {
-            "recalls": has_one_each["accuracy"],
-            "cancers": has_one_each["sensitivity"],
-        }
-        for name, interval in own.items():
-            n[f"{key}/{name}_per_1000"] = units.n
-            why[f"{key}/{name}_per_1000"] = units.needs_both
-            if is_exact[name]:
-                intervals[f"{key}/{name}_per_1000"] = interval
+        for name in ("recalls_per_1000", "cancers_per_1000"):
+            n[f"{key}/{name}"] = units.n
+            why[f"{key}/{name}"] = units.needs_both
+        if of_sensitivity := intervals.get(f"{key}/sensitivity"):
+            intervals[f"{key}/cancers_per_1000"] = partial(
+                _cancers_interval, of_sensitivity, prevalence
+            )
+        if len(np.unique(patients)) == len(patients):  # positives and normals are independent
+            facts = n_of["sensitivity"], n_of["specificity"], prevalence
+            intervals[f"{key}/ppv"] = partial(_predictive_interval, True, *facts)
+            intervals[f"{key}/npv"] = partial(_predictive_interval, False, *facts)
+            intervals[f"{key}/recalls_per_1000"] = partial(_recalls_interval, *facts)
     return Statistic(
         keys=tuple(n),
         compute=compute,
@@ -337,10 +329,6 @@ def confusion_of(units: Units, point: OperatingPoint) -> Confusion:
     )
 
 
-def _are_distinct(patients: IntArray) -> bool:
-    return len(np.unique(patients)) == len(patients)
-
-
 def _predictive_interval(
     is_ppv: bool, sensitivity: tuple[int, int], specificity: tuple[int, int], prevalence: float
 ) -> Interval:
@@ -357,23 +345,23 @@ def _predictive_interval(
     return Interval(low, high, "clopper-pearson")
 
 
-def _intervals_per_1000(
+def _cancers_interval(of_sensitivity: Callable[[], Interval], prevalence: float) -> Interval:
+    """Of the sensitivity's, of which the figure is a multiple."""
+    found = of_sensitivity()
+    return replace(found, low=1000 * prevalence * found.low, high=1000 * prevalence * found.high)
+
+
+def _recalls_interval(
     sensitivity: tuple[int, int], specificity: tuple[int, int], prevalence: float
-) -> dict[str, Callable[[], Interval]]:
-    """By name: of cancers from the exact limits of sensitivity; of recalls from both kinds'."""
-    of_positives, of_normals = 1000 * prevalence, 1000 * (1 - prevalence)
-
-    def of_cancers() -> Interval:
-        found = clopper_pearson(*sensitivity)
-        return Interval(of_positives * found.low, of_positives * found.high, "clopper-pearson")
-
-    def of_recalls() -> Interval:
-        n_spared, n_normal = specificity
-        return limits_of_sum(
-            [(of_positives, *sensitivity), (of_normals, n_normal - n_spared, n_normal)]
-        )
-
-    return {"recalls": of_recalls, "cancers": of_cancers}
+) -> Interval:
+    """From the exact limits of both kinds."""
+    n_spared, n_normal = specificity
+    return limits_of_sum(
+        [
+            (1000 * prevalence, *sensitivity),
+            (1000 * (1 - prevalence), n_normal - n_spared, n_normal),
+        ]
+    )
 
 
 def id_of_units(level: str, settings: EvaluationSettings) -> Callable[[ImageRecord], str]:

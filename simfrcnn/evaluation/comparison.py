@@ -46,7 +46,7 @@ from simfrcnn.evaluation.multilabel import is_multilabel, label_scores
 from simfrcnn.evaluation.results import Curve, Figure
 from simfrcnn.evaluation.roc import auc_function, roc_curve
 from simfrcnn.evaluation.trainings import Verdict, over_trainings, p_over_trainings, verdict_on
-from simfrcnn.evaluation.truth import Truth, located, patient_strata, views_of
+from simfrcnn.evaluation.truth import located, patient_strata, views_of
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import EvaluationSettings
 
@@ -284,9 +284,7 @@ def auc_under_permuted_truth(
     positive cases differs between patients with other numbers of cases, and where the AUC is
     undefined.
     """
-    is_known = cases.truths != Truth.UNKNOWN
-    patients, scores = cases.patients[is_known], cases.scores[is_known]
-    is_positive = cases.truths[is_known] == Truth.POSITIVE
+    patients, scores, is_positive = cases.known()
     if not is_positive.any() or is_positive.all():
         return None
     own, row = np.arange(len(scores), dtype=np.intp), np.ones((1, len(scores)))

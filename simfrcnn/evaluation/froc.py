@@ -51,19 +51,17 @@ class Targets:
 class Events:
     """All that happens in the evaluated images under one hit criterion.
 
-    ``finding_views`` (T,) and ``false_views`` (F,) are the places of their images among the views
-    that were matched. ``false_scores``, ``false_patients``, ``is_false_in_normal`` and
-    ``is_repeat`` (F,): the false positives, whether each lies in a normal image, and whether it is
-    one only because repeats on a finding count as such. ``image_patients`` maps a population
-    (:data:`POPULATIONS`) to the patients of its images. ``n_lesionless`` findings have no lesion
-    id: they are in ``findings`` but in no lesion.
+    ``false_scores``, ``false_patients``, ``is_false_in_normal`` and ``is_repeat`` (F,): the false
+    positives, whether each lies in a normal image, and whether it is one only because repeats on a
+    finding count as such. ``false_views`` (F,) are the places of their images among the views that
+    were matched. ``image_patients`` maps a population (:data:`POPULATIONS`) to the patients of its
+    images. ``n_lesionless`` findings have no lesion id: they are in ``findings`` but in no lesion.
     """
 
     criterion: HitCriterion
     findings: Targets
     lesions: Targets
     n_lesionless: int
-    finding_views: IntArray
     false_views: IntArray
     false_scores: FloatArray
     false_patients: IntArray
@@ -154,7 +152,6 @@ def _events(
             np.array([patient for _, patient in lesions.values()], dtype=np.intp),
         ),
         n_lesionless=sum(f.lesion_id is None for view in views for f in view.findings),
-        finding_views=np.repeat(numbers, [len(view.findings) for view in views]),
         false_views=np.repeat(numbers, n_false),
         false_scores=np.concatenate([np.zeros(0), *false_scores]),
         false_patients=np.repeat(patients, n_false),

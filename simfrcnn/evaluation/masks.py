@@ -32,7 +32,7 @@ from simfrcnn.evaluation.average_precision import (
     ap_statistic,
     coco_matches,
 )
-from simfrcnn.evaluation.bootstrap import Statistic, ratio
+from simfrcnn.evaluation.bootstrap import Statistic, exact_intervals, per_patient, ratio
 from simfrcnn.evaluation.matching import box_iou
 from simfrcnn.evaluation.results import NAN
 from simfrcnn.evaluation.truth import View
@@ -157,7 +157,7 @@ def mask_statistics(
             yield _undefined(missing)
         else:
             yield from _overlaps(outlined, threshold, PREFIX)
-            yield _share_of_normals(views, threshold)
+            yield _share_of_normals(views, n_patients, threshold)
             yield _average_precision(views, n_patients, settings.iou_threshold)
     yield from _overlaps(outlined, threshold, BOX_PREFIX)
 
@@ -232,21 +232,21 @@ def weighted_median(rising: FloatArray, weights: FloatArray) -> FloatArray:
     return np.where(before[:, -1] > 0, (low + high) / 2, NAN)
 
 
-def _share_of_normals(views: Sequence[View], threshold: float) -> Statistic:
+def _share_of_normals(views: Sequence[View], n_patients: int, threshold: float) -> Statistic:
     """The share of images without a finding in which any pixel is taken for one."""
     clear = [view for view in views if not len(view.finding_boxes) and not len(view.crowd_boxes)]
     is_drawn = np.array(
-        [_in_use(view, threshold, is_filled=False).is_drawn for view in clear], dtype=np.float64
+        [_in_use(view, threshold, is_filled=False).is_drawn for view in clear], dtype=np.bool_
     )
     patients = np.array([view.patient for view in clear], dtype=np.intp)
-
-    def compute(weights: FloatArray) -> FloatArray:
-        own = weights[:, patients].astype(np.float64)
-        return ratio(own @ is_drawn, own.sum(axis=1))[:, None]
-
-    counted = {"with a mask": int(is_drawn.sum()), "images": len(clear)}
-    reason = "there is no image without a finding"
-    return Statistic((NORMAL_SHARE,), compute, {NORMAL_SHARE: counted}, {NORMAL_SHARE: reason})
+    n_drawn, n_clear = (per_patient(each, n_patients) for each in (patients[is_drawn], patients))
+    return Statistic(
+        keys=(NORMAL_SHARE,),
+        compute=lambda weights: ratio(weights @ n_drawn, weights @ n_clear)[:, None],
+        n={NORMAL_SHARE: {"with a mask": int(is_drawn.sum()), "images": len(clear)}},
+        why_undefined={NORMAL_SHARE: "there is no image without a finding"},
+        intervals=exact_intervals((NORMAL_SHARE,), (n_drawn,), n_clear),
+    )
 
 
 def _average_precision(views: Sequence[View], n_patients: int, iou_threshold: float) -> Statistic:

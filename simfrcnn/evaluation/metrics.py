@@ -23,7 +23,7 @@ from simfrcnn.evaluation.froc import Events, froc_statistic
 from simfrcnn.evaluation.multilabel import MEAN, LabelScores, label_statistics
 from simfrcnn.evaluation.results import NAN
 from simfrcnn.evaluation.roc import roc_statistic
-from simfrcnn.evaluation.truth import Truth, View
+from simfrcnn.evaluation.truth import View
 from simfrcnn.registry import look_up
 from simfrcnn.settings import EvaluationSettings
 
@@ -165,23 +165,13 @@ def _mean_of_labels(judged: Judged) -> Statistic:
 
 
 def _specificity_at_sensitivity(judged: Judged) -> Statistic:
-    cases = judged.cases
-    is_known = cases.truths != Truth.UNKNOWN
-    is_positive = cases.truths[is_known] == Truth.POSITIVE
-    compute = specificity_at_sensitivity(
-        cases.patients[is_known], cases.scores[is_known], is_positive, FIXED_SENSITIVITY
-    )
-    key = SPECIFICITY_AT_SENSITIVITY
-    n_positive, n_normal = int(is_positive.sum()), int((~is_positive).sum())
-    reason = (
-        "needs a positive and a normal case; "
-        f"there are {n_positive} positive and {n_normal} normal ones"
-    )
+    cases, key = judged.cases, SPECIFICITY_AT_SENSITIVITY
+    compute = specificity_at_sensitivity(*cases.known(), FIXED_SENSITIVITY)
     return Statistic(
         keys=(key,),
         compute=lambda weights: compute(weights)[:, None],
-        n={key: {"positive": n_positive, "normal": n_normal}},
-        why_undefined={key: reason},
+        n={key: cases.n},
+        why_undefined={key: cases.needs_both},
     )
 
 

@@ -9,6 +9,7 @@ Shapes: U units of known truth of one level, P patients, R rows of bootstrap wei
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri
 
-from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval, Statistic, per_patient, ratio
+from simfrcnn.evaluation.bootstrap import CONFIDENCE, Interval, Statistic
+from simfrcnn.evaluation.calibration import brier_statistic
 from simfrcnn.evaluation.case import KnownUnits, Units
 from simfrcnn.evaluation.delong import FEWEST_CASES
 from simfrcnn.evaluation.results import NAN, UnitScore
@@ -162,17 +164,8 @@ def calibration_statistic(units: Units, line: Recalibration | None = None) -> St
 def recalibrated_brier_statistic(units: Units, n_patients: int, line: Recalibration) -> Statistic:
     """The mean squared distance of probability and truth, as
     :func:`~simfrcnn.evaluation.calibration.brier_statistic`."""
-    patients, scores, is_positive = units.known()
-    n_units = per_patient(patients, n_patients)
-    missed = (expit(line.log_odds(scores)) - is_positive) ** 2
-    errors = np.bincount(patients, missed, n_patients)
-    key = f"{units.level}/recalibrated/brier"
-    return Statistic(
-        keys=(key,),
-        compute=lambda weights: ratio(weights @ errors, weights @ n_units)[:, None],
-        n={key: units.n},
-        why_undefined={key: f"needs a {units.level} of known truth; {units.found}"},
-    )
+    probabilities = dataclasses.replace(units, scores=expit(line.log_odds(units.scores)))
+    return brier_statistic(probabilities, n_patients, "recalibrated/brier")
 
 
 def lines_from(document: Mapping[str, Any]) -> dict[str, Recalibration]:

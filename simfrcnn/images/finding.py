@@ -16,7 +16,7 @@ from pathlib import Path
 
 from simfrcnn.errors import DataError
 from simfrcnn.images.png import OVERLAY_KEYWORD, START_BYTES, text_of
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_SUFFIXES = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -117,13 +117,12 @@ def find_images(folder: Path) -> list[Path]:
     """
     found = search_images(folder)
     if found.unreadable:
-        shown = "".join(f"\n  {left_out.message}" for left_out in found.unreadable[:_N_SHOWN])
-        n_more = len(found.unreadable) - _N_SHOWN
-        more = f"\n  and {n_more} more" if n_more > 0 else ""
+        messages = [left_out.message for left_out in found.unreadable]
+        shown = first_few(messages, _N_SHOWN, "\n  ")
         raise DataError(
             f"{folder}: {counted(len(found.unreadable), '[folder or file|folders or files]')} in "
             "it cannot be opened, so images may be missing; give access to them or move them "
-            f"away:{shown}{more}"
+            f"away:\n  {shown}"
         )
     if found.own_output:
         logger.warning(

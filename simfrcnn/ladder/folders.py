@@ -26,6 +26,7 @@ from simfrcnn.engines.common import checkpoints
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.files import sha256_of
 from simfrcnn.ladder.plan import Run
+from simfrcnn.wording import first_few
 
 _HARMLESS = frozenset(
     {
@@ -96,10 +97,8 @@ def state_of(run: Run, engine: str, defaults: Any) -> State:
     if not any(Path(cfg.OUTPUT_DIR, "config.yaml").exists() for cfg in run.configs):
         return State.ABSENT
     if changes := _changes(run, engine, defaults):
-        shown = "; ".join(changes[:_N_SHOWN])
-        more = f" and {len(changes) - _N_SHOWN} more" if len(changes) > _N_SHOWN else ""
         raise OutputError(
-            f"{run.folder} holds a run with other settings ({shown}{more}); "
+            f"{run.folder} holds a run with other settings ({first_few(changes, _N_SHOWN, '; ')}); "
             "give another --output, change the ladder file back, or delete the folder"
         )
     manifest = _json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}

@@ -212,10 +212,9 @@ def combine_data_set(
     dataset: str, detections: Sequence[Path], output: Path, **options: Any
 ) -> Path:
     """:func:`combine` for a data set by name, or ``NAME=FILE``."""
-    name, equals, _ = dataset.partition("=")
-    files = catalog.parse_files([dataset] if equals else [])
-    annotated = catalog.load(name.strip(), files, check_files=False)
-    return combine(annotated, detections, output, name=name.strip(), **options)
+    name, files = catalog.named(dataset)
+    annotated = catalog.load(name, files, check_files=False)
+    return combine(annotated, detections, output, name=name, **options)
 
 
 @dataclass(frozen=True)

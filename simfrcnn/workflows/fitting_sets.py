@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 from simfrcnn.config import read_keys
 from simfrcnn.config.shipped import find_config
@@ -71,7 +70,7 @@ def _is_validation(
 
     def listed(key: str) -> Iterator[str]:
         for named in keys.get(f"DATASETS.{key}", ()):
-            if named == name or _path_of(named, files) == annotated.path.resolve():
+            if named == name or catalog.path_of(named, files) == annotated.path.resolve():
                 yield named
 
     for key, what in (("TEST", "test"), ("TRAIN", "training")):
@@ -80,10 +79,3 @@ def _is_validation(
                 f"{refusal} {what} set; {config_file} has it in DATASETS.{key} as {named}. {_APPLY}"
             )
     return any(listed("VAL"))
-
-
-def _path_of(name: str, files: Mapping[str, str]) -> Path | None:
-    try:
-        return catalog.resolve(name, files).resolve()
-    except DataError:
-        return None

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from simfrcnn import outlines
 from simfrcnn.artifacts import read_detections
 from simfrcnn.config import find_config, read_keys
@@ -24,6 +22,7 @@ from simfrcnn.errors import DataError
 from simfrcnn.files import require_new_or_empty, writing_folder
 from simfrcnn.images.breast import breast_mask
 from simfrcnn.images.png import encode_png
+from simfrcnn.images.preprocess import moved
 from simfrcnn.images.reading import load_greys
 from simfrcnn.labels import drawn_findings
 from simfrcnn.parallel import in_parallel
@@ -31,7 +30,7 @@ from simfrcnn.records import Box, Finding, ImageRecord, Supervision
 from simfrcnn.settings import DataSettings, InputSettings
 from simfrcnn.structures import Frame
 from simfrcnn.training.loading import as_content, moved_outline
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 logger = logging.getLogger("simfrcnn")
 
@@ -102,8 +101,7 @@ def prepare_patches(
     seen_as = _from_keys(InputSettings, keys)
     targets = _from_keys(DataSettings, keys).target_classes
     sources = sources or PatchSources()
-    name, equals, _ = dataset.partition("=")
-    annotated = catalog.load(name.strip(), catalog.parse_files([dataset] if equals else []))
+    annotated = catalog.load(*catalog.named(dataset))
     records = [record for record in annotated.records if patches.gives_patches(record)]
     look = partial(_seen, settings=seen_as)
     found = in_parallel(look, records, title="boxes", unit="image", n_workers=sources.workers)
@@ -193,7 +191,7 @@ def _on_background(
 
 
 def _is_free(box: Box, seen: _Seen, settings: PatchSettings) -> bool:
-    place = _moved([box], seen.frame)
+    place = moved([box], seen.frame)
     return bool(patches.hard_patches(place, seen.marked, seen.size, settings, ""))
 
 
@@ -202,15 +200,10 @@ def _seen(record: ImageRecord, settings: InputSettings) -> _Seen:
         record, load_greys(record), settings, [finding.box for finding in record.findings]
     )
     height, width = content.shape
-    boxes = _moved([f.box for f in drawn_findings(record)], frame)
+    boxes = moved([f.box for f in drawn_findings(record)], frame)
     shown = tuple(filter(patches.is_large_enough, boxes))
-    marked = _moved([f.box for f in record.findings], frame)
+    marked = tuple(moved([finding.box for finding in record.findings], frame))
     return _Seen((height, width), frame, shown, marked, len(boxes) - len(shown))
-
-
-def _moved(boxes: Sequence[Box], frame: Frame) -> tuple[Box, ...]:
-    corners = torch.tensor(list(boxes), dtype=torch.float64).reshape(-1, 4)
-    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in frame.to_input(corners).tolist())
 
 
 def _made(
@@ -223,11 +216,11 @@ def _made(
     )
     height, width = content.shape
     patches_of_image: list[Patch] = []
-    everything = _moved([finding.box for finding in record.findings], frame)
-    drawn = _moved([finding.box for finding in drawn_findings(record)], frame)
+    everything = moved([finding.box for finding in record.findings], frame)
+    drawn = moved([finding.box for finding in drawn_findings(record)], frame)
     shown = list(filter(patches.is_large_enough, drawn))
     too_small = [box for box in everything if not patches.is_large_enough(box)]
-    found = _moved(task.found, frame)
+    found = moved(task.found, frame)
     if min(height, width) >= settings.side:
         patches_of_image = [
             *patches.without(
@@ -331,10 +324,10 @@ def _say_small(records: Sequence[ImageRecord], seen: Mapping[str, _Seen], side: 
     if not small:
         return
     least = min(min(each.size) for each in seen.values())
-    names = ", ".join(record.file_name for record in small[:_N_NAMED])
+    names = first_few([record.file_name for record in small], _N_NAMED)
     logger.warning(
         f"  {counted(len(small), '[image without a box is|images without a box are]')} smaller "
         f"than --side {side} in the detector's input and {'gives' if len(small) == 1 else 'give'} "
-        f"no patch: {names}{' ...' if len(small) > _N_NAMED else ''}; the others give more. A "
+        f"no patch: {names}; the others give more. A "
         f"--side of {least} takes all in; or leave such images out of the data set"
     )

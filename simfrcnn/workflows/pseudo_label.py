@@ -69,7 +69,7 @@ def label_from_file(
         SimFrcnnError: As :func:`require_free`, :func:`require` and :func:`label` say.
     """
     settings = settings or PseudoSettings()
-    annotated = _annotated(dataset, check_files=False)
+    annotated = catalog.load(*catalog.named(dataset), check_files=False)
     require_free(output, annotated, overwrite=overwrite)
     classes = targets = tuple(target_classes)
     if settings.of == "labels":  # the best detection is that of any class that was looked for
@@ -115,7 +115,7 @@ def label_from_model(
             say.
     """
     settings = settings or pseudo_settings(cfg)
-    annotated = _annotated(dataset, check_files=True)
+    annotated = catalog.load(*catalog.named(dataset))
     require_free(output, annotated, overwrite=overwrite)
     weights = find_model(weights)
     data = data_settings(cfg)
@@ -271,12 +271,6 @@ def label(
         logger.info(line)
     logger.info(f"pseudo-labelled: {output}")
     return labels
-
-
-def _annotated(dataset: str, *, check_files: bool) -> AnnotatedSet:
-    name, equals, _ = dataset.partition("=")
-    files = catalog.parse_files([dataset] if equals else [])
-    return catalog.load(name.strip(), files, check_files=check_files)
 
 
 def _detection_keys(cfg: Any) -> dict[str, Any]:

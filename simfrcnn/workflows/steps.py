@@ -24,6 +24,7 @@ from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.trees import leaves_of
+from simfrcnn.wording import first_few
 
 logger = logging.getLogger("simfrcnn")
 
@@ -99,10 +100,9 @@ class StepRunner:
         inputs = json.loads(json.dumps(dict(step.inputs)))
         changes = self._changes(step.name, inputs)
         if changes and not self._overwrite:
-            shown = "; ".join(changes[:_N_SHOWN])
-            more = f"; and {len(changes) - _N_SHOWN} more" if len(changes) > _N_SHOWN else ""
+            shown = first_few(changes, _N_SHOWN, "; ")
             raise OutputError(
-                f"{step.name} in {self._folder} was made from something else: {shown}{more}. Give "
+                f"{step.name} in {self._folder} was made from something else: {shown}. Give "
                 "another OUTPUT_DIR, or --overwrite to make this step and those after it again"
             )
         if changes:

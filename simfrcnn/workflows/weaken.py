@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 from simfrcnn.config import read_keys
@@ -40,8 +39,8 @@ def weaken_data_set(
         DataError: It is a set that a model is judged on, or too few patients have a box.
         OutputError: The output is there already, or cannot be written.
     """
-    name, equals, _ = dataset.partition("=")
-    annotated = catalog.load(name.strip(), catalog.parse_files([dataset] if equals else []))
+    name, given = catalog.named(dataset)
+    annotated = catalog.load(name, given)
     keys = {}
     if config_file is not None:
         keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
@@ -49,7 +48,7 @@ def weaken_data_set(
     changed = (annotated.path.resolve(), output.resolve())
     for part in ("VAL", "TEST"):
         for judged in keys.get(f"DATASETS.{part}", ()):
-            if judged == name or _path_of(judged, files) in changed:
+            if judged == name or catalog.path_of(judged, files) in changed:
                 raise DataError(
                     f"{annotated.path} or {output} is {judged}, which {config_file} has in "
                     f"DATASETS.{part}: a set that models are judged on keeps its boxes"
@@ -70,11 +69,3 @@ def weaken_data_set(
         f"{counted(len(done.image_ids), '[image has|images have]')} a label and no box"
     )
     return done
-
-
-def _path_of(name: str, files: Mapping[str, str]) -> Path | None:
-    """The file of a data set; None where there is none."""
-    try:
-        return catalog.resolve(name, files).resolve()
-    except DataError:
-        return None

@@ -3,7 +3,7 @@
 import pytest
 
 from simfrcnn.data.sources.source import listed
-from simfrcnn.wording import agreeing, counted
+from simfrcnn.wording import agreeing, counted, first_few
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,13 @@ def test_a_note_agrees_with_the_number_of_its_names() -> None:
     assert listed("[film|films] without a row", ["a"]) == ("1 film without a row: a",)
     assert listed("[film|films] without a row", ["a", "b"]) == ("2 films without a row: a, b",)
     assert listed("[film|films] without a row", []) == ()
+
+
+def test_a_list_that_is_cut_short_counts_what_it_leaves_out() -> None:
+    letters = list("abcdefghi")
+    assert first_few(letters, 9) == "a, b, c, d, e, f, g, h, i"
+    assert first_few(letters, 8) == "a, b, c, d, e, f, g, h, and 1 more"
+    assert first_few(letters, 2, "\n  ") == "a\n  b\n  and 7 more"
+    assert first_few([], 2) == ""
+    (note,) = listed("[film|films] without a row", letters)
+    assert note == "9 films without a row: a, b, c, d, e, f, g, h, and 1 more"

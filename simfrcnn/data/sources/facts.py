@@ -25,7 +25,7 @@ from simfrcnn.images.finding import is_dicom
 from simfrcnn.images.reading import prepared_of, read_image
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import RAW_ATTRIBUTE, Laterality, ViewPosition
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 _N_SHOWN = 20
 
@@ -115,11 +115,10 @@ def facts_of_all(
     )
     problems = [problem for problem in found if isinstance(problem, str)]
     if problems and (not skip_unreadable or len(problems) == len(found)):
-        shown = "".join(f"\n  {problem}" for problem in problems[:_N_SHOWN])
-        more = f"\n  and {len(problems) - _N_SHOWN} more" if len(problems) > _N_SHOWN else ""
+        shown = first_few(problems, _N_SHOWN, "\n  ")
         raise DataError(
             f"{len(problems)} of {counted(len(found), '[image|images]')} cannot be read; fetch "
-            f"them again, or leave them out (--skip-unreadable):{shown}{more}"
+            f"them again, or leave them out (--skip-unreadable):\n  {shown}"
         )
     return [None if isinstance(facts, str) else facts for facts in found]
 

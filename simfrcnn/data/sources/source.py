@@ -11,7 +11,7 @@ from simfrcnn.described import Options, described
 from simfrcnn.dicom.mammogram import STRICT, DicomOptions
 from simfrcnn.errors import DataError
 from simfrcnn.records import ImageRecord
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 _N_SHOWN = 8
 _STATED = ("description", "reference")
@@ -125,8 +125,7 @@ def listed(what: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     if not names:
         return ()
-    shown = ", ".join(names[:_N_SHOWN]) + (" ..." if len(names) > _N_SHOWN else "")
-    return (f"{counted(len(names), what)}: {shown}",)
+    return (f"{counted(len(names), what)}: {first_few(names, _N_SHOWN)}",)
 
 
 def note_on_labels(records: Sequence[ImageRecord]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
 from simfrcnn.images.names import files_below
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -325,6 +325,6 @@ def require_none(path: Path, errors: Sequence[str], remedy: str = "") -> None:
     """Raise what is wrong with a file as one error, if anything is."""
     if not errors:
         return
-    shown = "".join(f"\n  {error}" for error in errors[:_N_SHOWN])
-    more = f"\n  and {len(errors) - _N_SHOWN} more" if len(errors) > _N_SHOWN else ""
-    raise AnnotationError(f"{path}: {counted(len(errors), '[error|errors]')}{remedy}:{shown}{more}")
+    found = counted(len(errors), "[error|errors]")
+    shown = first_few(errors, _N_SHOWN, "\n  ")
+    raise AnnotationError(f"{path}: {found}{remedy}:\n  {shown}")

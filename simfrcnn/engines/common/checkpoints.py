@@ -35,6 +35,7 @@ from simfrcnn.engines.common.tensor_files import (
 from simfrcnn.errors import CheckpointError
 from simfrcnn.files import sha256_of, writing
 from simfrcnn.trees import value_of
+from simfrcnn.wording import first_few
 
 SCHEMA = 2
 LAST = "model_last.pth"
@@ -75,6 +76,7 @@ _ARCHITECTURE_KEYS = (
     "MODEL.SIMFRCNN.DEFORM_STAGES",
     "DATASETS.CLASSES",
 )
+_N_SHOWN = 5
 _MASK_ON = "MODEL.MASK_ON"
 # Of a model with a mask head alone: other checkpoints stay as they always were.
 _MASK_KEYS = (
@@ -331,7 +333,9 @@ def load_model_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Pat
         if name in state and state[name].shape != tensor.shape
     ]
     if problems:
-        raise CheckpointError(f"{path} does not fit the model: {_first(problems)}")
+        raise CheckpointError(
+            f"{path} does not fit the model: {first_few(problems, _N_SHOWN, '; ')}"
+        )
     model.load_state_dict(state)
 
 
@@ -384,14 +388,9 @@ def _check_identity(path: Path, content: dict[str, Any], identity: Identity) -> 
     ]
     if differing:
         raise CheckpointError(
-            f"{path} is of another architecture: {_first(differing)}; set the config as the file "
-            "has it, or take another file"
+            f"{path} is of another architecture: {first_few(differing, _N_SHOWN, '; ')}; set the "
+            "config as the file has it, or take another file"
         )
-
-
-def _first(problems: list[str], shown: int = 5) -> str:
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return "; ".join(problems[:shown]) + more
 
 
 def _plain(value: Any) -> str:

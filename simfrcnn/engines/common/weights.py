@@ -29,6 +29,7 @@ from simfrcnn.engines.common.checkpoints import (
 from simfrcnn.engines.common.deformable import is_offset
 from simfrcnn.engines.common.tensor_files import read_pickled_arrays
 from simfrcnn.errors import CheckpointError
+from simfrcnn.wording import first_few
 from simfrcnn.zoo import find_model
 
 _DETECTRON2_NAME = re.compile(
@@ -242,9 +243,8 @@ def backbone_weights(
             "MODEL.RESNETS.NORM to FrozenBN or BN"
         )
     if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(
-            f"{path} does not fill the backbone: {'; '.join(problems[:5])}{more}. Check "
+            f"{path} does not fill the backbone: {first_few(problems, 5, '; ')}. Check "
             f"{architecture_key} and MODEL.RESNETS.NORM"
         )
     return {name: weights[name] for name in wanted}

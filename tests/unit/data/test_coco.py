@@ -435,6 +435,14 @@ def test_equal_ids_are_reported_before_what_follows_from_them(tmp_path: Path) ->
             read_coco(path, check_files=False, refused=refused)
 
 
+def test_of_many_equal_ids_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    document = example()
+    document["annotations"] = [document["annotations"][0] | {"id": n // 2} for n in range(2, 16)]
+    words = "annotation id used more than once: 1, 2, 3, 4, 5, and 2 more; each"
+    with pytest.raises(AnnotationError, match=words):
+        read_coco(write_json(tmp_path, document), check_files=False)
+
+
 def test_an_annotation_of_no_image_is_reported_before_what_it_says(tmp_path: Path) -> None:
     document = example()
     lost = document["annotations"][0] | {"id": 8, "image_id": 5, "bbox": [1, 2, 3, -4]}

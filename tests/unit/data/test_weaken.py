@@ -286,6 +286,11 @@ def test_a_set_that_models_are_judged_on_keeps_its_boxes(tmp_path: Path) -> None
     with pytest.raises(DataError, match="is clinic/val, which"):
         weaken_data_set("t=" + str(source.path), source.path, overwrite=True, **given)
     path = tmp_path / "few.json"
+    copy = source.path.with_name("copy.json")  # by the name alone, with spaces round it as well
+    copy.write_bytes(source.path.read_bytes())
+    for name in ("clinic/val", " clinic/val "):
+        with pytest.raises(DataError, match="is clinic/val, which"):
+            weaken_data_set(f"{name}={copy}", path, **given)
     weaken_data_set(f"t={source.path}", path, n_patients=2, seed=0)
     with pytest.raises(OutputError, match="exists; --overwrite replaces it"):
         weaken_data_set(f"t={source.path}", path, n_patients=2, seed=0)

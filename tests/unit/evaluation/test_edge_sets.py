@@ -65,6 +65,10 @@ def test_no_positives() -> None:
         assert [b.observed for b in report.calibration[level]] == [0.0, 0.0]
     assert {"case/ppv", "case/npv", "finding/ap50"} <= undefined(report)
     assert {name for name in report.figures if name.startswith("froc/")} <= undefined(report)
+    for name in ("all/", "normal/", "gap/", "all/lesion_"):
+        what = "lesion" if "lesion" in name else "finding"
+        figure = report.figures[f"froc/centre/{name}sensitivity_at_1"]
+        assert figure.reason == f"there is no {what} to be found"
     assert report.bands == {}
     assert all(curve.x == () for curve in (*report.roc.values(), *report.froc.values()))
 

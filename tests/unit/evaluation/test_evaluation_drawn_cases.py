@@ -14,6 +14,7 @@ from simfrcnn.evaluation.matching import (
     IGNORED,
     REPEAT,
     box_iou,
+    falling_order,
     match_image,
 )
 from simfrcnn.settings import EvaluationSettings
@@ -76,6 +77,14 @@ def test_case_b_froc_per_finding_and_per_lesion() -> None:
         assert sensitivities(report, "all", "lesion_", criterion) == [1.0] * 10
     assert report.counts["lesions"] == 1
     assert report.counts["findings"] == 2
+    for name, n in (
+        ("all/sensitivity", {"findings": 2, "images": 4}),
+        ("normal/sensitivity", {"findings": 2, "images": 2}),
+        ("positive/lesion_sensitivity", {"lesions": 1, "images": 2}),
+        ("gap/sensitivity", {"findings": 2, "images": 4}),
+    ):
+        assert report.figures[f"froc/centre/{name}_at_1"].n == n
+    assert report.figures["finding/ap50"].n == {"findings": 2, "images": 4}
 
 
 def test_case_b_by_case_and_average_precision() -> None:
@@ -105,6 +114,13 @@ def test_case_d_each_detection_takes_the_open_finding_that_it_meets_best() -> No
     assert match_image(detections, findings, IOU_1).tolist() == [1, 0]
     assert match_image(detections, findings, IOU_5).tolist() == [1, REPEAT]
     assert match_image(detections, findings, CENTRE).tolist() == [1, REPEAT]
+
+
+@pytest.mark.parametrize("scores", [[0.9, 0.5, 0.5, 0.5], [0.5] * 4, [0.1, 0.4, 0.2, 0.3]])
+def test_detections_go_down_by_score_and_equal_scores_by_their_boxes(scores: list[float]) -> None:
+    boxes = [(0, 0, 9, 9), (5, 0, 9, 9), (1, 0, 9, 9), (1, 0, 8, 9)]
+    expected = sorted(range(4), key=lambda index: (-scores[index], boxes[index]))
+    assert falling_order(np.array(boxes, float), np.array(scores)).tolist() == expected
 
 
 def test_the_ends_of_a_half_open_box() -> None:

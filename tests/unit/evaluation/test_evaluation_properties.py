@@ -270,6 +270,8 @@ def test_pooling_by_hand() -> None:
     assert pool([0.2, 0.5, 0.0], "max") == 0.5
     assert pool([0.2, 0.5, 0.2], "mean") == pytest.approx(0.3)
     assert pool([0.2, 0.5], "noisy_or") == pytest.approx(1 - 0.8 * 0.5)
+    # A view of score 0 says nothing: 1 - (1 - .1) is not quite .1 in floating point.
+    assert pool([0.1, 0.0], "noisy_or") == pool([0.1], "noisy_or") == 0.1
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean", "noisy_or"])

@@ -169,6 +169,14 @@ def test_a_mask_on_a_clear_image_is_told():
         assert got["mask/normal_share"].n == {"with a mask": 1, "images": 2}
 
 
+def test_no_mask_on_nine_clear_images_does_not_say_that_there_never_will_be_one():
+    settings = EvaluationSettings(bootstrap_replicates=20)
+    records = [*(outlined(n, BOX) for n in (1, 2)), *(record(n) for n in range(3, 12))]
+    share = figures(records, [found(n) for n in range(1, 12)], settings)["mask/normal_share"]
+    assert (share.value, share.low, share.method) == (0, 0, "clopper-pearson")
+    assert share.high == pytest.approx(1 - 0.025 ** (1 / 9))
+
+
 def test_two_empty_masks_share_nothing():
     assert (Overlap(0, 0, 0).iou, Overlap(0, 0, 0).dice) == (0, 0)
 

@@ -214,6 +214,50 @@ def test_predictive_values_in_a_report() -> None:
     assert "case/ppv" not in without
 
 
+def test_the_intervals_of_recalls_and_cancers_by_hand() -> None:
+    # 8 of 10 positives and 3 of 30 normals are called; of 1,000, 20 have cancer.
+    units = units_of_scores([1] * 10 + [0] * 30, [0.9] * 8 + [0.1] * 2 + [0.9] * 3 + [0.1] * 27)
+    statistic = threshold_statistic(units, 40, AT_HALF, 0.02)
+    figures, _ = figures_and_bands([statistic], units.truths, n_replicates=20, seed=0)
+    found_low, found_high = beta.ppf(0.025, 8, 3), beta.ppf(0.975, 9, 2)
+    cancers = figures["case/cancers_per_1000"]
+    assert (cancers.value, cancers.method) == (pytest.approx(16), "clopper-pearson")
+    assert (cancers.low, cancers.high) == pytest.approx((20 * found_low, 20 * found_high))
+    called_low, called_high = beta.ppf(0.025, 3, 28), beta.ppf(0.975, 4, 27)
+    below = math.hypot(20 * (0.8 - found_low), 980 * (0.1 - called_low))
+    above = math.hypot(20 * (found_high - 0.8), 980 * (called_high - 0.1))
+    recalls = figures["case/recalls_per_1000"]
+    assert (recalls.value, recalls.method) == (pytest.approx(16 + 98), "mover")
+    assert (recalls.low, recalls.high) == pytest.approx((114 - below, 114 + above))
+    assert cancers.n == recalls.n == {"positive": 10, "normal": 30}
+
+
+def test_cancers_are_as_sure_as_the_sensitivity_where_a_patient_has_two() -> None:
+    """All three are found, in two patients: every resampled set would say 10 of 10."""
+    units = units_of_scores([1, 1, 1, 0, 0], [0.9] * 4 + [0.1], patients=[0, 0, 1, 2, 3])
+    statistic = threshold_statistic(units, 4, AT_HALF, 0.01)
+    figures, _ = figures_and_bands([statistic], np.array([1, 1, 0, 0]), n_replicates=20, seed=0)
+    low = 0.025**0.5
+    assert (figures["case/sensitivity"].low, figures["case/sensitivity"].high) == (
+        pytest.approx(low),
+        1.0,
+    )
+    cancers = figures["case/cancers_per_1000"]
+    assert (cancers.value, cancers.low, cancers.high) == pytest.approx((10, 10 * low, 10))
+    assert cancers.method == "clopper-pearson"
+    # A patient's cases are not independent: these are resampled, as are those of patients
+    # who have a positive and a normal case.
+    assert not {f"case/{name}" for name in ("ppv", "npv", "recalls_per_1000")} & set(
+        statistic.intervals
+    )
+    both = threshold_statistic(
+        units_of_scores([1, 0], [0.9, 0.1], patients=[0, 0]), 1, AT_HALF, 0.01
+    )
+    assert {name.split("/")[1] for name in both.intervals} == {
+        *("accuracy", "sensitivity", "specificity", "cancers_per_1000"),
+    }
+
+
 def test_a_predictive_value_that_nobody_is_called_for_is_undefined() -> None:
     units = units_of_scores([1, 0, 0], [0.1, 0.2, 0.3])
     statistic = threshold_statistic(units, 3, AT_HALF, 0.01)

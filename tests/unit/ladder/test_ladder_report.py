@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.evaluation.comparison import compare, mean_over_seeds, resample
+from simfrcnn.evaluation.reporting import overlays
 from simfrcnn.evaluation.reporting.documents import Section, markdown_page
 from simfrcnn.evaluation.reporting.wording import p_of
 from simfrcnn.evaluation.results import Figure
 from simfrcnn.evaluation.trainings import over_trainings
-from simfrcnn.ladder import report
+from simfrcnn.ladder import figures, report
 from simfrcnn.ladder.plan import Ladder, Rung
 from simfrcnn.ladder.results import LadderResult, Pair, RungResult
 from simfrcnn.ladder.tables import OF_AN_OLDER_VERSION, completed, ladder_tables
@@ -349,6 +350,86 @@ def test_the_published_page_shows_the_published_numbers():
         rows = [row for row in rows if row.startswith("| ")]
         assert len(rows) > 15
         assert "\n".join(rows) in page
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures stay drawings, so that a test can read the lines on them."""
+    monkeypatch.setattr(overlays, "rendered", lambda drawing: drawing)
+
+
+def _curves(drawing) -> dict[str, list]:
+    """The lines of each rung, all in the colour of the one that the legend shows for it."""
+    curves, colour = {}, None
+    for line in drawing.axes[0].lines:
+        if not len(line.get_xdata()):
+            own, colour = curves.setdefault(line.get_label(), []), line.get_color()
+        elif curves:
+            assert line.get_color() == colour
+            own.append(line.get_data())
+    assert [text.get_text() for text in drawing.legends[0].get_texts()] == list(curves)
+    return curves
+
+
+def _wider(figure: dict) -> str:
+    ends = (figure, figure["over_trainings"])
+    low, high = max(
+        ((end["low"], end["high"]) for end in ends if end["low"] is not None),
+        key=lambda limits: limits[1] - limits[0],
+    )
+    return f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def test_the_roc_curves_of_the_picture_are_those_of_the_published_scores(
+    result, written, document, drawings
+) -> None:
+    curves = _curves(figures.draw_ladder_rocs(result))
+    with (written / "case_scores.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["truth"] != "unknown"]
+    for (name, seeds), (label, lines) in zip(NAMES.items(), curves.items(), strict=True):
+        plural = "" if len(seeds) == 1 else "s"
+        auc = _wider(document["rungs"][name]["figures"]["case/auc"]) if seeds else "missing"
+        assert label == f"{name} ({len(seeds)} seed{plural}): {auc}"
+        for seed, line in zip(seeds, lines, strict=True):
+            own = [row for row in rows if (row["rung"], row["seed"]) == (name, str(seed))]
+            truth = [row["truth"] == "positive" for row in own]
+            scores = [float(row["score"]) for row in own]
+            x, y, _ = roc_curve(truth, scores, drop_intermediate=False)
+            np.testing.assert_allclose(line, (x, y), atol=1e-12)
+
+
+def test_the_froc_curves_of_the_picture_pass_through_the_quoted_sensitivities(
+    result, document, drawings
+) -> None:
+    curves = _curves(figures.draw_ladder_frocs(result))
+    assert [label.split(" (")[0] for label in curves] == list(NAMES)
+    for (name, seeds), lines in zip(NAMES.items(), curves.values(), strict=True):
+        for seed, (x, y) in zip(seeds, lines, strict=True):
+            at_1 = document["rungs"][name]["by_seed"][str(seed)]["froc/centre/all/sensitivity_at_1"]
+            assert y[np.flatnonzero(np.array(x) <= 1)[-1]] == pytest.approx(at_1)
+            assert (x[0], x[-1] >= 10) == (0.05, True)
+
+
+def test_the_picture_of_differences_has_the_numbers_of_the_file(result, document, drawings) -> None:
+    drawing = figures.draw_ladder_differences(result)
+    keys = ("case/auc", "case/specificity_at_sensitivity_0.9")
+    labels = [label.get_text() for label in drawing.axes[0].get_yticklabels()]
+    assert labels == ["sim - faster", "weak - faster", "later - faster (missing)"]
+    for panel, key in zip(drawing.axes, keys, strict=True):
+        expected = []
+        for row, pair in enumerate(document["pairs"]):
+            if pair["differences"] is None:
+                continue
+            own = pair["differences"][key]
+            ends, seeds = [(own["low"], own["high"])], own["by_seed"]
+            if len(seeds) > 1:
+                ends.append((own["over_trainings"]["low"], own["over_trainings"]["high"]))
+            expected += [(end, (row, row)) for end in ends] + [((own["value"],), (row,))]
+            seeds = seeds if len(seeds) > 1 else []
+            expected.append((tuple(seeds), (row + 0.25,) * len(seeds)))
+        drawn = [tuple(map(tuple, line.get_data())) for line in panel.lines]
+        assert drawn[0] == ((0, 0), (0, 1))  # no difference
+        assert drawn[1:] == expected
 
 
 def test_a_file_name_that_is_not_utf_8_is_written(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from simfrcnn.data.inspect.checks.model import (
     found,
 )
 from simfrcnn.errors import AnnotationError
+from simfrcnn.wording import first_few
 
 _N_SHOWN = 8
 
@@ -90,10 +91,8 @@ def _by_missing_keys(missing: Sequence[tuple[CheckedSet, MissingKeysError]]) -> 
         of_list, number, keys = error.of
         numbers.setdefault((checked.name, of_list, keys), []).append(repr(number))
     for (name, of_list, keys), own in numbers.items():
-        shown = ", ".join(own[:_N_SHOWN])
-        more = f" and {len(own) - _N_SHOWN} more" if len(own) > _N_SHOWN else ""
         kind = KINDS[of_list] if len(own) == 1 else of_list
-        yield Example(name, detail=f"{kind} {shown}{more}: {keys_are_missing(keys)}")
+        yield Example(name, detail=f"{kind} {first_few(own, _N_SHOWN)}: {keys_are_missing(keys)}")
 
 
 def _example(checked: CheckedSet, error: AnnotationError) -> Example:

@@ -14,7 +14,7 @@ from simfrcnn.data.inspect.checks.model import (
     Example,
     Severity,
 )
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 SCHEMA = "simfrcnn/data-check/1"
 _N_SHOWN = 3
@@ -105,12 +105,9 @@ def document(
 
 
 def _cells(defect: Defect) -> tuple[str, ...]:
-    shown = [_shown(case) for case in defect.examples[:_N_SHOWN]]
-    more = len(defect.examples) - len(shown)
-    if more:
-        shown.append(f"and {more} more")
+    shown = first_few([_shown(case) for case in defect.examples], _N_SHOWN, "\n")
     count = str(defect.n_images or "-")
-    return defect.severity.value, count, defect.what, "\n".join(shown), defect.remedy
+    return defect.severity.value, count, defect.what, shown, defect.remedy
 
 
 def _shown(case: Example) -> str:

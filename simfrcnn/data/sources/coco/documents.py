@@ -19,6 +19,7 @@ from typing import Any
 from simfrcnn.data.sources.split_words import part_of
 from simfrcnn.data.spelling import problem_of_name
 from simfrcnn.errors import AnnotationError, ConfigError, DataError
+from simfrcnn.wording import first_few
 
 Entry = dict[str, Any]
 _N_SHOWN = 8
@@ -268,6 +269,6 @@ def _require_unique(path: Path, what: str, ids: Iterable[Any]) -> None:
         "do so; export again with names that differ, or give each image an id of its own"
     )
     raise AnnotationError(
-        f"{path}: {what} ids are used more than once: {', '.join(twice[:_N_SHOWN])}"
+        f"{path}: {what} ids are used more than once: {first_few(twice, _N_SHOWN)}"
         + (remedy if what == "image" else "")
     )

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from simfrcnn.data.sources.coco.documents import Picture
 from simfrcnn.errors import DataError
 from simfrcnn.images.names import Finder, normal_place
-from simfrcnn.wording import counted
+from simfrcnn.wording import counted, first_few
 
 _N_SHOWN = 8
 
@@ -83,7 +83,7 @@ def _message(folder: Path, n_images: int, missing: Sequence[str], several: Seque
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_N_SHOWN]) + (" ..." if len(names) > _N_SHOWN else "")
+    return first_few(names, _N_SHOWN)
 
 
 def _require_once(pictures: Sequence[Picture], places: Sequence[Path]) -> None:

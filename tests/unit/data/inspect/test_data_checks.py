@@ -581,7 +581,7 @@ def test_a_plain_coco_file_is_one_fault_with_its_remedy_beside_it(tmp_path):
     assert list(defects) == ["keys_missing"]
     (missing,) = defects["keys_missing"].examples
     assert missing.detail == (
-        "images 2, 3, 4, 5, 6, 7, 8, 9 and 8 more: 'patient_id', 'supervision' are missing"
+        "images 2, 3, 4, 5, 6, 7, 8, 9, and 8 more: 'patient_id', 'supervision' are missing"
     )
     assert defects["keys_missing"].remedy == (
         "of 'supervision', it says what the labels mean, one of boxes, normal, image_label, "
