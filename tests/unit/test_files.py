@@ -19,6 +19,8 @@ from simfrcnn.files import (
     copy_file,
     locked,
     require_new_or_empty,
+    require_writable,
+    require_writable_file,
     sha256_of,
     write_files,
     write_json,
@@ -333,3 +335,17 @@ def test_nan_is_not_json(tmp_path):
 def test_sha256_of_a_known_text(tmp_path):
     write_text(tmp_path / "x", "abc")
     assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "new" / "er")
+    require_writable_file(tmp_path / "new" / "file.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(OutputError, match=r"write .*file/x/y: a part of that path is a file"):
+        require_writable(tmp_path / "file" / "x" / "y")
+    with pytest.raises(OutputError, match=r"cannot write .*: that path is a folder"):
+        require_writable_file(tmp_path)
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    with pytest.raises(OutputError, match=r"write .*new/er: no permission to write there"):
+        require_writable(tmp_path / "new" / "er")
