@@ -72,8 +72,8 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
         given = ", ".join(files) or "none"
         raise DataError(
             f"data set {name!r} not found: looked for {path} (set ${ROOT_VARIABLE} to the folder "
-            f"of all data sets, prepare this one, or give its file as {name}=PATH in "
-            f"DATASETS.FILES); there are: {', '.join(_names_below(root)) or 'none'}; given "
+            f"of all data sets, prepare this one, or give its file as {name}=PATH, by --dataset or "
+            f"in DATASETS.FILES); there are: {', '.join(_names_below(root)) or 'none'}; given "
             f"explicitly: {given}"
         )
     return path

@@ -131,7 +131,9 @@ class ServiceOptions(Options):
 class NodeOptions(ServiceOptions):
     """Of `simfrcnn node`."""
 
-    port: int = described(0, "port that it listens on", legal="[0, 65535]", metavar="P")
+    port: int = described(
+        0, "port that it listens on; 0 takes a free one", legal="[0, 65535]", metavar="P"
+    )
     address: str = described(
         "127.0.0.1", "address that it listens on; any but loopback asks for --allow-ae"
     )
