@@ -82,8 +82,9 @@ def test_the_help_says_how_a_list_is_written(capsys: pytest.CaptureFixture[str])
         main(["node", "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert "AE titles that may call; others are rejected; several are joined by commas" in said
-    assert "a DICOMweb server (STOW-RS); may be given several times" in said
-    assert "it listens on; 0 takes a free one; legal: a number in [0, 65535] (default: 0)" in said
+    assert "pull sends to its source without; may be given several times" in said
+    assert "it listens on; must be given; legal: a number in [1, 65535] --address" in said
+    assert "for the owner alone; must be given (default: none) --weights" in said
 
 
 def test_the_help_is_quick() -> None:
