@@ -63,6 +63,10 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
     """
     if name in files:
         path = Path(files[name]).expanduser().absolute()
+        if path.is_dir():
+            raise DataError(
+                f"data set {name!r}: {path} is a folder; give a COCO file, such as train.json in it"
+            )
         if not path.is_file():
             raise DataError(f"data set {name!r}: the file given for it does not exist: {path}")
         return path
