@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "train.json",
     )
     _add_shared(show)
-    show.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="a folder, made if missing"
-    )
+    show.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder")
     show.add_argument(
         "--images", type=int, default=40, metavar="N", help="most on a sheet (default: 40)"
     )

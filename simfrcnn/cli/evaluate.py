@@ -45,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="what several models are ranked by (default: case/auc); name it before you look",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder of the report"
-    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the report")
     add_options(parser, EvaluationSettings)
     add_options(parser, ReaderOptions)
     parser.add_argument(

@@ -14,6 +14,7 @@ from simfrcnn.described import Described, Description, Options, descriptions, ma
 
 S = TypeVar("S", bound=Described)
 T = TypeVar("T", bound=Options)
+_SEVERAL = {"times": "; may be given several times", "commas": "; several are joined by commas"}
 
 
 def add_options(
@@ -93,7 +94,7 @@ def _help(each: Description, defaults_from: str | None) -> str:
     """What it means, how several are given, what is legal, and the default."""
     before, mark, default_said = each.help.replace("%", "%%").partition(" (default")
     legal = "" if each.legal is None else f"; legal: {each.legal}"
-    meaning = f"{before}{_several(each)}{legal}{mark}{default_said}"
+    meaning = f"{before}{_SEVERAL.get(each.many or '', '')}{legal}{mark}{default_said}"
     is_said = "(default" in meaning or (each.key is None and each.default in (None, ()))
     if isinstance(each.default, bool) or is_said:
         return meaning
@@ -102,10 +103,3 @@ def _help(each: Description, defaults_from: str | None) -> str:
     if defaults_from and each.key:
         default = f"{each.key} of {defaults_from}, which is {default} unless it is changed"
     return f"{meaning} (default: {default})"
-
-
-def _several(each: Description) -> str:
-    if each.many == "times":
-        return "; may be given several times"
-    is_shown = "," in (each.metavar or "")
-    return "; several are joined by commas" if each.many == "commas" and not is_shown else ""

@@ -10,28 +10,12 @@ from simfrcnn.cli import common
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data set, whose boxes stay, and where the copy goes."""
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        metavar="NAME[=FILE]",
-        help="the data set to copy: a name, or a name and its COCO file",
-    )
-    parser.add_argument(
-        "--patients",
-        required=True,
-        type=int,
-        metavar="N",
-        help="of how many patients the boxes stay; they are drawn at random",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the drawing (default: 0)"
-    )
+    parser.add_argument("--dataset", required=True, metavar="NAME[=FILE]", help="set to copy")
+    parser.add_argument("--patients", required=True, type=int, metavar="N", help="keep their boxes")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which (default: 0)")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="new COCO file")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
-    common.add_config_file_argument(
-        parser,
-        help="a config, whose target classes count, and whose DATASETS.VAL and TEST are refused",
-    )
+    common.add_config_file_argument(parser, help="its VAL and TEST are refused, its targets count")
 
 
 def run(arguments: argparse.Namespace) -> int:
