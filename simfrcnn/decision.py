@@ -131,8 +131,10 @@ def _chosen(
     points = {point.key: point for point in chosen.points}
     if key not in points:
         reason = chosen.missing.get(key)
-        legal = ", ".join(points) or "none"
-        return f"there is no {key}{f' ({reason})' if reason else ''}; there are: {legal}"
+        return (
+            f"there is no {key}{f' ({reason})' if reason else ''}; legal are "
+            f"{''.join(f'{name}, ' for name in points)}and a score threshold in (0, 1], such as 0.3"
+        )
     point = points[key]
     return Decision(point, chosen.settings["pooling"], f"chosen on {point.chosen_on}; {where}")
 

@@ -110,6 +110,31 @@ def require_new_or_empty(folder: Path) -> None:
         raise OutputError(f"{folder} is not a new or empty folder; give another")
 
 
+def require_writable(folder: Path) -> None:
+    """Refuse at once a folder that cannot be made or written to when the work for it is done.
+
+    Raises:
+        OutputError: A part of the path is a file, or it may not be written to.
+    """
+    with _explaining(folder):
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), nearest)
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), nearest)
+
+
+def require_writable_file(path: Path) -> None:
+    """Refuse at once a file that cannot be written when its content is known.
+
+    Raises:
+        OutputError: It is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: {_REASONS[errno.EISDIR]}")
+    require_writable(path.parent)
+
+
 @contextlib.contextmanager
 def _unfinished_in(folder: Path) -> Iterator[Path]:
     """A hidden folder, removed at the end; those that killed runs left are removed before."""

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "train.json",
     )
     _add_shared(show)
-    show.add_argument("--output", type=Path, required=True, metavar="DIR")
+    show.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder")
     show.add_argument(
         "--images", type=int, default=40, metavar="N", help="most on a sheet (default: 40)"
     )
@@ -83,9 +83,11 @@ def _check(arguments: argparse.Namespace) -> int:
     from simfrcnn.data.inspect.checks.model import Severity
     from simfrcnn.data.inspect.checks.reading import annotation_files, read_sets
     from simfrcnn.data.inspect.checks.table import document, table, verdict
-    from simfrcnn.files import write_json
+    from simfrcnn.files import require_writable_file, write_json
 
     asked, options = _given(arguments)
+    if arguments.json:
+        require_writable_file(arguments.json)
     files = catalog.parse_files(options.dataset)
     sets = read_sets([path for t in arguments.targets for path in annotation_files(t, files)])
     for checked in sets:

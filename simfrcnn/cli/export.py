@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="how weights are stored: half is half the size, int8 a quarter, both slightly rounded",
+        help="how weights are stored: half is half the size, int8 a quarter, both slightly "
+        "rounded (default: float32)",
     )
     parser.add_argument("--name", help="name of the model, for its card")
     parser.add_argument("--licence", help="licence of the model, for its card")

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|NAME",
         help="a ladder file, or the name of one of simfrcnn, such as ladder/study",
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a folder")
     common.add_dataset_argument(parser)
     parser.add_argument(
         "--workers",

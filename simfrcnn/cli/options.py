@@ -14,6 +14,7 @@ from simfrcnn.described import Described, Description, Options, descriptions, ma
 
 S = TypeVar("S", bound=Described)
 T = TypeVar("T", bound=Options)
+_SEVERAL = {"times": "; may be given several times", "commas": "; several are joined by commas"}
 
 
 def add_options(
@@ -90,8 +91,10 @@ def _words(each: Description, defaults_from: str | None) -> dict[str, Any]:
 
 
 def _help(each: Description, defaults_from: str | None) -> str:
-    """What it means, and its default where the text does not say it."""
-    meaning = each.help.replace("%", "%%")
+    """What it means, how several are given, what is legal, and the default."""
+    before, mark, default_said = each.help.replace("%", "%%").partition(" (default")
+    legal = "" if each.legal is None else f"; legal: {each.legal}"
+    meaning = f"{before}{_SEVERAL.get(each.many or '', '')}{legal}{mark}{default_said}"
     is_said = "(default" in meaning or (each.key is None and each.default in (None, ()))
     if isinstance(each.default, bool) or is_said:
         return meaning
@@ -99,5 +102,4 @@ def _help(each: Description, defaults_from: str | None) -> str:
     default = "none" if default in (None, "") else default
     if defaults_from and each.key:
         default = f"{each.key} of {defaults_from}, which is {default} unless it is changed"
-    several = "; may be given several times" if each.many == "times" else ""
-    return f"{meaning}{several} (default: {default})"
+    return f"{meaning} (default: {default})"

@@ -12,7 +12,7 @@ from simfrcnn.data.patches import PatchSettings, PatchSources
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb; most come from :class:`PatchSettings` and the sources."""
-    parser.add_argument("--dataset", required=True, metavar="NAME[=FILE]")
+    parser.add_argument("--dataset", required=True, metavar="NAME[=FILE]", help="set to cut")
     common.add_config_file_argument(parser, required=True, help="of the detector, for its input")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
     add_options(parser, PatchSettings)

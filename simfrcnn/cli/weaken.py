@@ -10,7 +10,7 @@ from simfrcnn.cli import common
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data set, whose boxes stay, and where the copy goes."""
-    parser.add_argument("--dataset", required=True, metavar="NAME[=FILE]")
+    parser.add_argument("--dataset", required=True, metavar="NAME[=FILE]", help="set to copy")
     parser.add_argument("--patients", required=True, type=int, metavar="N", help="keep their boxes")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which (default: 0)")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="new COCO file")

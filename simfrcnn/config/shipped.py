@@ -73,10 +73,22 @@ def _nearest(name: str) -> str | None:
 
 
 def named_in(named: str, file: Path) -> Path:
-    """The file that another file names: relative to that one, or ``simfrcnn:NAME``."""
+    """The file that another file names: relative to that one, or ``simfrcnn:NAME``.
+
+    Raises:
+        ConfigError: There is no such config of simfrcnn, or there is one and no such file: then
+            ``simfrcnn:`` is missing.
+    """
     if named.startswith(SCHEME):
         return find_config(named)
-    return Path(os.path.normpath(file.parent / Path(named).expanduser()))
+    path = Path(os.path.normpath(file.parent / Path(named).expanduser()))
+    name = named.removesuffix(".yaml")
+    if not path.exists() and name in shipped_configs():
+        raise ConfigError(
+            f"{file} names {named}, but there is no file {path}; for the config of simfrcnn write "
+            f"{SCHEME}{name}"
+        )
+    return path
 
 
 def shipped_configs() -> dict[str, str]:

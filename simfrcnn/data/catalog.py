@@ -69,6 +69,10 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
     """
     if name in files:
         path = Path(files[name]).expanduser().absolute()
+        if path.is_dir():
+            raise DataError(
+                f"data set {name!r}: {path} is a folder; give a COCO file, such as train.json in it"
+            )
         if not path.is_file():
             raise DataError(f"data set {name!r}: the file given for it does not exist: {path}")
         return path
@@ -78,8 +82,8 @@ def resolve(name: str, files: Mapping[str, str]) -> Path:
         given = ", ".join(files) or "none"
         raise DataError(
             f"data set {name!r} not found: looked for {path} (set ${ROOT_VARIABLE} to the folder "
-            f"of all data sets, prepare this one, or give its file as {name}=PATH in "
-            f"DATASETS.FILES); there are: {', '.join(_names_below(root)) or 'none'}; given "
+            f"of all data sets, prepare this one, or give its file as {name}=PATH, by --dataset or "
+            f"in DATASETS.FILES); there are: {', '.join(_names_below(root)) or 'none'}; given "
             f"explicitly: {given}"
         )
     return path

@@ -117,8 +117,12 @@ def read_coco(
     return annotated
 
 
-def require_files(annotated: AnnotatedSet) -> None:
+def require_files(annotated: AnnotatedSet, otherwise: str = "") -> None:
     """Refuse a set with images that do not exist.
+
+    Args:
+        annotated: The set.
+        otherwise: What can be done without them, for the message.
 
     Raises:
         AnnotationError: Lists the first of them.
@@ -130,7 +134,8 @@ def require_files(annotated: AnnotatedSet) -> None:
         shown = first_few(named, _N_SHOWN, "\n  ")
         raise AnnotationError(
             f"{path}: {len(missing)} of {counted(len(records), 'image [file is|files are]')} "
-            f"missing (file_name is relative to the annotation file's folder):\n  {shown}"
+            f"missing (file_name is relative to the annotation file's folder){otherwise}:\n  "
+            f"{shown}"
         )
 
 

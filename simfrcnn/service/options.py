@@ -21,15 +21,25 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _AE_TITLE = r"[A-Za-z0-9_.-]{1,16}"
 
 
+def _folder(text: str) -> Path:
+    """A folder; ``.`` is told from ``Path()``, which stands for none."""
+    return Path.cwd() if text and Path(text) == Path() else Path(text)
+
+
 @dataclass(frozen=True)
 class ServiceOptions(Options):
     """What node and pull have in common."""
 
     folder: Path = described(
-        Path(), "queue, films, results and logs, for the owner alone", parse=Path, metavar="DIR"
+        Path(),
+        "queue, films, results and logs, for the owner alone; must be given (default: none)",
+        parse=_folder,
+        metavar="DIR",
     )
     weights: str | None = described(
-        None, "a checkpoint of simfrcnn, or the name of a model that comes with it", metavar="W"
+        None,
+        "a checkpoint of simfrcnn, or the name of a model that comes with it; must be given",
+        metavar="W",
     )
     device: str = described("auto", "cpu, cuda, cuda:N, or auto: that of the model's config")
     operating_point: str | None = described(
@@ -37,7 +47,8 @@ class ServiceOptions(Options):
     )
     to: tuple[str, ...] = described(
         (),
-        "where results go: AE@HOST:PORT (C-STORE), or the URL of a DICOMweb server (STOW-RS)",
+        "where results go: AE@HOST:PORT (C-STORE), or the URL of a DICOMweb server (STOW-RS); a "
+        "node needs one, pull sends to its source without",
         metavar="TARGET",
         many="times",
     )
@@ -119,7 +130,7 @@ class ServiceOptions(Options):
         Raises:
             ConfigError: One was not given.
         """
-        missing = [name for name in names if getattr(self, name) in (None, (), Path(), 0)]
+        missing = [name for name in names if getattr(self, name) in (None, (), Path())]
         if missing:
             raise ConfigError(
                 f"{' and '.join(map(option_of, missing))} must be given, as an option or as a key "
@@ -131,7 +142,13 @@ class ServiceOptions(Options):
 class NodeOptions(ServiceOptions):
     """Of `simfrcnn node`."""
 
-    port: int = described(0, "port that it listens on", legal="[0, 65535]", metavar="P")
+    port: int | None = described(
+        None,
+        "port that it listens on; must be given",
+        legal="[1, 65535]",
+        metavar="P",
+        parse=int,
+    )
     address: str = described(
         "127.0.0.1", "address that it listens on; any but loopback asks for --allow-ae"
     )
@@ -169,9 +186,14 @@ class PullOptions(ServiceOptions):
     """Of `simfrcnn pull`; the token of the servers is in an environment variable."""
 
     source: str | None = described(
-        None, "URL of the DICOMweb server to read from", option="--from", metavar="URL"
+        None,
+        "URL of the DICOMweb server to read from; must be given",
+        option="--from",
+        metavar="URL",
     )
-    since: str | None = described(None, "first study date, YYYY-MM-DD", metavar="DATE")
+    since: str | None = described(
+        None, "first study date, YYYY-MM-DD; must be given", metavar="DATE"
+    )
     until: str | None = described(None, "last study date (default: none)", metavar="DATE")
 
 

@@ -81,7 +81,7 @@ class Receiver:
         ]
         try:
             self._server = entity.start_server(
-                (options.address, options.port), block=False, evt_handlers=handlers
+                (options.address, options.port or 0), block=False, evt_handlers=handlers
             )
         except (OSError, OverflowError) as error:
             raise ConfigError(

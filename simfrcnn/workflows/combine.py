@@ -182,7 +182,7 @@ def combine(
         check_settings(settings, annotated.categories)
         check_labels(annotated.records, settings, str(annotated.path))
     _check_inputs(annotated, inputs, chosen, settings)
-    for line in _other_annotations(annotated, inputs):
+    for line in (*_other_annotations(annotated, inputs), *_twice(inputs)):
         logger.warning(line)
     facts: dict[str, Any] = {"how": chosen.how, "inputs": [_origin(each) for each in inputs]}
     if chosen.how == "union":
@@ -416,6 +416,13 @@ def _other_annotations(annotated: AnnotatedSet, inputs: Sequence[DetectionFile])
                 f"{each.name} was not made on {annotated.path} (the hashes differ): images are "
                 "joined by id; make sure that they are the same ones"
             )
+
+
+def _twice(inputs: Sequence[DetectionFile]) -> Iterator[str]:
+    """One model under two names has two votes."""
+    hashes = Counter(_origin(each).get("sha256", id(each)) for each in inputs)
+    if max(hashes.values()) > 1:
+        yield "two of these files are the same detections, which count twice: give each file once"
 
 
 def _common(

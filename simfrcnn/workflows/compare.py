@@ -32,7 +32,7 @@ from simfrcnn.evaluation.reporting.comparison_report import (
 )
 from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
-from simfrcnn.files import collector_at_rest
+from simfrcnn.files import collector_at_rest, require_writable
 from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.wording import counted
 from simfrcnn.workflows.class_maps import maps_beside
@@ -128,8 +128,10 @@ def compare(
     require_margin(margin)
     folders = folders_of(detections)
     output = None if output is None else Path(output)
-    if output is not None and output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; --output takes a folder for the reports")
+    if output is not None:
+        if output.exists() and not output.is_dir():
+            raise OutputError(f"{output} is a file; --output takes a folder for the reports")
+        require_writable(output)
     annotated = annotated_set(annotations, check_files=pictures)
     check_settings(settings, annotated.categories)
     candidates = [

@@ -11,7 +11,7 @@ from simfrcnn.evaluation import evaluator, operating
 from simfrcnn.evaluation.operating import ChosenPoints
 from simfrcnn.evaluation.reporting.report import write_report
 from simfrcnn.evaluation.results import Report
-from simfrcnn.files import collector_at_rest
+from simfrcnn.files import collector_at_rest, require_writable, require_writable_file
 from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.gallery import GalleryOptions
@@ -150,3 +150,7 @@ def _require_places(output: Path | None, points: Path | None) -> None:
         raise OutputError(
             f"{points} is a folder; --choose-operating-points takes the file to write"
         )
+    if output is not None:
+        require_writable(output)
+    if points is not None:
+        require_writable_file(points)

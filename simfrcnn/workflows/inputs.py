@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from simfrcnn.artifacts import DetectionFile, read_detections
-from simfrcnn.data.coco import AnnotatedSet, read_coco
+from simfrcnn.data.coco import AnnotatedSet, read_coco, require_files
 from simfrcnn.files import sha256_of
+
+_WITHOUT_IMAGES = "; --no-images (pictures=False) judges without them"
 
 
 def annotated_set(annotations: str | Path | AnnotatedSet, *, check_files: bool) -> AnnotatedSet:
     """An annotation file that was read, or its path."""
     if isinstance(annotations, AnnotatedSet):
         return annotations
-    return read_coco(Path(annotations), check_files=check_files)
+    annotated = read_coco(Path(annotations), check_files=False)
+    if check_files:
+        require_files(annotated, _WITHOUT_IMAGES)
+    return annotated
 
 
 def detections_of(detections: str | Path | DetectionFile, annotated: AnnotatedSet) -> DetectionFile:

@@ -24,7 +24,7 @@ from simfrcnn.data.inspect.overview.sheets import draw_all, evenly, sheet
 from simfrcnn.data.inspect.overview.statistics import measure_inputs
 from simfrcnn.described import Options, described
 from simfrcnn.errors import AnnotationError, ConfigError, DataError, OutputError
-from simfrcnn.files import as_utf8, write_files
+from simfrcnn.files import as_utf8, require_writable, write_files
 from simfrcnn.records import ImageRecord
 from simfrcnn.settings import InputSettings
 from simfrcnn.wording import counted
@@ -231,6 +231,7 @@ def _require_free(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} holds {', '.join(taken)} already; give another --output, or --overwrite"
         )
+    require_writable(folder)
 
 
 def _beside(

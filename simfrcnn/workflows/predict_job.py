@@ -33,7 +33,7 @@ class JobOptions(Options):
     operating_point: str | None = described(
         None,
         "what decides whether an exam is positive: case/youden (default, where the model has "
-        "it), case/sensitivity, case/specificity, breast/..., or a score threshold",
+        "it), case/sensitivity, case/specificity, breast/..., or a score threshold in (0, 1]",
         metavar="LEVEL/RULE",
     )
     pictures: Pictures = described(
@@ -51,6 +51,8 @@ class JobOptions(Options):
     score_threshold: float | None = described(
         None,
         "smallest score of a box that is drawn or written as DICOM (default: EVAL.SCORE_THRESHOLD)",
+        legal="a score in [0, 1]",
+        metavar="S",
         parse=float,
     )
     all_views: bool = described(

@@ -28,7 +28,7 @@ from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.errors import ArtifactError, OutputError
-from simfrcnn.files import sha256_of, write_json
+from simfrcnn.files import require_writable_file, sha256_of, write_json
 from simfrcnn.pseudo import labels as labels_of
 from simfrcnn.pseudo import passes, provenance
 from simfrcnn.pseudo.select import SUSPECTED
@@ -144,6 +144,7 @@ def require_free(output: Path, annotated: AnnotatedSet, *, overwrite: bool) -> N
         raise OutputError(f"{output} is the file to be labelled itself; give another --output")
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; --overwrite replaces it, or give another --output")
+    require_writable_file(output)
 
 
 def require(

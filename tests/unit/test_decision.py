@@ -66,7 +66,10 @@ def test_a_threshold_of_the_users_own():
         ({"document": None}, "has no operating point"),
         ({"document": {**POINTS, "checkpoint_sha256": "other"}}, "for another checkpoint"),
         ({"settings": EvaluationSettings(target_classes=("mass",))}, "for the classes"),
-        ({"document": operating_points({"breast/youden": 0.5})}, "there are: breast/youden"),
+        (
+            {"document": operating_points({"breast/youden": 0.5})},
+            "legal are breast/youden, and a ",
+        ),
     ],
 )
 def test_no_call_is_made_without_a_point_that_fits_and_asked_for_it_is_refused(changes, why):
@@ -75,6 +78,11 @@ def test_no_call_is_made_without_a_point_that_fits_and_asked_for_it_is_refused(c
     assert decision.call([image(0.9)]) is None
     with pytest.raises(ConfigError, match=why):
         decided("case/youden", **changes)
+
+
+def test_a_threshold_with_a_decimal_comma_is_refused_with_one_that_is_legal():
+    with pytest.raises(ConfigError, match=r"no 0,3; legal are .*score threshold .*such as 0\.3"):
+        decided("0,3")
 
 
 def test_a_point_that_could_not_be_chosen_says_why():

@@ -20,6 +20,8 @@ from simfrcnn.files import (
     is_locked,
     locked,
     require_new_or_empty,
+    require_writable,
+    require_writable_file,
     sha256_of,
     working_in,
     write_files,
@@ -352,3 +354,17 @@ def test_a_new_folder_in_which_nothing_was_left_goes_again(tmp_path):
     with working_in(folder):
         pass
     assert folder.exists()  # it was there before
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "new" / "er")
+    require_writable_file(tmp_path / "new" / "file.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(OutputError, match=r"write .*file/x/y: a part of that path is a file"):
+        require_writable(tmp_path / "file" / "x" / "y")
+    with pytest.raises(OutputError, match=r"cannot write .*: that path is a folder"):
+        require_writable_file(tmp_path)
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    with pytest.raises(OutputError, match=r"write .*new/er: no permission to write there"):
+        require_writable(tmp_path / "new" / "er")

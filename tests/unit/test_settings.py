@@ -106,7 +106,9 @@ def test_the_options_are_the_fields(kind):
     for each in descriptions(kind):
         assert options[each.name].option_strings == [each.option]
         assert tuple(options[each.name].choices or ()) == each.choices
-        assert each.help in str(options[each.name].help)
+        meaning, _, default = each.help.partition(" (default")
+        assert meaning in str(options[each.name].help)
+        assert default in str(options[each.name].help)
     assert given_settings(parser.parse_args([]), kind()) == kind()
     parser.format_help()  # a stray % would fail here
 

@@ -26,6 +26,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 _MANY_ENCODINGS = ("utf-8-sig", "cp1252")
 _DIGITS_OF_A_SHEET = 15
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
+_POINTED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Row:
     values: Mapping[str, str]
     names: Mapping[str, str] = field(default_factory=dict)
     decimal: Decimal = "."
+    is_of_sheet: bool = False
+    """Numbers of a spreadsheet have a point before the decimals, whatever ``decimal`` is."""
 
     def error(self, column: str, legal: str) -> AnnotationError:
         """What is found in a column, and what it should be."""
@@ -83,6 +86,12 @@ class Row:
 
     def _with_point(self, column: str) -> str:
         text = self.get(column)
+        if self.decimal == "," and not self.is_of_sheet and _POINTED_THOUSANDS.fullmatch(text):
+            raise self.error(
+                column,
+                "decimals stand behind a comma here (`decimal: ','`), so the point seems to stand "
+                "after thousands: write numbers without thousands' marks",
+            )
         if "," not in text or "." in text or self.decimal == ".":
             return text
         if self.decimal is None and _THOUSANDS.fullmatch(text):
@@ -156,6 +165,7 @@ def read_any_table(
     encoding: str | None = None,
     sheet: str | None = None,
     decimal: Decimal = None,
+    otherwise: str = "",
 ) -> Table:
     """Read a table as hospitals save it: CSV with comma, semicolon or tab, or an Excel sheet.
 
@@ -168,6 +178,7 @@ def read_any_table(
         encoding: Of the text, where it is none of these.
         sheet: Of the workbook; the first by default.
         decimal: Before decimals, where numbers could be read in two ways.
+        otherwise: What to do where columns have other names, for messages.
 
     Raises:
         ConfigError: The encoding or the sheet does not exist, or openpyxl is not installed.
@@ -175,11 +186,12 @@ def read_any_table(
         AnnotationError: See :func:`read_table`.
     """
     if path.suffix.lower() in (".xlsx", ".xlsm"):
-        return _table(path, _sheet_lines(path, sheet), required, "", None, decimal)
+        return _table(path, _sheet_lines(path, sheet), required, "", None, decimal, otherwise)
     if path.suffix.lower() == ".xls":
         raise DataError(f"{path}: is of old Excel (.xls): save it as .xlsx, or as CSV in UTF-8")
     text, used = _decoded(path, encoding)
-    return _table(path, _csv_lines(path, text, ",;\t"), required, ",;\t", used, decimal)
+    lines = _csv_lines(path, text, ",;\t")
+    return _table(path, lines, required, ",;\t", used, decimal, otherwise)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -268,6 +280,7 @@ def _table(
     delimiters: str,
     encoding: str | None,
     decimal: Decimal,
+    otherwise: str = "",
 ) -> Table:
     columns = [name.strip().lower() for name in next(lines, (1, []))[1]]
     missing = [name for name in required if name not in columns]
@@ -278,9 +291,9 @@ def _table(
         found = f"; its columns are {', '.join(columns)}" if any(columns) else ""
         raise AnnotationError(
             f"{path}: line 1 {problem}; it must name the columns {', '.join(required)}, each "
-            f"once{between}{found}"
+            f"once{between}{found}{otherwise if missing and found else ''}"
         )
-    rows = tuple(_rows(path, lines, columns, decimal))
+    rows = tuple(_rows(path, lines, columns, decimal, is_of_sheet=encoding is None))
     if not rows:
         raise AnnotationError(f"{path}: has no row below the names of its columns")
     return Table(path, tuple(columns), rows, encoding)
@@ -291,17 +304,22 @@ def _rows(
     lines: Iterable[tuple[int, list[str]]],
     columns: Sequence[str],
     decimal: Decimal,
+    is_of_sheet: bool,
 ) -> Iterator[Row]:
+    wrong: list[str] = []
     for number, values in lines:
         if not any(value.strip() for value in values):
             continue
         where = f"{path}: line {number}"
         if len(values) != len(columns):
-            raise AnnotationError(
-                f"{where}: {len(values)} values, but line 1 names {len(columns)} columns"
-            )
+            n_values = counted(len(values), "[value|values]")
+            wrong.append(f"{where}: {n_values}, but line 1 names {len(columns)} columns")
+            continue
         stripped = (value.strip() for value in values)
-        yield Row(where, number, dict(zip(columns, stripped, strict=True)), decimal=decimal)
+        named = dict(zip(columns, stripped, strict=True))
+        yield Row(where, number, named, decimal=decimal, is_of_sheet=is_of_sheet)
+    remedy = "part the values of each line as in line 1; one that holds that mark stands in quotes"
+    require_none(path, wrong, f" ({remedy})")
 
 
 def each_good(path: Path, items: Iterable[Item], function: Callable[[Item], Value]) -> list[Value]:

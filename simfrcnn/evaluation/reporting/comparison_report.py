@@ -84,10 +84,10 @@ class ComparisonReport:
 
     @property
     def all_notes(self) -> list[str]:
-        """Those given, and what the numbers themselves call for."""
+        """Those given, and what the numbers themselves call for; each once."""
         cases = next(iter(self.compared.models.values())).cases
         few = note_on_few_cases(cases.n, cases.n_patients)
-        return [*self.notes, few] if few else list(self.notes)
+        return list(dict.fromkeys([*self.notes, few] if few else self.notes))
 
 
 def write_comparison(folder: Path, report: ComparisonReport) -> Path:

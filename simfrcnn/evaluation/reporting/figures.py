@@ -96,7 +96,7 @@ def _draw_line(axes: Any, chart: Chart, series: int, line: Line) -> None:
     colour = COLOURS[series]
     style = {"color": colour, "linestyle": _STYLES[series], "linewidth": _WIDTHS[series]}
     if not line.x:
-        axes.plot([], [], label=f"{line.label} (undefined)", **style)
+        axes.plot([], [], label=f"{line.label} (no curve)", **style)
         return
     if line.band is not None:
         band = line.band

@@ -92,6 +92,7 @@ def test_every_model_gets_its_report_and_all_are_compared(compare, capsys, tmp_p
     said = capsys.readouterr().out
     assert f"[2/3] other one: {files[1][1]}" in said
     assert "note: other one and twin are the same detections" in said
+    assert sum("figures by case rest on" in note for note in content["notes"]) == 1
     assert "rank by AUC by image" in said
 
 

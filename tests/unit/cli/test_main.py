@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -49,6 +51,40 @@ def test_the_table_holds_every_verb() -> None:
         if {"add_arguments", "run"} <= functions:
             verbs.add(path.stem.replace("_", "-"))
     assert verbs == set(VERBS)
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Of a verb and of the verbs below it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from options_of(below)
+        else:
+            yield action
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_explains_every_option_with_its_default_and_how_several_are_given(
+    verb: str,
+) -> None:
+    parser = argparse.ArgumentParser(prog=verb)
+    command._add_verb(parser, command._module(verb))
+    for action in options_of(parser):
+        assert action.help, f"{verb} {action.dest}"
+        if isinstance(action, argparse._AppendAction):
+            assert "several times" in action.help, f"{verb} {action.dest}"
+        if action.default not in (None, False, argparse.SUPPRESS, [], ()):
+            assert "default" in action.help, f"{verb} {action.dest}"
+
+
+def test_the_help_says_how_a_list_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["node", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "AE titles that may call; others are rejected; several are joined by commas" in said
+    assert "pull sends to its source without; may be given several times" in said
+    assert "it listens on; must be given; legal: a number in [1, 65535] --address" in said
+    assert "for the owner alone; must be given (default: none) --weights" in said
 
 
 def test_the_help_is_quick() -> None:

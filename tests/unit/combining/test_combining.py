@@ -254,6 +254,17 @@ def test_detections_of_another_annotation_file_are_said(
     assert f"test_b.json was not made on {val} (the hashes differ)" in said.out + said.err
     assert "val_a.json was not" not in said.out + said.err
     assert "annotations_sha256" not in read_detections(tmp_path / "u/detections.json").provenance
+    assert "the same detections" not in said.out + said.err
+
+
+def test_a_file_that_is_given_twice_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    val, on_val = write_set(tmp_path, "val", 6, 0, "val")
+    words = ["combine", str(on_val[0]), str(on_val[0]), "--dataset", f"x/val={val}"]
+    assert main([*words, "--output", str(tmp_path / "u")]) == 0
+    said = capsys.readouterr()
+    assert "two of these files are the same detections, which count twice" in said.out + said.err
 
 
 def test_masks_stay_with_their_boxes(tmp_path: Path) -> None:

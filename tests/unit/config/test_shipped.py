@@ -89,6 +89,13 @@ def test_a_folder_is_no_config(tmp_path):
         config.load_config(tree(), "runs")
 
 
+def test_a_file_that_names_a_config_without_its_scheme_is_met_with_what_to_write(tmp_path):
+    for named in ("smoke/sim_r18_c4", "smoke/sim_r18_c4.yaml"):
+        (tmp_path / "mine.yaml").write_text(f"_BASE_: {named}\n")
+        with pytest.raises(ConfigError, match=r"mine\.yaml names .* simfrcnn:smoke/sim_r18_c4$"):
+            config.read_keys(tmp_path / "mine.yaml")
+
+
 def test_every_config_is_listed_and_says_what_it_is():
     files = {
         path.relative_to(ROOT / "configs").with_suffix("").as_posix()

@@ -56,6 +56,11 @@ def test_an_explicit_path_must_exist(root: Path) -> None:
         resolve("mine", {"mine": str(root / "gone.json")})
 
 
+def test_a_folder_is_no_annotation_file(root: Path) -> None:
+    with pytest.raises(DataError, match=rf"'mine': {root} is a folder; give a COCO file"):
+        resolve("mine", {"mine": str(root)})
+
+
 @pytest.mark.parametrize("entry", ["clinic/train", "=a.json", "name="])
 def test_malformed_entries(entry: str) -> None:
     with pytest.raises(ConfigError, match="is not NAME=PATH"):

@@ -272,11 +272,12 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         read(tmp_path, table=tmp_path / "other.csv")
     for text, problem in (
         ("", "has no column file, label"),
+        ("Bild;Art\nb.png;normal\n", r"columns are bild, art: say in a mapping file \(--mapping\)"),
         ("file,patient\nb.png,p\n", "line 1 has no column label"),
         ("file,label,file\nb.png,normal,b.png\n", "line 1 names 'file' twice"),
         ("file,label,laterallity\nb.png,normal,L\n", "unknown column 'laterallity'"),
         ("file,label\n", "has no row"),
-        ("file,label\nb.png\n", "line 2: 1 values, but line 1 names 2 columns"),
+        ("file,label\nb.png\n", "line 2: 1 value, but line 1 names 2 columns"),
         ('file,label\n"b.png,normal\n', "not a CSV table"),
     ):
         (tmp_path / "labels.csv").write_text(text)

@@ -214,6 +214,12 @@ def test_mapping_files_that_are_wrong(
         read(tmp_path, mapping=own)
 
 
+def test_a_table_that_is_given_as_mapping_file(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,label\na.png,normal\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"t\.csv: is no mapping file, which is YAML with some "):
+        read(tmp_path, mapping=tmp_path / "t.csv")
+
+
 def test_mapped_columns_must_be_there(tmp_path: Path) -> None:
     table(pictures(tmp_path, "a.png") / "labels.csv", ["Bild", "Seite"], ["a.png", "L"])
     own = mapping(tmp_path / "m.yaml", columns=COLUMNS)
@@ -297,6 +303,46 @@ def test_numbers_with_commas_are_read_in_one_way_or_refused(tmp_path: Path) -> N
         numbers("1,204")
     with pytest.raises(AnnotationError, match="it must be a number"):
         numbers("1.204,5")
+    assert numbers("1.204", "1204.5") == [1.204, 1204.5]
+    assert numbers("1.20", "1.2045", decimal=",") == [1.2, 1.2045]
+    for grouped in ("1.204", "-12.204", "1.204.300"):
+        with pytest.raises(AnnotationError, match=rf"'{grouped}': decimals stand behind a comma h"):
+            numbers(grouped, decimal=",")
+
+
+def test_numbers_of_a_spreadsheet_have_points_whatever_its_texts_have(tmp_path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for cells in (["x"], [1.204], ["1,204"]):
+        book.active.append(cells)
+    book.save(tmp_path / "t.xlsx")
+    rows = read_any_table(tmp_path / "t.xlsx", [], decimal=",").rows
+    assert [row.number("x") for row in rows] == [1.204, 1.204]
+
+
+def test_an_outline_with_decimal_commas(tmp_path: Path) -> None:
+    """Commas between digits are decimals where the mapping says so; others part the points."""
+    pictures(tmp_path, "a.png")
+    edge = "1,5 1, 9,25 1, 9 9,5"
+    rows = ["file", "label", "patient", "outline"], ["a.png", "malignant", "p", edge]
+    table(tmp_path / "labels.csv", *rows, delimiter=";")
+    columns = {name: name for name in rows[0]}
+    said = mapping(tmp_path / "m.yaml", columns=columns, decimal=",")
+    (finding,) = read(tmp_path, mapping=said).records[0].findings
+    assert finding.outline == (((1.5, 1.0), (9.25, 1.0), (9.0, 9.5)),)
+    assert finding.box == (1.5, 1.0, 9.25, 9.5)
+
+
+def test_all_lines_of_another_width_are_listed_at_once(tmp_path: Path) -> None:
+    """A line with another separator, and one with a decimal comma among commas."""
+    (tmp_path / "t.csv").write_text("x,y\n1;2\n3,4\n5,6,7\n", encoding="utf-8")
+    with pytest.raises(AnnotationError) as caught:
+        read_any_table(tmp_path / "t.csv", [])
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/t.csv: 2 errors (part the values of each line as in line 1; one that holds "
+        "that mark stands in quotes):",
+        f"  {tmp_path}/t.csv: line 2: 1 value, but line 1 names 2 columns",
+        f"  {tmp_path}/t.csv: line 4: 3 values, but line 1 names 2 columns",
+    ]
 
 
 def test_the_line_that_excel_puts_first(tmp_path: Path) -> None:

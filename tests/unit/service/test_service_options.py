@@ -61,7 +61,8 @@ def test_a_value_of_the_file_is_its_text_as_on_the_line(tmp_path, text, name, va
         ("stable-aftr: 5", "Did you mean stable-after"),
         ("port: [1, 2]", "port is a list"),
         ("port: many", "port is 'many'"),
-        ("port: 70000", r"--port is 70000; legal is a number in \[0, 65535\]"),
+        ("port: 70000", r"--port is 70000; legal is a number in \[1, 65535\]"),
+        ("port: 0", r"--port is 0; legal is a number in \[1, 65535\]"),
         ("aet: a title that is far too long", "--aet is"),
         ("- port", "options and their values are legal"),
         ("port: {", "cannot be read"),
@@ -106,6 +107,15 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     for text in ("PACS@pacs:104", "http://pacs/dicom-web"):
         with pytest.raises(ConfigError, match=r"pip install 'simfrcnn\[node\]'"):
             targets_of(NodeOptions(to=(text,)))
+
+
+def test_the_current_folder_can_be_given(tmp_path, monkeypatch, capsys):
+    """The folder `.` is one; before, it counted as none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "node.yaml").write_text("folder: .\n")
+    assert read_options(NodeOptions, {}, tmp_path / "node.yaml").folder == tmp_path
+    assert main(["node", "--folder", ".", "--weights", "cbis-mass"]) == 2
+    assert "error: --to and --port must be given" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named_and_nothing_is_made(tmp_path, capsys):

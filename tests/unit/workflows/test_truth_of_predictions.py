@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+import simfrcnn
 from simfrcnn.artifacts import read_detections
 from simfrcnn.cli.main import main
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.pseudonyms import Pseudonyms
-from simfrcnn.errors import ArtifactError
+from simfrcnn.errors import AnnotationError, ArtifactError
 from simfrcnn.workflows.predict import PredictionOptions, predict
 from support.studies import write_study
 
@@ -137,6 +138,12 @@ def test_two_images_that_would_be_one_are_refused(run, tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match="would both be image"):
         joined(run, tmp_path / "t.json")
+
+
+def test_where_no_name_leads_to_a_film_the_error_says_what_to_do(run, tmp_path):
+    truth = truth_of(run, tmp_path / "truth.json")
+    with pytest.raises(AnnotationError, match=r"8 of 8 .* missing .*; --no-images \(pictures=Fal"):
+        simfrcnn.evaluate(truth, run / "detections.json")
 
 
 def test_a_damaged_list_of_images_is_named(run, tmp_path):

@@ -121,7 +121,10 @@ def _tree(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML in UTF-8 ({error})") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must hold the keys {', '.join(_KEYS)}")
+        raise ConfigError(
+            f"{path}: is no mapping file, which is YAML with some of the keys {', '.join(_KEYS)}: "
+            "see docs/datasets.md"
+        )
     return tree
 
 

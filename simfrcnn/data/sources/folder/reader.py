@@ -187,6 +187,7 @@ def _read_table(root: Path, options: FolderOptions) -> tuple[Table, tuple[str, .
         encoding=mapping.encoding,
         sheet=mapping.sheet,
         decimal=mapping.decimal,
+        otherwise=": say in a mapping file (--mapping) which of them is what",
     )
     if mapping.path is None:
         _require_known_columns(table, [name.lower() for name in options.ignore_columns])

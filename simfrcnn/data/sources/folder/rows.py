@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from simfrcnn.data.spelling import problem_of_name
 from simfrcnn.errors import AnnotationError
 from simfrcnn.images.names import normal_place
 from simfrcnn.records import Box, Outline
+
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def _outline(row: Row, label: str) -> Outline:
         return ()
     if label not in CATEGORIES.values():
         raise row.error("label", f"only {' and '.join(CATEGORIES.values())} findings are outlined")
+    if row.decimal == ",":
+        text = _DECIMAL_COMMA.sub(".", text)
     try:
         numbers = [
             [float(side) for side in ring.replace(",", " ").split()] for ring in text.split(";")

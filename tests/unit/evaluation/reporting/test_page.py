@@ -213,9 +213,9 @@ def test_steps_and_a_logarithmic_axis() -> None:
     assert curve_path.get("d") == "M46.0 310.0H196.0V10.0"
 
 
-def test_a_line_without_points_is_called_undefined() -> None:
+def test_a_line_without_points_says_so() -> None:
     chart = Chart("c", "C", UNIT, UNIT, (Line("k", "by case", (), ()),))
-    assert "by case (undefined)" in chart_html(chart)
+    assert "by case (no curve)" in chart_html(chart)
     assert chart_data(chart)["lines"][0]["x"] == []
 
 
