@@ -332,6 +332,21 @@ def test_an_outline_with_decimal_commas(tmp_path: Path) -> None:
     assert finding.box == (1.5, 1.0, 9.25, 9.5)
 
 
+def test_points_parted_by_commas_alone_are_no_decimals(tmp_path: Path) -> None:
+    """Five points, which would be three others: (1, 1.9), (1.9, 9.5), (9.1, 9)."""
+    pictures(tmp_path, "a.png")
+    rows = ["file", "label", "patient", "outline"]
+    table(
+        tmp_path / "labels.csv",
+        rows,
+        ["a.png", "malignant", "p", "1 1,9 1,9 9,5 9,1 9"],
+        delimiter=";",
+    )
+    said = mapping(tmp_path / "m.yaml", columns={name: name for name in rows}, decimal=",")
+    with pytest.raises(AnnotationError, match=r"line 2.*put a blank behind each"):
+        read(tmp_path, mapping=said)
+
+
 def test_all_lines_of_another_width_are_listed_at_once(tmp_path: Path) -> None:
     """A line with another separator, and one with a decimal comma among commas."""
     (tmp_path / "t.csv").write_text("x,y\n1;2\n3,4\n5,6,7\n", encoding="utf-8")

@@ -26,6 +26,8 @@ from simfrcnn.images.names import normal_place
 from simfrcnn.records import Box, Outline
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
+_POINTS_PARTED_BY_COMMAS = re.compile(r"\s*\d+(\s+\d+,\d+)+\s+\d+\s*")
+"""Such as ``10 20,30 20,25 40``: every comma stands where a point ends, and none elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ def _outline(row: Row, label: str) -> Outline:
     if label not in CATEGORIES.values():
         raise row.error("label", f"only {' and '.join(CATEGORIES.values())} findings are outlined")
     if row.decimal == ",":
+        if any(map(_POINTS_PARTED_BY_COMMAS.fullmatch, text.split(";"))):
+            raise row.error(
+                "outline",
+                "decimals stand behind a comma here (`decimal: ','`), but these commas seem to "
+                "part points: put a blank behind each, as in `10 20, 30 20, 25 40`",
+            )
         text = _DECIMAL_COMMA.sub(".", text)
     try:
         numbers = [
