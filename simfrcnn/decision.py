@@ -132,8 +132,8 @@ def _chosen(
     if key not in points:
         reason = chosen.missing.get(key)
         return (
-            f"there is no {key}{f' ({reason})' if reason else ''}; legal are "
-            f"{''.join(f'{name}, ' for name in points)}and a score threshold in (0, 1], such as 0.3"
+            f"there is no {key}{f' ({reason})' if reason else ''}; give "
+            f"{''.join(f'{name}, ' for name in points)}or a score threshold in (0, 1], such as 0.3"
         )
     point = points[key]
     return Decision(point, chosen.settings["pooling"], f"chosen on {point.chosen_on}; {where}")

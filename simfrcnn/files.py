@@ -152,17 +152,19 @@ def _unfinished_in(folder: Path) -> Iterator[Path]:
 def working_in(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder (:func:`locked`); if new and left empty, it goes again.
 
+    So do the folders above it that were made for it.
+
     Raises:
         OutputError: As of :func:`locked`.
     """
-    is_new = not folder.exists()
+    new = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
     try:
         with locked(folder):
             yield
     finally:
-        if is_new:
+        for place in new:
             with contextlib.suppress(OSError):  # there is something in it: it stays
-                folder.rmdir()
+                place.rmdir()
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class ServiceOptions(Options):
     to: tuple[str, ...] = described(
         (),
         "where results go: AE@HOST:PORT (C-STORE), or the URL of a DICOMweb server (STOW-RS); a "
-        "node needs one, pull sends to its source without",
+        "node needs one; without it, pull sends to its source",
         metavar="TARGET",
         many="times",
     )

@@ -92,7 +92,7 @@ class InspectionOptions(Options):
     )
     dataset: tuple[str, ...] = described(
         (),
-        "a COCO file for a name; may be given several times",
+        "a COCO file for a name",
         metavar="NAME=PATH",
         many="times",
     )

@@ -29,7 +29,8 @@ def notes_on_patients(chosen: ChosenPoints, judged: AnnotatedSet) -> Iterator[st
         if n_shared is None:
             yield (
                 "The operating points do not name the patients on whom they were chosen, and the "
-                f"annotation file of {validation.name} does not lie beside {judged.path.name}: "
+                f"annotation file of {validation.name}, as it was then, is not beside "
+                f"{judged.path.name}: "
                 "that none of them is judged here is taken on trust."
             )
         elif n_shared:

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from simfrcnn.data import catalog
 from simfrcnn.data.weaken import INFO_KEY, weaken
-from simfrcnn.files import sha256_of
+from simfrcnn.errors import OutputError
+from simfrcnn.files import is_locked, sha256_of
 from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import (
     GENERATOR_VERSION,
@@ -42,6 +43,9 @@ def make_missing_phantoms(cfg: Any) -> None:
 
     One that another version of the generator has made is used as it is, since trainings may have
     begun on it; a warning says how to make it again.
+
+    Raises:
+        OutputError: Another process makes one, or a folder cannot be written.
     """
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
     files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
@@ -50,6 +54,11 @@ def make_missing_phantoms(cfg: Any) -> None:
         _say_if_of_another_version(folder)
         _say_if_labels_are_of_another_set(folder)
     for folder in (folder for folder in named if not (folder / MANIFEST).exists()):
+        if is_locked(folder):
+            raise OutputError(
+                f"{folder} is being made by another process: give this command again when "
+                f"{folder / MANIFEST} is there"
+            )
         logger.info(f"making the embedded data set {folder.name} in {folder}")
         preset = PRESETS[folder.name.removeprefix(_PREFIX)]
         make_phantoms(preset, folder, n_workers=available_cores())

@@ -84,8 +84,8 @@ class PredictionFolder:
                 yield n_done_before
             except BaseException:
                 if is_new and not (self.path / MANIFEST).exists():
-                    (self.path / RUN).unlink()
-                    (self.path / BEGUN).unlink()
+                    (self.path / BEGUN).unlink(missing_ok=True)
+                    (self.path / RUN).unlink(missing_ok=True)
                 raise
 
     def _require_ours(self) -> None:

@@ -24,7 +24,7 @@ from simfrcnn.data.sources.registry import source_named
 from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, as_utf8, require_writable, working_in, write_files
+from simfrcnn.files import as_json, as_utf8, working_in, write_files
 from simfrcnn.image_labels import image_roles
 from simfrcnn.labels import tally_of, training_roles
 from simfrcnn.records import ImageRecord
@@ -350,7 +350,6 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"already there: {', '.join(map(str, there))}; give another --out, or --overwrite"
         )
-    require_writable(out)
 
 
 def _require_no_others(out: Path, names: Iterable[str]) -> None:

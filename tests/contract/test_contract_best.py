@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from simfrcnn.engines.common.checkpoints import BEST, LAST, read_checkpoint
+from simfrcnn.errors import CheckpointError
 from simfrcnn.workflows.training import weights_of
 from support.examples import tiny_config
 
@@ -114,3 +115,12 @@ def test_a_best_checkpoint_of_an_earlier_version_is_kept(train, tmp_path):
     kept = (folder / BEST).read_bytes()
     train(2, 0.8)
     assert (folder / BEST).read_bytes() == kept
+
+
+def test_a_damaged_best_checkpoint_stays_and_the_message_says_what_to_do(train, tmp_path):
+    folder = tmp_path / "run"
+    train(1, 0.9)
+    (folder / BEST).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"move it away.*model_best\.pth"):
+        train(2, 0.8)
+    assert (folder / BEST).read_bytes() == b"damaged"

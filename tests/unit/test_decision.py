@@ -68,7 +68,7 @@ def test_a_threshold_of_the_users_own():
         ({"settings": EvaluationSettings(target_classes=("mass",))}, "for the classes"),
         (
             {"document": operating_points({"breast/youden": 0.5})},
-            "legal are breast/youden, and a ",
+            "give breast/youden, or a ",
         ),
     ],
 )
@@ -81,7 +81,7 @@ def test_no_call_is_made_without_a_point_that_fits_and_asked_for_it_is_refused(c
 
 
 def test_a_threshold_with_a_decimal_comma_is_refused_with_one_that_is_legal():
-    with pytest.raises(ConfigError, match=r"no 0,3; legal are .*score threshold .*such as 0\.3"):
+    with pytest.raises(ConfigError, match=r"no 0,3; give .*score threshold .*such as 0\.3"):
         decided("0,3")
 
 

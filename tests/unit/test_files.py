@@ -356,6 +356,13 @@ def test_a_new_folder_in_which_nothing_was_left_goes_again(tmp_path):
     assert folder.exists()  # it was there before
 
 
+def test_folders_that_were_made_for_one_go_with_it(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(ZeroDivisionError), working_in(tmp_path / "old" / "x" / "y"):
+        (tmp_path / "old" / str(1 / 0)).touch()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+
+
 def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     require_writable(tmp_path / "new" / "er")

@@ -26,7 +26,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 _MANY_ENCODINGS = ("utf-8-sig", "cp1252")
 _DIGITS_OF_A_SHEET = 15
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
-_POINTED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
+_POINTED_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 
 
 @dataclass(frozen=True)

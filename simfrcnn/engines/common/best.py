@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.engines.common.checkpoints import read_checkpoint
+from simfrcnn.errors import CheckpointError
 
 FIGURE = "case/auc"
 """What is compared."""
@@ -53,7 +54,7 @@ class BestSoFar:
         checkpoint was put back. The weights of the best before it are then gone.
 
         Raises:
-            CheckpointError: The file is damaged.
+            CheckpointError: The file is damaged, or no checkpoint of simfrcnn.
         """
         if self.step is None:
             return
@@ -68,7 +69,13 @@ class BestSoFar:
 
     def _is_in(self, path: Path) -> bool:
         """Whether a checkpoint says this step and figure; files of earlier versions say none."""
-        card = read_checkpoint(path)["card"]
+        try:
+            card = read_checkpoint(path)["card"]
+        except CheckpointError as error:
+            raise CheckpointError(
+                "the best checkpoint of this run cannot be read; move it away, and the training "
+                f"goes on without it ({error})"
+            ) from error
         if card is None:
             return True
         figures = card.get("validation_in_training", {})

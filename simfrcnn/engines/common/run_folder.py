@@ -94,7 +94,8 @@ def forget_best(folder: Path, best: BestSoFar, *, steps_done: int) -> None:
         return
     logger.warning(
         f"{path} is not of the training that {LAST} goes on with after step {steps_done}: it is "
-        "removed, and the best is chosen among the validations from here on"
+        "removed, and the best is chosen among the validations from here on; if there is none, "
+        f"{LAST} is tested"
     )
 
 

@@ -332,19 +332,49 @@ def test_an_outline_with_decimal_commas(tmp_path: Path) -> None:
     assert finding.box == (1.5, 1.0, 9.25, 9.5)
 
 
-def test_points_parted_by_commas_alone_are_no_decimals(tmp_path: Path) -> None:
-    """Five points, which would be three others: (1, 1.9), (1.9, 9.5), (9.1, 9)."""
+@pytest.mark.parametrize(
+    "edge",
+    [
+        "1 1,9 1,9 9,5 9,1 9",  # five points, which would be (1, 1.9), (1.9, 9.5), (9.1, 9)
+        "1,1 5,1 9,1 9,9 5,9 1,9",  # six, as SVG has them, which would be three
+        "1 1,9 1,9 9,5 9,",
+        "1.5 1,9 1,9 9,5 9,1 9",
+        "1 1, 9 1,9 9,1 9",
+        "0 2,5 3,5 9,5 8,5 1",  # these are decimals, perhaps
+    ],
+)
+def test_an_outline_whose_commas_can_be_either_is_refused(tmp_path: Path, edge: str) -> None:
     pictures(tmp_path, "a.png")
     rows = ["file", "label", "patient", "outline"]
-    table(
-        tmp_path / "labels.csv",
-        rows,
-        ["a.png", "malignant", "p", "1 1,9 1,9 9,5 9,1 9"],
-        delimiter=";",
-    )
+    table(tmp_path / "labels.csv", rows, ["a.png", "malignant", "p", edge], delimiter=";")
     said = mapping(tmp_path / "m.yaml", columns={name: name for name in rows}, decimal=",")
-    with pytest.raises(AnnotationError, match=r"line 2.*put a blank behind each"):
+    with pytest.raises(AnnotationError, match=r"line 2.*as in `1,5 2, 3 2, 2,5 4`"):
         read(tmp_path, mapping=said)
+
+
+def test_sides_with_three_decimals_under_decimal_commas(tmp_path: Path) -> None:
+    """What is computed of x, y, w and h is written as it is read."""
+    pictures(tmp_path, "a.png")
+    rows = ["file", "label", "patient", "x", "y", "w", "h"]
+    sides = ["1,125", "1,5", "7,375", "2,0625"]
+    table(tmp_path / "labels.csv", rows, ["a.png", "malignant", "p", *sides], delimiter=";")
+    said = mapping(tmp_path / "m.yaml", columns={name: name for name in rows}, decimal=",")
+    (finding,) = read(tmp_path, mapping=said).records[0].findings
+    assert finding.box == (1.125, 1.5, 8.5, 3.5625)
+
+
+def test_a_cell_with_three_decimals_under_decimal_commas(tmp_path: Path) -> None:
+    """A number of a spreadsheet is a number, also behind a mapping; a text has decimal commas."""
+    openpyxl = pytest.importorskip("openpyxl", reason="needs openpyxl (extra `xlsx`)")
+    pictures(tmp_path, "a.png")
+    rows = ["file", "label", "patient", "x1", "y1", "x2", "y2"]
+    book = openpyxl.Workbook()
+    book.active.append(rows)
+    book.active.append(["a.png", "malignant", "p", 1.125, "1,5", 9, 9.875])
+    book.save(tmp_path / "labels.xlsx")
+    said = mapping(tmp_path / "m.yaml", columns={name: name for name in rows}, decimal=",")
+    (finding,) = read(tmp_path, mapping=said).records[0].findings
+    assert finding.box == (1.125, 1.5, 9.0, 9.875)
 
 
 def test_all_lines_of_another_width_are_listed_at_once(tmp_path: Path) -> None:

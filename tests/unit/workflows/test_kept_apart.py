@@ -80,7 +80,7 @@ def test_without_the_file_of_the_validation_set_it_is_taken_on_trust(
     chosen = choose_operating_points({"val.json": judged(val)})
     write_set(val, "a", "b", "c", "e")  # another file of that name
     (note,) = applied(chosen, test)
-    assert "annotation file of val.json does not lie beside test.json" in note
+    assert "annotation file of val.json, as it was then, is not beside test.json" in note
     assert "taken on trust" in note
     val.unlink()
     nameless = dataclasses.replace(chosen, chosen_on=(ValidationSet("val.json", None),))

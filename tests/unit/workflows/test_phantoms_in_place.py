@@ -71,3 +71,12 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="another run is at work there"):
             make_phantoms(PRESETS["tiny"], folder)
         assert half_written.exists()
+
+
+def test_a_training_says_that_another_process_makes_the_set(in_place: Path) -> None:
+    (in_place / MANIFEST).unlink()
+    before = content_of(in_place)
+    cfg = smoke_config(engine_named(ONE_ENGINE), "fpn")
+    with locked(in_place), pytest.raises(OutputError, match=r"again when .*phantom\.json is there"):
+        make_missing_phantoms(cfg)
+    assert content_of(in_place) == before

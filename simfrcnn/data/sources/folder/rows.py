@@ -26,8 +26,9 @@ from simfrcnn.images.names import normal_place
 from simfrcnn.records import Box, Outline
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
-_POINTS_PARTED_BY_COMMAS = re.compile(r"\s*\d+(\s+\d+,\d+)+\s+\d+\s*")
-"""Such as ``10 20,30 20,25 40``: every comma stands where a point ends, and none elsewhere."""
+_POINT = r"[-+]?\d+(?:,\d+)?\s+[-+]?\d+(?:,\d+)?"
+_POINTS = re.compile(rf"\s*{_POINT}(?:,\s+{_POINT})*,?\s*")
+"""Such as ``1,5 2, 3 2, 2,5 4``, where a comma can be read in one way alone."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ def _outline(row: Row, label: str) -> Outline:
         return ()
     if label not in CATEGORIES.values():
         raise row.error("label", f"only {' and '.join(CATEGORIES.values())} findings are outlined")
-    if row.decimal == ",":
-        if any(map(_POINTS_PARTED_BY_COMMAS.fullmatch, text.split(";"))):
+    if row.decimal == "," and _DECIMAL_COMMA.search(text):
+        if not all(map(_POINTS.fullmatch, text.split(";"))):
             raise row.error(
                 "outline",
-                "decimals stand behind a comma here (`decimal: ','`), but these commas seem to "
-                "part points: put a blank behind each, as in `10 20, 30 20, 25 40`",
+                "decimals stand behind a comma here (`decimal: ','`), so points must be parted by "
+                "a comma and a blank, and x and y by a blank, as in `1,5 2, 3 2, 2,5 4`",
             )
         text = _DECIMAL_COMMA.sub(".", text)
     try:

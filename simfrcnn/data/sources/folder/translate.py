@@ -99,7 +99,7 @@ def _translated(
         return None
     values |= _by_birads(row, values, mapping, seen)
     values |= _visible(row, mapping)
-    given = Row(row.where, row.line, values, columns, row.decimal)
+    given = dataclasses.replace(row, values=values, names=columns)
     if any(values.get(side) for side in SIDES):
         return dataclasses.replace(given, values={**values, **_corners(given)})
     return given
@@ -178,7 +178,7 @@ def _by_birads(
 
 
 def _corners(row: Row) -> dict[str, str]:
-    """x, y, w, h as x1, y1, x2, y2."""
+    """x, y, w, h as x1, y1, x2, y2, written as the row's other numbers are."""
     missing = [side for side in SIDES if not row.get(side)]
     if missing:
         raise row.error(missing[0], f"a box needs {', '.join(SIDES)}; a row without one, none")
@@ -186,7 +186,9 @@ def _corners(row: Row) -> dict[str, str]:
     for side, value in (("w", width), ("h", height)):
         if value <= 0:
             raise row.error(side, "it must be above 0")
-    return dict(zip(CORNERS, map(repr, (x, y, x + width, y + height)), strict=True))
+    mark = "," if row.decimal == "," and not row.is_of_sheet else "."
+    corners = [repr(side).replace(".", mark) for side in (x, y, x + width, y + height)]
+    return dict(zip(CORNERS, corners, strict=True))
 
 
 def _unknown_words(table: Table, mapping: FolderMapping, seen: _Seen) -> str:
