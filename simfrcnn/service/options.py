@@ -22,7 +22,7 @@ _AE_TITLE = r"[A-Za-z0-9_.-]{1,16}"
 
 
 def _folder(text: str) -> Path:
-    """A folder; ``.`` is told from ``Path()``, which stands for none."""
+    """A folder; ``.`` is kept apart from ``Path()``, which stands for none."""
     return Path.cwd() if text and Path(text) == Path() else Path(text)
 
 
