@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simfrcnn.artifacts import MASKS_FROM, DetectionFile, ImageDetections, write_detections
-from simfrcnn.combining.rescoring import Combination, fit, rescore
+from simfrcnn.combining.rescoring import fit, rescore
 from simfrcnn.combining.union import union
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
@@ -27,15 +26,19 @@ from simfrcnn.evaluation.inputs import (
 from simfrcnn.files import sha256_of, write_json
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.wording import agreeing, counted
+from simfrcnn.workflows.fitted_combination import (
+    COMBINATION,
+    FittedCombination,
+    lines_on,
+    read_combination,
+)
 from simfrcnn.workflows.fitting_sets import require_fittable
 from simfrcnn.workflows.inputs import annotated_set, detections_of
 from simfrcnn.workflows.kept_apart import shared_patients
 
 logger = logging.getLogger("simfrcnn")
 
-DETECTIONS, COMBINATION = "detections.json", "combination.json"
-SCHEMA_VERSION = 1
-_KIND = "simfrcnn-combination"
+DETECTIONS = "detections.json"
 _MADE_ON = "annotations_sha256"
 
 
@@ -217,65 +220,6 @@ def combine_data_set(
     return combine(annotated, detections, output, name=name, **options)
 
 
-@dataclass(frozen=True)
-class FittedCombination:
-    """A combination with the models and the validation set that it belongs to.
-
-    ``checkpoints`` holds a hash for each list of detections, None where a list does not state it.
-    """
-
-    fitted: Combination
-    checkpoints: tuple[str | None, ...]
-    annotations: str
-    annotations_sha256: str
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``combination.json`` holds."""
-        return {
-            "kind": _KIND,
-            "schema_version": SCHEMA_VERSION,
-            "checkpoints": list(self.checkpoints),
-            "annotations": self.annotations,
-            "annotations_sha256": self.annotations_sha256,
-            **self.fitted.to_json(),
-        }
-
-
-def read_combination(path: Path) -> FittedCombination:
-    """Read what an earlier ``combine`` fitted.
-
-    Raises:
-        ArtifactError: The file is missing, of another kind or schema version, or damaged.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror}); a {COMBINATION} of `combine --how rescore` "
-            "was expected there"
-        ) from error
-    except ValueError as error:
-        raise ArtifactError(f"{path} is no combination: it is not valid JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("kind") != _KIND:
-        raise ArtifactError(f"{path} holds no combination (its 'kind' must be {_KIND!r})")
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path} has schema version {content.get('schema_version')!r}; this program reads "
-            f"{SCHEMA_VERSION}: fit the combination again"
-        )
-    try:
-        return FittedCombination(
-            fitted=Combination.from_json(content),
-            checkpoints=tuple(None if c is None else str(c) for c in content["checkpoints"]),
-            annotations=str(content["annotations"]),
-            annotations_sha256=str(content["annotations_sha256"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({type(error).__name__}: {error}): fit the combination again"
-        ) from error
-
-
 def _fitted(
     annotated: AnnotatedSet, inputs: Sequence[DetectionFile], chosen: CombineOptions
 ) -> FittedCombination:
@@ -319,31 +263,6 @@ def _say(combination: FittedCombination, annotated: AnnotatedSet) -> None:
                 f"{fact.name}: {', '.join(map(repr, words))} did not occur where the combination "
                 "was fitted, and count as missing"
             )
-
-
-def lines_on(combination: FittedCombination) -> Iterator[str]:
-    """The weights and what they were fitted on, for a terminal."""
-    fitted, n = combination.fitted, combination.fitted.counts
-    yield (
-        f"fitted on {combination.annotations}: {n['images']} images of {n['patients']} patients, "
-        f"{n['positive_images']} positive; left out {n['images_of_unknown_truth']} of unknown "
-        f"truth, {n['images_without_detection']} without a detection"
-    )
-    others = (f"model {i}: {w:+.4f}" for i, w in enumerate(fitted.others, start=2))
-    facts = (f"{c}: {w:+.4f}" for c, w in zip(fitted.columns, fitted.fact_weights, strict=True))
-    yield (
-        f"shift (prevalence of that set, not of a clinic): {fitted.intercept:+.4f}; "
-        + "; ".join([f"model 1: {fitted.own:+.4f}", *others, *facts])
-        + f"; C {fitted.inverse_penalty:g}"
-    )
-    for fact in fitted.facts:
-        if why := fact.why_words():
-            yield f"note: {why}"
-    if fitted.own <= 0:
-        yield (
-            "note: the weight of the first model's own score is not above 0: its boxes keep no "
-            "order, or the opposite one, within an image"
-        )
 
 
 def _check_inputs(

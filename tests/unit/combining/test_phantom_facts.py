@@ -16,7 +16,7 @@ from simfrcnn.phantom.annotations import annotation_file
 from simfrcnn.phantom.exams import draw_exams
 from simfrcnn.phantom.presets import PRESETS, SPLITS
 from simfrcnn.records import ImageRecord, Supervision
-from simfrcnn.workflows.combine import read_combination
+from simfrcnn.workflows.fitted_combination import read_combination
 from support.combining_examples import A
 from support.evaluation_examples import CATEGORIES, detection_file, found
 
