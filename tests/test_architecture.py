@@ -228,3 +228,9 @@ def test_the_command_line_stays_thin():
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert len(lines) <= 1500
+
+
+def test_no_module_is_longer_than_450_lines():
+    n_lines = {path: len(path.read_text("utf-8").splitlines()) for path in ROOT.rglob("*.py")}
+    assert len(n_lines) > 100
+    assert not {path: n for path, n in n_lines.items() if n > 450}
