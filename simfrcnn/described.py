@@ -92,6 +92,7 @@ class Description:
         key: Of the config; None if it has none.
         option: Of the command line; None if it has none.
         each: Of a tuple, the type of its entries, if that is str, int or float; else None.
+        is_whole: Whether it is a whole number.
         legal: For numbers.
         unset: What stands for None in the config, whose keys keep their type.
         metavar: What the value is called in the help of the option.
@@ -104,6 +105,7 @@ class Description:
     default: Any
     choices: tuple[Any, ...]
     each: type | None
+    is_whole: bool
     help: str
     key: str | None
     option: str | None
@@ -133,7 +135,7 @@ class Description:
         if self.legal is not None and value not in self.legal:
             none = f", or {self.unset} for none in a config" if self.unset is not None else ""
             raise illegal(self.title, value, f"{self.legal}{none}")
-        if type(self.default) is int and not isinstance(value, Integral):
+        if self.is_whole and not _is_of(int, value):
             raise illegal(self.title, value, "a whole number")
         if isinstance(self.default, bool) and value not in (True, False):
             raise illegal(self.title, value, "True or False")
@@ -212,6 +214,7 @@ def _description(kind: type, field: dataclasses.Field[Any], hint: Any) -> Descri
     facts["choices"] = get_args(hint) if get_origin(hint) is Literal else facts["choices"]
     first = get_args(hint)[0] if get_origin(hint) is tuple else None
     facts["each"] = first if first in _LISTS else None
+    facts["is_whole"] = hint in (int, int | None)
     if issubclass(kind, Options):
         facts["option"] = facts["option"] or f"--{field.name.replace('_', '-')}"
     return Description(name=field.name, default=field.default, **facts)

@@ -8,7 +8,6 @@ import gc
 import hashlib
 import itertools
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -18,30 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.errors import DataError, OutputError
+from simfrcnn.locks import LOCK, working_in
+from simfrcnn.write_errors import REASONS, explaining
 
-LOCK = ".simfrcnn-lock"
 _UNFINISHED = ".simfrcnn-unfinished-"
 _LONGEST_STEM = 40
 """Characters of a file's name in that of its temporary file, which must not grow too long."""
-_REASONS = {
-    errno.ENOSPC: "the disk is full: free some space and run again",
-    errno.EDQUOT: "the disk quota is used up: free some space and run again",
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
-    errno.EROFS: "the file system is read-only",
-    errno.ENOTDIR: "a part of that path is a file, not a folder",
-    errno.EEXIST: "a part of that path is a file, not a folder",
-    errno.EISDIR: "that path is a folder",
-    errno.ENAMETOOLONG: "the path is longer than the file system allows",
-}
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""What a file system without locks says."""
-_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What the operating system says of nothing but writing, whether or not it names the file."""
-
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
-
-logger = logging.getLogger("simfrcnn")
 
 
 @contextlib.contextmanager
@@ -61,13 +43,13 @@ def writing(path: Path, *, private: bool = False) -> Iterator[Path]:
         OutputError: The operating system refused to write (disk full, no permission ...).
     """
     path = Path(path)
-    with _explaining(path):
+    with explaining(path):
         _make_folder(path.parent, private=private)
         temporary = _new_file_beside(path, 0o600 if private else 0o666)
     try:
-        with _explaining(path, temporary):
+        with explaining(path, temporary):
             yield temporary
-        with _explaining(path):
+        with explaining(path):
             _sync(temporary)
             os.replace(temporary, path)
     finally:
@@ -93,7 +75,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     require_new_or_empty(folder)
     with working_in(folder), _unfinished_in(folder) as temporary:
         yield temporary
-        with _explaining(folder):
+        with explaining(folder):
             for path in sorted(temporary.iterdir()):
                 path.rename(folder / path.name)
 
@@ -116,7 +98,7 @@ def require_writable(folder: Path) -> None:
     Raises:
         OutputError: A part of the path is a file, or it may not be written to.
     """
-    with _explaining(folder):
+    with explaining(folder):
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), nearest)
@@ -131,14 +113,14 @@ def require_writable_file(path: Path) -> None:
         OutputError: It is a folder, or its folder cannot be written to.
     """
     if path.is_dir():
-        raise OutputError(f"cannot write {path}: {_REASONS[errno.EISDIR]}")
+        raise OutputError(f"cannot write {path}: {REASONS[errno.EISDIR]}")
     require_writable(path.parent)
 
 
 @contextlib.contextmanager
 def _unfinished_in(folder: Path) -> Iterator[Path]:
     """A hidden folder, removed at the end; those that killed runs left are removed before."""
-    with _explaining(folder):
+    with explaining(folder):
         for leftover in folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(leftover)
         temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
@@ -146,83 +128,6 @@ def _unfinished_in(folder: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder (:func:`locked`); if new and left empty, it goes again.
-
-    So do the folders above it that were made for it.
-
-    Raises:
-        OutputError: As of :func:`locked`.
-    """
-    new = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
-    try:
-        with locked(folder):
-            yield
-    finally:
-        for place in new:
-            with contextlib.suppress(OSError):  # there is something in it: it stays
-                place.rmdir()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Keep every other process that asks for it out of a folder until the block ends.
-
-    The lock is the operating system's, on the hidden file :data:`LOCK`, and vanishes with the
-    process, however that ends. A file that a killed process left locks nothing.
-
-    Args:
-        folder: Made if missing.
-
-    Yields:
-        The descriptor that holds the lock. A process that inherits it holds the lock, too.
-
-    Raises:
-        OutputError: Another process is at work in it, or the operating system refused to write.
-    """
-    import fcntl  # not on Windows, where this module can still be imported
-
-    path = folder / LOCK
-    with _explaining(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    with open(path, "ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = _is_still(stream.fileno(), path)
-        except BlockingIOError:
-            is_ours = False
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            logger.warning("%s cannot be locked: run nothing else that writes there", folder)
-            is_ours = True
-        if not is_ours:
-            raise OutputError(
-                f"{folder}: another run is at work there: wait until it has ended, or give another "
-                "folder"
-            )
-        try:
-            yield stream.fileno()
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is at work in a folder under :func:`locked`; True where none can say."""
-    import fcntl
-
-    try:
-        with open(folder / LOCK, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -242,7 +147,7 @@ def write_files(
     with contextlib.ExitStack() as stack:
         for name, content in itertools.chain(contents.items(), further):
             if (folder / name).is_dir():  # the rename would fail when others are through
-                raise OutputError(f"cannot write {folder / name}: {_REASONS[errno.EISDIR]}")
+                raise OutputError(f"cannot write {folder / name}: {REASONS[errno.EISDIR]}")
             temporary = stack.enter_context(writing(folder / name))
             temporary.write_bytes(content)
             del content  # before the next one is made
@@ -378,40 +283,8 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_still(handle: int, path: Path) -> bool:
-    """Whether an open file still has its name: who held the lock before has removed it."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
 def _is_leftover(path: Path) -> bool:
     return path.name == LOCK or (path.name.startswith(_UNFINISHED) and path.is_dir())
-
-
-@contextlib.contextmanager
-def _explaining(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Turn a refusal of the operating system into an :class:`OutputError` with the remedy.
-
-    With ``temporary``, a caller's code runs inside, which may read other files: then an error is
-    one of writing if it names that file, or if it can be nothing else.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _REASONS or not _is_of_writing(error, temporary):
-            raise
-        raise OutputError(f"cannot write {path}: {_REASONS[error.errno]}") from error
-
-
-def _is_of_writing(error: OSError, temporary: Path | None) -> bool:
-    if temporary is None:
-        return True
-    names = [
-        os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
-    ]
-    return os.fspath(temporary) in names if names else error.errno in _OF_WRITING
 
 
 def _make_folder(folder: Path, *, private: bool) -> None:

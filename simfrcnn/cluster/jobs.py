@@ -27,7 +27,8 @@ from simfrcnn.cluster.extra import import_submitit, require_launcher
 from simfrcnn.cluster.settings import ClusterSettings, Launcher
 from simfrcnn.cluster.task import Task
 from simfrcnn.errors import ArtifactError, ConfigError, SimFrcnnError
-from simfrcnn.files import locked, write_json
+from simfrcnn.files import write_json
+from simfrcnn.locks import locked
 from simfrcnn.wording import counted
 
 RECORD = "jobs.json"

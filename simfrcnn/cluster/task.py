@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from simfrcnn.errors import SimFrcnnError
-from simfrcnn.files import locked
+from simfrcnn.locks import locked
 
 POLL_SECONDS = 0.2
 _KILLED_IN_ORDER = 143

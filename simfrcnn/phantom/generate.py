@@ -22,7 +22,8 @@ import cv2
 import pydicom
 
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import LOCK, sha256_of, working_in, write_bytes, write_json
+from simfrcnn.files import sha256_of, write_bytes, write_json
+from simfrcnn.locks import LOCK, working_in
 from simfrcnn.parallel import results_of
 from simfrcnn.phantom.annotations import annotation_file
 from simfrcnn.phantom.dicom_writer import dicom_bytes, instance_uid

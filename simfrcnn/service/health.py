@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.errors import ArtifactError
-from simfrcnn.files import is_locked, write_json
+from simfrcnn.files import write_json
+from simfrcnn.locks import is_locked
 from simfrcnn.service.audit import now_text
 from simfrcnn.service.folder import ServiceFolder
 from simfrcnn.wording import counted

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import locked
+from simfrcnn.locks import locked
 from simfrcnn.service.audit import Audit
 from simfrcnn.service.canary import Canary
 from simfrcnn.service.folder import ServiceFolder

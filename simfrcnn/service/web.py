@@ -16,7 +16,7 @@ from simfrcnn.data.exams import Selection, Sources
 from simfrcnn.detector import Detector, load
 from simfrcnn.dicom.mammogram import STRICT
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import locked
+from simfrcnn.locks import locked
 from simfrcnn.service.web_guard import Access
 from simfrcnn.service.web_settings import ServeOptions, token_of
 from simfrcnn.service.web_studies import RESULTS, UPLOADS, Studies

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from simfrcnn.data import catalog
 from simfrcnn.data.weaken import INFO_KEY, weaken
 from simfrcnn.errors import OutputError
-from simfrcnn.files import is_locked, sha256_of
+from simfrcnn.files import sha256_of
+from simfrcnn.locks import is_locked
 from simfrcnn.parallel import available_cores
 from simfrcnn.phantom.generate import (
     GENERATOR_VERSION,

@@ -23,7 +23,8 @@ from simfrcnn.artifacts import MASKS_FROM, write_sidecar
 from simfrcnn.data.exams import CONTRADICTING, FAILED, UNREADABLE
 from simfrcnn.errors import ArtifactError, OutputError
 from simfrcnn.exam import SCHEMA, ExamResult, ImageResult
-from simfrcnn.files import LOCK, as_json, copy_file, working_in, write_bytes, write_json, writing
+from simfrcnn.files import as_json, copy_file, write_bytes, write_json, writing
+from simfrcnn.locks import LOCK, working_in
 from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
 from simfrcnn.workflows.prediction_entries import detection_entry, image_entry
 from simfrcnn.workflows.prediction_heat import write_maps

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.errors import ArtifactError
-from simfrcnn.files import is_locked, write_json, writing_folder
+from simfrcnn.files import write_json, writing_folder
+from simfrcnn.locks import is_locked
 from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.prediction_folder import (
     BEGUN,

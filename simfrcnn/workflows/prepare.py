@@ -24,9 +24,10 @@ from simfrcnn.data.sources.registry import source_named
 from simfrcnn.data.sources.source import Reading, Source, SourceData
 from simfrcnn.described import Options, described, descriptions, made
 from simfrcnn.errors import ConfigError, OutputError
-from simfrcnn.files import as_json, as_utf8, working_in, write_files
+from simfrcnn.files import as_json, as_utf8, write_files
 from simfrcnn.image_labels import image_roles
 from simfrcnn.labels import tally_of, training_roles
+from simfrcnn.locks import working_in
 from simfrcnn.records import ImageRecord
 from simfrcnn.registry import require_known
 from simfrcnn.wording import counted

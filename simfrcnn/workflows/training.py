@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.contract import Engine, load_engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.evaluation import operating
+from simfrcnn.locks import working_in
 from simfrcnn.training import recipe
 from simfrcnn.workflows.phantoms import make_missing_phantoms
 from simfrcnn.zoo import find_model
@@ -98,7 +100,8 @@ def train(
         command: The words of a command line, for the manifest.
 
     Raises:
-        SimFrcnnError: Config, data, weights or folder are not fit, or a loss became NaN.
+        SimFrcnnError: Config, data, weights or folder are not fit, another run is at work in the
+            folder, or a loss became NaN.
         TrainingInterrupted: A ``KeyboardInterrupt``: Ctrl-C or SIGTERM came, the step was finished
             and ``model_last.pth`` holds it; ``resume=True`` goes on.
 
@@ -127,18 +130,21 @@ def train(
         True
     """
     chosen, cfg = checked_training(config, datasets, overrides, engine, processes)
-    trained_by = name_of_config(config)
-    chosen.launch_training(
-        cfg,
-        resume=resume,
-        num_gpus=processes.num_gpus,
-        num_machines=processes.num_machines,
-        machine_rank=processes.machine_rank,
-        dist_url=processes.dist_url,
-        command=command,
-    )
-    weights = weights_of(Path(cfg.OUTPUT_DIR))
-    return _judged(chosen, cfg, weights, processes, trained_by=trained_by)
+    folder = Path(cfg.OUTPUT_DIR)
+    # One process of a run holds its folder, also where each is started by itself.
+    with working_in(folder) if processes.is_main else contextlib.nullcontext():
+        chosen.launch_training(
+            cfg,
+            resume=resume,
+            num_gpus=processes.num_gpus,
+            num_machines=processes.num_machines,
+            machine_rank=processes.machine_rank,
+            dist_url=processes.dist_url,
+            command=command,
+        )
+        return _judged(
+            *(chosen, cfg, weights_of(folder), processes), trained_by=name_of_config(config)
+        )
 
 
 @catalog.reading_once()

@@ -29,6 +29,7 @@ from simfrcnn.engines.common.run_folder import own_commit
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.files import sha256_of, write_text
+from simfrcnn.locks import working_in
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.settings import PseudoSettings
 from simfrcnn.training import recipe
@@ -87,6 +88,12 @@ def run_job(
         )
     config_file = find_config(config_file, what="job file")
     weak = _prepare(engine, config_file, overrides, datasets, force, command)
+    with working_in(weak.folder):
+        _run_steps(weak, config_file, overwrite=overwrite)
+    return weak.folder
+
+
+def _run_steps(weak: _Weak, config_file: Path, *, overwrite: bool) -> None:
     job = StepRunner(
         weak.folder,
         STEPS,
@@ -94,10 +101,10 @@ def run_job(
             "kind": KIND,
             "simfrcnn": __version__,
             "commit": own_commit(),
-            "engine": engine.NAME,
+            "engine": weak.engine.NAME,
             "seed": weak.first.SEED,
             "config_file": str(config_file),
-            "command": list(command),
+            "command": list(weak.command),
         },
         overwrite=overwrite,
     )
@@ -107,7 +114,6 @@ def run_job(
     job.run(weak.training("stage2", weak.second))
     job.run(weak.test())
     write_text(weak.folder / "summary.md", _summary(job, weak))
-    return weak.folder
 
 
 @dataclass(frozen=True)

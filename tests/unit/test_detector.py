@@ -31,7 +31,7 @@ def test_a_checkpoint_alone_is_enough(detector):
 def test_what_is_asked_of_load_must_fit(untrained, tmp_path):
     with pytest.raises(CheckpointError, match="detectron2 cannot run it"):
         simfrcnn.load(untrained, engine="detectron2")
-    with pytest.raises(ConfigError, match="give case/youden, breast/sensitivity, or a score threshold"):
+    with pytest.raises(ConfigError, match="give case/youden, breast/sensitivity, or a score"):
         simfrcnn.load(untrained, operating_point="case/sensitivity")
     with pytest.raises(ConfigError, match=r"MODEL\.DEVICE is 'nonsense'"):
         simfrcnn.load(untrained, device="nonsense")

@@ -1,7 +1,6 @@
 """Atomic writing: the old file or the whole new one, never a part."""
 
 import errno
-import fcntl
 import gc
 import json
 import os
@@ -12,18 +11,14 @@ import pytest
 
 from simfrcnn.errors import DataError, OutputError
 from simfrcnn.files import (
-    LOCK,
     as_json,
     as_json_lines_below,
     collector_at_rest,
     copy_file,
-    is_locked,
-    locked,
     require_new_or_empty,
     require_writable,
     require_writable_file,
     sha256_of,
-    working_in,
     write_files,
     write_json,
     write_text,
@@ -186,35 +181,6 @@ def test_a_folder_of_results_never_mixes_with_other_files(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_a_folder_has_one_writer_at_a_time_and_keeps_no_lock(tmp_path, monkeypatch, caplog):
-    folder = tmp_path / "new"
-    with locked(folder):
-        with pytest.raises(OutputError, match="another run is at work there: wait"), locked(folder):
-            pass
-        with pytest.raises(OutputError, match="another run"), writing_folder(folder):
-            pass
-        assert os.listdir(folder) == [LOCK]
-    assert os.listdir(folder) == []
-    (folder / LOCK).touch()  # of a process that was killed
-    with locked(folder):
-        pass
-    assert os.listdir(folder) == []
-
-    def too_late(stream, operation):  # who held it has just ended, and somebody else begun
-        (folder / LOCK).unlink()
-
-    monkeypatch.setattr(fcntl, "flock", too_late)
-    with pytest.raises(OutputError, match="another run"), locked(folder):
-        pass
-
-    def unknown(stream, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", unknown)
-    with locked(folder):
-        assert f"{folder} cannot be locked" in caplog.text
-
-
 def test_an_error_of_reading_is_not_one_of_writing(tmp_path):
     """Root may read everything: a folder in place of a file stands for what cannot be read."""
     source, target = tmp_path / "source.dcm", tmp_path / "copy.dcm"
@@ -337,30 +303,6 @@ def test_nan_is_not_json(tmp_path):
 def test_sha256_of_a_known_text(tmp_path):
     write_text(tmp_path / "x", "abc")
     assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
-
-
-def test_a_new_folder_in_which_nothing_was_left_goes_again(tmp_path):
-    folder = tmp_path / "new"
-    with working_in(folder):
-        assert is_locked(folder)
-    assert not folder.exists()
-    with pytest.raises(ZeroDivisionError), working_in(folder):
-        folder / str(1 / 0)
-    assert not folder.exists()
-    with working_in(folder):
-        (folder / "a").touch()
-    assert [path.name for path in folder.iterdir()] == ["a"]
-    (folder / "a").unlink()
-    with working_in(folder):
-        pass
-    assert folder.exists()  # it was there before
-
-
-def test_folders_that_were_made_for_one_go_with_it(tmp_path):
-    (tmp_path / "old").mkdir()
-    with pytest.raises(ZeroDivisionError), working_in(tmp_path / "old" / "x" / "y"):
-        (tmp_path / "old" / str(1 / 0)).touch()
-    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from simfrcnn import config, settings
 from simfrcnn.cli.options import add_options, given_settings
 from simfrcnn.described import Range, descriptions
 from simfrcnn.errors import ConfigError
+from simfrcnn.service.options import NodeOptions
 from simfrcnn.settings import (
     CONFIGURED,
     DataSettings,
@@ -19,6 +20,7 @@ from simfrcnn.settings import (
     PseudoSettings,
     SimilaritySettings,
 )
+from simfrcnn.workflows.prepare import RunOptions
 
 ALL = [each for kind in CONFIGURED for each in descriptions(kind)]
 
@@ -151,6 +153,9 @@ def test_options_reach_the_settings_and_leave_the_rest():
         (SimilaritySettings, {"margin": 1}, r"a cosine in \[-1, 1\)"),
         (DataSettings, {"classes": ("a", "a")}, "each once"),
         (DataSettings, {"target_classes": ("benign",)}, "one or more of DATASETS.CLASSES"),
+        (NodeOptions, {"port": 11112.0}, r"--port is 11112\.0; legal is a whole number"),
+        (RunOptions, {"workers": 1.5}, r"--workers is 1\.5; legal is a whole number"),
+        (RunOptions, {"workers": True}, r"--workers is True; legal is a whole number"),
     ],
 )
 def test_illegal_settings_are_refused_from_python_too(kind, values, message):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from simfrcnn.cli.main import main
+from simfrcnn.locks import LOCK, locked
 from support.commands import ENGINES, ROOT, SMOKE, on_one_engine
 
 
@@ -196,6 +197,12 @@ def test_an_output_folder_that_is_a_file(refused, tmp_path):
     assert "file" in refused(*words, "OUTPUT_DIR", tmp_path / "file" / "run")
 
 
+def test_an_output_folder_in_which_a_training_is_at_work(train, run_folder):
+    with locked(run_folder):
+        assert f"{run_folder}: another run is at work there" in train()
+        assert os.listdir(run_folder) == [LOCK]
+
+
 # -- predict ---------------------------------------------------------------------------------------
 
 
@@ -298,7 +305,9 @@ def test_detections_that_do_not_belong_to_the_annotations(refused, datasets, tmp
 
 def test_a_missing_mias_folder(refused, tmp_path):
     words = ("prepare-data", "mias", "--root", tmp_path / "absent", "--out", tmp_path / "out")
-    assert "absent" in refused(*words)
+    assert f"{tmp_path / 'absent'}: no such folder; give the folder with Info.txt" in refused(
+        *words
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -13,6 +13,7 @@ from simfrcnn.cli.main import main
 from simfrcnn.config import name_of_config
 from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256
 from simfrcnn.files import sha256_of
+from simfrcnn.locks import LOCK, locked
 from support.canaries import canary_folder, leaks, write_canary
 from support.commands import ONE_ENGINE, ROOT, SMOKE, on_one_engine
 from support.forking import run_program
@@ -361,5 +362,8 @@ def test_a_second_run_into_a_folder_is_refused_and_resume_goes_on(trained, tmp_p
     longer = tmp_path / "longer"
     shutil.copytree(folder, longer)
     options = ["OUTPUT_DIR", str(longer), "SOLVER.MAX_ITER", "8"]
+    with locked(longer):
+        assert f"{longer}: another run is at work there" in refused(*words, "--resume", *options)
     assert main([*words, "--resume", *options]) == 0
     assert json.loads((longer / "manifest.json").read_text())["steps_done"] == 8
+    assert not (longer / LOCK).exists()

@@ -1,6 +1,7 @@
 """weakFaster R-CNN by its commands: the job, its steps alone, killed and resumed, and misused."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from simfrcnn.data.coco import read_coco
 from simfrcnn.engines import load_engine
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.files import sha256_of
+from simfrcnn.locks import LOCK, locked
 from simfrcnn.training import recipe
 from support.commands import ENGINES, ROOT, SMOKE, TEST_CONFIGS, on_one_engine
 from support.forking import kill_program_once
@@ -216,6 +218,13 @@ def test_a_run_that_the_job_did_not_start_is_refused(refused, tmp_path, name):
     error = refused(*words_of("torchvision", tmp_path / "job"))
     assert "did not start" in error
     assert (tmp_path / "job" / "stage1" / name).read_bytes() == b"precious"
+
+
+def test_a_job_that_another_process_is_at_work_on_is_refused(refused, tmp_path):
+    with locked(tmp_path / "job"):
+        error = refused(*words_of("torchvision", tmp_path / "job"))
+        assert "another run is at work there" in error
+        assert os.listdir(tmp_path / "job") == [LOCK]
 
 
 def test_a_weak_job_in_several_processes_is_refused(refused, tmp_path, monkeypatch):

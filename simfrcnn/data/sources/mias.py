@@ -99,6 +99,8 @@ def read_mias(
             f"target classes {', '.join(sorted(unknown)) or 'are empty'}: MIAS has "
             f"{', '.join(ABNORMALITIES)}"
         )
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the folder with Info.txt and the films")
     rows_of_film = _by_film(read_info(root / "Info.txt"))
     films = _films(root)
     numbers = sorted(rows_of_film.keys() & films.keys())
@@ -199,8 +201,6 @@ def _by_film(rows: Sequence[MiasRow]) -> dict[int, list[MiasRow]]:
 
 def _films(root: Path) -> dict[int, Path]:
     """Film number -> image; where both formats are there, the PGM as distributed."""
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder with Info.txt and the films")
     films: dict[int, Path] = {}
     for suffix in reversed(IMAGE_SUFFIXES):
         for path in sorted(root.iterdir()):

@@ -22,7 +22,7 @@ from simfrcnn.cluster.jobs import RECORD, Job, SlurmSilentError, run_jobs
 from simfrcnn.cluster.settings import ClusterSettings, Launcher
 from simfrcnn.cluster.task import Task
 from simfrcnn.errors import ArtifactError, ConfigError, OutputError
-from simfrcnn.files import locked
+from simfrcnn.locks import locked
 
 pytest.importorskip("submitit")
 

@@ -10,7 +10,7 @@ import pytest
 from simfrcnn.data.coco import read_coco
 from simfrcnn.data.weaken import weaken
 from simfrcnn.errors import OutputError
-from simfrcnn.files import locked
+from simfrcnn.locks import locked
 from simfrcnn.phantom.generate import GENERATOR_VERSION, MANIFEST, write_outlined
 from simfrcnn.phantom.presets import PRESETS
 from simfrcnn.workflows.phantoms import make_missing_phantoms, make_phantoms
