@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent / "simfrcnn"
 EVERYWHERE = {
     *("errors", "records", "described", "settings", "fields", "files", "grading_settings"),
     *("classifier_settings", "evaluation_settings", "image_labels", "image_names"),
-    *("input_settings", "label_settings", "labels", "outlines", "parallel", "registry"),
-    *("second_look_settings", "trees", "version", "wording", "yaml_text"),
+    *("input_settings", "label_settings", "labels", "locks", "outlines", "parallel", "registry"),
+    *("second_look_settings", "trees", "version", "wording", "write_errors", "yaml_text"),
 }
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 
@@ -34,12 +34,14 @@ ALLOWED = {
     "image_names": (set(), set()),
     "label_settings": (set(), set()),
     "labels": (set(), set()),
+    "locks": (set(), set()),
     "outlines": (set(), {"cv2", "numpy", "pycocotools"}),
     "parallel": (set(), {"cv2", "tqdm"}),
     "registry": (set(), set()),
     "trees": (set(), set()),
     "version": (set(), set()),
     "wording": (set(), set()),
+    "write_errors": (set(), set()),
     "yaml_text": (set(), {"yaml"}),
     "zoo": (set(), set()),
     "structures": (set(), {"torch"}),
