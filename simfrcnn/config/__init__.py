@@ -6,7 +6,7 @@ key).
 """
 
 from simfrcnn.config.checks import check_config
-from simfrcnn.config.extension import add_simfrcnn_config
+from simfrcnn.config.extension import BEST_BY, add_simfrcnn_config
 from simfrcnn.config.loading import (
     MEANT_BEFORE,
     FileKey,
@@ -41,6 +41,7 @@ from simfrcnn.config.portable import portable_defaults
 from simfrcnn.config.shipped import find_config, name_of_config
 
 __all__ = [
+    "BEST_BY",
     "CLASSIFIER",
     "DETECTOR",
     "MEANT_BEFORE",

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from simfrcnn.config.classifier import check_classifier
+from simfrcnn.config.extension import BEST_BY
 from simfrcnn.config.mapping import (
     images_per_item,
     is_classifier,
@@ -99,6 +100,8 @@ def check_config(cfg: Any) -> None:
     optimisers = ("adam", "sgd")
     if cfg.SOLVER.OPTIMIZER not in optimisers:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
+    if cfg.TEST.BEST_BY not in BEST_BY:
+        raise illegal("TEST.BEST_BY", cfg.TEST.BEST_BY, " | ".join(BEST_BY), tuple(BEST_BY))
     _require(
         cfg.SEED >= 0,
         "SEED",

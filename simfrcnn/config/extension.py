@@ -10,6 +10,16 @@ from typing import Any
 
 from simfrcnn.config.mapping import add_described_keys
 
+BEST_BY = {
+    "case/auc": "case AUC",
+    "breast/auc": "breast AUC",
+    "image/auc": "image AUC",
+    "finding/ap50": "AP50",
+    "froc/centre/all/sensitivity_at_1": "sensitivity at 1 false positive an image",
+    "last": "",
+}
+"""Legal for ``TEST.BEST_BY``: figures of a report, as people call them; and the last checkpoint."""
+
 
 def add_simfrcnn_config(cfg: Any) -> None:
     """Add simfrcnn's keys and their defaults to a config tree, in place.
@@ -44,3 +54,5 @@ def add_simfrcnn_config(cfg: Any) -> None:
     # Detect in mixed precision: faster, with scores that are rounded and depend on the machine.
     cfg.TEST.AMP = type(cfg)()
     cfg.TEST.AMP.ENABLED = False
+    # By which figure on VAL the best checkpoint is chosen; with "last", the last one counts.
+    cfg.TEST.BEST_BY = "case/auc"

@@ -41,6 +41,7 @@ _COMMON: Mapping[str, str] = {
     "SOLVER.STEPS": "after which the learning rate falls",
     "SOLVER.CHECKPOINT_PERIOD": "steps between two checkpoints",
     "TEST.EVAL_PERIOD": "steps between two validations; 0: at the end alone",
+    "TEST.BEST_BY": "figure on VAL that chooses the best checkpoint; last: the last one counts",
     "DATALOADER.NUM_WORKERS": "processes that read images",
     "SEED": "of everything that is random",
     "DATASETS.REPLAY.FRACTION": "",

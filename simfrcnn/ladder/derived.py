@@ -75,10 +75,10 @@ def require_a_second_look(cfg: Any, where: str) -> None:
             f"{where}: {_KEY} names a rung in mixed precision, whose one loss scale the second "
             "look moves; set SOLVER.AMP.ENABLED and SOLVER.AMP.AUTO_ON_CPU to False"
         )
-    if cfg.TEST.EVAL_PERIOD > 0:
+    if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.BEST_BY != "last":
         raise ConfigError(
             f"{where}: {_KEY} names a rung whose checkpoint is chosen by both scores; with "
-            "TEST.EVAL_PERIOD 0 the last one is tested, which is that of the detector too"
+            "TEST.BEST_BY last the last one is tested, which is that of the detector too"
         )
 
 

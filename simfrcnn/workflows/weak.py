@@ -47,7 +47,10 @@ KIND = "simfrcnn weak job"
 # change of it outdates nothing.
 _PLACES = ("OUTPUT_DIR", "DATASETS.FILES")  # the contents count, by hash
 _OF_TESTS = ("DATASETS.TEST",)
-_OF_TRAINING = ("SOLVER.", "TEST.EVAL_PERIOD", "DATASETS.TRAIN", "DATASETS.VAL", "MODEL.WEIGHTS")
+_OF_TRAINING = (
+    *("SOLVER.", "TEST.EVAL_PERIOD", "TEST.BEST_BY"),
+    *("DATASETS.TRAIN", "DATASETS.VAL", "MODEL.WEIGHTS"),
+)
 _STATED = ("PSEUDO.",)  # stands in the inputs of its step by itself
 _LOADING = ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD")
 

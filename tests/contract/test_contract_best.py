@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from simfrcnn.engines.common.checkpoints import BEST, LAST, read_checkpoint
-from simfrcnn.errors import CheckpointError
+from simfrcnn.errors import CheckpointError, ConfigError
 from simfrcnn.workflows.training import weights_of
 from support.examples import tiny_config
 
@@ -19,14 +19,22 @@ VALIDATED = ("DATASETS.VAL", "[tiny]", "TEST.EVAL_PERIOD", "1")
 
 @pytest.fixture
 def train(engine, tmp_path, monkeypatch):
-    """Go on with ``run`` to a number of steps; after each new one case AUC is what is given."""
+    """Go on with ``run`` to a number of steps; after each new one case AUC is what is given, and
+    AP50 what it lacks to 1.
+    """
 
-    def go_on(steps, *figures):
+    def go_on(steps, *figures, by="case/auc"):
         left = iter(figures)
         trainer = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.trainer")
-        monkeypatch.setattr(trainer, "mean_over_sets", lambda _sets: {"case/auc": next(left)})
+
+        def validated(_sets):
+            auc = next(left)
+            return {"case/auc": auc, "finding/ap50": 1 - auc}
+
+        monkeypatch.setattr(trainer, "mean_over_sets", validated)
         words = ("SOLVER.MAX_ITER", steps, "SOLVER.CHECKPOINT_PERIOD", "1", *VALIDATED)
-        engine.train(tiny_config(engine, "fpn", tmp_path, *words), resume=True)
+        cfg = tiny_config(engine, "fpn", tmp_path, *words, "TEST.BEST_BY", by)
+        engine.train(cfg, resume=True)
         assert not list(left)
 
     return go_on
@@ -55,7 +63,9 @@ def best_of(folder):
     """What the best checkpoint says, and what the last one knows of it."""
     card = read_checkpoint(folder / BEST)["card"]
     of_file = {"value": card["validation_in_training"]["case/auc"], "step": card["steps"]}
-    return of_file, read_checkpoint(folder / LAST)["training"]["best"]
+    known = dict(read_checkpoint(folder / LAST)["training"]["best"])
+    assert known.pop("figure") == "case/auc"
+    return of_file, known
 
 
 @pytest.mark.parametrize("first", [0.6, float("nan")])
@@ -124,3 +134,23 @@ def test_a_damaged_best_checkpoint_stays_and_the_message_says_what_to_do(train, 
     with pytest.raises(CheckpointError, match=r"move it away.*model_best\.pth"):
         train(2, 0.8)
     assert (folder / BEST).read_bytes() == b"damaged"
+
+
+def test_the_best_is_chosen_by_the_figure_that_is_asked_for(train, tmp_path, caplog):
+    folder = tmp_path / "run"
+    with caplog.at_level(logging.INFO, "simfrcnn"):
+        train(3, 0.6, 0.2, 0.9, by="finding/ap50")
+    assert read_checkpoint(folder / BEST)["card"]["steps"] == 2
+    assert "step 3: AP50 on VAL 0.1000; best: 0.8000 after step 2" in caplog.text
+    with pytest.raises(ConfigError, match=r"BEST_BY is case/auc.*was chosen by finding/ap50"):
+        train(4, 0.9)
+    train(4, 0.9, by="finding/ap50")
+    assert read_checkpoint(folder / BEST)["card"]["steps"] == 2
+
+
+def test_where_the_last_counts_there_is_no_best(train, tmp_path):
+    folder = tmp_path / "run"
+    train(2, 0.9, 0.6, by="last")
+    train(3, 0.7, by="last")
+    assert weights_of(folder) == folder / LAST
+    assert read_checkpoint(folder / LAST)["card"]["steps"] == 3

@@ -1,18 +1,21 @@
-"""Which checkpoint is the best so far? The one with the highest case AUC on the validation set."""
+"""Which checkpoint is the best so far? The one whose figure on the validation set is highest."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simfrcnn.config import BEST_BY
 from simfrcnn.engines.common.checkpoints import read_checkpoint
-from simfrcnn.errors import CheckpointError
+from simfrcnn.errors import CheckpointError, ConfigError
 
-FIGURE = "case/auc"
-"""What is compared."""
+_DEFAULT = "case/auc"
+"""The figure of checkpoints that do not name theirs."""
+LAST_COUNTS = "last"
 
 logger = logging.getLogger("simfrcnn")
 
@@ -21,14 +24,17 @@ logger = logging.getLogger("simfrcnn")
 class BestSoFar:
     """The highest validation figure and its step; it survives a resume inside the checkpoint.
 
-    Ties go to the earlier step. An undefined figure (NaN) is never the best.
+    Ties go to the earlier step. An undefined figure (NaN) is never the best. Where ``figure`` is
+    ``last``, none is.
     """
 
     value: float | None = None
     step: int | None = None
+    figure: str = _DEFAULT
 
-    def offer(self, value: float, step: int) -> bool:
-        """Take ``value`` if it is higher than all before; say whether it was taken."""
+    def offer(self, figures: Mapping[str, float], step: int) -> bool:
+        """Take the figures of a validation if they are better than all before; say whether."""
+        value = figures.get(self.figure, math.nan)
         if math.isnan(value) or (self.value is not None and value <= self.value):
             return False
         self.value, self.step = float(value), int(step)
@@ -38,24 +44,42 @@ class BestSoFar:
         """For the log."""
         return "none yet" if self.value is None else f"{self.value:.4f} after step {self.step}"
 
+    def line(self, figures: Mapping[str, float], step: int) -> str:
+        """For the log, after a validation."""
+        shown = _DEFAULT if self.figure == LAST_COUNTS else self.figure
+        found = f"step {step}: {BEST_BY[shown]} on VAL {figures.get(shown, math.nan):.4f}"
+        if self.figure == LAST_COUNTS:
+            return found
+        return f"{found}; best: {self}"
+
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"value": self.value, "step": self.step}
+        return {"value": self.value, "step": self.step, "figure": self.figure}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        self.value, self.step = state["value"], state["step"]
-
-    def forget_unless_in(self, path: Path) -> None:
-        """Know of no best where ``path`` does not hold it.
+    def go_on_from(self, state: Mapping[str, Any], path: Path) -> None:
+        """Take the best of a checkpoint, unless ``path`` does not hold it.
 
         The best checkpoint can be of a later step than the last one, from which a training goes on:
         of a run that was killed between a validation and the next checkpoint, or whose last
         checkpoint was put back. The weights of the best before it are then gone.
 
+        Args:
+            state: Of the last checkpoint.
+            path: The best checkpoint.
+
         Raises:
             CheckpointError: The file is damaged, or no checkpoint of simfrcnn.
+            ConfigError: It was chosen by another figure.
         """
+        before = state.get("figure", _DEFAULT)
+        if before != self.figure:
+            if path.exists():
+                raise ConfigError(
+                    f"TEST.BEST_BY is {self.figure}, and {path} was chosen by {before}: go on with "
+                    f"TEST.BEST_BY {before}, or move the file away"
+                )
+            return
+        self.value, self.step = state["value"], state["step"]
         if self.step is None:
             return
         if not path.exists():
@@ -79,4 +103,4 @@ class BestSoFar:
         if card is None:
             return True
         figures = card.get("validation_in_training", {})
-        return (card.get("steps"), figures.get(FIGURE)) == (self.step, self.value)
+        return (card.get("steps"), figures.get(self.figure)) == (self.step, self.value)

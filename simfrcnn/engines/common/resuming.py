@@ -76,6 +76,7 @@ class Resumable:
         Raises:
             CheckpointError: Of another engine, architecture or optimiser, damaged, or without what
                 resuming needs.
+            ConfigError: The best checkpoint beside it was chosen by another figure.
         """
         content = read_checkpoint(path, identity)
         state = content["training"]
@@ -89,8 +90,7 @@ class Resumable:
         restore_optimizer(
             self.optimizer, self.scheduler, state["optimizer"], steps_done=steps_done, path=path
         )
-        self.best.load_state_dict(state["best"])
-        self.best.forget_unless_in(path.with_name(BEST))
+        self.best.go_on_from(state["best"], path.with_name(BEST))
         if self.scaler and state.get("grad_scaler"):
             self.scaler.load_state_dict(state["grad_scaler"])
         if self.replay:

@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from simfrcnn import config
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.best import FIGURE, BestSoFar
+from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import (
     BEST,
@@ -96,7 +96,7 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: Any) -> None:
         """Build everything that the config names; nothing is written yet."""
-        self.best = BestSoFar()
+        self.best = BestSoFar(figure=cfg.TEST.BEST_BY)
         self.precision = training_precision(cfg)
         with library_on(cfg.MODEL.DEVICE):
             super().__init__(cfg)
@@ -343,10 +343,9 @@ class Validation(HookBase):
         figures = trainer.validate()
         if comm.is_main_process():
             trainer.storage.put_scalars(**figures, smoothing_hint=False)
-            auc = figures.get(FIGURE, math.nan)
-            if trainer.best.offer(auc, done):
+            if trainer.best.offer(figures, done):
                 trainer.save_best(done, figures)
-            logger.info("step %d: case AUC on VAL %.4f; best: %s", done, auc, trainer.best)
+            logger.info(trainer.best.line(figures, done))
         comm.synchronize()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.best import FIGURE, BestSoFar
+from simfrcnn.engines.common.best import BestSoFar
 from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_checkpoint
 from simfrcnn.engines.common.failures import not_finite, report_divergence
@@ -118,7 +117,7 @@ class _Training:
         self.scheduler = recipe.build_lr_scheduler(cfg, self.optimizer)
         self.precision = training_precision(cfg)
         self.scaler = GradScaler("cuda", enabled=self.precision.used == "float16")
-        self.best = BestSoFar()
+        self.best = BestSoFar(figure=cfg.TEST.BEST_BY)
         self.replay = self.items.replay
         self.resumable = Resumable(
             self.model, self.optimizer, self.scheduler, self.best, self.scaler, self.replay
@@ -279,11 +278,10 @@ class _Training:
         figures = mean_over_sets(
             [self._figures(annotated, step) for annotated in self.validation_sets]
         )
-        auc = figures.get(FIGURE, math.nan)
-        is_best = self.best.offer(auc, self.steps_done)
+        is_best = self.best.offer(figures, self.steps_done)
         if progress is not None:
             progress.record_validation(step, figures)
-            logger.info(f"step {self.steps_done}: case AUC on VAL {auc:.4f}; best: {self.best}")
+            logger.info(self.best.line(figures, self.steps_done))
         if is_best and self.processes.is_main:
             self._save_best(figures)
 
