@@ -146,7 +146,7 @@ def test_the_best_checkpoint_is_the_first_of_the_highest(make_cfg, tmp_path, mon
     best = torch.load(tmp_path / "run/model_best.pth", weights_only=True)
     assert best["card"]["steps"] == 2
     last = torch.load(tmp_path / "run/model_last.pth", weights_only=True)
-    assert last["training"]["best"] == {"value": 0.7, "step": 2}
+    assert last["training"]["best"] == {"value": 0.7, "step": 2, "figure": "case/auc"}
 
 
 def test_test_is_never_read_in_training(make_cfg, data_files, monkeypatch):

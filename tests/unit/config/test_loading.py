@@ -381,6 +381,7 @@ def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
         ("SOLVER.STEPS", "[soon]"),
         ("SOLVER.WARMUP_ITERS", "-3"),
         ("TEST.EVAL_PERIOD", "-2"),
+        ("TEST.BEST_BY", "case/brier"),
         ("DATALOADER.NUM_WORKERS", "-1"),
         ("MODEL.PIXEL_MEAN", "[1.0]"),
         ("MODEL.PIXEL_STD", "[1, 0, 1]"),
@@ -392,6 +393,6 @@ def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
         ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[]"),
     ],
 )
-def test_numbers_that_cannot_be_meant_are_refused_by_key(tree, legal, key, value):
+def test_values_that_cannot_be_meant_are_refused_by_key(tree, legal, key, value):
     with pytest.raises(ConfigError, match=re.escape(f"{key} is")):
         config.load_config(tree, legal, [key, value])

@@ -133,3 +133,10 @@ def test_a_training_that_does_not_hold_it_is_refused(
     rungs = f"RUNGS:\n  plain: {{DETECTOR_OF: look}}\n  look: {{OPTIONS: {options}}}\n"
     with pytest.raises(ConfigError, match=message):
         plan_runs(read_ladder(ladder_file(rungs)), engine, tmp_path)
+
+
+def test_a_training_whose_last_checkpoint_counts_may_validate(ladder_file, engine, tmp_path):
+    options = "{MODEL: {SECOND_LOOK: {ENABLED: True}}, TEST: {EVAL_PERIOD: 5, BEST_BY: last}}"
+    rungs = f"RUNGS:\n  plain: {{DETECTOR_OF: look}}\n  look: {{OPTIONS: {options}}}\n"
+    runs = plan_runs(read_ladder(ladder_file(rungs)), engine, tmp_path)
+    assert {run.rung.name for run in runs} == {"plain", "look"}
