@@ -50,7 +50,7 @@ def locked(folder: Path) -> Iterator[int]:
 
     Yields:
         The descriptor that holds the lock. A program that is started with it (``pass_fds``) holds
-        the lock, too; a forked process does not.
+        the lock, too, as do the processes that it forks; a forked process of our own does not.
 
     Raises:
         OutputError: Another process is at work in it, or the operating system refused to write.
@@ -60,8 +60,8 @@ def locked(folder: Path) -> Iterator[int]:
     path = folder / LOCK
     with explaining(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    with _held_open(path) as descriptor:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    with _holding(descriptor):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = _is_still(descriptor, path)
@@ -89,11 +89,10 @@ _held: set[int] = set()
 
 
 @contextlib.contextmanager
-def _held_open(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_WRONLY)
+def _holding(descriptor: int) -> Iterator[None]:
     _held.add(descriptor)
     try:
-        yield descriptor
+        yield
     finally:
         if descriptor in _held:
             _held.remove(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simfrcnn.config.extension import add_simfrcnn_config
+from simfrcnn.config.extension import BEST_BY, add_simfrcnn_config
 from simfrcnn.config.mapping import CLASSIFIER, is_classifier, settings_from
 from simfrcnn.config.portable import portable_defaults
 from simfrcnn.errors import ConfigError
@@ -22,6 +22,7 @@ OF_A_DETECTOR = (
 _OF_BACKBONES = ("MODEL.SIMFRCNN.DEFORM_STAGES", "MODEL.SIMFRCNN.RES5_TRAINED_CONVS")
 _ALSO = ("DATASETS.LABELS_PER_ITEM", "DATASETS.LABEL_BAGS", "TEST.DETECTIONS_PER_IMAGE")
 _BACKBONES = ("build_resnet_backbone", "build_timm_backbone")
+_OF_BOXES = ("finding/", "froc/")
 _FEATURES = {"fpn": ["res3", "res4", "res5"]}
 
 
@@ -64,6 +65,13 @@ def check_classifier(cfg: Any) -> None:
             cfg.DATASETS.UNBOXED_VIEWS,
             f"exclude with MODEL.META_ARCHITECTURE {CLASSIFIER}: what is not known of an image is "
             "left out of its loss",
+        )
+    if cfg.TEST.BEST_BY.startswith(_OF_BOXES):
+        raise illegal(
+            "TEST.BEST_BY",
+            cfg.TEST.BEST_BY,
+            " | ".join(figure for figure in BEST_BY if not figure.startswith(_OF_BOXES))
+            + f" with MODEL.META_ARCHITECTURE {CLASSIFIER}, which gives no boxes",
         )
     if cfg.MODEL.SECOND_LOOK.ENABLED and len(cfg.DATASETS.CLASSES) > 1:
         raise ConfigError(

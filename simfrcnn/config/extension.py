@@ -10,13 +10,14 @@ from typing import Any
 
 from simfrcnn.config.mapping import add_described_keys
 
+LAST_COUNTS = "last"
 BEST_BY = {
     "case/auc": "case AUC",
     "breast/auc": "breast AUC",
     "image/auc": "image AUC",
     "finding/ap50": "AP50",
     "froc/centre/all/sensitivity_at_1": "sensitivity at 1 false positive an image",
-    "last": "",
+    LAST_COUNTS: "",
 }
 """Legal for ``TEST.BEST_BY``: figures of a report, as people call them; and the last checkpoint."""
 
@@ -41,7 +42,7 @@ def add_simfrcnn_config(cfg: Any) -> None:
     cfg.MODEL.SIMFRCNN.RES5_TRAINED_CONVS = -1
 
     # -- data ------------------------------------------------------------------------------------
-    cfg.DATASETS.VAL = ()  # chooses the best checkpoint; TEST is read once, at the end
+    cfg.DATASETS.VAL = ()  # chooses the best checkpoint and the operating points; TEST is read once
     cfg.DATASETS.FILES = ()  # "NAME=path/to/coco.json" entries
 
     # -- recipe ----------------------------------------------------------------------------------

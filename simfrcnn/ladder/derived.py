@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simfrcnn.artifacts import DetectionFile
+from simfrcnn.config import LAST_COUNTS
 from simfrcnn.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ def require_a_second_look(cfg: Any, where: str) -> None:
             f"{where}: {_KEY} names a rung in mixed precision, whose one loss scale the second "
             "look moves; set SOLVER.AMP.ENABLED and SOLVER.AMP.AUTO_ON_CPU to False"
         )
-    if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.BEST_BY != "last":
+    if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.BEST_BY != LAST_COUNTS:
         raise ConfigError(
             f"{where}: {_KEY} names a rung whose checkpoint is chosen by both scores; with "
-            "TEST.BEST_BY last the last one is tested, which is that of the detector too"
+            "TEST.EVAL_PERIOD 0 or TEST.BEST_BY last the last one is tested, which is that of the "
+            "detector too"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from simfrcnn.config import BEST_BY
 from simfrcnn.engines.common.cards import INTENDED_USE, NOT_A_MEDICAL_DEVICE
 from simfrcnn.errors import OutputError
 from simfrcnn.evaluation import operating
@@ -118,8 +119,7 @@ def _figures(facts: ModelFacts) -> Iterator[str]:
         return
     for data_set, own in figures.items():
         is_validation = data_set in {one["name"] for one in facts.card.get("validated_on", ())}
-        chosen = ", on which the checkpoint and the operating points were chosen"
-        yield f"On {data_set}{chosen if is_validation else ''}:"
+        yield f"On {data_set}{_chosen_there(facts) if is_validation else ''}:"
         yield ""
         yield from _table(
             ("figure", "value", "95% interval", "method"),
@@ -135,6 +135,18 @@ def _figures(facts: ModelFacts) -> Iterator[str]:
                 for name, one in own.items()
             ],
         )
+
+
+def _chosen_there(facts: ModelFacts) -> str:
+    """What was chosen on the validation sets."""
+    things = []
+    if "validation_in_training" in facts.card:
+        figure = BEST_BY[facts.card.get("checkpoint_chosen_by", "case/auc")]
+        things.append(f"the checkpoint (by {figure})")
+    if facts.operating_points is not None:
+        things.append("the operating points")
+    verb = "were" if facts.operating_points is not None else "was"
+    return f", on which {' and '.join(things)} {verb} chosen" if things else ""
 
 
 def _points(facts: ModelFacts) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simfrcnn.config import FileKey, load_config, name_of_config
+from simfrcnn.config import LAST_COUNTS, FileKey, load_config, name_of_config
 from simfrcnn.data import catalog
 from simfrcnn.described import Options, described
 from simfrcnn.engines.common.checkpoints import BEST, LAST
@@ -130,7 +130,7 @@ def train(
         True
     """
     chosen, cfg = checked_training(config, datasets, overrides, engine, processes)
-    folder = Path(cfg.OUTPUT_DIR)
+    folder, trained_by = Path(cfg.OUTPUT_DIR), name_of_config(config)
     # One process of a run holds its folder, also where each is started by itself.
     with working_in(folder) if processes.is_main else contextlib.nullcontext():
         chosen.launch_training(
@@ -142,9 +142,7 @@ def train(
             dist_url=processes.dist_url,
             command=command,
         )
-        return _judged(
-            *(chosen, cfg, weights_of(folder), processes), trained_by=name_of_config(config)
-        )
+        return _judged(chosen, cfg, weights_of(folder), processes, trained_by=trained_by)
 
 
 @catalog.reading_once()
@@ -161,18 +159,23 @@ def judge(
     Args:
         config: As for :func:`train`.
         weights: A checkpoint, or the name of a model that comes with simfrcnn; None takes that of
-            ``OUTPUT_DIR``, the best or else the last.
+            ``OUTPUT_DIR``, the best or else the last; with ``TEST.BEST_BY`` ``last`` the last.
         datasets: As for :func:`train`.
         overrides: As for :func:`train`.
         engine: As for :func:`train`.
 
     Raises:
-        SimFrcnnError: Config, data or weights are not fit.
+        SimFrcnnError: Config, data or weights are not fit, or a run is at work in the folder.
     """
     processes = Processes()
     chosen, cfg = checked_training(config, datasets, overrides, engine, processes, trains=False)
-    path = weights_of(Path(cfg.OUTPUT_DIR)) if weights is None else find_model(weights)
-    return _judged(chosen, cfg, path, processes)
+    folder = Path(cfg.OUTPUT_DIR)
+    if weights is not None:
+        path = find_model(weights)
+    else:
+        path = folder / LAST if cfg.TEST.BEST_BY == LAST_COUNTS else weights_of(folder)
+    with working_in(folder):
+        return _judged(chosen, cfg, path, processes)
 
 
 def resolved_config(
@@ -199,7 +202,7 @@ def resolved_config(
 
 
 def weights_of(folder: Path) -> Path:
-    """The checkpoint of a run folder that counts: the best on VAL, or the last without a VAL."""
+    """The checkpoint of a run folder that counts: the best on VAL, or the last if there is none."""
     best = folder / BEST
     return best if best.exists() else folder / LAST
 

@@ -137,7 +137,8 @@ class _Weak:
         folder = Path(cfg.OUTPUT_DIR)
 
         def work(may_resume: bool) -> list[Path]:
-            last = self.engine.train(cfg, resume=may_resume, command=self.command)
+            with working_in(folder):
+                last = self.engine.train(cfg, resume=may_resume, command=self.command)
             return sorted({last, weights_of(folder)})
 
         weights = cfg.MODEL.WEIGHTS

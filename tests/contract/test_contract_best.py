@@ -141,8 +141,9 @@ def test_the_best_is_chosen_by_the_figure_that_is_asked_for(train, tmp_path, cap
     with caplog.at_level(logging.INFO, "simfrcnn"):
         train(3, 0.6, 0.2, 0.9, by="finding/ap50")
     assert read_checkpoint(folder / BEST)["card"]["steps"] == 2
+    assert read_checkpoint(folder / BEST)["card"]["checkpoint_chosen_by"] == "finding/ap50"
     assert "step 3: AP50 on VAL 0.1000; best: 0.8000 after step 2" in caplog.text
-    with pytest.raises(ConfigError, match=r"BEST_BY is case/auc.*was chosen by finding/ap50"):
+    with pytest.raises(ConfigError, match=r"BEST_BY is case/auc, and was finding/ap50 when"):
         train(4, 0.9)
     train(4, 0.9, by="finding/ap50")
     assert read_checkpoint(folder / BEST)["card"]["steps"] == 2

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simfrcnn.config import BEST_BY
+from simfrcnn.config import BEST_BY, LAST_COUNTS
 from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.errors import CheckpointError, ConfigError
 
 _DEFAULT = "case/auc"
 """The figure of checkpoints that do not name theirs."""
-LAST_COUNTS = "last"
 
 logger = logging.getLogger("simfrcnn")
 
@@ -47,9 +46,12 @@ class BestSoFar:
     def line(self, figures: Mapping[str, float], step: int) -> str:
         """For the log, after a validation."""
         shown = _DEFAULT if self.figure == LAST_COUNTS else self.figure
-        found = f"step {step}: {BEST_BY[shown]} on VAL {figures.get(shown, math.nan):.4f}"
+        value = figures.get(shown, math.nan)
+        found = f"step {step}: {BEST_BY[shown]} on VAL {value:.4f}"
         if self.figure == LAST_COUNTS:
             return found
+        if math.isnan(value) and self.value is None:
+            return f"{found}: not defined there; as long as that is so, the last checkpoint counts"
         return f"{found}; best: {self}"
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,9 +77,15 @@ class BestSoFar:
         if before != self.figure:
             if path.exists():
                 raise ConfigError(
-                    f"TEST.BEST_BY is {self.figure}, and {path} was chosen by {before}: go on with "
-                    f"TEST.BEST_BY {before}, or move the file away"
+                    f"TEST.BEST_BY is {self.figure}, and was {before} when {path} was written: go "
+                    f"on with TEST.BEST_BY {before}, or move the file away"
                 )
+            logger.warning(
+                f"TEST.BEST_BY was {before}: by {self.figure} the best checkpoint is chosen among "
+                "the validations from here on"
+                if self.figure != LAST_COUNTS
+                else f"TEST.BEST_BY was {before}: from here on the last checkpoint counts"
+            )
             return
         self.value, self.step = state["value"], state["step"]
         if self.step is None:

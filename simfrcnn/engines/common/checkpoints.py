@@ -143,16 +143,21 @@ class Description:
         data = cfg.DATASETS
         return cls(cfg.dump(), tuple(data.CLASSES), tuple(data.TARGET_CLASSES), card)
 
-    def after(self, steps: int, figures: Mapping[str, float] | None = None) -> Description:
+    def after(
+        self, steps: int, figures: Mapping[str, float] | None = None, *, chosen_by: str = ""
+    ) -> Description:
         """The same of a later step.
 
         Args:
             steps: Optimiser steps so far.
             figures: Of a validation after that step, if there was one.
+            chosen_by: Which of them is the best so far.
         """
         card = {**self.card, "steps": steps}
         if figures is not None:
             card["validation_in_training"] = dict(figures)
+        if chosen_by:
+            card["checkpoint_chosen_by"] = chosen_by
         return replace(self, card=card)
 
     def entries(self) -> dict[str, Any]:

@@ -107,13 +107,20 @@ def write_config(folder: Path, cfg: Any, *, steps_done: int) -> None:
     """
     path = folder / CONFIG
     if steps_done and path.exists():
-        if changes := config.changed_keys(path, cfg):
+        if changes := config.changed_keys(path, cfg, defaults=_own_defaults()):
             logger.warning(f"from step {steps_done} on with other settings: {'; '.join(changes)}")
         for earlier in (path, folder / MANIFEST):
             if earlier.exists():
                 kept = f"{earlier.stem}_to_step{steps_done:07d}{earlier.suffix}"
                 earlier.replace(folder / kept)
     write_text(path, cfg.dump())
+
+
+def _own_defaults() -> Any:
+    """What our keys are in the config of an earlier version, which lacks some."""
+    defaults = config.portable_defaults()
+    config.add_simfrcnn_config(defaults)
+    return defaults
 
 
 def write_manifest(

@@ -291,7 +291,7 @@ class Trainer(DefaultTrainer):
             step: How many steps are done.
             figures: Of the validation after that step, for the model card.
         """
-        description = self.description.after(step, quoted(figures))
+        description = self.description.after(step, quoted(figures), chosen_by=self.best.figure)
         save_checkpoint(self.folder / BEST, self.resumable.tested, self.identity, None, description)
 
     def save_last(self, step: int) -> None:

@@ -286,7 +286,9 @@ class _Training:
             self._save_best(figures)
 
     def _save_best(self, figures: Mapping[str, float]) -> None:
-        description = self.description.after(self.steps_done, quoted(figures))
+        description = self.description.after(
+            self.steps_done, quoted(figures), chosen_by=self.best.figure
+        )
         tested = self.resumable.tested
         save_checkpoint(self.folder / BEST, tested, self.model.identity, None, description)
 

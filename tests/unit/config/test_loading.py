@@ -369,6 +369,12 @@ def test_a_dumped_config_reads_back_the_same(tree, tmp_path, legal):
     assert config.load_config(again, path) == cfg
 
 
+def test_no_figure_of_boxes_chooses_the_checkpoint_of_a_classifier(tree):
+    name = config.find_config("smoke/classifier_r18")
+    with pytest.raises(ConfigError, match=r"TEST.BEST_BY is .*breast/auc \| image/auc \| last"):
+        config.load_config(tree, name, ["TEST.BEST_BY", "finding/ap50"])
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -30,6 +30,10 @@ def test_an_undefined_figure_is_never_the_best():
     best = BestSoFar()
     assert not best.offer({"case/auc": float("nan")}, 0)
     assert not best.offer({"image/auc": 0.7}, 1)
+    assert best.line({"image/auc": 0.7}, 1) == (
+        "step 1: case AUC on VAL nan: not defined there; as long as that is so, the last "
+        "checkpoint counts"
+    )
     assert best.value is None
 
 
@@ -58,14 +62,18 @@ def test_it_is_forgotten_unless_its_checkpoint_says_the_same(path_of_card, tmp_p
     assert "other.pth of step 10 is not there" in caplog.text
 
 
-def test_another_figure_takes_no_best_over(path_of_card, tmp_path):
+def test_another_figure_takes_no_best_over(path_of_card, tmp_path, caplog):
     state = {"value": 0.7, "step": 10, "figure": "image/auc"}
     assert gone_on("image/auc", state, path_of_card) == BestSoFar(0.7, 10, "image/auc")
-    with pytest.raises(ConfigError, match=r"is last, and .*best\.pth was chosen by image/auc"):
+    with pytest.raises(ConfigError, match=r"is last, and was image/auc when .*best\.pth"):
         gone_on("last", state, path_of_card)
-    with pytest.raises(ConfigError, match=r"chosen by case/auc"):  # of an earlier version
+    with pytest.raises(ConfigError, match=r"and was case/auc when"):  # of an earlier version
         gone_on("image/auc", {"value": 0.9, "step": 10}, path_of_card)
-    assert gone_on("last", state, tmp_path / "moved.pth") == BestSoFar(figure="last")
+    moved = tmp_path / "moved.pth"
+    assert gone_on("last", state, moved) == BestSoFar(figure="last")
+    assert "BEST_BY was image/auc: from here on the last checkpoint counts" in caplog.text
+    assert gone_on("case/auc", state, moved) == BestSoFar()
+    assert "BEST_BY was image/auc: by case/auc the best checkpoint is chosen among" in caplog.text
 
 
 def test_where_the_last_counts_no_figure_is_the_best():

@@ -1,9 +1,12 @@
 """`simfrcnn models` and `simfrcnn card`: what they say is what files, configs and pages say."""
 
+from dataclasses import replace
+
 import pytest
 
 from simfrcnn.cli.main import main
 from simfrcnn.config.shipped import shipped_configs
+from simfrcnn.workflows.card import _figures
 from simfrcnn.workflows.export import describe_model
 from simfrcnn.workflows.models import (
     figures_of,
@@ -75,7 +78,7 @@ def test_a_card_says_what_travels_in_the_file(tmp_path, capsys):
     assert all(f"- {limit}\n" in text for limit in facts.card["limits"])
     assert "| training | cbis_ddsm_mass/train | 597 | 597 | 1053 |" in text
     assert "| AUC by image | .765 | .677 to .835 | obuchowski-logit |" in text
-    assert "On cbis_ddsm_mass/val, on which the checkpoint and the operating points" in text
+    assert "On cbis_ddsm_mass/val, on which the checkpoint (by case AUC) and the operating" in text
     assert "- case/youden: positive from score 0.5908 on" in text
     assert facts.weights_sha256 in text
     assert "simfrcnn show cbis-mass --config" in text
@@ -93,6 +96,32 @@ def test_a_card_names_what_a_file_does_not_say(untrained, capsys):
     assert "None travel in the file: how good the model is, is not known from it." in text
     assert "- None are stated in the file." in text
     assert "| licence | not stated |" in text
+
+
+@pytest.mark.parametrize(
+    ("card", "has_points", "sentence"),
+    [
+        ({}, False, ""),
+        ({}, True, ", on which the operating points were chosen"),
+        (
+            {"validation_in_training": {"case/auc": 0.7}},  # of an earlier version
+            True,
+            ", on which the checkpoint (by case AUC) and the operating points were chosen",
+        ),
+        (
+            {"validation_in_training": {}, "checkpoint_chosen_by": "finding/ap50"},
+            False,
+            ", on which the checkpoint (by AP50) was chosen",
+        ),
+    ],
+)
+def test_a_card_says_what_was_chosen_on_the_validation_set(untrained, card, has_points, sentence):
+    facts = describe_model(untrained)
+    figures = [{"data_set": "val", "figure": "case/auc", "value": 0.75}]
+    points = facts.operating_points if has_points else None
+    card = {**facts.card, **card, "figures": figures, "validated_on": [{"name": "val"}]}
+    page = "\n".join(_figures(replace(facts, card=card, operating_points=points)))
+    assert f"On val{sentence}:" in page
 
 
 def test_numbers_are_written_as_on_the_pages():
