@@ -147,8 +147,10 @@ def test_other_refusals(tmp_path: Path) -> None:
         read_mias(tmp_path, ["LUMP", "CIRC"])
     with pytest.raises(ConfigError, match="target classes are empty"):
         read_mias(tmp_path, [])
-    with pytest.raises(DataError, match=r"Info\.txt: cannot be opened"):
+    with pytest.raises(DataError, match=r"gone: no such folder; give the folder with Info\.txt"):
         read_mias(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"Info\.txt: cannot be opened"):
+        read_mias(tmp_path)
     write_films(tmp_path, films=())
     with pytest.raises(DataError, match="none of the films"):
         read_mias(tmp_path)
