@@ -18,7 +18,11 @@ endif
 # Of the extras, also of dev: without them tests are skipped, which must not happen unseen.
 REQUIRED_PACKAGES := build,openjpeg,libjpeg,highdicom,submitit,picai_eval,openpyxl,markdown_it,twine,mkdocs,material,mkdocstrings
 
-# Small models on CPUs are fastest with one thread a process.
+# Tests and commands that share the cores as several processes are fastest with one thread each. The
+# demo is one training, with nothing beside it: on two cores two threads take two thirds of the time.
+ifeq ($(origin OMP_NUM_THREADS),undefined)
+demo: OMP_NUM_THREADS := $(shell [ $(WORKERS) -lt 4 ] && echo $(WORKERS) || echo 4)
+endif
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: install install-services demo docs dist test quick coverage lint types audit clean

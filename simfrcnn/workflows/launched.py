@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ from simfrcnn.data import catalog
 from simfrcnn.data.pseudonyms import merge_id_maps
 from simfrcnn.described import described
 from simfrcnn.engines.common.run_folder import MANIFEST
+from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import require_new_or_empty, sha256_of, write_text
 from simfrcnn.wording import counted
@@ -28,7 +30,7 @@ from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.predict_job import JobOptions, check_kinds
 from simfrcnn.workflows.prediction_folder import INDEX
 from simfrcnn.workflows.prediction_shards import merge, summary_of, update
-from simfrcnn.workflows.training import Processes, checked_training, weights_of
+from simfrcnn.workflows.training import Processes, checked_training, resolved_config, weights_of
 from simfrcnn.zoo import find_model
 
 logger = logging.getLogger("simfrcnn")
@@ -120,7 +122,7 @@ def train_as_job(
     )
     folder = Path(cfg.OUTPUT_DIR)
     name = Path(name_of_config(config)).stem  # a report of the job names this file
-    frozen = jobs_folder(folder) / f"config_{_hash_of(cfg.dump())}_{name}.yaml"
+    frozen = _copy_of(chosen, cfg, jobs_folder(folder), name)
     words = [*SIMFRCNN, "train-net", "--engine", chosen.NAME, "--config-file", str(frozen)]
     words += ["--resume", *processes.words()]
     job = Job(f"train {folder.name}", tuple(words), _hash_of(*_annotations(cfg)))
@@ -136,6 +138,20 @@ def train_as_job(
         write_text(frozen, cfg.dump())
     _require_success(launch([job], folder, options, skips_done=_is_trained(folder)))
     return weights_of(folder)
+
+
+def _copy_of(engine: Engine, cfg: Any, jobs: Path, name: str) -> Path:
+    """The copy of a config that its job reads: one that means the same, or a new name.
+
+    A copy of an older version lacks the keys that are new since. Were it not recognised, an upgrade
+    would make another job of each.
+    """
+    text: str = cfg.dump()
+    for copy in sorted(jobs.glob(f"config_*_{glob.escape(name)}.yaml")):
+        with contextlib.suppress(ConfigError):  # of keys that are no more
+            if resolved_config(engine, copy).dump() == text:
+                return copy
+    return jobs / f"config_{_hash_of(text)}_{name}.yaml"
 
 
 def _annotations(cfg: Any) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fvcore.common.config import CfgNode
 
 from simfrcnn.cli.main import main
 from simfrcnn.data.pseudonyms import Pseudonyms, read_or_make_key, write_id_map
@@ -225,6 +226,28 @@ def test_a_training_of_before_counts_only_if_it_is_the_same_and_there(
     for path in (tmp_path / "data").rglob("train.json"):
         path.write_text(path.read_text() + "\n")
     assert "go on with --resume" in train()[1]
+
+
+def test_an_upgrade_with_a_new_key_leaves_a_job_what_it_was(
+    datasets, cluster, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SIMFRCNN_DATASETS", str(datasets))
+    monkeypatch.setattr(launched, "SIMFRCNN", (sys.executable, "-c", TRAINS))
+    run = tmp_path / "run"
+    words = train_words(run, "--launcher", "local", "--cluster", cluster)
+    dump = CfgNode.dump
+    with monkeypatch.context() as before:
+        line = "  BEST_BY: case/auc\n"
+        before.setattr(CfgNode, "dump", lambda cfg, **how: dump(cfg, **how).replace(line, ""))
+        assert main(words) == 0
+    (copy,) = (tmp_path / "run.jobs").glob("config_*.yaml")
+    assert "BEST_BY" not in copy.read_text()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "done before by job" in capsys.readouterr().out
+    assert main([*words, "TEST.BEST_BY", "last"]) == 2
+    assert "go on with --resume" in capsys.readouterr().err
+    assert list((tmp_path / "run.jobs").glob("config_*.yaml")) == [copy]
 
 
 def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(
