@@ -5,8 +5,8 @@ Pictures that are drawn here carry a line of text that says so, and are never re
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,8 +34,9 @@ def draw_boxes(
     """The image in grey, with a frame round every box and its score above it, and outlines.
 
     A frame is cut at the edges of the image, and drawn on its first and last pixels. A score is
-    moved to where it fits. Scores that would stand at one place, as those of a whole-image
-    classifier, stand side by side; only a line of them that is wider than the image is cut.
+    moved to where it fits. Scores that would be drawn over one another, as those of a whole-image
+    classifier or of boxes that overlap, stand side by side; only a line of them that is wider than
+    the image is cut.
 
     Args:
         pixels: (H, W), white = dense.
@@ -49,14 +50,16 @@ def draw_boxes(
     picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     width = max(1, round(max(pixels.shape) / 500))
     n_rows, n_columns = pixels.shape
-    scores_at: dict[tuple[int, int], list[float]] = defaultdict(list)
+    lines: list[_Line] = []
     for box, score in zip(boxes, scores, strict=True):
         left, right = (_clipped(side, n_columns) for side in box[::2])
         top, bottom = (_clipped(side, n_rows) for side in box[1::2])
         cv2.rectangle(picture, (left, top), (right, bottom), _COLOUR, width)
-        scores_at[left, max(12 * width, top - 4)].append(score)
-    for place, own in _moved_in(scores_at, n_columns, width).items():
-        cv2.putText(picture, _text(own), place, _FONT, 0.5 * width, _COLOUR, width)
+        line = _Line(left, max(12 * width, top - 4), (score,), width)
+        lines = _with_line(lines, line, n_columns)
+    for line in lines:
+        place = (line.left, line.base)
+        cv2.putText(picture, line.text, place, _FONT, 0.5 * width, _COLOUR, width)
     for ring in (ring for outline in outlines for ring in outline):
         # Points lie at pixel edges, the library's pixels at their own centres.
         points = np.floor(np.array(ring)).astype(np.int32)[:, None]
@@ -68,21 +71,44 @@ def _clipped(side: float, n_pixels: int) -> int:
     return min(max(round(side), 0), n_pixels - 1)
 
 
-def _text(scores: Sequence[float]) -> str:
-    return ", ".join(f"{score:.2f}" for score in scores)
+@dataclass(frozen=True)
+class _Line:
+    """Scores that stand side by side: where the text begins, and the width of its strokes."""
+
+    left: int
+    base: int
+    scores: tuple[float, ...]
+    stroke: int
+
+    @property
+    def text(self) -> str:
+        return ", ".join(f"{score:.2f}" for score in self.scores)
+
+    def moved_in(self, n_columns: int) -> _Line:
+        """So that its end is within the image, or else its beginning."""
+        left, _, right, _ = self.frame
+        return replace(self, left=max(0, min(left, n_columns - (right - left) - self.stroke)))
+
+    def meets(self, other: _Line) -> bool:
+        """Whether the one would be drawn over the other."""
+        (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = self.frame, other.frame
+        return left < right_2 and left_2 < right and top < bottom_2 and top_2 < bottom
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        (length, height), below = cv2.getTextSize(self.text, _FONT, 0.5 * self.stroke, self.stroke)
+        return self.left, self.base - height, self.left + length, self.base + below
 
 
-def _moved_in(
-    scores_at: Mapping[tuple[int, int], list[float]], n_columns: int, width: int
-) -> Mapping[tuple[int, int], list[float]]:
-    """Places at which the scores fit into the image; those that meet there share one."""
-    moved: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for (left, base), own in scores_at.items():
-        (text_width, _), _ = cv2.getTextSize(_text(own), _FONT, 0.5 * width, width)
-        moved[max(0, min(left, n_columns - text_width - width)), base] += own
-    if len(moved) == len(scores_at):
-        return moved
-    return _moved_in(moved, n_columns, width)  # a shared text is longer, and may not fit
+def _with_line(lines: Sequence[_Line], line: _Line, n_columns: int) -> list[_Line]:
+    """The lines and another one, which takes in those that it would be drawn over."""
+    line = line.moved_in(n_columns)
+    apart = [other for other in lines if not other.meets(line)]
+    met = [other for other in lines if other.meets(line)]
+    if not met:
+        return [*lines, line]
+    scores = (score for one in (*met, line) for score in one.scores)
+    return _with_line(apart, replace(met[0], scores=tuple(scores)), n_columns)
 
 
 def draw_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -53,6 +53,14 @@ def test_a_line_of_scores_that_is_moved_onto_another_score_takes_it_in():
     assert (coloured(boxes, [0.87, 0.31, 0.5])[:58] == at_once).all()
 
 
+def test_scores_of_boxes_that_overlap_stand_side_by_side_and_others_where_they_are():
+    near, far = (5.0, 60.0, 60.0, 80.0), (5.0, 90.0, 60.0, 110.0)
+    overlapping = coloured([near, (12.0, 64.0, 60.0, 80.0)], [0.87, 0.31])[:58]
+    assert (overlapping == coloured([near, near], [0.87, 0.31])[:58]).all()
+    apart = coloured([near, far], [0.87, 0.31])
+    assert (apart == coloured([near], [0.87]) | coloured([far], [0.31])).all()
+
+
 def test_a_box_beyond_the_near_edges_is_drawn_at_them():
     inside = coloured([(0.0, 0.0, 30.0, 50.0)], [0.9])
     assert (coloured([(-5.0, -7.0, 30.0, 50.0)], [0.9]) == inside).all()
