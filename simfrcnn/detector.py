@@ -35,6 +35,7 @@ from simfrcnn.engines.common.decoding import (
 )
 from simfrcnn.engines.common.descriptions import facts_of_model, read_described
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.flips import flips_of, in_flips
 from simfrcnn.engines.common.inference import (
     IMAGES_PER_BATCH,
     detecting,
@@ -109,7 +110,7 @@ def load(
             f"{weights} was trained with the engine {used.NAME}; {engine} cannot run it"
         )
     cfg = _config_of(weights, content, used, config_file, overrides, device)
-    if config_file is not None:
+    if config_file is not None or overrides:
         warn_of_other_scores(cfg, content["config"], used.default_cfg(), weights)
     sha256 = sha256_of(weights) if content["schema"] == 1 else state_sha256(content["model"])
     model = load_detector(used, cfg, weights)
@@ -301,6 +302,7 @@ class Detector:
             "note": NOT_A_DEVICE,
             **masks_from(self.cfg),
             **precision_of(self.cfg),
+            **flips_of(self.cfg),
         }
 
     def _judged(
@@ -313,7 +315,7 @@ class Detector:
             samples = [image.sample() for image in batch]
             heat: Sequence[Any] = [None] * len(batch)
             with detecting(self.cfg):
-                found = self.engine.detect(self.model, samples)
+                found = in_flips(self.cfg, self.engine.detect)(self.model, samples)
                 if self.makes_heat_maps:
                     model: Any = self.model
                     heat = model.heat_maps(samples)

@@ -6,7 +6,7 @@ key).
 """
 
 from simfrcnn.config.checks import check_config
-from simfrcnn.config.extension import BEST_BY, LAST_COUNTS, add_simfrcnn_config
+from simfrcnn.config.extension import BEST_BY, FLIPS, LAST_COUNTS, add_simfrcnn_config
 from simfrcnn.config.loading import (
     MEANT_BEFORE,
     FileKey,
@@ -44,6 +44,7 @@ __all__ = [
     "BEST_BY",
     "CLASSIFIER",
     "DETECTOR",
+    "FLIPS",
     "LAST_COUNTS",
     "MEANT_BEFORE",
     "FileKey",

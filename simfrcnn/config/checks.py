@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from simfrcnn.config.classifier import check_classifier
-from simfrcnn.config.extension import BEST_BY
+from simfrcnn.config.extension import BEST_BY, FLIPS
 from simfrcnn.config.mapping import (
     images_per_item,
     is_classifier,
@@ -102,6 +102,7 @@ def check_config(cfg: Any) -> None:
         raise illegal("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, " | ".join(optimisers), optimisers)
     if cfg.TEST.BEST_BY not in BEST_BY:
         raise illegal("TEST.BEST_BY", cfg.TEST.BEST_BY, " | ".join(BEST_BY), tuple(BEST_BY))
+    _check_flips(cfg)
     _require(
         cfg.SEED >= 0,
         "SEED",
@@ -124,6 +125,15 @@ def check_config(cfg: Any) -> None:
             "random network make nonsense. Give ImageNet weights (MODEL.WEIGHTS FILE), or train "
             "from scratch with MODEL.RESNETS.NORM GN and MODEL.BACKBONE.FREEZE_AT 0."
         )
+
+
+def _check_flips(cfg: Any) -> None:
+    flips = cfg.TEST.FLIPS
+    if flips not in FLIPS:
+        raise illegal("TEST.FLIPS", flips, " | ".join(FLIPS), tuple(FLIPS))
+    if flips != "none" and (is_classifier(cfg) or cfg.MODEL.MASK_ON):
+        what = "a whole-image classifier" if is_classifier(cfg) else "MODEL.MASK_ON"
+        raise illegal("TEST.FLIPS", flips, f"none with {what}: only boxes are joined")
 
 
 def _check_size(cfg: Any) -> None:

@@ -21,6 +21,13 @@ BEST_BY = {
 }
 """Legal for ``TEST.BEST_BY``: figures of a report, as people call them; and the last checkpoint."""
 
+FLIPS = {
+    "none": ((False, False),),
+    "horizontal": ((False, False), (True, False)),
+    "all": ((False, False), (True, False), (False, True), (True, True)),
+}
+"""Legal for ``TEST.FLIPS``: how an image is looked at, mirrored left/right, mirrored up/down."""
+
 
 def add_simfrcnn_config(cfg: Any) -> None:
     """Add simfrcnn's keys and their defaults to a config tree, in place.
@@ -55,5 +62,7 @@ def add_simfrcnn_config(cfg: Any) -> None:
     # Detect in mixed precision: faster, with scores that are rounded and depend on the machine.
     cfg.TEST.AMP = type(cfg)()
     cfg.TEST.AMP.ENABLED = False
+    # Detect in each image and its mirror images, and join the boxes: none | horizontal | all.
+    cfg.TEST.FLIPS = "none"
     # By which figure on VAL the best checkpoint is chosen; with "last", the last one counts.
     cfg.TEST.BEST_BY = "case/auc"

@@ -64,7 +64,7 @@ def require_a_second_look(cfg: Any, where: str) -> None:
 
     Raises:
         ConfigError: There is no second look, or it has a say in the training or in the choice of
-            the checkpoint.
+            the checkpoint, or in what is one box.
     """
     if not cfg.MODEL.SECOND_LOOK.ENABLED:
         raise ConfigError(f"{where}: {_KEY} names a rung without MODEL.SECOND_LOOK.ENABLED")
@@ -75,6 +75,11 @@ def require_a_second_look(cfg: Any, where: str) -> None:
         raise ConfigError(
             f"{where}: {_KEY} names a rung in mixed precision, whose one loss scale the second "
             "look moves; set SOLVER.AMP.ENABLED and SOLVER.AMP.AUTO_ON_CPU to False"
+        )
+    if cfg.TEST.FLIPS != "none":
+        raise ConfigError(
+            f"{where}: {_KEY} names a rung with TEST.FLIPS {cfg.TEST.FLIPS}, whose boxes are joined "
+            "by both scores; set TEST.FLIPS none"
         )
     if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.BEST_BY != LAST_COUNTS:
         raise ConfigError(

@@ -23,6 +23,7 @@ from simfrcnn.data.coco import AnnotatedSet, write_extended
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.flips import in_flips
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
 from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
@@ -213,7 +214,7 @@ def detect(
     content, _ = read_described(weights)
     warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
     logger.info(f"detecting with {weights} on {counted(len(chosen), '[image|images]')}")
-    found = detect_records(cfg, model, engine.detect, chosen, title="pseudo-label")
+    found = detect_records(cfg, model, in_flips(cfg, engine.detect), chosen, title="pseudo-label")
     save_detections(path, found, cfg, annotated, facts)
     return path
 

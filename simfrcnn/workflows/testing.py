@@ -26,6 +26,7 @@ from simfrcnn.engines.common.checkpoints import (
     write_checkpoint,
 )
 from simfrcnn.engines.common.descriptions import facts_of_model, read_described
+from simfrcnn.engines.common.flips import flips_of, in_flips
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
 from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
@@ -112,13 +113,16 @@ def judge_model(
         "deviations": [asdict(one) for one in deviations_of(engine.DEVIATIONS, cfg)],
         "checkpoint_sha256": judged,
         **precision_of(cfg),
+        **flips_of(cfg),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "simfrcnn": __version__,
         **facts_of_model(cfg, weights, content),
     }
 
+    detect = in_flips(cfg, engine.detect)
+
     def run(name: str, annotated: AnnotatedSet, title: str) -> Path:
-        found = detect_records(cfg, model, engine.detect, annotated.records, title=title)
+        found = detect_records(cfg, model, detect, annotated.records, title=title)
         folder = Path(cfg.OUTPUT_DIR) / "inference" / name
         save_detections(folder / DETECTIONS, found, cfg, annotated, provenance)
         return folder

@@ -24,6 +24,7 @@ OF_SCORES = (
     *(f"MODEL.RPN.{name}" for name in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST", "NMS_THRESH")),
     *(f"MODEL.ROI_HEADS.{name}" for name in ("SCORE_THRESH_TEST", "NMS_THRESH_TEST")),
     *("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", "TEST.DETECTIONS_PER_IMAGE"),
+    "TEST.FLIPS",
     *("TEST.AMP.ENABLED", "DATASETS.TARGET_CLASSES", "EVAL.SCORE_THRESHOLD", "EVAL.POOLING"),
 )
 """Keys that change detections, their scores, or what these mean for a case."""

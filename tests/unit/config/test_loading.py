@@ -376,6 +376,23 @@ def test_no_figure_of_boxes_chooses_the_checkpoint_of_a_classifier(tree):
 
 
 @pytest.mark.parametrize(
+    ("name", "words", "told"),
+    [
+        ("smoke/classifier_r18", [], "none with a whole-image classifier: only boxes are joined"),
+        ("smoke/mask_r18", [], "none with MODEL.MASK_ON: only boxes are joined"),
+        ("smoke/sim_r18_fpn", ["MODEL.RPN.NMS_THRESH", "0.6"], None),
+    ],
+)
+def test_only_boxes_are_found_in_flips(tree, name, words, told):
+    words = [*words, "TEST.FLIPS", "horizontal"]
+    if told is None:
+        assert config.load_config(tree, config.find_config(name), words).TEST.FLIPS == "horizontal"
+        return
+    with pytest.raises(ConfigError, match=f"TEST.FLIPS is 'horizontal'; legal is {told}"):
+        config.load_config(tree, config.find_config(name), words)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("SOLVER.BASE_LR", "0"),
@@ -388,6 +405,7 @@ def test_no_figure_of_boxes_chooses_the_checkpoint_of_a_classifier(tree):
         ("SOLVER.WARMUP_ITERS", "-3"),
         ("TEST.EVAL_PERIOD", "-2"),
         ("TEST.BEST_BY", "case/brier"),
+        ("TEST.FLIPS", "vertical"),
         ("DATALOADER.NUM_WORKERS", "-1"),
         ("MODEL.PIXEL_MEAN", "[1.0]"),
         ("MODEL.PIXEL_STD", "[1, 0, 1]"),

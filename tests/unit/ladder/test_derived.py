@@ -117,6 +117,10 @@ def test_what_it_cannot_be_is_refused(ladder_file, rungs, message):
             "whose checkpoint is chosen by both scores",
         ),
         (
+            "{MODEL: {SECOND_LOOK: {ENABLED: True}}, TEST: {EVAL_PERIOD: 0, FLIPS: all}}",
+            "TEST.FLIPS all, whose boxes are joined by both scores; set TEST.FLIPS none",
+        ),
+        (
             "{MODEL: {SECOND_LOOK: {ENABLED: True}}, SOLVER: {AMP: {ENABLED: True}}}",
             "a rung in mixed precision",
         ),
