@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import nn
 
@@ -53,7 +52,6 @@ from simfrcnn.images.raster import greys_of_array
 from simfrcnn.images.reading import record_and_greys
 from simfrcnn.records import ImageRecord, Supervision
 from simfrcnn.structures import Detections
-from simfrcnn.trees import leaves_of
 from simfrcnn.version import __version__
 from simfrcnn.zoo import find_model
 
@@ -384,9 +382,7 @@ def _config_of(
                 f"{weights} does not hold its config, and {weights.with_name('config.yaml')} does "
                 "not exist; give its config (--config-file; in Python, config_file=...)"
             )
-        tree = yaml.safe_load(content["config"])
-        keys = {**config.MEANT_BEFORE, **dict(leaves_of(tree))}
-        own = [config.FileKey(weights, key, value) for key, value in keys.items()]
+        own = config.stored_keys(weights, content["config"])
 
     def loaded(*further: str) -> Any:
         file = None if config_file is None else Path(config_file)

@@ -14,6 +14,7 @@ from simfrcnn.config.loading import (
     load_config,
     read_keys,
     set_keys,
+    stored_keys,
 )
 from simfrcnn.config.mapping import (
     CLASSIFIER,
@@ -74,5 +75,6 @@ __all__ = [
     "second_look_settings",
     "set_keys",
     "settings_from",
+    "stored_keys",
     "teacher_settings",
 ]

@@ -104,6 +104,19 @@ def read_keys(config_file: Path) -> list[FileKey]:
     ]
 
 
+def stored_keys(path: Path, text: str) -> list[FileKey]:
+    """Every key of a whole config that a run stored, perhaps of an earlier version.
+
+    A key that it lacks and that meant another value then has that value (:data:`MEANT_BEFORE`).
+
+    Args:
+        path: Of the file that holds it.
+        text: The config, as YAML.
+    """
+    keys = {**MEANT_BEFORE, **dict(leaves_of(yaml.safe_load(text)))}
+    return [FileKey(path, key, value) for key, value in keys.items()]
+
+
 def set_keys(cfg: Any, defaults: Any) -> dict[str, Any]:
     """The keys in which a config differs from a tree of defaults, dotted, in plain types."""
     before = dict(leaves_of(yaml.safe_load(defaults.dump())))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -94,7 +95,7 @@ class _Line:
         (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = self.frame, other.frame
         return left < right_2 and left_2 < right and top < bottom_2 and top_2 < bottom
 
-    @property
+    @cached_property
     def frame(self) -> tuple[int, int, int, int]:
         (length, height), below = cv2.getTextSize(self.text, _FONT, 0.5 * self.stroke, self.stroke)
         return self.left, self.base - height, self.left + length, self.base + below
@@ -103,11 +104,11 @@ class _Line:
 def _with_line(lines: Sequence[_Line], line: _Line, n_columns: int) -> list[_Line]:
     """The lines and another one, which takes in those that it would be drawn over."""
     line = line.moved_in(n_columns)
-    apart = [other for other in lines if not other.meets(line)]
     met = [other for other in lines if other.meets(line)]
     if not met:
         return [*lines, line]
-    scores = (score for one in (*met, line) for score in one.scores)
+    apart = [other for other in lines if other not in met]
+    scores = sorted((score for one in (*met, line) for score in one.scores), reverse=True)
     return _with_line(apart, replace(met[0], scores=tuple(scores)), n_columns)
 
 

@@ -78,8 +78,8 @@ def require_a_second_look(cfg: Any, where: str) -> None:
         )
     if cfg.TEST.FLIPS != "none":
         raise ConfigError(
-            f"{where}: {_KEY} names a rung with TEST.FLIPS {cfg.TEST.FLIPS}, whose boxes are joined "
-            "by both scores; set TEST.FLIPS none"
+            f"{where}: {_KEY} names a rung with TEST.FLIPS {cfg.TEST.FLIPS}, whose boxes are "
+            "joined by both scores; set TEST.FLIPS none"
         )
     if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.BEST_BY != LAST_COUNTS:
         raise ConfigError(

@@ -13,16 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from simfrcnn.cluster.extra import require_launcher
 from simfrcnn.cluster.jobs import Job, JobsFailedError, run_jobs, submitted_before
 from simfrcnn.cluster.settings import Launcher, LauncherOptions, read_cluster
-from simfrcnn.config import name_of_config
+from simfrcnn.config import load_config, name_of_config, stored_keys
 from simfrcnn.data import catalog
 from simfrcnn.data.pseudonyms import merge_id_maps
 from simfrcnn.described import described
 from simfrcnn.engines.common.run_folder import MANIFEST
 from simfrcnn.engines.contract import Engine
-from simfrcnn.errors import ConfigError, OutputError
+from simfrcnn.errors import ConfigError, OutputError, SimFrcnnError
 from simfrcnn.files import require_new_or_empty, sha256_of, write_text
 from simfrcnn.wording import counted
 from simfrcnn.workflows.identities import PrivacyOptions, identities, note_of_new_key
@@ -30,7 +32,7 @@ from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.predict_job import JobOptions, check_kinds
 from simfrcnn.workflows.prediction_folder import INDEX
 from simfrcnn.workflows.prediction_shards import merge, summary_of, update
-from simfrcnn.workflows.training import Processes, checked_training, resolved_config, weights_of
+from simfrcnn.workflows.training import Processes, checked_training, weights_of
 from simfrcnn.zoo import find_model
 
 logger = logging.getLogger("simfrcnn")
@@ -147,11 +149,15 @@ def _copy_of(engine: Engine, cfg: Any, jobs: Path, name: str) -> Path:
     would make another job of each.
     """
     text: str = cfg.dump()
-    for copy in sorted(jobs.glob(f"config_*_{glob.escape(name)}.yaml")):
-        with contextlib.suppress(ConfigError):  # of keys that are no more
-            if resolved_config(engine, copy).dump() == text:
+    exact = jobs / f"config_{_hash_of(text)}_{name}.yaml"
+    if exact.exists():
+        return exact
+    for copy in sorted(jobs.glob(f"config_{'[0-9a-f]' * 16}_{glob.escape(name)}.yaml")):
+        with contextlib.suppress(SimFrcnnError, yaml.YAMLError, ValueError, AttributeError):
+            keys = stored_keys(copy, copy.read_text(encoding="utf-8"))  # torn, or of old keys
+            if load_config(engine.default_cfg(), None, overlay=keys).dump() == text:
                 return copy
-    return jobs / f"config_{_hash_of(text)}_{name}.yaml"
+    return exact
 
 
 def _annotations(cfg: Any) -> list[str]:

@@ -342,8 +342,9 @@ def _require_apart(output: Path, sources: Sources) -> None:
 
 
 def _config_hash(cfg: Any) -> str:
-    """Of the keys that a result hangs on."""
-    keys = (cfg.MODEL, cfg.INPUT, cfg.TEST, cfg.EVAL.POOLING)
+    """Of the keys that a result hangs on; flips are a fact of its own (``flips``)."""
+    test = {key: value for key, value in cfg.TEST.items() if key != "FLIPS"}
+    keys = (cfg.MODEL, cfg.INPUT, test, cfg.EVAL.POOLING)
     text = json.dumps([_plain(node) for node in keys], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

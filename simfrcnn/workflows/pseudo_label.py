@@ -23,7 +23,7 @@ from simfrcnn.data.coco import AnnotatedSet, write_extended
 from simfrcnn.engines.common.checkpoints import weights_sha256
 from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
-from simfrcnn.engines.common.flips import in_flips
+from simfrcnn.engines.common.flips import flips_of, in_flips
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
 from simfrcnn.engines.common.score_keys import warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
@@ -203,6 +203,7 @@ def detect(
         "checkpoint": weights.name,
         "checkpoint_sha256": weights_sha256(weights),
         **precision_of(cfg),
+        **flips_of(cfg),
         "config": _detection_keys(cfg),
     }
     expected = {**facts, "annotations_sha256": annotated.sha256}

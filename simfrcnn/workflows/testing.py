@@ -28,7 +28,7 @@ from simfrcnn.engines.common.checkpoints import (
 from simfrcnn.engines.common.descriptions import facts_of_model, read_described
 from simfrcnn.engines.common.flips import flips_of, in_flips
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
-from simfrcnn.engines.common.score_keys import warn_of_other_scores
+from simfrcnn.engines.common.score_keys import keys_of_other_detections, warn_of_other_scores
 from simfrcnn.engines.common.validation import DETECTIONS, quick_settings, save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.evaluation import operating
@@ -78,7 +78,8 @@ def judge_model(
     there: ``OUTPUT_DIR/operating_points.json``. Everything else goes to
     ``OUTPUT_DIR/inference/<data set>/``. Detections of an earlier call are not used again: they
     depend on more keys than their sidecar says. Points and figures are also written into those
-    checkpoints of ``OUTPUT_DIR`` that hold the weights judged here. Without a ``DATASETS.TEST`` the
+    checkpoints of ``OUTPUT_DIR`` that hold the weights judged here, unless a key that changes
+    detections has another value than in the model's own config. Without a ``DATASETS.TEST`` the
     points are chosen all the same.
 
     Where the checkpoint holds another value of a key that changes scores, a warning names it.
@@ -104,6 +105,7 @@ def judge_model(
     model = load_detector(engine, cfg, weights)
     content, _ = read_described(weights)
     warn_of_other_scores(cfg, content["config"], engine.default_cfg(), weights)
+    finds_otherwise = keys_of_other_detections(cfg, content["config"], engine.default_cfg())
     logger.info(f"testing {weights}")
     judged = weights_sha256(weights)
     of_training = {} if trained_by is None else {"config": trained_by}
@@ -140,7 +142,13 @@ def judge_model(
         )
         for name, annotated in sets.items()
     }
-    keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports, of_training)
+    if finds_otherwise:
+        logger.info(
+            "operating points and figures are not written into checkpoints, whose own config finds "
+            f"otherwise ({', '.join(finds_otherwise)})"
+        )
+    else:
+        keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports, of_training)
     return reports
 
 

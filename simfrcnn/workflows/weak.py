@@ -51,6 +51,7 @@ _OF_TRAINING = (
     *("SOLVER.", "TEST.EVAL_PERIOD", "TEST.BEST_BY"),
     *("DATASETS.TRAIN", "DATASETS.VAL", "MODEL.WEIGHTS"),
 )
+_OF_DETECTION = ("TEST.FLIPS",)  # a training validates without
 _STATED = ("PSEUDO.",)  # stands in the inputs of its step by itself
 _LOADING = ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD")
 
@@ -148,7 +149,7 @@ class _Weak:
             folder,
             {
                 "engine": self.engine.NAME,
-                "config": self._keys("training", cfg, _PLACES, _OF_TESTS, _LOADING),
+                "config": self._keys("training", cfg, _PLACES, _OF_TESTS, _OF_DETECTION, _LOADING),
                 "data": _hashes(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)),
                 # Whoever needs a missing file names it, by its key.
                 "weights": hash_of(find_model(weights)) if is_there else None,

@@ -14,9 +14,11 @@ from simfrcnn.structures import Detections
 from simfrcnn.workflows.pseudo_label import detect as detect_for_boxes
 from simfrcnn.workflows.testing import judge_model
 from support.examples import positives, seeded_model, smoke_config, write_tiny_set
+from support.native_examples import with_native
 from support.untrained import write_untrained
 
 SECOND_LOOK = ("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SECOND_LOOK.SOURCE", "input")
+NATIVE = ("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SECOND_LOOK.SOURCE", "native")
 FEW = (
     *("MODEL.RPN.POST_NMS_TOPK_TEST", 4, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
     *("TEST.DETECTIONS_PER_IMAGE", 3),
@@ -75,30 +77,44 @@ class TestJoined:
 
     def test_both_scores_of_a_second_look_are_joined(self):
         nan = float("nan")
-        one = found(
-            *([(0, 0, 10, 10)], [0.9]),
-            **{"first_scores": [0.5], "second_scores": [0.75], "squares": [[0.0, 0, 20, 20]]},
+        one = looked_at([(0, 0, 10, 10)], [0.9], [0.5], [0.75], [[0.0, 0, 20, 20]])
+        other = looked_at(
+            *([(0, 0, 10, 10), (40, 0, 50, 10)], [0.1, 0.06], [0.1, 0.06]),
+            *([nan, nan], [[nan] * 4] * 2),
         )
-        other = found(
-            *([(0, 0, 10, 10), (40, 0, 50, 10)], [0.1, 0.06]),
-            first_scores=[0.1, 0.06],
-            second_scores=[nan, nan],
-            squares=[[nan] * 4] * 2,
-        )
+        for pair in ((one, other), (other, one)):
+            both = joined(pair, min_score=0.0, n_most=10)
+            assert both.scores.tolist() == pytest.approx([0.5, 0.03])
+            assert both.first_scores.tolist() == pytest.approx([0.3, 0.03])
+            assert both.second_scores.tolist() == pytest.approx([0.75, nan], nan_ok=True)
+            assert both.squares[0].tolist() == [0, 0, 20, 20]
+            assert both.squares[1].isnan().all()
+
+    def test_the_square_is_one_that_was_looked_at(self):
+        nan = float("nan")
+        one = looked_at([(0, 0, 10, 10)], [0.9], [0.9], [nan], [[nan] * 4])
+        other = looked_at([(0, 0, 10, 10)], [0.2], [0.5], [0.4], [[1.0, 1, 9, 9]])
         both = joined([one, other], min_score=0.0, n_most=10)
-        assert both.scores.tolist() == pytest.approx([0.5, 0.03])
-        assert both.first_scores.tolist() == pytest.approx([0.3, 0.03])
-        assert both.second_scores.tolist() == pytest.approx([0.75, nan], nan_ok=True)
-        assert both.squares[0].tolist() == [0, 0, 20, 20]
-        assert both.squares[1].isnan().all()
+        assert both.second_scores.tolist() == pytest.approx([0.4])
+        assert both.squares.tolist() == [[1, 1, 9, 9]]
+
+    def test_the_threshold_is_of_the_detectors_own_score(self):
+        """As without flips: what a second look clears stays, with its low score."""
+        cleared = looked_at([(0, 0, 10, 10)], [0.03], [0.3], [0.1], [[0.0, 0, 9, 9]])
+        assert len(joined([cleared, cleared], min_score=0.25, n_most=10).scores) == 1
+        assert len(joined([cleared, cleared], min_score=0.35, n_most=10).scores) == 0
 
 
-@pytest.mark.parametrize("words", [(), SECOND_LOOK], ids=["plain", "second look"])
-def test_what_is_found_in_all_flips_does_not_depend_on_how_an_image_hangs(engine, words):
+def looked_at(boxes, scores, first, second, squares):
+    return found(boxes, scores, first_scores=first, second_scores=second, squares=squares)
+
+
+@pytest.mark.parametrize("words", [(), SECOND_LOOK, NATIVE], ids=["plain", "input", "native"])
+def test_what_is_found_in_all_flips_is_the_same_however_an_image_lies(engine, words):
     cfg = smoke_config(engine, "fpn", *words, *FEW, "TEST.FLIPS", "all")
     model = seeded_model(engine, cfg)
     detect = in_flips(cfg, engine.detect)
-    (sample,) = positives(1)
+    (sample,) = with_native(positives(1))
     (expected,) = detect(model, [sample])
     assert 0 < len(expected.scores) <= 3
     (alone,) = engine.detect(model, [sample])
@@ -109,6 +125,16 @@ def test_what_is_found_in_all_flips_does_not_depend_on_how_an_image_hangs(engine
         assert torch.allclose(other.boxes, expected.boxes, atol=1e-3)
         assert torch.allclose(other.scores, expected.scores, atol=1e-6)
         assert other.labels.tolist() == expected.labels.tolist()
+
+
+def test_the_stored_pixels_of_a_box_are_the_same_in_every_flip():
+    (sample,) = with_native(positives(1))
+    box = torch.tensor([[8.0, 16.0, 24.0, 40.0]])  # as stored, in pixels of the image
+    for flip in FLIPS["all"]:
+        turned = flipped(sample, *flip)
+        stored = turned.native.frame.to_original_unclipped(turned.frame.to_input(box))
+        assert torch.allclose(stored, 2 * sample.frame.to_input(box))
+        assert torch.equal(turned.native.pixels, sample.native.pixels)
 
 
 def test_horizontally_is_the_image_and_its_mirror_image(engine):
@@ -133,7 +159,9 @@ def test_without_flips_it_is_the_engines_own(engine):
     assert in_flips(smoke_config(engine, "fpn"), engine.detect) is engine.detect
 
 
-def test_every_way_of_detecting_heeds_the_key_and_says_so(engine, tmp_path, caplog, monkeypatch):
+def test_tests_pseudo_labels_and_python_detect_in_flips_and_say_so(
+    engine, tmp_path, caplog, monkeypatch
+):
     weights = write_untrained(tmp_path / "model.pth", engine=engine.NAME)
     path = write_tiny_set(tmp_path / "data")
     cfg = smoke_config(
@@ -150,14 +178,24 @@ def test_every_way_of_detecting_heeds_the_key_and_says_so(engine, tmp_path, capl
 
     monkeypatch.setattr(flips, "flipped", counting)
     annotated = read_coco(path)
+    caplog.set_level("INFO")
     judge_model(engine, cfg, weights)
     assert len(looked) == 4 * len(annotated.records)
     assert "TEST.FLIPS is all here, and none in the config that" in caplog.text
     judged = read_detections(tmp_path / "run/inference/tiny/detections.json")
     assert judged.provenance["flips"] == "all"
+    assert "are not written into checkpoints, whose own config finds otherwise (" in caplog.text
     looked.clear()
-    detect_for_boxes(engine, cfg, weights, annotated, annotated.records, tmp_path / "found.json")
-    assert len(looked) == 4 * len(annotated.records)
+    plain = cfg.clone()
+    plain.defrost()
+    plain.TEST.FLIPS = "none"
+    saved = tmp_path / "found.json"
+    detect_for_boxes(engine, plain, weights, annotated, annotated.records, saved)
+    assert not looked
+    for _ in range(2):  # not taken from those without flips, and then taken again
+        detect_for_boxes(engine, cfg, weights, annotated, annotated.records, saved)
+        assert len(looked) == 4 * len(annotated.records)
+    assert read_detections(saved).provenance["flips"] == "all"
     looked.clear()
     caplog.clear()
     words = ("TEST.FLIPS", "horizontal")

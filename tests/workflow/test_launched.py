@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from fvcore.common.config import CfgNode
 
 from simfrcnn.cli.main import main
@@ -25,6 +26,7 @@ from simfrcnn.workflows.predict import Summary
 from simfrcnn.workflows.predict_job import JobOptions
 from simfrcnn.workflows.prediction_folder import Tally
 from support.commands import SMOKE
+from support.examples import engine_named, smoke_config
 from support.slurm import why_not
 from support.studies import files_below, write_study
 
@@ -248,6 +250,29 @@ def test_an_upgrade_with_a_new_key_leaves_a_job_what_it_was(
     assert main([*words, "TEST.BEST_BY", "last"]) == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert list((tmp_path / "run.jobs").glob("config_*.yaml")) == [copy]
+
+
+def test_a_copy_counts_by_what_it_meant_and_the_exact_one_first(tmp_path):
+    engine = engine_named("torchvision")
+    cfg = smoke_config(engine, "fpn", "MODEL.SECOND_LOOK.ENABLED", True)
+    old = smoke_config(
+        *(engine, "fpn", "MODEL.SECOND_LOOK.ENABLED", True),
+        *("MODEL.SECOND_LOOK.FIRST_EXPONENT", 1.0),
+    )
+    lacking = yaml.safe_load(cfg.dump())
+    del lacking["MODEL"]["SECOND_LOOK"]["FIRST_EXPONENT"]  # it meant 1 before there was the key
+    earlier = tmp_path / f"config_{'0' * 16}_own.yaml"
+    earlier.write_text(yaml.safe_dump(lacking))
+    (tmp_path / f"config_{'1' * 16}_own.yaml").write_text("torn: [")
+    (tmp_path / f"config_{'2' * 16}_own.yaml").write_text("NO_KEY: 1")
+    new = launched._copy_of(engine, cfg, tmp_path, "own")
+    assert not new.exists()
+    assert launched._copy_of(engine, old, tmp_path, "own") == earlier
+    assert launched._copy_of(engine, old, tmp_path, "n") != earlier
+    exact = tmp_path / launched._copy_of(engine, old, tmp_path / "nowhere", "own").name
+    exact.write_text(old.dump())
+    assert exact.name > earlier.name
+    assert launched._copy_of(engine, old, tmp_path, "own") == exact
 
 
 def test_what_cannot_be_launched_is_refused_before_anything_is_submitted(

@@ -139,6 +139,8 @@ def test_a_changed_key_is_refused_by_the_first_step_that_depends_on_it(job, refu
     assert "stage2 in" in error
     error = refused(*words_of(engine, folder), "EVAL.BOOTSTRAP_REPLICATES", "0")
     assert "test in" in error
+    error = refused(*words_of(engine, folder), "TEST.FLIPS", "all")  # no training depends on it
+    assert "pseudo in" in error
     assert load(folder / "manifest.json")["finished"] is True
 
 

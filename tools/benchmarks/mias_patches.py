@@ -136,8 +136,8 @@ def trained_scores(
             optimiser.step()
     model.eval()
     with torch.no_grad():
-        chances = model(images[torch.as_tensor(test)]).softmax(dim=1)[:, 1]
-    return np.asarray(chances.double().numpy())
+        chances = model(images[torch.as_tensor(test)]).double().softmax(dim=1)[:, 1]
+    return np.asarray(chances.numpy())
 
 
 def train(crops: Crops, kinds: str, arm: Arm, seed: int, fold: int, n_epochs: int) -> Training:
@@ -158,20 +158,21 @@ def train(crops: Crops, kinds: str, arm: Arm, seed: int, fold: int, n_epochs: in
         share_whose_finding_trained=float(np.isin(of_copy[tested], of_copy[learnt]).mean()),
         findings=tuple(of_copy[tested].tolist()),
         labels=tuple(labels[of_copy[tested]].tolist()),
-        scores=tuple(scores.round(6).tolist()),
+        scores=tuple(scores.tolist()),
         cpu_s=round(time.process_time() - started, 1),
     )
 
 
 def read_trainings(path: Path) -> list[Training]:
-    """What a file has; a line that was cut by a kill is none."""
+    """What a file has, each training once; a line that was cut by a kill is none."""
     if not path.exists():
         return []
-    trainings = []
+    trainings: dict[tuple[object, ...], Training] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
-            trainings.append(Training(**json.loads(line)))
-    return trainings
+            training = Training(**json.loads(line))
+            trainings.setdefault(training.key, training)
+    return list(trainings.values())
 
 
 def append(path: Path, training: Training) -> None:
@@ -236,11 +237,15 @@ def main(words: Sequence[str] | None = None) -> None:
         for arm in args.arms.split(",")
         for fold in range(1, (N_FOLDS if arm == "patient" else args.folds) + 1)
     ]
+    if unknown := {arm for _, _, arm, _, _ in wanted} - set(get_args(Arm)):
+        parser.error(f"--arms: {', '.join(sorted(unknown))}; legal are {', '.join(get_args(Arm))}")
     done = {one.key for one in read_trainings(args.output)}
     missing = [key for key in wanted if key not in done]
     print(f"{len(wanted) - len(missing)} of {len(wanted)} trainings are done", file=sys.stderr)
     crops = crops_of(args.root, set(args.kinds.split(",")))
     for number, (kinds, epochs, arm, seed, fold) in enumerate(missing, start=1):
+        if any(one.key == (kinds, epochs, arm, seed, fold) for one in read_trainings(args.output)):
+            continue  # another process did it meanwhile
         one = train(crops, kinds, arm, seed, fold, epochs)
         append(args.output, one)
         said = f"[{number}/{len(missing)}] {arm} seed {seed} fold {fold}: {one.cpu_s} s of CPU time"

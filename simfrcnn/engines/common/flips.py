@@ -14,15 +14,17 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from simfrcnn.config import FLIPS
-from simfrcnn.engines.common.teacher import Detect, iou
-from simfrcnn.structures import Detections, Frame, Sample
+from simfrcnn.engines.common.boxes import iou
+from simfrcnn.structures import OF_SECOND_LOOK, Detections, Frame, Sample
+
+Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
 
 SAME_IOU = 0.5
 """Boxes of one class that overlap by this much are one."""
@@ -56,7 +58,10 @@ def flips_of(cfg: Any) -> dict[str, str]:
 
 
 def flipped(sample: Sample, horizontally: bool, vertically: bool) -> Sample:
-    """A sample whose input is mirrored; what is found in it still comes in original pixels."""
+    """A sample whose input is mirrored; what is found in it still comes in original pixels.
+
+    Its stored pixels stay as they are, and their map to the input is mirrored as well.
+    """
     height, width = sample.image.shape[-2:]
     mirror = Frame(
         *((-1.0, float(width)) if horizontally else (1.0, 0.0)),
@@ -65,8 +70,12 @@ def flipped(sample: Sample, horizontally: bool, vertically: bool) -> Sample:
         width,
     )
     sides = [side for side, is_turned in ((-1, horizontally), (-2, vertically)) if is_turned]
+    native = sample.native
     return dataclasses.replace(
-        sample, image=sample.image.flip(sides), frame=sample.frame.then(mirror)
+        sample,
+        image=sample.image.flip(sides),
+        frame=sample.frame.then(mirror),
+        native=native and dataclasses.replace(native, frame=native.frame.then(mirror)),
     )
 
 
@@ -76,12 +85,12 @@ def joined(found: Sequence[Detections], *, min_score: float, n_most: int) -> Det
     By falling score a box takes in those of its class that overlap it by :data:`SAME_IOU` or more
     and are not taken yet. The joint box is the mean of all of them, weighted by score. Its score is
     the mean over the flips of the best one among them, 0 of a flip that has none; so is the
-    detector's own. The score of a second look is the mean over the flips in which there was one,
-    and the square that of the best box.
+    detector's own. The score of a second look is the mean over the flips whose best box was looked
+    at, and the square that of the best of these.
 
     Args:
         found: One for each flip, without masks.
-        min_score: Joint boxes below it are dropped.
+        min_score: Joint boxes below it are dropped, by the detector's own score.
         n_most: As many are kept.
     """
     flips = torch.cat([torch.full_like(one.labels, n) for n, one in enumerate(found)])
@@ -89,34 +98,47 @@ def joined(found: Sequence[Detections], *, min_score: float, n_most: int) -> Det
     scores = torch.cat([one.scores for one in found]).double()
     labels = torch.cat([one.labels for one in found])
     groups = _groups(boxes, scores, labels)
-    of_flips = [_best_of_flips(group, flips, len(found)) for group in groups]
+    of_flips = [_best_of_flips(group, flips) for group in groups]
 
     def mean_over_flips(values: Tensor) -> Tensor:
-        sums = [values[best].double().sum() / len(found) for best in of_flips]
-        return torch.stack(sums) if sums else values.new_zeros(0).double()
+        values = values.double()
+        return _stacked([values[best].sum() / len(found) for best in of_flips], values)
 
-    joint = mean_over_flips(scores)
-    order = torch.argsort(joint, descending=True, stable=True)
-    order = order[joint[order] >= min_score][:n_most]
-    firsts = torch.tensor([int(groups[index][0]) for index in order], dtype=torch.int64)
-    more: dict[str, Tensor] = {}
+    joint = own = mean_over_flips(scores)
+    looks: dict[str, Tensor] = {}
     if found[0].first_scores is not None:
-        own, looks, squares = (
-            torch.cat([getattr(one, name) for one in found])
-            for name in ("first_scores", "second_scores", "squares")
-        )
-        more["first_scores"] = mean_over_flips(own)[order].to(own)
-        seen = [looks[of_flips[index]].nanmean() for index in order]
-        more["second_scores"] = torch.stack(seen) if seen else looks[:0]
-        more["squares"] = squares[firsts]
+        looks = {name: torch.cat([getattr(one, name) for one in found]) for name in OF_SECOND_LOOK}
+        own = mean_over_flips(looks["first_scores"])
+    order = torch.argsort(joint, descending=True, stable=True)
+    order = order[own[order] >= min_score][:n_most]
+    more: dict[str, Any] = {}
+    if looks:
+        seen = [_looked_at(of_flips[index], looks["second_scores"]) for index in order]
+        second = looks["second_scores"]
+        more = {
+            "first_scores": own[order].to(second),
+            "second_scores": _stacked([second[each].mean() for each in seen], second),
+            "squares": _stacked([looks["squares"][each[0]] for each in seen], looks["squares"]),
+        }
     means = [_mean_box(boxes[groups[index]], scores[groups[index]]) for index in order]
+    kinds = [labels[groups[index][0]] for index in order]
     return Detections(
         found[0].image_id,
-        (torch.stack(means) if means else boxes[:0]).to(found[0].boxes),
+        _stacked(means, boxes).to(found[0].boxes),
         joint[order].to(found[0].scores),
-        labels[firsts],
+        _stacked(kinds, labels),
         **more,
     )
+
+
+def _stacked(rows: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(list(rows)) if rows else like[:0]
+
+
+def _looked_at(best: Tensor, second: Tensor) -> Tensor:
+    """The indices that have a second look, or all of them if none has."""
+    seen = best[~second[best].isnan()]
+    return seen if len(seen) else best
 
 
 def _groups(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Tensor]:
@@ -134,10 +156,10 @@ def _groups(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Tensor]:
     return groups
 
 
-def _best_of_flips(group: Tensor, flips: Tensor, n_flips: int) -> Tensor:
-    """The indices of each flip's best box of a group, of those flips that have one."""
-    own = [group[flips[group] == flip] for flip in range(n_flips)]
-    return torch.stack([each[0] for each in own if len(each)])
+def _best_of_flips(group: Tensor, flips: Tensor) -> Tensor:
+    """The indices of each flip's best box of a group, by falling score; of flips that have one."""
+    firsts = [int((flips[group] == flip).nonzero()[0]) for flip in flips[group].unique()]
+    return group[sorted(firsts)]
 
 
 def _mean_box(boxes: Tensor, scores: Tensor) -> Tensor:

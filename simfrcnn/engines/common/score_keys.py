@@ -63,6 +63,14 @@ def other_scores(cfg: Any, own_config: str, default_cfg: Any) -> dict[str, tuple
     return {key: (here, there) for key, (here, there) in pairs.items() if here != there}
 
 
+def keys_of_other_detections(cfg: Any, own_config: str | None, default_cfg: Any) -> list[str]:
+    """Those keys of :func:`other_scores` that change what is found, and not what it means."""
+    if own_config is None:
+        return []
+    keys = other_scores(cfg, own_config, default_cfg)
+    return [key for key in keys if not key.startswith(("DATASETS.", "EVAL."))]
+
+
 def warn_of_other_scores(
     cfg: Any, own_config: str | None, default_cfg: Any, weights: Path | str
 ) -> None:

@@ -24,15 +24,16 @@ import torch
 from torch import Tensor, nn
 
 from simfrcnn import config
+from simfrcnn.engines.common.boxes import iou
+from simfrcnn.engines.common.flips import Detect, flipped
 from simfrcnn.errors import DataError
 from simfrcnn.label_settings import TeacherSettings
 from simfrcnn.labels import trained_findings
 from simfrcnn.records import FindingSource
 from simfrcnn.settings import DataSettings
-from simfrcnn.structures import Detections, Frame, ImageTargets, Sample
+from simfrcnn.structures import ImageTargets, Sample
 from simfrcnn.wording import counted
 
-Detect = Callable[[nn.Module, Sequence[Sample]], list[Detections]]
 LossesOf = Callable[[Sequence[Sample]], Mapping[str, Tensor]]
 
 _LOSSES_OF_BOXES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
@@ -229,10 +230,7 @@ class Teacher:
     def _found(self, sample: Sample, label: int) -> Boxed | None:
         """What the teacher finds of a class both in the image and in its mirror image."""
         height, width = sample.image.shape[-2:]
-        mirror = Frame(-1.0, float(width), 1.0, 0.0, height, width)
-        turned = dataclasses.replace(
-            sample, image=sample.image.flip(-1), frame=sample.frame.then(mirror)
-        )
+        turned = flipped(sample, horizontally=True, vertically=False)
         device = next(self.network.parameters()).device
         with torch.autocast(device.type, enabled=False):
             found = [self._detect(self.network, [each])[0] for each in (sample, turned)]
@@ -304,16 +302,6 @@ def best_agreeing(
     ranked = torch.where(agree & (scores == highest), overlaps, -1.0)
     first, second = divmod(int(ranked.argmax()), ranked.shape[1])
     return (one[0][first] + other[0][second]) / 2, float(highest)
-
-
-def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union of boxes (A, 4) with boxes (B, 4): (A, B); 0 of empty ones."""
-    low = torch.maximum(one[:, None, :2], other[None, :, :2])
-    high = torch.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return torch.where(union > 0, shared / union, 0.0)
 
 
 def require_use(n_unknown: int, teacher: Teacher | None) -> None:

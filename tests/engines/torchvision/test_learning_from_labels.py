@@ -21,7 +21,7 @@ import dataclasses
 import pytest
 import torch
 
-from simfrcnn.engines.common.teacher import iou
+from simfrcnn.engines.common.boxes import iou
 from simfrcnn.structures import ImageTargets
 from simfrcnn.training.schedules import rising
 from support.examples import engine_named, normals, record, sample_of, seeded_model, smoke_config

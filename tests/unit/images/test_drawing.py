@@ -57,6 +57,7 @@ def test_scores_of_boxes_that_overlap_stand_side_by_side_and_others_where_they_a
     near, far = (5.0, 60.0, 60.0, 80.0), (5.0, 90.0, 60.0, 110.0)
     overlapping = coloured([near, (12.0, 64.0, 60.0, 80.0)], [0.87, 0.31])[:58]
     assert (overlapping == coloured([near, near], [0.87, 0.31])[:58]).all()
+    assert (overlapping == coloured([near, near], [0.31, 0.87])[:58]).all()  # the higher one first
     apart = coloured([near, far], [0.87, 0.31])
     assert (apart == coloured([near], [0.87]) | coloured([far], [0.31])).all()
 

@@ -74,6 +74,9 @@ def test_a_run_that_was_cut_goes_on_and_ends_as_one_that_was_not(
     assert "2 of 6 trainings are done" in told.err
     assert "[4/4] patient seed 0 fold 4" in told.err
     assert run(cut, "--seeds", "0").err.count("\n") == 1  # nothing is left to do
+    with pytest.raises(SystemExit):
+        run(cut, "--arms", "copy,permutd")
+    assert "--arms: permutd; legal are copy, permuted, patient" in capsys.readouterr().err
 
     def known(path):
         same = [dataclasses.replace(one, cpu_s=0) for one in mias_patches.read_trainings(path)]
@@ -85,7 +88,7 @@ def test_a_run_that_was_cut_goes_on_and_ends_as_one_that_was_not(
     assert [of_finding[f] for f in sorted(of_finding)] != LABELS[sorted(of_finding)].tolist()
 
 
-def test_figures_put_the_test_copies_of_all_folds_together():
+def test_figures_put_the_test_copies_of_all_folds_together_once(tmp_path):
     first = Training("CALC", 1, "patient", 0, 1, 0.0, (0, 0, 1), (1, 1, 0), (0.9, 0.2, 0.3), 1.0)
     second = Training("CALC", 1, "patient", 0, 2, 1.0, (2,), (0,), (0.6,), 1.0)
     assert mias_patches.figures([first, second]) == {
@@ -97,6 +100,10 @@ def test_figures_put_the_test_copies_of_all_folds_together():
         "AUC by finding": 0.5,
         "findings": 3,
     }
+    file = tmp_path / "scores.jsonl"
+    for training in (first, second, first):  # two processes did the same
+        mias_patches.append(file, training)
+    assert mias_patches.figures(mias_patches.read_trainings(file))["test copies"] == 4
     table = mias_patches.table([first, second])
     assert table[0].startswith("| arm | seed | trainings |")
     assert table[2] == "| patient | 0 | 2 | 4 | 0.250 | 0.500 | 0.500 | 0.500 | 3 |"

@@ -350,6 +350,9 @@ def test_another_run_is_not_gone_on_with(detector, whole, studies, untrained, tm
     other = simfrcnn.load(untrained, overrides=("TEST.DETECTIONS_PER_IMAGE", "2"))
     with pytest.raises(OutputError, match="config_sha256"):
         predict(other, studies, out, ALONE)
+    other = simfrcnn.load(untrained, overrides=("TEST.FLIPS", "all"))
+    with pytest.raises(OutputError, match='flips was null and is "all"'):
+        predict(other, studies, out, ALONE)
     other = simfrcnn.load(untrained, operating_point=0.3)
     with pytest.raises(OutputError, match="decision was"):
         predict(other, studies, out, ALONE)
