@@ -158,7 +158,7 @@ def _groups(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Tensor]:
 
 def _best_of_flips(group: Tensor, flips: Tensor) -> Tensor:
     """The indices of each flip's best box of a group, by falling score; of flips that have one."""
-    firsts = [int((flips[group] == flip).nonzero()[0]) for flip in flips[group].unique()]
+    firsts = [int((flips[group] == flip).nonzero()[0]) for flip in set(flips[group].tolist())]
     return group[sorted(firsts)]
 
 
