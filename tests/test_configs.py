@@ -300,14 +300,13 @@ def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engin
     assert len(ladder.seeds) == 5
     one_seed = dataclasses.replace(ladder, seeds=(0,))
     runs = {run.rung.name: run.cfg for run in plan_runs(one_seed, engine, tmp_path)}
-    looks = {name: cfg.MODEL.SECOND_LOOK for name, cfg in runs.items()}
-    without = {"faster", "faster_top_longer", "faster_top_512"}
-    assert {name for name, look in looks.items() if not look.ENABLED} == without
+    looks = {name for name, cfg in runs.items() if cfg.MODEL.SECOND_LOOK.ENABLED}
+    assert looks == {"second_look", "faster_top"}
     second_look = keys_of(runs["second_look"])
     longer, larger = keys_of(runs["faster_top_longer"]), keys_of(runs["faster_top_512"])
     # faster_top is its detector; what is compared with both has no second look.
     (faster_top,) = (rung for rung in ladder.rungs if rung.name == "faster_top")
-    assert (faster_top.detector_of, faster_top.below) == ("second_look", "faster")
+    assert (faster_top.detector_of, faster_top.below) == ("second_look", None)
     without = {"MODEL.SECOND_LOOK.ENABLED": False}
     assert changes(second_look, longer) == {
         **without,
@@ -318,18 +317,34 @@ def test_rungs_of_the_second_look_differ_from_it_in_what_they_are_named_by(engin
         **without,
         "INPUT.MAMMO.SIZE": (512, 512),
         "MODEL.ANCHOR_GENERATOR.SIZES": [[24], [48], [96], [192], [384]],
+        "SOLVER.MAX_ITER": 600,
+        "SOLVER.STEPS": (510,),
+    }
+
+
+def test_rungs_of_the_parts_of_the_second_look_differ_in_what_they_are_named_by(engine, tmp_path):
+    ladder = read_ladder(CONFIGS / "ladder" / "second_look_parts.yaml")
+    assert (ladder.baseline, ladder.equivalence_margin) == ("second_look", 0.02)
+    long = read_ladder(CONFIGS / "ladder" / "second_look.yaml")
+    (long_run,) = (
+        run
+        for run in plan_runs(dataclasses.replace(long, seeds=(0,)), engine, tmp_path)
+        if run.rung.name == "second_look"
+    )
+    one_seed = dataclasses.replace(ladder, seeds=(0,))
+    runs = {run.rung.name: keys_of(run.cfg) for run in plan_runs(one_seed, engine, tmp_path)}
+    assert changes(keys_of(long_run.cfg), runs["second_look"]) == {
+        "SOLVER.MAX_ITER": 500,
+        "SOLVER.STEPS": (420,),
+        "SOLVER.CHECKPOINT_PERIOD": 100,
     }
     changed = {
-        name.removeprefix("second_look_"): changes(second_look, keys_of(cfg))
-        for name, cfg in runs.items()
+        name.removeprefix("second_look_"): changes(runs["second_look"], keys)
+        for name, keys in runs.items()
         if name.startswith("second_look_")
     }
     assert changed == {
-        "input": {"MODEL.SECOND_LOOK.SOURCE": "input"},
-        "random": {"MODEL.SECOND_LOOK.NORMALS": "random"},
         "tl": {"MODEL.SIMFRCNN.RPN_NORMALS": "top_likelihood"},
-        "cosine": {"MODEL.SECOND_LOOK.SIMILARITY": "cosine"},
-        "contrastive": {"MODEL.SECOND_LOOK.SIMILARITY": "contrastive"},
         "replay": {"DATASETS.REPLAY.FRACTION": 0.5},
         "oracle": {
             "DATASETS.CLASSES": ("malignant", "benign"),
