@@ -44,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="config of weights of an earlier version without config.yaml beside them",
     )
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="a key by which it is to detect from now on, such as TEST.FLIPS all; operating points "
+        "and figures, which are of other scores, are left out; may be given several times",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         licence=arguments.licence,
         limits=arguments.limit,
         config=arguments.config_file,
+        overrides=[word for pair in arguments.set for word in pair],
     )
     print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     return 0

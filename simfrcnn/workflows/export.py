@@ -19,6 +19,7 @@ from simfrcnn.engines.common.checkpoints import (
     write_checkpoint,
 )
 from simfrcnn.engines.common.descriptions import read_described, without_places
+from simfrcnn.engines.common.score_keys import other_scores, require_detection_keys
 from simfrcnn.engines.common.stored_weights import Precision, restored, stored
 from simfrcnn.engines.contract import load_engine
 from simfrcnn.errors import CheckpointError, OutputError
@@ -38,6 +39,7 @@ ROUNDED: Mapping[Precision, str] = {
 }
 """What a card says of weights that are stored in fewer bits."""
 SUFFIXES = (".pth", SAFETENSORS)
+_FIGURES = ("figures", "validation_in_training")
 _SAID_OF_THE_FILE = ("engine", "classes", "target_classes")
 
 
@@ -50,6 +52,7 @@ def export_model(
     licence: str | None = None,
     limits: Sequence[str] = (),
     config: str | Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> Path:
     """Write a file for inference: weights, config, operating points and card, no optimiser.
 
@@ -66,9 +69,13 @@ def export_model(
         licence: For the card; None keeps what it says.
         limits: Further limits of use, for the card.
         config: Of weights that do not know theirs.
+        overrides: Keys and values in turn by which the model is to detect from now on, such as
+            ``("TEST.FLIPS", "all")``. Operating points and figures are left out then: they are of
+            other scores.
 
     Raises:
         CheckpointError: The weights cannot be read, or their config is nowhere to be found.
+        ConfigError: An override is no key of detection, or its value is not legal.
         OutputError: ``output`` is there already, or cannot be written.
 
     Example:
@@ -101,6 +108,8 @@ def export_model(
         )
     for note in notes:
         logger.info(note)
+    if overrides:
+        content |= _detecting_with(overrides, content, weights)
     state, card = content["model"], dict(content["card"] or {"name": weights.stem})
     rounded = [ROUNDED[precision]] if precision in ROUNDED else []
     card["limits"] = [*card.get("limits", []), *limits, *rounded]
@@ -235,6 +244,33 @@ def _kind_of(content: Mapping[str, Any]) -> str:
     further = " and ".join(part for part, is_there in parts.items() if is_there)
     kind = "whole-image classifier" if name == configs.CLASSIFIER else "detector"
     return f"{kind}{f' with {further}' if further else ''} ({name})"
+
+
+def _detecting_with(
+    overrides: Sequence[str], content: Mapping[str, Any], weights: Path
+) -> dict[str, Any]:
+    """Config, points and card of a model that detects otherwise than the training tested it."""
+    defaults = load_engine(content["engine"]).default_cfg()
+    stored = configs.stored_keys(weights, content["config"])
+    own = configs.load_config(defaults.clone(), None, overlay=stored)
+    require_detection_keys(overrides[::2], own)
+    cfg = configs.load_config(defaults.clone(), None, list(overrides), overlay=stored)
+    changed = other_scores(cfg, content["config"], defaults)
+    if not changed:
+        return {}
+    said = ", ".join(
+        f"{key} {here} (trained with {there})" for key, (here, there) in changed.items()
+    )
+    card = {
+        k: v for k, v in (content["card"] or {"name": weights.stem}).items() if k not in _FIGURES
+    }
+    limit = f"Detects with {said}: the figures and operating points of the training do not hold."
+    logger.info(f"operating points and figures are left out, as {said} changes scores")
+    return {
+        "config": cfg.dump(),
+        "operating_points": None,
+        "card": {**card, "figures": [], "limits": [*card.get("limits", []), limit]},
+    }
 
 
 def _described_by(engine: str, config: str | Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from simfrcnn.engines.common.checkpoints import save_checkpoint
+from simfrcnn.engines.common.flips import in_flips
 from simfrcnn.engines.common.inference import laid_out
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
@@ -95,6 +96,7 @@ def rows(engine: Engine, cfg: Any, n_repeats: int) -> list[str]:
     if engine.NAME == "detectron2":
         predictor = _default_predictor(engine, cfg, several)
         looks = ", which looks a second time" if cfg.MODEL.SECOND_LOOK.ENABLED else ""
+        looks += "" if cfg.TEST.FLIPS == "none" else f", in flips ({cfg.TEST.FLIPS})"
         for precision in (EXACT, ROUNDED):
             ours = _detector(engine, cfg, several, precision)
             what = f"an image by `DefaultPredictor` : by ours in {precision.used}{looks}"
@@ -142,14 +144,14 @@ def _detector(
     at_once: int = IMAGES_AT_ONCE,
 ) -> Callable[[], None]:
     """What detects on some images as ``simfrcnn predict`` does, ``at_once`` of them together."""
-    model = laid_out(cfg, _model(engine, cfg))
+    model, detect = laid_out(cfg, _model(engine, cfg)), in_flips(cfg, engine.detect)
 
-    def detect() -> None:
+    def detect_all() -> None:
         for first in range(0, len(several), at_once):
             with precision.autocast("cpu"):
-                engine.detect(model, several[first : first + at_once])
+                detect(model, several[first : first + at_once])
 
-    return detect
+    return detect_all
 
 
 def _default_predictor(engine: Engine, cfg: Any, several: Sequence[Sample]) -> Callable[[], None]:

@@ -8,6 +8,7 @@ any weights and still change what is found and scored: they are compared here, w
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fvcore.common.config import CfgNode
 
 from simfrcnn import config
 from simfrcnn.config.classifier import OF_A_DETECTOR
+from simfrcnn.registry import illegal
 from simfrcnn.trees import leaves_of, value_of, without_tuples
 
 logger = logging.getLogger("simfrcnn")
@@ -33,6 +35,8 @@ OF_LOOKS = tuple(
     for name in ("CONTEXT", "MIN_MM", "SIZE", "DETECTIONS_PER_IMAGE", "FIRST_EXPONENT", "SOURCE")
 )
 """The same where a second look is on, in both."""
+_OF_MEANING = ("DATASETS.", "EVAL.")
+"""Keys that begin so leave detections as they are: they change what these mean for a case."""
 _SWITCH = "MODEL.SECOND_LOOK.ENABLED"
 
 
@@ -68,7 +72,25 @@ def keys_of_other_detections(cfg: Any, own_config: str | None, default_cfg: Any)
     if own_config is None:
         return []
     keys = other_scores(cfg, own_config, default_cfg)
-    return [key for key in keys if not key.startswith(("DATASETS.", "EVAL."))]
+    return [key for key in keys if not key.startswith(_OF_MEANING)]
+
+
+def require_detection_keys(keys: Sequence[str], cfg: Any) -> None:
+    """Refuse keys that do not merely change how a trained model detects.
+
+    Args:
+        keys: Of a config.
+        cfg: That of the model.
+
+    Raises:
+        ConfigError: Names the key, and those that are legal.
+    """
+    unread = (*_OF_MEANING, *(OF_A_DETECTOR if config.is_classifier(cfg) else ()))
+    of_look = OF_LOOKS if value_of(cfg, _SWITCH) else ()
+    legal = [key for key in (*OF_SCORES, *of_look) if not key.startswith(unread)]
+    for key in keys:
+        if key not in legal:
+            raise illegal("--set", key, f"a key of detection: {', '.join(legal)}", legal)
 
 
 def warn_of_other_scores(
@@ -88,5 +110,5 @@ def warn_of_other_scores(
         logger.warning(
             f"{key} is {here} here, and {there} in the config that {weights} holds: scores are "
             f"others than those of the model as it was trained. To judge it as it is, set {key} "
-            f"to {there}; simfrcnn.load(WEIGHTS) and predict take the model's own config"
+            f"to {there}; simfrcnn.load and predict do so where they are given no other value"
         )

@@ -1,0 +1,124 @@
+"""A model that is given away with other keys of detection: what is found, and what is not said."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+import simfrcnn
+from simfrcnn.cli.main import main
+from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256, write_checkpoint
+from simfrcnn.errors import ConfigError
+from simfrcnn.workflows.export import describe_model, export_model
+from simfrcnn.workflows.testing import judge_model
+from support.examples import ENGINE_PARAMETERS, engine_named, smoke_config, write_tiny_set
+from support.model_kinds import write_model
+from support.untrained import write_untrained
+
+FIGURES = [{"data_set": "a", "figure": "case/auc", "value": 0.9}]
+FEW = (
+    *("MODEL.RPN.POST_NMS_TOPK_TEST", 4, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
+    *("TEST.DETECTIONS_PER_IMAGE", 3),
+)
+PIXELS = np.random.default_rng(0).integers(0, 255, (80, 60)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=ENGINE_PARAMETERS)
+def weights(request, tmp_path_factory):
+    """A checkpoint of one engine with points, figures and a limit."""
+    path = tmp_path_factory.mktemp(request.param) / "model.pth"
+    write_untrained(path, engine=request.param, case__youden=0.5)
+    content = read_checkpoint(path)
+    said = {"figures": FIGURES, "validation_in_training": {"case/auc": 0.8}}
+    content["card"] = {"name": "run", "limits": ["phantoms only"], **said}
+    write_checkpoint(path, content)
+    return path
+
+
+def test_it_detects_so_wherever_it_is_loaded_and_says_no_figure_of_other_scores(weights, tmp_path):
+    given = export_model(weights, tmp_path / "flipped.pth", overrides=("TEST.FLIPS", "all"))
+    flipped = simfrcnn.load(given, device="cpu").detect(PIXELS)
+    overridden = simfrcnn.load(weights, device="cpu", overrides=("TEST.FLIPS", "all"))
+    assert flipped.detections
+    assert flipped.detections == overridden.detect(PIXELS).detections
+    assert flipped.detections != simfrcnn.load(weights, device="cpu").detect(PIXELS).detections
+    facts = describe_model(given)
+    assert (facts.operating_points, facts.card["figures"]) == (None, [])
+    assert "validation_in_training" not in facts.card
+    assert facts.card["limits"] == [
+        "phantoms only",
+        "Detects with TEST.FLIPS all (trained with none): the figures and operating points of the "
+        "training do not hold.",
+    ]
+    assert facts.weights_sha256 == weights_sha256(weights)
+
+
+def test_a_value_that_it_has_already_changes_nothing(weights, tmp_path):
+    same = export_model(weights, tmp_path / "same.pth", overrides=("TEST.FLIPS", "none"))
+    plain = export_model(weights, tmp_path / "plain.pth")
+    one, two = (read_checkpoint(path) for path in (same, plain))
+    assert one["operating_points"] is not None
+    assert one["card"]["figures"] == FIGURES
+    assert [one[key] for key in ("config", "card", "operating_points")] == [
+        two[key] for key in ("config", "card", "operating_points")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST.FLIP", "all", r"--set is 'TEST\.FLIP'; .* Did you mean TEST\.FLIPS\?"),
+        ("TEST.FLIPS", "both", "TEST.FLIPS is 'both'"),
+        ("MODEL.RESNETS.DEPTH", "50", "legal is a key of detection: INPUT.MAMMO.SIZE, "),
+        ("EVAL.POOLING", "mean", "legal is a key of detection"),  # of what scores mean
+        ("MODEL.SECOND_LOOK.CONTEXT", "2", "legal is a key of detection"),  # there is none
+    ],
+)
+def test_other_keys_and_values_are_refused(key, value, message, weights, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        export_model(weights, tmp_path / "out.pth", overrides=(key, value))
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_keys_of_the_model_that_is_there_are_legal(tmp_path):
+    words = ("MODEL.SECOND_LOOK.ENABLED", "True", "MODEL.SECOND_LOOK.SOURCE", "input")
+    looks = write_untrained(tmp_path / "looks.pth", *words)
+    key = "MODEL.SECOND_LOOK.CONTEXT"
+    given = export_model(looks, tmp_path / "out.pth", overrides=(key, "2"))
+    assert yaml.safe_load(describe_model(given).config)["MODEL"]["SECOND_LOOK"]["CONTEXT"] == 2
+    classifier = write_model(tmp_path / "classifier.pth", "classifier", "torchvision")
+    with pytest.raises(ConfigError) as refused:
+        export_model(classifier, tmp_path / "no.pth", overrides=("TEST.FLIP", "all"))
+    assert "MODEL.RPN" not in str(refused.value)
+    with pytest.raises(ConfigError, match=r"TEST\.FLIPS"):  # refused for classifiers
+        export_model(classifier, tmp_path / "no.pth", overrides=("TEST.FLIPS", "all"))
+
+
+def test_on_the_command_line(tmp_path, capsys):
+    path = write_untrained(tmp_path / "model.pth", case__youden=0.5)
+    words = ["--set", "TEST.FLIPS", "horizontal", "--set", "TEST.DETECTIONS_PER_IMAGE", "2"]
+    assert main(["export", str(path), "--output", str(tmp_path / "a.pth"), *words]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "operating points and figures are left out, as TEST.DETECTIONS_PER_IMAGE 2" in said
+    assert main(["show", str(tmp_path / "a.pth"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["operating_points"] is None
+    assert "TEST.DETECTIONS_PER_IMAGE 2 (trained with 3), TEST.FLIPS horizontal" in str(
+        shown["card"]["limits"]
+    )
+
+
+def test_points_for_its_scores_go_into_it_where_it_is_judged(weights, tmp_path):
+    engine = engine_named(read_checkpoint(weights)["engine"])
+    folder, annotations = tmp_path / "flipped", write_tiny_set(tmp_path / "data")
+    given = folder / "model_best.pth"
+    export_model(weights, given, overrides=("TEST.FLIPS", "all"))
+    cfg = smoke_config(
+        *(engine, "fpn", *FEW, "TEST.FLIPS", "all", "INPUT.MAMMO.SIZE", "[64, 64]"),
+        *("DATASETS.FILES", f"[tiny={annotations}]", "DATASETS.TRAIN", "[]"),
+        *("DATASETS.VAL", "[tiny]", "DATASETS.TEST", "[]", "OUTPUT_DIR", folder),
+    )
+    judge_model(engine, cfg, given)
+    points = read_checkpoint(given)["operating_points"]
+    assert points["checkpoint_sha256"] == weights_sha256(weights)
