@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn.config import BEST_BY
-from simfrcnn.engines.common.cards import INTENDED_USE, NOT_A_MEDICAL_DEVICE
+from simfrcnn.engines.common.cards import DETECTS_WITH, INTENDED_USE, NOT_A_MEDICAL_DEVICE
 from simfrcnn.errors import OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.files import write_text
@@ -113,6 +113,8 @@ def _data(card: Mapping[str, Any]) -> Iterator[str]:
 
 def _figures(facts: ModelFacts) -> Iterator[str]:
     yield "## Figures"
+    for key, values in facts.card.get(DETECTS_WITH, {}).items():
+        yield f"Since the training, {key} was changed from {values['trained']} to {values['now']}."
     figures = figures_of(facts)
     if not figures:
         yield "None travel in the file: how good the model is, is not known from it."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simfrcnn import config as configs
-from simfrcnn.engines.common.cards import lines_of
+from simfrcnn.engines.common.cards import DETECTS_WITH, input_of, limit_of_input, lines_of
 from simfrcnn.engines.common.checkpoints import (
     SAFETENSORS,
     SECOND_LOOK,
@@ -258,19 +258,32 @@ def _detecting_with(
     changed = other_scores(cfg, content["config"], defaults)
     if not changed:
         return {}
-    said = ", ".join(
-        f"{key} {here} (trained with {there})" for key, (here, there) in changed.items()
-    )
-    card = {
-        k: v for k, v in (content["card"] or {"name": weights.stem}).items() if k not in _FIGURES
-    }
-    limit = f"Detects with {said}: the figures and operating points of the training do not hold."
-    logger.info(f"operating points and figures are left out, as {said} changes scores")
+    logger.info(f"operating points and figures are left out: {', '.join(changed)} changes scores")
+    whole = content["card"] or {"name": weights.stem}
+    card = {key: value for key, value in whole.items() if key not in _FIGURES}
+    before, after = limit_of_input(own), limit_of_input(cfg)
     return {
         "config": cfg.dump(),
         "operating_points": None,
-        "card": {**card, "figures": [], "limits": [*card.get("limits", []), limit]},
+        "card": {
+            **card,
+            DETECTS_WITH: _since_training(card.get(DETECTS_WITH, {}), changed),
+            "input": input_of(cfg),
+            "figures": [],
+            "limits": [after if limit == before else limit for limit in card.get("limits", [])],
+        },
     }
+
+
+def _since_training(
+    earlier: Mapping[str, Mapping[str, Any]], changed: Mapping[str, tuple[Any, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Of each key that has another value than in the training: the value now, and the trained."""
+    keys = {key: dict(values) for key, values in earlier.items()}
+    for key, (here, there) in changed.items():
+        trained = keys[key]["trained"] if key in keys else there
+        keys[key] = {"now": here, "trained": trained}
+    return {key: values for key, values in keys.items() if values["now"] != values["trained"]}
 
 
 def _described_by(engine: str, config: str | Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ looked at. Both end up in the checkpoint as well. Works on either engine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -148,7 +148,14 @@ def judge_model(
             f"otherwise ({', '.join(finds_otherwise)})"
         )
     else:
-        keep_in_checkpoints(Path(cfg.OUTPUT_DIR), judged, chosen, reports, of_training)
+        keep_in_checkpoints(
+            Path(cfg.OUTPUT_DIR),
+            judged,
+            chosen,
+            reports,
+            of_training,
+            finding_otherwise=lambda own: keys_of_other_detections(cfg, own, engine.default_cfg()),
+        )
     return reports
 
 
@@ -158,6 +165,8 @@ def keep_in_checkpoints(
     chosen: ChosenPoints | None,
     reports: Mapping[str, Report],
     of_training: Mapping[str, Any] | None = None,
+    *,
+    finding_otherwise: Callable[[str | None], Sequence[str]] = lambda _own: (),
 ) -> None:
     """Write operating points and figures into the checkpoints of a run that hold some weights.
 
@@ -171,6 +180,8 @@ def keep_in_checkpoints(
         chosen: Their operating points; None, without a validation set, leaves those of the file.
         reports: Of the test sets, by name; without any, the figures of the file stay.
         of_training: Further entries of the card, such as the config's name.
+        finding_otherwise: A checkpoint's own config -> the keys by which it finds otherwise than
+            what was judged: with the same weights, a model may be given away in flips.
     """
     figures = [
         {"data_set": name, "figure": key, **report.figures[key].to_json()}
@@ -183,6 +194,11 @@ def keep_in_checkpoints(
         if not path.is_file() or weights_sha256(path) != judged:
             continue
         content = read_checkpoint(path)
+        if keys := finding_otherwise(content["config"]):
+            logger.info(
+                f"nothing is written into {path}, which finds otherwise ({', '.join(keys)})"
+            )
+            continue
         changed: dict[str, Any] = {**points, **({"training": None} if path.name == BEST else {})}
         further = {**(of_training or {}), **({"figures": figures} if reports else {})}
         if further:

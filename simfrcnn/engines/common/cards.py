@@ -29,6 +29,8 @@ FIGURES = (
 )
 """Those that a card quotes, as far as they are defined."""
 INTENDED_USE = "Research on the detection of breast cancer in mammograms."
+DETECTS_WITH = "detects_with"
+"""Entry of a card: keys of detection that were changed after the training, key -> now, trained."""
 NOT_A_MEDICAL_DEVICE = "Not a medical device: what it finds must not guide the care of a patient."
 
 
@@ -51,8 +53,6 @@ def model_card(
         validation: Those of ``DATASETS.VAL``.
         world_size: Number of processes.
     """
-    settings = config.input_settings(cfg)
-    height, width = settings.size_px
     return {
         "schema": CARD_SCHEMA,
         "name": Path(cfg.OUTPUT_DIR).name,
@@ -64,14 +64,7 @@ def model_card(
         "deviations": [asdict(deviation) for deviation in deviations],
         "classes": list(cfg.DATASETS.CLASSES),
         "target_classes": list(cfg.DATASETS.TARGET_CLASSES),
-        "input": {
-            "size_px": [height, width],
-            "crop_to_breast": settings.crop_to_breast,
-            "keep_aspect": settings.keep_aspect,
-            **({} if settings.greys == ALL_GREYS else {"window": list(settings.greys)}),
-            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
-            "pixel_std": list(cfg.MODEL.PIXEL_STD),
-        },
+        "input": input_of(cfg),
         "seed": cfg.SEED,
         "steps": 0,
         "images_per_step": cfg.SOLVER.IMS_PER_BATCH,
@@ -85,12 +78,31 @@ def model_card(
         "limits": [
             "Figures hold for data like those named here: other populations, devices and kinds of "
             "picture are untested.",
-            f"The network sees {height} x {width} pixels: what is finer than one of them is lost.",
+            limit_of_input(cfg),
             "For Presentation mammograms; a score is no probability of cancer unless it has been "
             "calibrated.",
         ],
         "licence": "",
     }
+
+
+def input_of(cfg: Any) -> dict[str, Any]:
+    """What a card says of the input of a network."""
+    settings = config.input_settings(cfg)
+    return {
+        "size_px": list(settings.size_px),
+        "crop_to_breast": settings.crop_to_breast,
+        "keep_aspect": settings.keep_aspect,
+        **({} if settings.greys == ALL_GREYS else {"window": list(settings.greys)}),
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+    }
+
+
+def limit_of_input(cfg: Any) -> str:
+    """The limit of use that follows from the size of the input."""
+    height, width = config.input_settings(cfg).size_px
+    return f"The network sees {height} x {width} pixels: what is finer than one of them is lost."
 
 
 def quoted(figures: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from simfrcnn import config
+from simfrcnn.engines.common.cards import DETECTS_WITH
 from simfrcnn.engines.common.checkpoints import read_checkpoint, state_sha256
 from simfrcnn.engines.common.run_folder import CONFIG
 from simfrcnn.errors import CheckpointError
@@ -111,6 +112,12 @@ def _take_config(path: Path, content: dict[str, Any], notes: list[str]) -> None:
 
 
 def _take_operating_points(path: Path, content: dict[str, Any], notes: list[str]) -> None:
+    if changed := (content["card"] or {}).get(DETECTS_WITH):
+        notes.append(
+            f"{path.name} holds no operating points: none was chosen since it detects with other "
+            f"{', '.join(changed)} than its training."
+        )
+        return
     beside = path.with_name(operating.FILE_NAME)
     if not beside.is_file():
         notes.append(f"{path.name} holds no operating points: none was chosen on a validation set.")

@@ -86,11 +86,13 @@ def require_detection_keys(keys: Sequence[str], cfg: Any) -> None:
         ConfigError: Names the key, and those that are legal.
     """
     unread = (*_OF_MEANING, *(OF_A_DETECTOR if config.is_classifier(cfg) else ()))
+    if config.is_classifier(cfg) or cfg.MODEL.MASK_ON:
+        unread += ("TEST.FLIPS",)
     of_look = OF_LOOKS if value_of(cfg, _SWITCH) else ()
     legal = [key for key in (*OF_SCORES, *of_look) if not key.startswith(unread)]
     for key in keys:
         if key not in legal:
-            raise illegal("--set", key, f"a key of detection: {', '.join(legal)}", legal)
+            raise illegal("a key to change", key, f"one of detection: {', '.join(legal)}", legal)
 
 
 def warn_of_other_scores(
@@ -109,6 +111,6 @@ def warn_of_other_scores(
     for key, (here, there) in other_scores(cfg, own_config, default_cfg).items():
         logger.warning(
             f"{key} is {here} here, and {there} in the config that {weights} holds: scores are "
-            f"others than those of the model as it was trained. To judge it as it is, set {key} "
-            f"to {there}; simfrcnn.load and predict do so where they are given no other value"
+            f"others than those under its own config. To judge it as it is, set {key} to {there}; "
+            "simfrcnn.load and predict do so where they are given no other value"
         )

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from benchmarks import second_looks
-from benchmarks.second_looks import DETECTOR, FIRST, KINDS
+from benchmarks.second_look_kinds import DETECTOR, FIRST, KINDS, beside_one_detector
+from simfrcnn.errors import OutputError
+from simfrcnn.second_look import SecondLook
 
 pytestmark = pytest.mark.detectron2
 ON = ("MODEL.SECOND_LOOK.ENABLED", "True", "TEST.BEST_BY", "last")
@@ -32,7 +34,9 @@ def test_each_kind_learns_what_it_would_learn_alone(make_cfg, tmp_path):
     cfg = make_cfg("fpn", *SHORT, "OUTPUT_DIR", str(tmp_path / "both"))
     second_looks.train_and_test(cfg, tmp_path / "out", kinds)
     both = torch.load(tmp_path / "both/model_last.pth", weights_only=True)["model"]
-    for kind in (FIRST, "random", "cosine"):
+    plain = [kind for kind in kinds if KINDS[kind].form is SecondLook]
+    assert len(plain) == 6
+    for kind in plain:
         folder = tmp_path / kind
         cfg = make_cfg("fpn", *SHORT, *KINDS[kind].options, "OUTPUT_DIR", str(folder))
         own = trained(cfg)
@@ -65,3 +69,44 @@ def test_detections_are_those_of_the_model_with_that_second_look_alone(make_cfg,
     others = entries(second_looks.detections_in(tmp_path / "out", "features"))
     assert {entry[:5] for entry in others} == {entry[:5] for entry in first}
     assert others != first
+
+
+def test_a_training_that_was_ended_goes_on_as_if_it_had_not_been(make_cfg, tmp_path):
+    """With the squares that each remembers."""
+    from simfrcnn.engines import detectron2
+
+    kinds = [FIRST, "unbalanced", "features"]
+    states = []
+    for stops in ((), (2,)):
+        folder = str(tmp_path / f"run{len(stops)}")
+        with beside_one_detector(kinds):
+            for last in stops:
+                detectron2.train(
+                    make_cfg("fpn", *SHORT, "SOLVER.MAX_ITER", str(last), "OUTPUT_DIR", folder)
+                )
+            cfg = make_cfg("fpn", *SHORT, "SOLVER.MAX_ITER", "3", "OUTPUT_DIR", folder)
+            path = detectron2.train(cfg, resume=True)
+        states.append(torch.load(path, weights_only=True))
+    whole, resumed = states
+    for name, value in whole["model"].items():
+        assert torch.equal(resumed["model"][name], value), name
+    memories = whole["training"]["second_look"]
+    assert list(memories) == kinds
+    assert len(memories[FIRST]["positive"]["labels"]) > 0
+
+
+def test_detections_of_another_config_are_refused(make_cfg, tmp_path, monkeypatch):
+    cfg = make_cfg("fpn", *SHORT, "OUTPUT_DIR", str(tmp_path / "out/seed_0/training"))
+    second_looks.train_and_test(cfg, tmp_path / "out/seed_0", [FIRST])
+    other = cfg.clone()
+    other.defrost()
+    other.SOLVER.MAX_ITER = 20_000
+    monkeypatch.setattr(second_looks, "config_of", lambda *_: cfg)
+    assert list(second_looks.judged(tmp_path / "out", ())) == [FIRST, DETECTOR]
+    monkeypatch.setattr(second_looks, "config_of", lambda *_: other)
+    with pytest.raises(OutputError, match=r"detections\.json is of another config or test set"):
+        second_looks.judged(tmp_path / "out", ())
+    monkeypatch.undo()
+    monkeypatch.setattr(second_looks, "checked_training", lambda *words: ("detectron2", other))
+    with pytest.raises(OutputError, match=r"other settings \(SOLVER\.MAX_ITER is .*20000"):
+        second_looks.config_of(tmp_path / "out", 0, ())

@@ -1,6 +1,7 @@
 """The benchmark of second looks: what each kind changes, and the table that compares them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,14 +9,28 @@ import torch
 from torch.nn import functional
 
 from benchmarks import second_looks
-from benchmarks.second_looks import FIRST, KINDS, Evenly, NotNormalised, Unbalanced
-from simfrcnn.second_look import Regions
+from benchmarks.second_look_kinds import (
+    FIRST,
+    KINDS,
+    Evenly,
+    FeatureJudge,
+    FromSample,
+    NotNormalised,
+    OnFeatures,
+    Unbalanced,
+    turned_grids,
+)
+from simfrcnn.cli.main import run_program
+from simfrcnn.second_look import Found, Regions, SecondLook, picture_of
 from simfrcnn.second_look.choice import choose_regions
+from simfrcnn.second_look.crops import turned
 from simfrcnn.second_look.module import balanced_cross_entropy
 from simfrcnn.second_look.network import small_judge
 from simfrcnn.second_look_settings import SecondLookSettings
 from simfrcnn.settings import SimilaritySettings
 from simfrcnn.structures import ImageTargets
+from support.examples import positives
+from support.native_examples import with_native
 
 NORMAL = ImageTargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), is_normal=True)
 PLACES = torch.tensor([[0.0, 0, 10, 10], [40, 0, 50, 10], [80, 0, 90, 10]])
@@ -62,9 +77,48 @@ def test_unbalanced_has_one_square_in_eight_of_positive_images_and_the_plain_mea
 
 def test_grey_levels_are_lost_to_a_normalised_square_alone():
     dark, bright = torch.full((1, 64, 64), 40.0), torch.full((1, 64, 64), 200.0)
-    for form, is_blind in ((second_looks.SecondLook, True), (NotNormalised, False)):
+    for form, is_blind in ((SecondLook, True), (NotNormalised, False)):
         first, second = (look(form)._judged(square)[0] for square in (dark, bright))
         assert torch.equal(first, second) is is_blind
+
+
+def on_features(n_channels=8):
+    one = look(OnFeatures, memory=0)
+    one.judge = FeatureJudge(n_channels, 1)
+    return one
+
+
+def test_features_are_those_of_the_square_and_judged_the_same_in_every_flip():
+    one, (sample,) = on_features(), with_native(positives(1, 256))
+    made = picture_of(sample, "input")
+    picture = FromSample(made.pixels, made.frame, made.spacing_mm, sample)
+    centres = torch.arange(64.0) * 4 + 2  # of the cells, in input pixels
+    ramps = torch.zeros(1, 8, 64, 64)
+    ramps[0, 0], ramps[0, 1] = centres[None, :], centres[:, None]
+    one.features = ramps
+    boxes = torch.tensor([[100.0, 60, 180, 100]])
+    (grid,) = one._grids([picture], [boxes])
+    assert grid[0].mean().item() == pytest.approx(140, abs=1e-3)
+    assert grid[1].mean().item() == pytest.approx(80, abs=1e-3)
+    side = 1.5 * 80
+    assert (grid[0].max() - grid[0].min()).item() == pytest.approx(side * 13 / 14, abs=1e-2)
+    found = [Found(boxes, torch.tensor([0.5]), torch.tensor([1]))]
+    noise = torch.rand(1, 8, 64, 64)
+    centred = torch.tensor([[88.0, 88, 168, 168]])  # in the middle: its mirror image is itself
+    found = [Found(centred, torch.tensor([0.5]), torch.tensor([1]))]
+    scores = []
+    for flip in ([], [2], [3], [2, 3]):
+        one.features = noise.flip(flip)
+        scores.append(one.rescored([picture], found)[0].scores.item())
+    assert scores == pytest.approx([scores[0]] * 4, abs=1e-6)
+
+
+def test_all_channels_of_a_grid_turn_together():
+    grids = torch.rand(8, 3, 4, 4)
+    turns = torch.arange(8)
+    for number, grid in enumerate(turned_grids(grids, turns)):
+        for own, before in zip(grid, grids[number], strict=True):
+            assert torch.equal(own, turned(before[None], turns[number : number + 1])[0])
 
 
 class Model:
@@ -101,30 +155,41 @@ def test_a_table_compares_each_kind_with_the_first(monkeypatch):
         FIRST: {0: Model(0.98), 1: Model(0.98), 2: Model(0.98)},
         "random": {0: Model(0.70), 1: Model(0.71), 2: Model(0.69)},
         "input": {0: Model(0.98), 2: Model(0.981)},
+        "no_memory": {0: Model(0.97)},
+        "features": {0: Model(0.87)},
     }
     rows = second_looks.table(models)
-    assert rows[2] == f"| `{FIRST}` | 0.980 (0.970 to 0.990) | 0.980, 0.980, 0.980 |  |  |"
+    assert rows[2] == f"| `{FIRST}` | 0.980 (0.970 to 0.990) | 0.980, 0.980, 0.980 |  |  |  |"
     # Student's: 4.303 * .01 / sqrt(3) = .0248
-    assert "| -0.280 (-0.305 to -0.255) | result: the interval excludes 0 |" in rows[3]
+    ours = f"`{FIRST}` | -0.280 (-0.305 to -0.255) | result: the interval excludes 0 |"
+    assert rows[3].endswith(ours)
     assert "0.980, 0.981" in rows[4]
+    assert "| `no_memory` | -0.100 (" in rows[6]  # its control
 
 
 @pytest.mark.parametrize(
-    ("kinds", "message"),
+    ("words", "message"),
     [
-        ("second_look,raandom", "raandom; legal are second_look, random, evenly"),
-        ("random", "--kinds lacks second_look"),
+        (["--kinds", "second_look,randon"], "--kinds is 'randon'; legal is .* Did you mean random"),
+        (["--kinds", "random"], "--kinds lacks second_look"),
+        (["--report-only"], "holds no detections yet"),
     ],
 )
-def test_kinds_must_be_known_and_have_the_first(kinds, message, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        second_looks.main(["--output", str(tmp_path / "out"), "--kinds", kinds])
-    assert message in capsys.readouterr().err
+def test_what_cannot_be_run_is_refused(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--output", str(tmp_path / "out"), *words])
+    with pytest.raises(SystemExit) as ended:
+        run_program(second_looks)
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
-def test_each_kind_changes_one_thing():
+def test_each_kind_differs_from_its_control():
     assert next(iter(KINDS)) == FIRST
-    changed = [(kind.options, kind.form) for kind in KINDS.values()]
-    assert len(set(changed)) == len(KINDS)
-    assert all(len(kind.options) in (0, 2) for kind in KINDS.values())
+    ways = [(kind.options, kind.form) for kind in KINDS.values()]
+    assert len(set(ways)) == len(KINDS)
+    for name, kind in KINDS.items():
+        if name != FIRST:
+            control = KINDS[kind.below]
+            n_differences = (kind.options != control.options) + (kind.form != control.form)
+            assert n_differences == 1, name
