@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simfrcnn.engines.contract import Engine
@@ -60,3 +60,9 @@ def start_engine(name: str) -> Engine:
     engine = load_engine(name)
     print(f"engine: {engine.NAME}", flush=True)
     return engine
+
+
+def add_set(parser: argparse.ArgumentParser, help: str) -> None:
+    """``--set KEY VALUE``, as often as wanted: keys and values in turn."""
+    words: Any = {"nargs": 2, "metavar": ("KEY", "VALUE"), "help": help}
+    parser.add_argument("--set", action="extend", default=[], **words)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from simfrcnn.cli.common import add_set
 from simfrcnn.engines.common.stored_weights import PRECISIONS
 from simfrcnn.workflows.export import export_model
 
@@ -44,15 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="config of weights of an earlier version without config.yaml beside them",
     )
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="a key by which it is to detect from now on, such as TEST.FLIPS all; operating points "
-        "and figures, which are of other scores, are left out; may be given several times",
-    )
+    change = "a key of detection to change, such as TEST.FLIPS all; points and figures are left out"
+    add_set(parser, f"{change}; may be given several times")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         licence=arguments.licence,
         limits=arguments.limit,
         config=arguments.config_file,
-        overrides=[word for pair in arguments.set for word in pair],
+        overrides=arguments.set,
     )
     print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     return 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from simfrcnn.cli.common import add_set
 from simfrcnn.cli.options import add_options, given_options, given_settings, options_if_given
 from simfrcnn.errors import ConfigError
 from simfrcnn.workflows.identities import PrivacyOptions
@@ -54,14 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_options(parser, PrivacyOptions)
     add_options(parser, ShardOptions)
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="a config key to change, such as MODEL.DEVICE cpu; may be given several times",
-    )
+    add_set(parser, "a config key, such as MODEL.DEVICE cpu; may be given several times")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,11 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError("give a folder of images and --weights, or --merge and folders")
         what = (arguments.folder, arguments.weights, arguments.output, options)
         privacy = given_settings(arguments, PrivacyOptions())
-        overrides = [word for pair in arguments.set for word in pair]
         if launcher is None:
-            summary = predict_folder(*what, privacy, overrides=overrides)
+            summary = predict_folder(*what, privacy, overrides=arguments.set)
         else:
-            summary = predict_as_jobs(*what, privacy, launcher, overrides=overrides)
+            summary = predict_as_jobs(*what, privacy, launcher, overrides=arguments.set)
     print("\n".join(summary.lines()))
     return 0 if summary.is_complete(options.skip_unreadable) else DONE_WITH_FAILURES
 

@@ -182,6 +182,8 @@ def _making(facts: ModelFacts) -> Iterator[str]:
         ],
     )
     yield ""
+    for key, values in card.get(DETECTS_WITH, {}).items():
+        yield f"Set {key} back to {values['trained']}, with which it was trained:"
     yield "```"
     named = facts.path.stem if facts.path.parent == ZOO else facts.path.name
     yield f"simfrcnn show {named} --config > config.yaml    # the whole config, resolved"

@@ -22,7 +22,7 @@ from simfrcnn.engines.common.descriptions import read_described, without_places
 from simfrcnn.engines.common.score_keys import other_scores, require_detection_keys
 from simfrcnn.engines.common.stored_weights import Precision, restored, stored
 from simfrcnn.engines.contract import load_engine
-from simfrcnn.errors import CheckpointError, OutputError
+from simfrcnn.errors import CheckpointError, ConfigError, OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.workflows.training import resolved_config
 from simfrcnn.zoo import find_model
@@ -99,6 +99,11 @@ def export_model(
             f"{output}: a model is written as {' or '.join(SUFFIXES)}; give such a name"
         )
     content, notes = read_described(weights)
+    if config is not None and overrides:
+        raise ConfigError(
+            "give another config or keys to change, not both: points and figures are of the one "
+            "that the weights hold"
+        )
     if config is not None:
         content |= _described_by(content["engine"], config)
     elif content["config"] is None:
@@ -112,6 +117,8 @@ def export_model(
         content |= _detecting_with(overrides, content, weights)
     state, card = content["model"], dict(content["card"] or {"name": weights.stem})
     rounded = [ROUNDED[precision]] if precision in ROUNDED else []
+    if DETECTS_WITH in card:  # there are no such figures
+        rounded = [one.partition(" Scores")[0] for one in rounded]
     card["limits"] = [*card.get("limits", []), *limits, *rounded]
     state = stored(state, precision)
     card |= {key: said for key, said in (("name", name), ("licence", licence)) if said is not None}
@@ -258,7 +265,7 @@ def _detecting_with(
     changed = other_scores(cfg, content["config"], defaults)
     if not changed:
         return {}
-    logger.info(f"operating points and figures are left out: {', '.join(changed)} changes scores")
+    logger.info(f"operating points and figures are left out (changed: {', '.join(changed)})")
     whole = content["card"] or {"name": weights.stem}
     card = {key: value for key, value in whole.items() if key not in _FIGURES}
     before, after = limit_of_input(own), limit_of_input(cfg)

@@ -114,7 +114,8 @@ def judged(output: Path, options: Sequence[str]) -> dict[str, dict[int, Resample
         OutputError: Detections are of another config or test set.
     """
     models: dict[str, dict[int, Resampled]] = {}
-    for seed in sorted(int(each.name.removeprefix("seed_")) for each in output.glob("seed_*")):
+    names = (each.name.removeprefix("seed_") for each in output.glob("seed_*") if each.is_dir())
+    for seed in sorted(int(name) for name in names if name.isdecimal()):
         cfg = config_of(output, seed, options)
         facts, test = facts_of(cfg), test_set_of(cfg)
         for kind in (*KINDS, DETECTOR):

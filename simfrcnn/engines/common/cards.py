@@ -118,6 +118,12 @@ def lines_of(card: Mapping[str, Any]) -> list[str]:
     for key, value in card.items():
         if key in ("name", "warning", "schema"):
             continue
+        if key == DETECTS_WITH:
+            lines += [
+                f"{name}: {one['now']}, changed from {one['trained']} since the training"
+                for name, one in value.items()
+            ]
+            continue
         lines += _entry(key.replace("_", " "), value, "")
     return lines
 

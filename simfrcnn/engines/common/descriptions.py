@@ -112,10 +112,10 @@ def _take_config(path: Path, content: dict[str, Any], notes: list[str]) -> None:
 
 
 def _take_operating_points(path: Path, content: dict[str, Any], notes: list[str]) -> None:
-    if changed := (content["card"] or {}).get(DETECTS_WITH):
+    if DETECTS_WITH in (content["card"] or {}):
         notes.append(
-            f"{path.name} holds no operating points: none was chosen since it detects with other "
-            f"{', '.join(changed)} than its training."
+            f"{path.name} holds no operating points of its own. None are taken from beside it, as "
+            "keys of detection were changed since its training."
         )
         return
     beside = path.with_name(operating.FILE_NAME)

@@ -88,6 +88,8 @@ def require_detection_keys(keys: Sequence[str], cfg: Any) -> None:
     unread = (*_OF_MEANING, *(OF_A_DETECTOR if config.is_classifier(cfg) else ()))
     if config.is_classifier(cfg) or cfg.MODEL.MASK_ON:
         unread += ("TEST.FLIPS",)
+    if config.is_classifier(cfg):
+        unread += ("TEST.DETECTIONS_PER_IMAGE",)
     of_look = OF_LOOKS if value_of(cfg, _SWITCH) else ()
     legal = [key for key in (*OF_SCORES, *of_look) if not key.startswith(unread)]
     for key in keys:

@@ -108,5 +108,5 @@ def test_detections_of_another_config_are_refused(make_cfg, tmp_path, monkeypatc
         second_looks.judged(tmp_path / "out", ())
     monkeypatch.undo()
     monkeypatch.setattr(second_looks, "checked_training", lambda *words: ("detectron2", other))
-    with pytest.raises(OutputError, match=r"other settings \(SOLVER\.MAX_ITER is .*20000"):
+    with pytest.raises(OutputError, match=r"other settings \(SOLVER\.MAX_ITER was 3, is 20000"):
         second_looks.config_of(tmp_path / "out", 0, ())

@@ -58,6 +58,7 @@ def test_it_detects_so_wherever_it_is_loaded_and_says_no_figure_of_other_scores(
     assert facts.card["detects_with"] == {"TEST.FLIPS": {"now": "all", "trained": "none"}}
     said = "Since the training, TEST.FLIPS was changed from none to all."
     assert said in card_of(given)
+    assert "Set TEST.FLIPS back to none, with which it was trained:" in card_of(given)
     assert said not in card_of(weights)
     assert facts.weights_sha256 == weights_sha256(weights)
 
@@ -73,10 +74,17 @@ def test_points_that_lie_beside_it_are_of_other_scores(weights, tmp_path):
     export_model(weights, flipped, overrides=("TEST.FLIPS", "all"))
     facts = describe_model(flipped)
     assert facts.operating_points is None
-    assert "detects with other TEST.FLIPS than its training" in str(facts.notes)
+    assert "None are taken from beside it, as keys of detection were changed" in str(facts.notes)
     assert simfrcnn.load(flipped, device="cpu").decision.point is None
     again = export_model(flipped, tmp_path / "again.pth")
     assert describe_model(again).operating_points is None
+    back = export_model(flipped, tmp_path / "back.pth", overrides=("TEST.FLIPS", "none"))
+    assert describe_model(back).operating_points is None  # those beside it may be of flips
+    half = export_model(flipped, tmp_path / "half.pth", precision="half")
+    assert describe_model(half).card["limits"][-1] == "The weights are rounded to half precision."
+    assert "TEST.FLIPS: all, changed from none since the training" in describe_model(half).lines()
+    with pytest.raises(ConfigError, match="another config or keys to change, not both"):
+        export_model(flipped, tmp_path / "x.pth", config="c.yaml", overrides=("TEST.FLIPS", "all"))
 
 
 def test_the_card_says_what_it_sees_and_what_the_training_saw(weights, tmp_path):
@@ -139,6 +147,7 @@ def test_keys_of_the_model_that_is_there_are_legal(tmp_path):
         export_model(classifier, tmp_path / "no.pth", overrides=("TEST.FLIP", "all"))
     assert "INPUT.MAMMO.SIZE" in str(refused.value)
     assert "MODEL.RPN" not in str(refused.value)
+    assert "TEST.DET" not in str(refused.value)
     assert "FLIPS" not in str(refused.value).partition("legal is")[2]
 
 
@@ -147,7 +156,7 @@ def test_on_the_command_line(tmp_path, capsys):
     words = ["--set", "TEST.FLIPS", "horizontal", "--set", "TEST.DETECTIONS_PER_IMAGE", "2"]
     assert main(["export", str(path), "--output", str(tmp_path / "a.pth"), *words]) == 0
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "figures are left out: TEST.DETECTIONS_PER_IMAGE, TEST.FLIPS changes scores" in said
+    assert "figures are left out (changed: TEST.DETECTIONS_PER_IMAGE, TEST.FLIPS)" in said
     assert main(["show", str(tmp_path / "a.pth"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["operating_points"] is None
