@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_options(parser, PrivacyOptions)
     add_options(parser, ShardOptions)
-    add_set(parser, "a config key, such as MODEL.DEVICE cpu; may be given several times")
+    add_set(parser, "a config key to change, such as MODEL.DEVICE cpu; may be given several times")
 
 
 def run(arguments: argparse.Namespace) -> int:

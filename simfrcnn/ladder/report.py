@@ -75,7 +75,7 @@ def write_ladder(folder: Path, result: LadderResult) -> Path:
             TEXT: as_utf8(markdown_page(title, sections)),
             PAGE: as_utf8(html_page(title, sections, picture_drawings(pictures), NO_DATA)),
             DATA: as_utf8(as_json(document)),
-            SCORES: case_scores(result),
+            SCORES: case_scores({each.rung.name: each.models for each in result.rungs}),
         },
     )
     return folder / PAGE

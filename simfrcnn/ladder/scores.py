@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 
+from simfrcnn.evaluation.comparison import Resampled
 from simfrcnn.evaluation.truth import Truth
 from simfrcnn.files import as_utf8
-from simfrcnn.ladder.results import LadderResult
 
 COLUMNS = ("rung", "seed", "patient", "case", "truth", "score")
 
 
-def case_scores(result: LadderResult) -> bytes:
-    """A CSV file in UTF-8, a line for each case of each run that is done.
+def case_scores(models: Mapping[str, Mapping[int, Resampled]]) -> bytes:
+    """A CSV file in UTF-8, a line for each case of each run that is done: by rung, then by seed.
 
     Columns: rung; seed; patient, whom a bootstrap resamples; case; truth (``positive``, ``normal``
     or ``unknown``; of a rung with PERMUTE_LABELS its own, permuted one); score with all its digits,
@@ -22,11 +23,11 @@ def case_scores(result: LadderResult) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for each in result.rungs:
-        for seed, model in each.models.items():
+    for rung, of_rung in models.items():
+        for seed, model in of_rung.items():
             cases = model.cases
             rows = zip(cases.patients, cases.ids, cases.truths, cases.scores, strict=True)
             for patient, case, truth, score in rows:
                 label, name = Truth(truth).label, model.patient_ids[patient]
-                writer.writerow((each.rung.name, seed, name, case, label, repr(float(score))))
+                writer.writerow((rung, seed, name, case, label, repr(float(score))))
     return as_utf8(text.getvalue())

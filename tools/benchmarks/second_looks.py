@@ -13,7 +13,6 @@ kind; `DIR/case_scores.csv` has the score of every case, in the form of a ladder
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,9 +32,8 @@ from simfrcnn.engines.contract import load_engine
 from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.evaluation.comparison import Resampled, compare, mean_over_seeds, resample
 from simfrcnn.evaluation.trainings import over_trainings, verdict_on, wider
-from simfrcnn.evaluation.truth import Truth
 from simfrcnn.files import writing
-from simfrcnn.ladder.scores import COLUMNS
+from simfrcnn.ladder.scores import case_scores
 from simfrcnn.locks import working_in
 from simfrcnn.registry import illegal
 from simfrcnn.workflows.training import Processes, checked_training
@@ -157,20 +155,6 @@ def table(models: Mapping[str, Mapping[int, Resampled]], metric: str = METRICS[0
     return rows
 
 
-def write_scores(path: Path, models: Mapping[str, Mapping[int, Resampled]]) -> None:
-    """The score of every case, in the form of a ladder's ``case_scores.csv``."""
-    with writing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for kind, by_seed in models.items():
-            for seed, model in by_seed.items():
-                cases = model.cases
-                rows = zip(cases.patients, cases.ids, cases.truths, cases.scores, strict=True)
-                for patient, case, truth, score in rows:
-                    name, label = model.patient_ids[patient], Truth(truth).label
-                    writer.writerow((kind, seed, name, case, label, repr(float(score))))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the program."""
     parser.add_argument("--output", type=Path, required=True, help="gets a folder for each seed")
@@ -197,7 +181,8 @@ def run(args: argparse.Namespace) -> int:
     models = judged(args.output, args.options)
     if not models:
         raise OutputError(f"{args.output} holds no detections yet; leave out --report-only")
-    write_scores(args.output / "case_scores.csv", models)
+    with writing(args.output / "case_scores.csv") as part:
+        part.write_bytes(case_scores(models))
     for metric in METRICS:
         print("\n".join(table(models, metric)), end="\n\n")
     return 0
