@@ -95,7 +95,8 @@ def test_an_interruption_reaches_every_child_once_and_waits_for_it(job, said, tm
     jobs = [job("one", code), job("two", code), job("never", code)]
 
     def interrupt():
-        wait_for(lambda: all(j.log.exists() and j.log.read_text() for j in jobs[:2]))
+        # the whole line: where Python does not buffer, its end is a write of its own
+        wait_for(lambda: all(j.log.exists() and j.log.read_text() == "begun\n" for j in jobs[:2]))
         os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt)
