@@ -250,6 +250,59 @@ def test_configs_for_film_share_all_but_the_method(engine):
     assert look.BACKBONE_WEIGHTS == configs["second_look"].MODEL.WEIGHTS
 
 
+def test_the_ladder_on_film_trains_the_configs_of_film(engine, tmp_path):
+    ladder = read_ladder(CONFIGS / "ladder" / "cbis.yaml")
+    assert (ladder.baseline, ladder.equivalence_margin) == ("faster", 0.05)
+    assert ladder.comparisons[0] == ("second_look", "faster_top_longer")
+    one_seed = dataclasses.replace(ladder, seeds=(0,))
+    runs = {run.rung.name: run.cfg for run in plan_runs(one_seed, engine, tmp_path)}
+    judged_after_the_last_step = {
+        "DATASETS.VAL": (),
+        "DATASETS.TEST": ("cbis_ddsm_mass/val",),
+        "TEST.EVAL_PERIOD": 0,
+    }
+    further = {
+        "oracle": {"DATASETS.TRAIN": ("cbis_ddsm_mass/train_all_boxes",)},
+        "faster_top_longer": {"SOLVER.MAX_ITER": 1560, "SOLVER.STEPS": (1300,)},
+    }
+    kinds = (*FILM, "classifier", "faster_top_longer")
+    for name in kinds:
+        own = keys_of(load(engine, f"cbis/{name.removesuffix('_longer')}.yaml"))
+        if name != "faster_top":  # held by second_look
+            expected = judged_after_the_last_step | further.get(name, {})
+            assert changes(own, keys_of(runs[name])) == expected, name
+    (faster_top,) = (rung for rung in ladder.rungs if rung.name == "faster_top")
+    assert faster_top.detector_of == "second_look"
+    look = keys_of(runs["second_look"])
+    two_stages = changes(keys_of(runs["classifier"]), keys_of(runs["classifier_two_stages"]))
+    assert all(key.startswith("MODEL.SECOND_LOOK.") for key in two_stages)
+    assert two_stages == {key: look[key] for key in two_stages}
+    node = "MODEL.CLASSIFIER"
+    levels = {"MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"]}
+    assert {
+        name.removeprefix("classifier_avg_"): changes(
+            keys_of(runs["classifier_avg"]), keys_of(runs[name])
+        )
+        for name in runs
+        if name.startswith("classifier_avg_")
+    } == {
+        "fpn": {f"{node}.HEAD": "fpn", **levels},
+        "psp": {f"{node}.HEAD": "psp"},
+        "multi_scale": {f"{node}.HEAD": "multi_scale"},
+    }
+    assert changes(keys_of(runs["classifier"]), keys_of(runs["classifier_avg"])) == {
+        f"{node}.POOL": "avg"
+    }
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_no_ladder_looks_at_the_published_test_part(engine, name, tmp_path):
+    for run in plan_runs(read_ladder(CONFIGS / name), engine, tmp_path):
+        for cfg in run.configs:
+            used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *cfg.DATASETS.TEST)
+            assert "cbis_ddsm_mass/test" not in used
+
+
 def test_classifiers_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_path):
     ladder = read_ladder(CONFIGS / "ladder" / "classifiers.yaml")
     assert (ladder.baseline, ladder.comparisons[0]) == ("faster", ("classifier", "faster"))
