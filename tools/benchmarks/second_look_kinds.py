@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +19,7 @@ from torchvision.ops import roi_align
 from simfrcnn import config
 from simfrcnn.artifacts import ImageDetections
 from simfrcnn.engines.common.second_look import build_second_look
+from simfrcnn.labels import is_benign
 from simfrcnn.second_look import Found, Picture, Regions, SecondLook, picture_of
 from simfrcnn.second_look.choice import choose_regions, is_positive, jittered, suspected
 from simfrcnn.second_look.crops import least_sides, squares_around, turned
@@ -61,6 +63,24 @@ class Evenly(SecondLook):
         places = suspected(known.boxes, known.suspicion)
         alike = torch.ones(len(places))
         return Regions(known.boxes[places], known.labels[places], alike)
+
+
+class Graded(SecondLook):
+    """A normal image with a benign mass counts twice, as by ``MODEL.SIMFRCNN.BENIGN_WEIGHT 2``."""
+
+    def training_loss(
+        self,
+        pictures: Sequence[Picture],
+        targets: Sequence[ImageTargets],
+        regions: Sequence[Regions],
+    ) -> Tensor:
+        graded = [
+            dataclasses.replace(of_image, normal_weight=2.0)
+            if of_image.is_normal and is_benign(sample_of(picture).record)
+            else of_image
+            for picture, of_image in zip(pictures, targets, strict=True)
+        ]
+        return super().training_loss(pictures, graded, regions)
 
 
 class NotNormalised(SecondLook):
@@ -209,6 +229,7 @@ KINDS: Mapping[str, Kind] = {
     "features": Kind(("MODEL.SECOND_LOOK.MEMORY", "0"), OnFeatures, below="no_memory"),
     "unbalanced": Kind(form=Unbalanced),
     "not_normalised": Kind(form=NotNormalised),
+    "graded": Kind(form=Graded),
     "cosine": Kind(("MODEL.SECOND_LOOK.SIMILARITY", "cosine")),
     "contrastive": Kind(("MODEL.SECOND_LOOK.SIMILARITY", "contrastive")),
 }

@@ -15,12 +15,14 @@ from benchmarks.second_look_kinds import (
     Evenly,
     FeatureJudge,
     FromSample,
+    Graded,
     NotNormalised,
     OnFeatures,
     Unbalanced,
     turned_grids,
 )
 from simfrcnn.cli.main import run_program
+from simfrcnn.records import Pathology
 from simfrcnn.second_look import Found, Regions, SecondLook, picture_of
 from simfrcnn.second_look.choice import choose_regions
 from simfrcnn.second_look.crops import turned
@@ -29,7 +31,7 @@ from simfrcnn.second_look.network import small_judge
 from simfrcnn.second_look_settings import SecondLookSettings
 from simfrcnn.settings import SimilaritySettings
 from simfrcnn.structures import ImageTargets
-from support.examples import positives
+from support.examples import normals, positives
 from support.native_examples import with_native
 
 NORMAL = ImageTargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), is_normal=True)
@@ -80,6 +82,31 @@ def test_grey_levels_are_lost_to_a_normalised_square_alone():
     for form, is_blind in ((SecondLook, True), (NotNormalised, False)):
         first, second = (look(form)._judged(square)[0] for square in (dark, bright))
         assert torch.equal(first, second) is is_blind
+
+
+def test_graded_counts_a_normal_image_twice_if_it_shows_something_benign():
+    samples = with_native([positives(1, 256)[0], *normals(2, 256)])
+    shown = (Pathology.MALIGNANT, Pathology.NORMAL, Pathology.BENIGN)
+    samples = [
+        dataclasses.replace(one, record=dataclasses.replace(one.record, pathology=pathology))
+        for one, pathology in zip(samples, shown, strict=True)
+    ]
+    pictures = []
+    for one in samples:
+        made = picture_of(one, "input")
+        pictures.append(FromSample(made.pixels, made.frame, made.spacing_mm, one))
+    targets = [one.targets for one in samples]
+    assert [one.is_normal for one in targets] == [False, True, True]
+    places = Regions(PLACES, torch.zeros(3, dtype=torch.int64), torch.tensor([0.9, 0.5, 0.1]))
+
+    def loss(form, *of_images):
+        one = look(form)
+        torch.manual_seed(1)
+        return one.training_loss(pictures, of_images, [places] * 3).item()
+
+    graded = dataclasses.replace(targets[2], normal_weight=2.0)
+    assert loss(Graded, *targets) == loss(SecondLook, *targets[:2], graded)
+    assert loss(Graded, *targets) != loss(SecondLook, *targets)
 
 
 def on_features(n_channels=8):
