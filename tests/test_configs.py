@@ -405,5 +405,18 @@ def test_rungs_of_the_parts_of_the_second_look_differ_in_what_they_are_named_by(
             "MODEL.ROI_HEADS.NUM_CLASSES": 2,
         },
     }
+    assert {
+        name: changes(runs["second_look_tl"], runs[name])
+        for name in ("tl_top_graded", "tl_top_heavier")
+    } == {
+        "tl_top_graded": {
+            "MODEL.SECOND_LOOK.ENABLED": False,
+            "MODEL.SIMFRCNN.BENIGN_WEIGHT": 2.0,
+        },
+        "tl_top_heavier": {
+            "MODEL.SECOND_LOOK.ENABLED": False,
+            "MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT": 1.21,
+        },
+    }
     (permuted,) = (rung for rung in ladder.rungs if rung.permute_labels)
     assert permuted.options == next(r.options for r in ladder.rungs if r.name == "second_look")
