@@ -7,6 +7,7 @@ import importlib
 import inspect
 import logging
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 def test_the_examples_of_a_public_name_run(
     name: str, tmp_path, monkeypatch, capsys, request
 ) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))  # what examples leave
     monkeypatch.chdir(tmp_path)
     # A command that ran before in this process left a handler that prints.
     monkeypatch.setattr(logging.getLogger("simfrcnn"), "handlers", [])
