@@ -26,6 +26,8 @@ FILM = {
     "second_look": ("ordinary", "top", "none"),
     "oracle": ("ordinary", "random", "none"),
 }
+# Those with a rung that starts from patches.
+PATCH_LADDERS = ("second_look_parts", "classifiers")
 
 
 @pytest.fixture(params=ENGINE_PARAMETERS)
@@ -97,13 +99,11 @@ def test_the_start_of_the_ladder_of_patches_fits_the_rungs_that_take_it(engine, 
     start = load(engine, "ladder/_study_patches.yaml")
     file = tmp_path / "model_last.pth"
     save_checkpoint(file, engine.build_model(start), Identity.of(engine.NAME, start))
-    runs = plan_runs(read_ladder(CONFIGS / "ladder" / "patches.yaml"), engine, tmp_path)
-    taking = [run.cfg for run in runs if run.cfg.MODEL.WEIGHTS]
-    assert {str(run.rung.name) for run in runs if run.cfg.MODEL.WEIGHTS} == {
-        "patch_init",
-        "classifier_patches",
-    }
-    for cfg in taking:
+    ladders = [read_ladder(CONFIGS / "ladder" / f"{x}.yaml") for x in PATCH_LADDERS]
+    runs = [run for ladder in ladders for run in plan_runs(ladder, engine, tmp_path)]
+    taking = {run.rung.name: run.cfg for run in runs if run.cfg.MODEL.WEIGHTS}
+    assert set(taking) == {"patch_init", "classifier_patches"}
+    for cfg in taking.values():
         assert f"{start.OUTPUT_DIR}/model_last.pth" == cfg.MODEL.WEIGHTS
         for key in ("DEPTH", "NORM", "STRIDE_IN_1X1", "RES2_OUT_CHANNELS"):
             assert cfg.MODEL.RESNETS[key] == start.MODEL.RESNETS[key]
@@ -112,8 +112,7 @@ def test_the_start_of_the_ladder_of_patches_fits_the_rungs_that_take_it(engine, 
             start.MODEL.PIXEL_STD,
         )
     module = importlib.import_module(f"simfrcnn.engines.{engine.NAME}.weights")
-    by_rung = {run.rung.name: run.cfg for run in runs if run.cfg.MODEL.WEIGHTS and not run.seed}
-    begun = {name: engine.build_model(cfg) for name, cfg in by_rung.items()}
+    begun = {name: engine.build_model(cfg) for name, cfg in taking.items()}
     for model in begun.values():
         module.load_initial_weights(model, str(file))
     given, taken = read_checkpoint(file)["model"], begun["classifier_patches"].state_dict()
@@ -343,6 +342,7 @@ def test_classifiers_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_pa
             "MODEL.TIMM.NAME": "seresnet18",
         },
         "two_stages": {"MODEL.SECOND_LOOK.ENABLED": True},
+        "patches": {"MODEL.WEIGHTS": "output/ladder/patches_start/model_last.pth"},
     }
 
 
@@ -405,18 +405,17 @@ def test_rungs_of_the_parts_of_the_second_look_differ_in_what_they_are_named_by(
             "MODEL.ROI_HEADS.NUM_CLASSES": 2,
         },
     }
+    without = {"MODEL.SECOND_LOOK.ENABLED": False}
+    longer = {"SOLVER.MAX_ITER": 1000, "SOLVER.STEPS": (850,)}
+    assert changes(runs["second_look"], runs["faster_top_longer"]) == without | longer
+    patches = {"MODEL.WEIGHTS": "output/ladder/patches_start/model_last.pth"}
+    assert changes(runs["second_look"], runs["patch_init"]) == without | patches
     assert {
         name: changes(runs["second_look_tl"], runs[name])
         for name in ("tl_top_graded", "tl_top_heavier")
     } == {
-        "tl_top_graded": {
-            "MODEL.SECOND_LOOK.ENABLED": False,
-            "MODEL.SIMFRCNN.BENIGN_WEIGHT": 2.0,
-        },
-        "tl_top_heavier": {
-            "MODEL.SECOND_LOOK.ENABLED": False,
-            "MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT": 1.21,
-        },
+        "tl_top_graded": without | {"MODEL.SIMFRCNN.BENIGN_WEIGHT": 2.0},
+        "tl_top_heavier": without | {"MODEL.SIMFRCNN.TOP_LIKELIHOOD.WEIGHT": 1.21},
     }
     (permuted,) = (rung for rung in ladder.rungs if rung.permute_labels)
     assert permuted.options == next(r.options for r in ladder.rungs if r.name == "second_look")
