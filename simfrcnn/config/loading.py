@@ -52,7 +52,7 @@ def load_config(
         for path, tree in _read_with_bases(find_config(config_file), ()):
             _merge(cfg, tree, str(path))
     for entry in overlay:
-        _set(cfg, entry.key, entry.value, str(entry.path))
+        set_value(cfg, entry.key, entry.value, str(entry.path))
     for key, text in override_pairs(overrides):
         _merge(cfg, _nested(key, _of_word(cfg, key, text)), "the command line")
     check_config(cfg)
@@ -163,7 +163,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dic
 
 def _merge(cfg: Any, tree: dict[str, Any], where: str) -> None:
     for key, value in leaves_of(tree):
-        _set(cfg, key, value, where)
+        set_value(cfg, key, value, where)
 
 
 def _leaves(cfg: Any) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _of_word(cfg: Any, key: str, word: str) -> Any:
     try:
         old = value_of(cfg, key)
     except (KeyError, TypeError):
-        return word  # an unknown key, which _set refuses
+        return word  # an unknown key, which set_value refuses
     if isinstance(old, str):
         return _unquoted(word)
     listed = f"[{word[1:-1].rstrip(',')}]" if word.startswith("(") and word.endswith(")") else word
@@ -214,7 +214,12 @@ def _unquoted(word: str) -> str:
     return inner if isinstance(inner, str) else word
 
 
-def _set(cfg: Any, dotted: str, value: Any, where: str) -> None:
+def set_value(cfg: Any, dotted: str, value: Any, where: str) -> None:
+    """Set a dotted key of a config tree, in place; ``where`` says who wants it.
+
+    Raises:
+        ConfigError: An unknown key, with the nearest known one, or a value of another type.
+    """
     node, parts = cfg, dotted.split(".")
     for depth, part in enumerate(parts[:-1]):
         if part not in node or not isinstance(node[part], dict):

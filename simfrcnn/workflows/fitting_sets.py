@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from simfrcnn.config import read_keys
-from simfrcnn.config.shipped import find_config
+from simfrcnn.config.without_engine import load_without_engine
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
 from simfrcnn.errors import DataError
@@ -65,11 +64,11 @@ def _is_validation(
     refusal: str, annotated: AnnotatedSet, name: str | None, config_file: str
 ) -> bool:
     """Whether a config has the set in DATASETS.VAL; one that tests or trains on it is refused."""
-    keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
-    files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
+    datasets = load_without_engine(config_file).DATASETS
+    files = catalog.parse_files(tuple(datasets.FILES))
 
     def listed(key: str) -> Iterator[str]:
-        for named in keys.get(f"DATASETS.{key}", ()):
+        for named in datasets[key]:
             if named == name or catalog.path_of(named, files) == annotated.path.resolve():
                 yield named
 

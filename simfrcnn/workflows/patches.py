@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from simfrcnn import outlines
 from simfrcnn.artifacts import read_detections
-from simfrcnn.config import find_config, read_keys
+from simfrcnn.config import data_settings, input_settings
+from simfrcnn.config.without_engine import load_without_engine
 from simfrcnn.data import catalog, patches
 from simfrcnn.data.coco import AnnotatedSet, write_coco
 from simfrcnn.data.patches import Patch, PatchSettings, PatchSources
-from simfrcnn.described import descriptions
 from simfrcnn.errors import DataError
 from simfrcnn.files import require_new_or_empty, writing_folder
 from simfrcnn.images.breast import breast_mask
@@ -27,7 +26,7 @@ from simfrcnn.images.reading import load_greys
 from simfrcnn.labels import drawn_findings
 from simfrcnn.parallel import in_parallel
 from simfrcnn.records import Box, Finding, ImageRecord, Supervision
-from simfrcnn.settings import DataSettings, InputSettings
+from simfrcnn.settings import InputSettings
 from simfrcnn.structures import Frame
 from simfrcnn.training.loading import as_content, moved_outline
 from simfrcnn.wording import counted, first_few
@@ -37,7 +36,6 @@ logger = logging.getLogger("simfrcnn")
 IMAGES = "images"
 INFO_KEY = "patches"
 _N_NAMED = 5
-S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,8 @@ def prepare_patches(
         OutputError: The folder is not empty, or cannot be written.
     """
     require_new_or_empty(output)
-    keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
-    seen_as = _from_keys(InputSettings, keys)
-    targets = _from_keys(DataSettings, keys).target_classes
+    cfg = load_without_engine(config_file)
+    seen_as, targets = input_settings(cfg).unwindowed(), data_settings(cfg).target_classes
     sources = sources or PatchSources()
     annotated = catalog.load(*catalog.named(dataset))
     records = [record for record in annotated.records if patches.gives_patches(record)]
@@ -142,12 +139,6 @@ def prepare_patches(
     _say(output / target.name, counts, n_findings, n_beyond, n_too_small, n_left_out)
     _say_small(records, seen, settings.side)
     return counts
-
-
-def _from_keys(kind: type[S], keys: Mapping[str, Any]) -> S:
-    """Settings of a class from the keys of a config file alone: no engine need be installed."""
-    given = {d.name: keys[d.key] for d in descriptions(kind) if d.key and d.key in keys}
-    return kind(**given)
 
 
 def _wrong_places(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from simfrcnn.config import read_keys
-from simfrcnn.config.shipped import find_config
+from simfrcnn.config.without_engine import load_without_engine
 from simfrcnn.data import catalog
 from simfrcnn.data.weaken import Weakened, weaken
 from simfrcnn.errors import DataError, OutputError
@@ -39,15 +38,13 @@ def weaken_data_set(
         DataError: It is a set that a model is judged on, or too few patients have a box.
         OutputError: The output is there already, or cannot be written.
     """
+    cfg = load_without_engine(config_file)
     name, given = catalog.named(dataset)
     annotated = catalog.load(name, given)
-    keys = {}
-    if config_file is not None:
-        keys = {entry.key: entry.value for entry in read_keys(find_config(config_file))}
-    files = catalog.parse_files(keys.get("DATASETS.FILES", ()))
+    files = catalog.parse_files(tuple(cfg.DATASETS.FILES))
     changed = (annotated.path.resolve(), output.resolve())
     for part in ("VAL", "TEST"):
-        for judged in keys.get(f"DATASETS.{part}", ()):
+        for judged in cfg.DATASETS[part]:
             if judged == name or catalog.path_of(judged, files) in changed:
                 raise DataError(
                     f"{annotated.path} or {output} is {judged}, which {config_file} has in "
@@ -55,14 +52,13 @@ def weaken_data_set(
                 )
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; --overwrite replaces it, or give another --output")
-    targets = tuple(keys.get("DATASETS.TARGET_CLASSES", ("malignant",)))
     done = weaken(
         annotated,
         output,
         n_patients=n_patients,
         seed=seed,
-        target_classes=targets,
-        ignored_classes=tuple(keys.get("EVAL.IGNORED_CLASSES", ())),
+        target_classes=tuple(cfg.DATASETS.TARGET_CLASSES),
+        ignored_classes=tuple(cfg.EVAL.IGNORED_CLASSES),
     )
     logger.info(
         f"{output}: the boxes of {counted(n_patients, '[patient|patients]')} stay; "

@@ -1,4 +1,4 @@
-"""Do boxes count as what they were meant as, and do they train at all?"""
+"""Do boxes and labels count as what they were meant as, and do they train at all?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from simfrcnn.data.inspect.checks.model import (
     example,
     found,
 )
+from simfrcnn.image_labels import contradiction_of
 from simfrcnn.labels import (
     ALL_CROWD,
     alike,
     is_below_pixel,
+    misspelt,
     other_boxes,
     same_word,
     trained_findings,
@@ -55,6 +57,37 @@ def check_class_names(collection: Collection, settings: CheckSettings) -> Iterat
             if entry.record.is_known_normal(targets)
             for finding in entry.record.findings
             if finding.category in words
+        ),
+    )
+
+
+def check_image_labels(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
+    """Labels of images that training and evaluation refuse."""
+    targets = settings.target_classes
+    labelled = [entry for entry in collection.images() if entry.record.labels]
+    yield from found(
+        "label_spelling",
+        Severity.ERROR,
+        "labels are of a target class in another spelling: they do not count as the target, and "
+        "training and evaluation refuse them",
+        "give both one name in the annotation file",
+        (
+            example(entry, f"{other!r}, the target is {name!r}")
+            for entry in labelled
+            for other, name in misspelt(
+                (n for n in entry.record.labels if n not in targets), targets
+            )
+        ),
+    )
+    yield from found(
+        "label_contradiction",
+        Severity.ERROR,
+        "labels contradict the boxes or the supervision: training and evaluation refuse them",
+        "correct one of them in the annotation file",
+        (
+            example(entry, contradiction)
+            for entry in labelled
+            if (contradiction := contradiction_of(entry.record, targets)) is not None
         ),
     )
 

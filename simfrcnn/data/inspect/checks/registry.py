@@ -23,6 +23,7 @@ from simfrcnn.data.inspect.checks.intent import check_intent
 from simfrcnn.data.inspect.checks.labels import (
     check_class_names,
     check_crowds,
+    check_image_labels,
     check_pixels_of_boxes,
     check_stated_normal,
 )
@@ -50,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
     check_composition,
     check_not_known,
     check_class_names,
+    check_image_labels,
     check_crowds,
     check_stated_normal,
     check_views_stated,

@@ -57,10 +57,17 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
 
 
 def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
-    """Images that do not train because it is not known whether they are normal."""
+    """Images that do not train a detector on boxes, since not all is known of them."""
+    targets = settings.target_classes
     known = (Supervision.BOXES, Supervision.NORMAL)
-    unknown = [e for e in collection.entries if e.record.supervision not in known]
-    boxed = [e for e in unknown if e.record.is_positive(settings.target_classes)]
+    images = [e for e in collection.images() if e.record.supervision not in known]
+    unboxed = [e for e in images if not e.record.is_positive(targets)]
+    labelled = [e for e in unboxed if e.record.shows_target(targets)]
+    boxed = [
+        e
+        for e in collection.entries
+        if e.record.supervision not in known and e.record.is_positive(targets)
+    ]
     yield from found(
         "target_boxes_perhaps_incomplete",
         Severity.WARNING,
@@ -77,10 +84,19 @@ def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator
         "normal all the same",
         (
             example(e, f"supervision {e.record.supervision.value!r}")
-            for e in collection.images()
-            if e.record.supervision not in known
-            and not e.record.is_positive(settings.target_classes)
+            for e in unboxed
+            if not e.record.shows_target(targets) and not e.record.is_known_normal(targets)
         ),
+    )
+    yield from found(
+        "label_without_box",
+        Severity.NOTE,
+        "images show a target by their label, and nobody says where: they are positive in figures "
+        "by image, train a whole-image classifier, and a detector only as further images beside "
+        "boxed ones",
+        "DATASETS.LABELS_PER_ITEM 1 lets them train a detector (docs/training.md, `Reports and few "
+        "boxes`)",
+        (example(e, f"supervision {e.record.supervision.value!r}") for e in labelled),
     )
 
 
@@ -89,7 +105,7 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
 
     Where no entry can be read, that is the fault.
     """
-    without: dict[str, list[Example]] = {"image": [], "positive": [], "normal": []}
+    without: dict[str, list[Example]] = {"image": [], "positive": [], "box": [], "normal": []}
     of_set = by_key(collection.entries, lambda entry: entry.set.name)
     refused = {checked.name for checked in collection.sets if checked.refused}
     for name in dict.fromkeys(checked.name for checked in collection.sets):
@@ -102,7 +118,8 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
         classes = sorted({f.category for e in entries for f in e.record.findings})
         if not any(_has_complete_targets(e, settings) for e in entries):
             have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
-            without["positive"].append(Example(name, detail=have))
+            is_told = any(has_target(e.record, settings.target_classes) for e in entries)
+            without["box" if is_told else "positive"].append(Example(name, detail=have))
         if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
             without["normal"].append(Example(name, detail=counted(len(entries), "[image|images]")))
     yield from found(
@@ -115,10 +132,21 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
     yield from found(
         "no_positives",
         Severity.ERROR,
-        f"no image has complete boxes of {', '.join(settings.target_classes)}: nothing to train "
-        "on, nothing to find",
+        f"no image has complete boxes of {', '.join(settings.target_classes)}, or is said to show "
+        "one: nothing to train on, nothing to find",
         "name the classes of this data set (--target-classes), or check how it was prepared",
         without["positive"],
+    )
+    yield from found(
+        "no_boxes",
+        Severity.WARNING,
+        f"no image has complete boxes of {', '.join(settings.target_classes)}, though some are "
+        "said to show one: a detector cannot be trained on this set alone, and finding is not "
+        "judged",
+        "train a whole-image classifier (docs/classifiers.md), or a detector on another set's "
+        "boxes with these labels beside them (DATASETS.LABELS_PER_ITEM); if there are boxes, name "
+        "their class by --target-classes, or check how the set was prepared",
+        without["box"],
     )
     yield from found(
         "no_normals",

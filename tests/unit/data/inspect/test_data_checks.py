@@ -141,6 +141,33 @@ def not_known(files):
     files.change("train", NORMAL, supervision=Supervision.UNLABELLED, pathology=None)
 
 
+def labelled(files):
+    files.change("train", NORMAL, supervision=Supervision.IMAGE_LABEL, labels={"malignant": True})
+    files.change("train", NORMAL, pathology=None)
+
+
+def labelled_normal(files):
+    files.change("train", NORMAL, supervision=Supervision.IMAGE_LABEL, labels={"malignant": False})
+    files.change("train", NORMAL, pathology=None)
+
+
+def label_in_another_spelling(files):
+    files.change("train", NORMAL, labels={"Malignant": False})
+
+
+def only_labels(files):
+    for index, record in enumerate(files.sets["test"]):
+        if record.findings:
+            told = {"supervision": Supervision.IMAGE_LABEL, "labels": {"malignant": True}}
+            files.change("test", index, findings=(), pathology=None, **told)
+
+
+def only_breasts(files):
+    for index, record in enumerate(files.sets["test"]):
+        if record.findings:
+            files.change("test", index, findings=(), supervision=Supervision.IMAGE_LABEL)
+
+
 def only_other_classes(files):
     for index, record in enumerate(files.sets["test"]):
         benign = tuple(replace(f, category="benign", pathology=None) for f in record.findings)
@@ -284,6 +311,8 @@ def oblong_pixels(files):
         (second_view_called_normal, "normal_in_malignant_breast", WARNING, [500]),
         (boxes_perhaps_incomplete, "target_boxes_perhaps_incomplete", WARNING, [4]),
         (not_known, "not_known_to_be_normal", NOTE, [3]),
+        (labelled, "label_without_box", NOTE, [3]),
+        (label_in_another_spelling, "label_spelling", ERROR, [3]),
         (without_laterality, "laterality_missing", WARNING, [3]),
         (without_view, "view_missing", NOTE, [3]),
         (mirrored, "laterality_contradicts_pixels", WARNING, [3]),
@@ -360,6 +389,34 @@ def test_a_set_that_lacks_one_kind_of_image_is_named(spoilt, spoil, key, severit
     assert defects[key].severity is severity
     assert [example.set_name.split("/")[1] for example in defects[key].examples] == ["test"]
     assert defects[key].n_images == 0
+
+
+def test_an_image_that_is_normal_by_its_label_is_as_good_as_any(spoilt):
+    assert spoilt(labelled_normal) == {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "note"),
+    [(only_labels, "label_without_box"), (only_breasts, "not_known_to_be_normal")],
+)
+def test_a_set_with_labels_and_no_boxes_may_be_used(spoilt, spoil, note):
+    defects = spoilt(spoil)
+    assert set(defects) == {"no_boxes", note}
+    assert defects["no_boxes"].severity is WARNING
+    assert defects[note].severity is NOTE
+    assert "classifier" in defects["no_boxes"].remedy
+
+
+def test_a_normal_image_with_the_label_of_another_target_is_found(tmp_path):
+    """The reader of files knows ``malignant`` alone as a target."""
+    settings = replace(SETTINGS, target_classes=("malignant", "benign"))
+    files = good_files(tmp_path)
+    files.change("train", NORMAL, labels={"benign": True})
+    write_files(tmp_path, files)
+    defects = defects_in(tmp_path / "train.json", settings=settings, read_pixels=False)
+    defect = defects["label_contradiction"]
+    assert (defect.severity, images_of(defect)) == (ERROR, [3])
+    assert "is 'normal', but 'labels' says true of 'benign'" in defect.examples[0].detail
 
 
 @pytest.mark.parametrize("read_pixels", [True, False])
