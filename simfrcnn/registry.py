@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
@@ -41,5 +42,7 @@ def require_known(key: str, names: Iterable[str], known: Collection[str]) -> Non
 def illegal(title: str, value: object, legal: str, near_to: Iterable[str] = ()) -> ConfigError:
     """The error of a value that is not legal, with the nearest of ``near_to``."""
     near = difflib.get_close_matches(str(value), list(near_to), n=1)
+    if isinstance(value, float) and math.isinf(value) and "finite" not in legal:
+        legal = f"{legal}, and finite"
     hint = f". Did you mean {near[0]}?" if near else ""
     return ConfigError(f"{title} is {value!r}; legal is {legal}{hint}")

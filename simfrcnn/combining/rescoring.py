@@ -187,6 +187,13 @@ def rescore(
     ]
 
 
+def without_detection(
+    records: Sequence[ImageRecord], inputs: Sequence[DetectionFile], targets: tuple[str, ...]
+) -> list[int]:
+    """(1 + M,) in how many images each model found nothing of a target class."""
+    return [int((_image_scores(records, found, targets) == 0).sum()) for found in inputs]
+
+
 def _rescored(
     found: ImageDetections, own: float, shift: float, targets: tuple[str, ...]
 ) -> ImageDetections:

@@ -77,6 +77,10 @@ _OF_ONE_LOSS = (
     ("SAME_KIND_PAIRS", "contrastive", False),
 )
 """Settings of ``MODEL.SIMFRCNN.SIMILARITY`` that one loss alone reads, and their defaults."""
+_OF_LABELS = (("REGION", "target"), ("CLASS_WEIGHTS", "none"), ("CHOOSER", "detector"))
+"""Choices of ``MODEL.SIMFRCNN.LABELS``, and their defaults; its numbers may wait for labels."""
+_N_GROUPS = 32
+"""Of a group normalisation, here as in Detectron2."""
 
 
 def check_config(cfg: Any) -> None:
@@ -93,6 +97,7 @@ def check_config(cfg: Any) -> None:
     _check_size(cfg)
     _check_similarity(cfg)
     _check_replay(cfg)
+    _check_pyramid(cfg)
     _check_second_look(cfg)
     _check_labels(cfg)
     _check_teacher(cfg)
@@ -166,6 +171,12 @@ def _check_labels(cfg: Any) -> None:
                 f"DATASETS.LABEL_BAGS is {cfg.DATASETS.LABEL_BAGS} but DATASETS.LABELS_PER_ITEM is "
                 "0, with which no label trains: set that to 1 or more, or the bags to image"
             )
+        for key, plain in _OF_LABELS:
+            if node[key] != plain:
+                raise ConfigError(
+                    f"{prefix}.{key} is {node[key]} but DATASETS.LABELS_PER_ITEM is 0, with which "
+                    f"no label trains: set that to 1 or more, or leave the key at {plain}"
+                )
         return
     if node.DECAY == 1 and node.START < 1:
         raise ConfigError(
@@ -173,7 +184,7 @@ def _check_labels(cfg: Any) -> None:
             "DECAY, or set START to 1 and WEIGHT to what is meant"
         )
     classes = tuple(cfg.DATASETS.CLASSES)
-    for key, plain in (("REGION", "target"), ("CLASS_WEIGHTS", "none")):
+    for key, plain in _OF_LABELS[:2]:
         if node[key] != plain and len(classes) == 1:
             raise ConfigError(
                 f"{prefix}.{key} is {node[key]} but DATASETS.CLASSES has {classes[0]} alone, with "
@@ -239,6 +250,7 @@ def _check_masks(cfg: Any) -> None:
         legal = f"a whole number, at least {least}"
         is_legal = isinstance(node[key], int) and node[key] >= least
         _require(is_legal, f"{prefix}.{key}", node[key], legal)
+    _require_groups(node.NORM, f"{prefix}.CONV_DIM", node.CONV_DIM)
     if cfg.MODEL.ROI_HEADS.NAME != "SimRes5ROIHeads":
         return
     for key, default in (("POOLER_RESOLUTION", 14), ("POOLER_SAMPLING_RATIO", 0)):
@@ -247,6 +259,17 @@ def _check_masks(cfg: Any) -> None:
                 f"{prefix}.{key} is {node[key]} but MODEL.ROI_HEADS.NAME is SimRes5ROIHeads, whose "
                 f"mask head sees the regions of the box head; leave it at {default}"
             )
+
+
+def _check_pyramid(cfg: Any) -> None:
+    if "fpn" in cfg.MODEL.BACKBONE.NAME:
+        _require_groups(cfg.MODEL.FPN.NORM, "MODEL.FPN.OUT_CHANNELS", cfg.MODEL.FPN.OUT_CHANNELS)
+
+
+def _require_groups(norm: str, key: str, n_channels: int) -> None:
+    is_divisible = norm != "GN" or n_channels % _N_GROUPS == 0
+    legal = f"a multiple of {_N_GROUPS} with NORM GN, which has as many groups"
+    _require(is_divisible, key, n_channels, legal)
 
 
 def _check_replay(cfg: Any) -> None:

@@ -52,6 +52,7 @@ def check_classifier(cfg: Any) -> None:
             list(found),
             f"{features} with MODEL.CLASSIFIER.HEAD {settings.head}",
         )
+    _require_read(settings)
     if cfg.DATASETS.BATCHES != "pairs":
         raise illegal(
             "DATASETS.BATCHES",
@@ -79,6 +80,21 @@ def check_classifier(cfg: Any) -> None:
             f"{len(cfg.DATASETS.CLASSES)} classes: the second look lets classes exclude each "
             f"other, and those of a {CLASSIFIER} do not; name one class, or switch it off"
         )
+
+
+def _require_read(settings: ClassifierSettings) -> None:
+    """Refuse numbers that the chosen head and pooling do not read."""
+    plain = ClassifierSettings()
+    for key, value, default, choice, own, readers in (
+        ("HEAD_CHANNELS", settings.channels, plain.channels, "HEAD", settings.head, ("fpn", "psp")),
+        ("TOP_SHARE", settings.top_share, plain.top_share, "POOL", settings.pool, ("top",)),
+    ):
+        if value != default and own not in readers:
+            raise ConfigError(
+                f"MODEL.CLASSIFIER.{key} is {value} but MODEL.CLASSIFIER.{choice} is {own}, which "
+                f"does not read it; leave it at {default}, or set {choice} to "
+                f"{' or '.join(readers)}"
+            )
 
 
 def _require_defaults(cfg: Any, groups: tuple[str, ...], why: str) -> None:

@@ -72,13 +72,21 @@ def require_same_images(records: Sequence[ImageRecord], detections: DetectionFil
                 f"image id {record.image_id} stands for {other.file_name} and {record.file_name}; "
                 "each image needs its own"
             )
-    for record in records:
-        if record.image_id not in detections.images:
-            raise ArtifactError(
-                f"image {record.image_id} ({record.file_name}) was not run, according to "
-                f"{detections.name}; run the prediction on the whole annotation file"
-            )
     unknown = sorted(set(detections.images) - set(by_id))
+    missing = [record for record in records if record.image_id not in detections.images]
+    if missing and unknown:
+        raise ArtifactError(
+            f"{detections.name} is of other images: it covers {len(unknown)} that the annotation "
+            f"file lacks, such as image {unknown[0]}, and lacks {len(missing)} of its images, such "
+            f"as {missing[0].image_id} ({missing[0].file_name}): give the detections of these "
+            "images, or the annotation file that the prediction was made on"
+        )
+    if missing:
+        raise ArtifactError(
+            f"image {missing[0].image_id} ({missing[0].file_name}) was not run, according to "
+            f"{detections.name} ({len(missing)} such images); run the prediction on the whole "
+            "annotation file"
+        )
     if unknown:
         raise ArtifactError(
             f"{detections.name} covers image {unknown[0]}, which the annotation file lacks "

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections
-from simfrcnn.errors import ArtifactError, DataError
+from simfrcnn.errors import ArtifactError, ConfigError, DataError
 from simfrcnn.evaluation.matching import falling_order
 from simfrcnn.image_labels import bag_classes
 from simfrcnn.pseudo.passes import N_BINS, PseudoLabels, bin_of, require_run
@@ -35,6 +35,20 @@ def labelled_images(
     data = DataSettings(classes=classes, target_classes=target_classes, labels_per_item=1)
     known = bag_classes(records, data)
     return [(r, name) for r, name in zip(records, known, strict=True) if name is not None]
+
+
+def require_labels_of_images(where: str, data: DataSettings) -> None:
+    """Refuse bags of a breast: which of its views shows the finding is not known.
+
+    Raises:
+        ConfigError: ``DATASETS.LABEL_BAGS`` is ``breast``.
+    """
+    if data.label_bags == "breast":
+        raise ConfigError(
+            f"{where}: PSEUDO.OF is labels and DATASETS.LABEL_BAGS is breast, but which view of a "
+            "breast shows the finding is not known, so none can be given a box: set "
+            "DATASETS.LABEL_BAGS to image, with labels of images"
+        )
 
 
 def require_labelled(

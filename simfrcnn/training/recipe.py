@@ -326,15 +326,18 @@ def _benign_weight(cfg: Any, lists: TrainingLists) -> float:
     Raises:
         ConfigError: It would change nothing.
     """
-    weight = config.grading_settings(cfg).benign_weight
-    reason = None
+    weight, reason = config.grading_settings(cfg).benign_weight, None
+    classes = config.data_settings(cfg).classes
     if cfg.MODEL.SIMFRCNN.RPN_NORMALS != "top_likelihood" and not cfg.MODEL.SECOND_LOOK.ENABLED:
         reason = (
             "MODEL.SIMFRCNN.RPN_NORMALS is not top_likelihood and MODEL.SECOND_LOOK.ENABLED is "
             "False"
         )
-    elif not any(map(is_benign, lists.normals)):
-        reason = "no normal image of the training sets is known to show anything benign"
+    elif not any(is_benign(r) and not r.findings_of(classes) for r in lists.normals):
+        reason = (
+            "no normal image of the training sets is known to show anything benign (and has no box "
+            "of DATASETS.CLASSES: boxed images train by their boxes)"
+        )
     if weight != 1 and reason is not None:
         raise ConfigError(
             f"MODEL.SIMFRCNN.BENIGN_WEIGHT is {weight}, but {reason}: it changes nothing; legal "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simfrcnn.artifacts import MASKS_FROM, DetectionFile, ImageDetections, write_detections
-from simfrcnn.combining.rescoring import fit, rescore
+from simfrcnn.combining.rescoring import NO_DETECTION, fit, rescore, without_detection
 from simfrcnn.combining.union import union
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
@@ -199,6 +199,9 @@ def combine(
             write_json(output / COMBINATION, combination.to_json())
         _require_same_models(combination, inputs)
         _say(combination, annotated)
+        n_without = without_detection(annotated.records, inputs, targets)
+        _say_without(annotated, inputs, n_without)
+        facts["images_without_detection"] = n_without
         found = rescore(combination.fitted, annotated.records, inputs)
         facts["combination"] = combination.to_json()
     write_detections(
@@ -262,6 +265,19 @@ def _say(combination: FittedCombination, annotated: AnnotatedSet) -> None:
             logger.warning(
                 f"{fact.name}: {', '.join(map(repr, words))} did not occur where the combination "
                 "was fitted, and count as missing"
+            )
+
+
+def _say_without(
+    annotated: AnnotatedSet, inputs: Sequence[DetectionFile], n_without: Sequence[int]
+) -> None:
+    n_images = counted(len(annotated.records), "[image|images]")
+    for number, (each, n) in enumerate(zip(inputs, n_without, strict=True)):
+        what = f"and counts there as {NO_DETECTION}" if number else "and their score stays 0"
+        if n:
+            logger.info(
+                f"{each.name} holds nothing of a target class for {n} of the {n_images} of "
+                f"{annotated.path.name}, {what}"
             )
 
 

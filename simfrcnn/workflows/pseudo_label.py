@@ -113,13 +113,14 @@ def label_from_model(
 
     Raises:
         SimFrcnnError: As :func:`require_free`, :func:`require`, :func:`detect` and :func:`label`
-            say.
+            say; and ``ConfigError`` where labels of whole breasts are to become boxes.
     """
-    settings = settings or pseudo_settings(cfg)
+    settings, data = settings or pseudo_settings(cfg), data_settings(cfg)
+    if settings.of == "labels":
+        labels_of.require_labels_of_images("the config of stage 1", data)
     annotated = catalog.load(*catalog.named(dataset))
     require_free(output, annotated, overwrite=overwrite)
     weights = find_model(weights)
-    data = data_settings(cfg)
     chosen = require(annotated, data.classes, data.target_classes, settings, force=force)
     detections = detect(engine, cfg, weights, annotated, chosen, detections_beside(output))
     return label(

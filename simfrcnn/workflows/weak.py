@@ -30,6 +30,7 @@ from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.files import sha256_of, write_text
 from simfrcnn.locks import working_in
+from simfrcnn.pseudo.labels import require_labels_of_images
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.settings import PseudoSettings
 from simfrcnn.training import recipe
@@ -325,12 +326,8 @@ def require_two_stages(first: Any, second: Any, config_file: Path) -> None:
             f"{pseudo_settings(second)} in stage 2, which has no say in it: set it for both"
         )
     if pseudo_settings(first).of == "labels":
-        if "breast" in (first.DATASETS.LABEL_BAGS, second.DATASETS.LABEL_BAGS):
-            raise ConfigError(
-                f"{config_file}: PSEUDO.OF is labels and DATASETS.LABEL_BAGS is breast, but which "
-                "view of a breast shows the finding is not known, so none can be given a box: set "
-                "DATASETS.LABEL_BAGS to image, with labels of images"
-            )
+        for stage in (first, second):
+            require_labels_of_images(str(config_file), data_settings(stage))
         if tuple(first.DATASETS.CLASSES) != tuple(second.DATASETS.CLASSES):
             raise ConfigError(
                 f"{config_file}: PSEUDO.OF is labels, and DATASETS.CLASSES is "

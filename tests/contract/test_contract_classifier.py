@@ -249,6 +249,14 @@ BAD = {
         r"a pyramid is MODEL\.CLASSIFIER\.HEAD fpn",
     ),
     "levels of another head": (("MODEL.CLASSIFIER.HEAD", "fpn"), r"\['res3', 'res4', 'res5'\]"),
+    "features that the head does not have": (
+        ("MODEL.CLASSIFIER.HEAD_CHANNELS", "64"),
+        r"HEAD_CHANNELS is 64 but MODEL\.CLASSIFIER\.HEAD is plain.* at 256, or set HEAD to fpn or",
+    ),
+    "a share that a mean does not take": (
+        ("MODEL.CLASSIFIER.POOL", "avg", "MODEL.CLASSIFIER.TOP_SHARE", "0.1"),
+        r"TOP_SHARE is 0\.1 but MODEL\.CLASSIFIER\.POOL is avg.* at 0\.05, or set POOL to top",
+    ),
     "an unknown pooling": (("MODEL.CLASSIFIER.POOL", "mean"), r"avg \| max \| lse \| top"),
     "a second look at many classes": ((*NATIVE_OFF, *TWO_CLASSES), "exclude each other"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from simfrcnn.engines.common.checkpoints import read_checkpoint
 from simfrcnn.engines.contract import loss_keys
 from simfrcnn.errors import ConfigError, DataError
 from simfrcnn.structures import ImageTargets, Native
+from simfrcnn.trees import leaves_of
 from support.examples import (
     BATCHES,
     CONFIGS,
@@ -214,6 +216,10 @@ LABELS = "MODEL.SIMFRCNN.LABELS."
             ("DATASETS.LABELS_PER_ITEM", 0, "DATASETS.LABEL_BAGS", "breast"),
             "LABEL_BAGS is breast but DATASETS.LABELS_PER_ITEM is 0, with which no label trains",
         ),
+        (
+            ("DATASETS.LABELS_PER_ITEM", 0, "SOLVER.IMS_PER_BATCH", 2, f"{LABELS}REGION", "own"),
+            "REGION is own but DATASETS.LABELS_PER_ITEM is 0, .* or leave the key at target",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(engine, words, message):
@@ -224,8 +230,14 @@ def test_what_cannot_be_meant_is_refused(engine, words, message):
 
 def test_a_head_with_batch_statistics_is_refused(engine):
     cfg = smoke_config(engine, "c4", *ON, "MODEL.RESNETS.NORM", "BN")
-    with pytest.raises(ConfigError, match=r"the box head has a .*BatchNorm.* \(.*NORM FrozenBN"):
+    with pytest.raises(
+        ConfigError, match=r"the box head has a .*BatchNorm.* \(.*NORM FrozenBN"
+    ) as e:
         engine.build_model(cfg)
+    named = re.findall(r"MODEL\.[A-Z_.]+[A-Z]", str(e.value))
+    assert named
+    for key in named:  # the remedy is one that this engine knows
+        assert key in dict(leaves_of(cfg))
     engine.build_model(smoke_config(engine, "c4", "MODEL.RESNETS.NORM", "BN"))
 
 
@@ -240,6 +252,8 @@ def test_a_head_with_dropout_is_refused_unless_it_drops_nothing(engine, kind):
     by_path.drop_prob = 0.1  # as timm's DropPath has it
     assert common.not_separate(torch.nn.Sequential(by_path)) == "Identity (0)"
     common.require_separate_regions(smoke_config(engine, "fpn"), head, None)  # no label trains
+    beside = torch.nn.ModuleDict({"mask_head": torch.nn.BatchNorm2d(2), "box_head": kind(0.0)})
+    common.require_separate_regions(cfg, beside, None)  # no labelled region goes to the mask head
 
 
 def test_a_second_look_with_batch_statistics_is_refused(engine):

@@ -161,5 +161,12 @@ def test_numbers_of_a_head_are_checked() -> None:
     for key, value in (("NUM_CONV", "-1"), ("CONV_DIM", "0")):
         with pytest.raises(ConfigError, match=rf"ROI_MASK_HEAD\.{key}"):
             mask_config(engine, "fpn", *(f"MODEL.ROI_MASK_HEAD.{key}", value))
+    groups = ("MODEL.ROI_MASK_HEAD.NORM", "GN", "MODEL.ROI_MASK_HEAD.CONV_DIM")
+    with pytest.raises(ConfigError, match=r"ROI_MASK_HEAD\.CONV_DIM is 48.* a multiple of 32 with"):
+        mask_config(engine, "fpn", *groups, "48")
+    engine.build_model(mask_config(engine, "fpn", *groups, "64"))
+    pyramid = ("MODEL.FPN.NORM", "GN", "MODEL.FPN.OUT_CHANNELS", "48")
+    with pytest.raises(ConfigError, match=r"FPN\.OUT_CHANNELS is 48.* a multiple of 32"):
+        mask_config(engine, "fpn", *pyramid)
     with pytest.raises(ConfigError, match=r"ROI_MASK_HEAD\.NORM is 'BN'"):
         engine.build_model(mask_config(engine, "fpn", *("MODEL.ROI_MASK_HEAD.NORM", "BN")))

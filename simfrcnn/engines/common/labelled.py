@@ -50,10 +50,12 @@ def require_separate_regions(cfg: Any, head: nn.Module, look: SecondLook | None)
         return
     said = f"DATASETS.LABELS_PER_ITEM is {cfg.DATASETS.LABELS_PER_ITEM}, but"
     if found := not_separate(head):
+        has_norm = "NORM" in cfg.MODEL.ROI_BOX_HEAD  # a key of Detectron2
+        norm = "MODEL.ROI_BOX_HEAD.NORM GN or '', " if has_norm else ""
         raise ConfigError(
             f"{said} the box head has a {found}: a region would be chosen by other values than it "
             "is learnt from. Take MODEL.RESNETS.NORM FrozenBN or GN (of a C4 detector res5 is the "
-            "box head), MODEL.ROI_BOX_HEAD.NORM GN or '', and no dropout"
+            f"box head), {norm}and no dropout"
         )
     if look is not None and (found := not_separate(look.judge)):
         raise ConfigError(
@@ -66,6 +68,8 @@ def require_separate_regions(cfg: Any, head: nn.Module, look: SecondLook | None)
 def not_separate(network: nn.Module) -> str | None:
     """A layer by which regions see one another, or chance has a say; None without one."""
     for name, module in network.named_modules():
+        if name.startswith("mask_"):  # of the ROI heads: no labelled region goes there
+            continue
         has_statistics = isinstance(module, nn.modules.batchnorm._BatchNorm)
         is_random = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
         if has_statistics or is_random or getattr(module, "drop_prob", False):

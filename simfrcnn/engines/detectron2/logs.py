@@ -45,5 +45,16 @@ def shown_and_kept(path: Path, is_main: bool) -> Iterator[None]:
             handler.close()
 
 
+@contextlib.contextmanager
+def removed_if_refused(path: Path, *, is_new: bool) -> Iterator[None]:
+    """Remove a new log where what is done here is refused: nothing has begun that it tells of."""
+    try:
+        yield
+    except SimFrcnnError:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def _is_no_user_error(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], SimFrcnnError))

@@ -68,7 +68,7 @@ from simfrcnn.engines.detectron2.data import (
     register_datasets,
 )
 from simfrcnn.engines.detectron2.evaluation import build_evaluator
-from simfrcnn.engines.detectron2.logs import shown_and_kept
+from simfrcnn.engines.detectron2.logs import removed_if_refused, shown_and_kept
 from simfrcnn.engines.detectron2.mixed_precision import autocast_training, library_on
 from simfrcnn.engines.detectron2.model import NAME, build_model
 from simfrcnn.engines.detectron2.weights import load_initial_weights
@@ -390,13 +390,15 @@ def train(cfg: Any, *, resume: bool = False, command: Sequence[str] | None = Non
         open_run_folder(cfg, resume=resume)
     comm.synchronize()
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    with shown_and_kept(folder / "log.txt", is_main):
+    log, is_new = folder / "log.txt", not (folder / "log.txt").exists()
+    with shown_and_kept(log, is_main):
         if is_main:
             labels.log(logger)
             training_precision(cfg).log(logger)
         recipe.seed_step(cfg.SEED, 0)  # the weights that start random
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume)
+        with removed_if_refused(log, is_new=is_new and is_main):
+            trainer = Trainer(cfg)
+            trainer.resume_or_load(resume)
         comm.synchronize()  # nobody removes before all have read
         if is_main:
             forget_best(folder, trainer.best, steps_done=trainer.start_iter)

@@ -4,6 +4,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -72,6 +73,23 @@ def test_a_second_run_needs_resume_or_another_folder(make_cfg):
     train(cfg)
     with pytest.raises(OutputError, match="--resume"):
         train(cfg)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_config_that_no_model_can_be_built_of_leaves_no_log(make_cfg, is_new):
+    labels = ("DATASETS.LABELS_PER_ITEM", "1", "SOLVER.IMS_PER_BATCH", "3")
+    cfg = make_cfg("c4", *labels, "MODEL.RESNETS.NORM", "BN", *NO_VAL)
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(exist_ok=True)
+    if not is_new:
+        (folder / "log.txt").write_text("of a run before\n")
+    with (
+        mock.patch.object(recipe, "training_items"),
+        pytest.raises(ConfigError, match="the box head has a BatchNorm2d"),
+    ):
+        train(cfg)
+    assert [path.name for path in folder.iterdir()] == [] if is_new else ["log.txt"]
+    assert is_new or (folder / "log.txt").read_text().startswith("of a run before\n")
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(make_cfg):

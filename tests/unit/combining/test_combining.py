@@ -15,7 +15,7 @@ import simfrcnn
 from simfrcnn.artifacts import read_detections, write_detections
 from simfrcnn.cli.main import main
 from simfrcnn.combining.facts import encoding_of
-from simfrcnn.combining.rescoring import Combination, fit, rescore
+from simfrcnn.combining.rescoring import Combination, fit, rescore, without_detection
 from simfrcnn.combining.union import union
 from simfrcnn.data.coco import write_coco
 from simfrcnn.errors import ArtifactError, ConfigError, DataError, OutputError
@@ -186,11 +186,26 @@ def test_unknown_truth_and_images_without_detections_take_no_part() -> None:
     assert (fitted.own, fitted.others) == (plain.own, plain.others)
     assert fitted.counts["images_of_unknown_truth"] == 1
     assert fitted.counts["images_without_detection"] == 1
+    more[1] = dataclasses.replace(
+        more[1], images={**more[1].images, 901: found(901), 902: found(902, (A, 0.9, "benign"))}
+    )
+    n_without = without_detection([*records, unknown, silent], more, ("malignant",))
+    assert n_without == [1, 2]
     with pytest.raises(DataError, match="0 patients with a positive image"):
         fit([r for r in records if not r.findings], [first, second])
 
 
 # Files
+
+
+def empty_two(path: Path) -> None:
+    """Take all detections out of two images of a file."""
+    read = read_detections(path)
+    emptied = [
+        found(number) if place in (3, 4) else one
+        for place, (number, one) in enumerate(read.images.items())
+    ]
+    write_detections(path, emptied, categories=CATEGORIES, provenance=read.provenance)
 
 
 def test_fit_on_validation_and_apply_to_test(
@@ -206,6 +221,7 @@ def test_fit_on_validation_and_apply_to_test(
     fitted = tmp_path / "v" / "combination.json"
     words = ["combine", *map(str, on_test), "--dataset", f"x/test={test}", "--how", "rescore"]
     words += ["--combination", str(fitted), "--output", str(tmp_path / "t")]
+    empty_two(on_test[1])
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "is the set the combination" not in printed.out
@@ -213,6 +229,10 @@ def test_fit_on_validation_and_apply_to_test(
     kept = json.loads(fitted.read_text())
     combined = read_detections(tmp_path / "t" / "detections.json")
     assert combined.provenance["combined"]["combination"] == kept
+    assert combined.provenance["combined"]["images_without_detection"] == [0, 2]
+    assert "test_b.json holds nothing of a target class for 2 of the 300 images of test.json" in (
+        printed.out
+    )
     assert [one["file"] for one in combined.provenance["combined"]["inputs"]] == [
         "test_a.json",
         "test_b.json",

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from simfrcnn.artifacts import DetectionFile, ImageDetections, write_detections
+from simfrcnn.config import add_simfrcnn_config, portable_defaults
 from simfrcnn.data.coco import read_coco, write_coco
 from simfrcnn.data.selection import training_lists
-from simfrcnn.errors import ArtifactError, DataError
+from simfrcnn.errors import ArtifactError, ConfigError, DataError
 from simfrcnn.evaluation.inputs import check_inputs
 from simfrcnn.pseudo.labels import boxes_of_labels, labelled_images, require_labelled
 from simfrcnn.pseudo.provenance import warnings_of
 from simfrcnn.records import FindingSource, Supervision
 from simfrcnn.settings import DataSettings, EvaluationSettings, PseudoSettings
-from simfrcnn.workflows.pseudo_label import label_from_file, summary_beside
+from simfrcnn.workflows.pseudo_label import label_from_file, label_from_model, summary_beside
 from support.data_examples import make_finding, make_record
 
 TARGETS, BOTH = ("malignant",), ("malignant", "benign")
@@ -152,6 +153,15 @@ def test_labels_of_classes_that_the_model_does_not_know_are_left_alone():
     left = {key: value for key, value in FOUND.items() if key != 8}
     with pytest.raises(ArtifactError, match=r"1 of the 6 images to label were not run"):
         boxes_of_labels(ALL, file_of(left), BOTH, TARGETS, PseudoSettings(of="labels"))
+
+
+def test_labels_of_breasts_become_no_boxes(tmp_path):
+    cfg = portable_defaults()
+    add_simfrcnn_config(cfg)
+    cfg.PSEUDO.OF, cfg.DATASETS.LABEL_BAGS, cfg.DATASETS.LABELS_PER_ITEM = "labels", "breast", 1
+    with pytest.raises(ConfigError, match="which view of a breast shows the finding is not known"):
+        label_from_model("missing", None, cfg, tmp_path / "none.pth", tmp_path / "out.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_without_labels_or_with_pseudo_boxes_are_refused():

@@ -422,6 +422,26 @@ def test_a_weight_that_would_change_nothing_is_refused(tmp_path):
         recipe.training_items(make_config("MODEL.SIMFRCNN.BENIGN_WEIGHT 0", [entry]))
 
 
+def test_a_weight_of_benign_images_that_train_by_their_boxes_is_refused(tmp_path):
+    path = Path(with_benign(tmp_path, Pathology.BENIGN).partition("=")[2])
+    boxed = [
+        dataclasses.replace(
+            record,
+            findings=(Finding((10, 10, 30, 30), "benign", 99),),
+            supervision=Supervision.BOXES,
+        )
+        if record.file_name.startswith("normal_3")
+        else record
+        for record in read_coco(path).records
+    ]
+    write_coco(path, boxed, {1: "malignant", 2: "benign"}, {})
+    words = "MODEL.SIMFRCNN.BENIGN_WEIGHT 2"
+    recipe.training_items(make_config(words, [f"t/train={path}"]))
+    both = f"{words} DATASETS.CLASSES [malignant,benign] MODEL.ROI_HEADS.NUM_CLASSES 2"
+    with pytest.raises(ConfigError, match=r"is 2\.0, but no normal .*boxed images train by"):
+        recipe.training_items(make_config(both, [f"t/train={path}"]))
+
+
 @pytest.mark.parametrize(("of_val", "is_alike"), [("q{}", False), (" P{}", True)])
 def test_patients_of_two_parts_in_other_spellings_are_a_warning(tmp_path, caplog, of_val, is_alike):
     files = []

@@ -501,5 +501,8 @@ def test_the_command_refuses_bad_input_and_writes_nothing(
     refused(arguments(test_set, output, "--score-threshold", "50"), ConfigError, "is 50.0")
     write_detections(test_set["detections"], [found(1)], categories=CATEGORIES)
     refused(arguments(test_set, output), ArtifactError, r"image 2 \(2\.png\) was not run")
+    write_detections(test_set["detections"], [found(1), found(901)], categories=CATEGORIES)
+    others = r"is of other images: it covers 1 .* such as image 901, and lacks \d+ .* such as 2 \("
+    refused(arguments(test_set, output), ArtifactError, others)
     output.write_text("a file")
     refused(arguments(test_set, output), OutputError, "out is a file")
