@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -142,6 +143,61 @@ def test_the_loss_is_a_weighted_mean_over_bags(engine, heads):
     # Of a bag of two images the better region alone is learnt from.
     together = value_of(engine, model, labelled(2, bag=7))
     assert together == pytest.approx(min(of_one, of_other), rel=1e-5)
+
+
+# By probabilities (background, malignant, benign) of a region whose label is benign.
+VALUE_BY_RULE = {
+    "target": lambda p: p[1],
+    "own": lambda p: p[2],
+    "discriminative": lambda p: max(p[1], p[2]),
+    "abnormal": lambda p: p[1] + p[2],
+}
+
+
+@pytest.mark.parametrize("rule", VALUE_BY_RULE)
+def test_of_two_classes_the_region_is_chosen_by_the_rule_and_teaches_its_label(
+    engine, rule, monkeypatch
+):
+    cfg = smoke_config(
+        engine,
+        "fpn",
+        *(*ON, f"{LABELS}REGION", rule, "DATASETS.CLASSES", "[malignant,benign]"),
+        *("MODEL.ROI_HEADS.NUM_CLASSES", 2),
+    )
+    malignant, benign = labelled(2)
+    samples = [
+        malignant,
+        dataclasses.replace(benign, targets=dataclasses.replace(benign.targets, image_label=2)),
+    ]
+    model, seen = seeded_model(engine, cfg), []
+    scale_class_logits(model, 30)  # so that the rules differ in what they choose
+    choose = common.Choice.of
+
+    def watched(self, bags, logits, boxes):
+        chosen = choose(self, bags, logits, boxes)
+        seen.append((bags, torch.split(logits, [len(own) for own in boxes]), chosen))
+        return chosen
+
+    monkeypatch.setattr(common.Choice, "of", watched)
+    loss = value_of(engine, model, samples)
+    ((bags, logits, chosen),) = seen
+    assert bags.labels == (1, 2)
+    costs = []
+    for label, own, (place,) in zip(bags.labels, logits, chosen, strict=True):
+        chances = own.double().softmax(dim=1)
+        value = VALUE_BY_RULE["target" if label == 1 else rule]
+        values = [value(row) for row in chances.tolist()]
+        assert len(values) > 10
+        assert values[int(place)] == pytest.approx(max(values), abs=1e-6)
+        costs.append(-math.log(chances[int(place), label]))
+    assert loss == pytest.approx(sum(costs) / 2, rel=1e-4)
+
+
+def scale_class_logits(model, factor):
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "cls_score" in name:
+                parameter.mul_(factor)
 
 
 def with_native(samples):
