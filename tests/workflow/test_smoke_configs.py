@@ -10,7 +10,7 @@ from support.commands import ENGINES
 SHOWN = {
     "mask_r18": ("loss_mask", "mask/iou_mean"),
     "labels_r18": ("loss_label", "case/auc"),
-    "classifier_r18": ("loss_image", "case/auc"),
+    "classifier_r18": ("total_loss", "case/auc"),
 }
 
 
