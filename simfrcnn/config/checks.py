@@ -97,7 +97,7 @@ def check_config(cfg: Any) -> None:
     _check_size(cfg)
     _check_similarity(cfg)
     _check_replay(cfg)
-    _check_pyramid(cfg)
+    _check_groups(cfg)
     _check_second_look(cfg)
     _check_labels(cfg)
     _check_teacher(cfg)
@@ -250,7 +250,8 @@ def _check_masks(cfg: Any) -> None:
         legal = f"a whole number, at least {least}"
         is_legal = isinstance(node[key], int) and node[key] >= least
         _require(is_legal, f"{prefix}.{key}", node[key], legal)
-    _require_groups(node.NORM, f"{prefix}.CONV_DIM", node.CONV_DIM)
+    if node.NUM_CONV:
+        _require_groups(node.NORM, f"{prefix}.CONV_DIM", node.CONV_DIM)
     if cfg.MODEL.ROI_HEADS.NAME != "SimRes5ROIHeads":
         return
     for key, default in (("POOLER_RESOLUTION", 14), ("POOLER_SAMPLING_RATIO", 0)):
@@ -261,9 +262,15 @@ def _check_masks(cfg: Any) -> None:
             )
 
 
-def _check_pyramid(cfg: Any) -> None:
-    if "fpn" in cfg.MODEL.BACKBONE.NAME:
+def _check_groups(cfg: Any) -> None:
+    name, head = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_BOX_HEAD
+    if "fpn" in name:
         _require_groups(cfg.MODEL.FPN.NORM, "MODEL.FPN.OUT_CHANNELS", cfg.MODEL.FPN.OUT_CHANNELS)
+    if "resnet" in name:
+        key, node = "MODEL.RESNETS.RES2_OUT_CHANNELS", cfg.MODEL.RESNETS
+        _require_groups(node.NORM, key, node.RES2_OUT_CHANNELS)
+    if "NORM" in head and head.NUM_CONV:  # keys of Detectron2
+        _require_groups(head.NORM, "MODEL.ROI_BOX_HEAD.CONV_DIM", head.CONV_DIM)
 
 
 def _require_groups(norm: str, key: str, n_channels: int) -> None:

@@ -5,20 +5,26 @@ For commands that prepare data: they need some keys of the config, and no detect
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from simfrcnn.config.extension import add_simfrcnn_config
-from simfrcnn.config.loading import read_keys, set_value
+from simfrcnn.config.loading import FileKey, read_keys, set_value
 from simfrcnn.config.portable import portable_defaults
-from simfrcnn.config.shipped import find_config
+from simfrcnn.config.shipped import find_config, named_in
+from simfrcnn.config.stages import STAGES
 from simfrcnn.config.starting import verb_of
 from simfrcnn.errors import ConfigError
 from simfrcnn.trees import leaves_of
 
-_OURS = ("INPUT.MAMMO.", "EVAL.", "PSEUDO.")
-"""Nodes of which each key is known without an engine."""
-_SETS_OF_DETECTRON2 = ("DATASETS.PROPOSAL_", "DATASETS.PRECOMPUTED_")
+_OF_DETECTRON2 = (
+    *("MODEL.", "SOLVER.", "DATALOADER.", "TEST.", "GLOBAL.", "DATASETS.PROPOSAL_"),
+    *("DATASETS.PRECOMPUTED_", "INPUT.MIN_SIZE_", "INPUT.MAX_SIZE_", "INPUT.CROP."),
+    *("INPUT.RANDOM_FLIP", "INPUT.FORMAT", "INPUT.MASK_FORMAT"),
+    *("CUDNN_BENCHMARK", "FLOAT32_PRECISION", "VIS_PERIOD"),
+)
+"""How keys begin that may be Detectron2's alone: an engine will say whether they are."""
 
 
 def load_without_engine(config_file: str | Path | None) -> Any:
@@ -33,7 +39,7 @@ def load_without_engine(config_file: str | Path | None) -> Any:
 
     Raises:
         ConfigError: A missing or malformed file, that of a ladder or of a job of two trainings, an
-            unknown key among data sets, input and evaluation, or a value of another type.
+            unknown key that cannot be Detectron2's, or a value of another type.
     """
     cfg = portable_defaults()
     add_simfrcnn_config(cfg)
@@ -41,21 +47,26 @@ def load_without_engine(config_file: str | Path | None) -> Any:
         return cfg
     path = find_config(config_file)
     entries = read_keys(path)
-    verb = verb_of(path)
-    if verb != "train-net":
-        named = ("CONFIG",) if verb == "ladder" else ("STAGE1", "STAGE2")
-        models = [str(entry.value) for entry in entries if entry.key in named]
-        what = "a ladder" if verb == "ladder" else "a job of two trainings"
-        raise ConfigError(
-            f"{config_file} is {what}, and no config of a model; give that of its model "
-            f"({', '.join(models)}), with the data sets that count"
-        )
+    _require_model(config_file, path, entries)
     known = {key for key, _ in leaves_of(cfg)}
     for entry in entries:
-        if entry.key in known or _must_be_known(entry.key):
+        if entry.key in known or not entry.key.startswith(_OF_DETECTRON2):
             set_value(cfg, entry.key, entry.value, str(entry.path))
     return cfg
 
 
-def _must_be_known(key: str) -> bool:
-    return key.startswith((*_OURS, "DATASETS.")) and not key.startswith(_SETS_OF_DETECTRON2)
+def _require_model(given: str | Path, path: Path, entries: Sequence[FileKey]) -> None:
+    verb = verb_of(path)
+    if verb == "train-net":
+        return
+    named = [
+        named_in(str(entry.value), entry.path)
+        for entry in entries
+        if entry.key in STAGES or entry.key.rpartition(".")[2] == "CONFIG"
+    ]
+    models = dict.fromkeys(str(each) for each in named if verb_of(each) == "train-net")
+    what = "a ladder" if verb == "ladder" else "a job of two trainings"
+    raise ConfigError(
+        f"{given} is {what}, and no config of a model; give the config of one of its models: "
+        f"{', '.join(models)}"
+    )

@@ -45,9 +45,9 @@ def require_labels_of_images(where: str, data: DataSettings) -> None:
     """
     if data.label_bags == "breast":
         raise ConfigError(
-            f"{where}: PSEUDO.OF is labels and DATASETS.LABEL_BAGS is breast, but which view of a "
-            "breast shows the finding is not known, so none can be given a box: set "
-            "DATASETS.LABEL_BAGS to image, with labels of images"
+            f"{where}: labels are to become boxes (PSEUDO.OF, --of) and DATASETS.LABEL_BAGS is "
+            "breast, but which view of a breast shows the finding is not known, so none can be "
+            "given a box: set DATASETS.LABEL_BAGS to image, with labels of images"
         )
 
 

@@ -190,7 +190,7 @@ def test_no_pseudo_box_is_a_valid_file_and_stage_2_refuses_with_advice(tmp_path,
 def test_no_view_of_a_breast_is_given_a_box_for_the_label_of_the_breast(refused, tmp_path):
     words = ("weak", "--config-file", "smoke/self", "--engine", "torchvision")
     error = refused(*words, "OUTPUT_DIR", tmp_path / "job", "DATASETS.LABEL_BAGS", "breast")
-    assert "PSEUDO.OF is labels and DATASETS.LABEL_BAGS is breast" in error
+    assert "become boxes (PSEUDO.OF, --of) and DATASETS.LABEL_BAGS is breast" in error
     assert not (tmp_path / "job").exists()
 
 

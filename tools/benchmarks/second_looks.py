@@ -24,7 +24,7 @@ from simfrcnn.artifacts import sidecar_of
 from simfrcnn.cli.main import run_program
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet
-from simfrcnn.engines.common.checkpoints import LAST
+from simfrcnn.engines.common.checkpoints import LAST, read_checkpoint
 from simfrcnn.engines.common.descriptions import config_sha256
 from simfrcnn.engines.common.inference import detect_records, load_detector
 from simfrcnn.engines.common.validation import category_ids
@@ -68,6 +68,7 @@ def config_of(output: Path, seed: int, options: Sequence[str]) -> Any:
 def train_and_test(cfg: Any, folder: Path, kinds: Sequence[str]) -> None:
     """Train a detector with all kinds beside it, and write what each finds in the test set."""
     engine = load_engine("detectron2")
+    require_kinds(Path(cfg.OUTPUT_DIR, LAST), kinds)
     with working_in(folder), beside_one_detector(kinds) as built:
         engine.train(cfg, resume=True)
         model = load_detector(engine, cfg, Path(cfg.OUTPUT_DIR, LAST))
@@ -87,6 +88,24 @@ def facts_of(cfg: Any) -> dict[str, str]:
         "config_sha256": config_sha256(cfg.dump()),
         "annotations_sha256": test_set_of(cfg).sha256,
     }
+
+
+def require_kinds(checkpoint: Path, kinds: Sequence[str]) -> None:
+    """Refuse to go on with a training that holds second looks of other kinds.
+
+    Raises:
+        OutputError: Says which they are.
+    """
+    if not checkpoint.exists():
+        return
+    before = "second_look.looks."
+    names = [name for name in read_checkpoint(checkpoint)["model"] if name.startswith(before)]
+    held = dict.fromkeys(name.removeprefix(before).partition(".")[0] for name in names)
+    if set(held) != set(kinds):
+        raise OutputError(
+            f"{checkpoint} holds second looks of the kinds {', '.join(held)}; all kinds of a "
+            "detector are trained together: give these by --kinds, or another --output"
+        )
 
 
 def test_set_of(cfg: Any) -> AnnotatedSet:

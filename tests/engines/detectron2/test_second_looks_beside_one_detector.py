@@ -98,6 +98,8 @@ def test_a_training_that_was_ended_goes_on_as_if_it_had_not_been(make_cfg, tmp_p
 def test_detections_of_another_config_are_refused(make_cfg, tmp_path, monkeypatch):
     cfg = make_cfg("fpn", *SHORT, "OUTPUT_DIR", str(tmp_path / "out/seed_0/training"))
     second_looks.train_and_test(cfg, tmp_path / "out/seed_0", [FIRST])
+    with pytest.raises(OutputError, match=r"of the kinds second_look; .* by --kinds, or another -"):
+        second_looks.train_and_test(cfg, tmp_path / "out/seed_0", [FIRST, "graded"])
     other = cfg.clone()
     other.defrost()
     other.SOLVER.MAX_ITER = 20_000

@@ -88,7 +88,7 @@ def test_a_config_that_no_model_can_be_built_of_leaves_no_log(make_cfg, is_new):
         pytest.raises(ConfigError, match="the box head has a BatchNorm2d"),
     ):
         train(cfg)
-    assert [path.name for path in folder.iterdir()] == [] if is_new else ["log.txt"]
+    assert [path.name for path in folder.iterdir()] == ([] if is_new else ["log.txt"])
     assert is_new or (folder / "log.txt").read_text().startswith("of a run before\n")
 
 

@@ -28,8 +28,8 @@ def test_without_a_file_it_has_the_defaults():
     assert config.data_settings(load_without_engine(None)).target_classes == ("malignant",)
 
 
-LADDER = r"ladder/study is a ladder, and no config of a model; give that of its model \(_study.yaml"
-JOB = r"weak_r101 is a job of two trainings, and no .*\(weak_stage1_r101.yaml, weak_stage2_r101"
+LADDER = "ladder/study is a ladder, and no config of a model; give the config of one of its mod"
+JOB = "weak_r101 is a job of two trainings, and no config of a model; give the config of one of"
 
 
 @pytest.mark.parametrize(("named", "message"), [("ladder/study", LADDER), ("weak_r101", JOB)])
@@ -44,6 +44,12 @@ def test_a_ladder_and_a_job_are_refused_wherever_a_models_config_is_asked(named,
     with pytest.raises(ConfigError, match=message):
         weaken_data_set("phantom_tiny/train", out, n_patients=1, seed=0, config_file=named)
     assert not out.exists()
+    with pytest.raises(ConfigError) as refused:
+        load_without_engine(named)
+    models = str(refused.value).partition("models: ")[2].split(", ")
+    assert len(models) >= 1
+    for model in models:  # the advice works
+        assert load_without_engine(model).DATASETS.TRAIN
 
 
 def test_keys_of_detectron2_are_left_out_and_misspelt_ones_of_ours_refused(tmp_path):
@@ -59,6 +65,11 @@ def test_keys_of_detectron2_are_left_out_and_misspelt_ones_of_ours_refused(tmp_p
         ),
         ("INPUT: {MAMMO: {CROP: True}}", r"INPUT\.MAMMO\.CROP in .*Did you mean INPUT\.MAMMO"),
         ("EVAL: {POOLINGS: max}", r"EVAL\.POOLINGS in .*Did you mean EVAL\.POOLING"),
+        ("DATASET: {TEST: [clinic/test]}", r"key DATASET in .*Did you mean DATASETS\.TEST"),
+        ("Datasets: {TEST: [clinic/test]}", "unknown config key Datasets in"),
+        ("INPUT: {MAMO: {SIZE: [64, 64]}}", r"key INPUT\.MAMO in .*Did you mean INPUT\.MAMMO\.SIZ"),
+        ("DATASETS: [clinic/test]", "DATASETS in .* is a group of keys"),
+        ("EVAL: 3", "EVAL in .* is a group of keys"),
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=near):

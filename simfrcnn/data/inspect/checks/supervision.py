@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from simfrcnn.data.inspect.checks.model import (
     CheckSettings,
@@ -29,6 +29,8 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         if has_target(entry.record, targets)
     }
     normals = [e for e in collection.entries if e.record.is_known_normal(targets)]
+    complete = (Supervision.BOXES, Supervision.NORMAL)
+    stated = [e for e in normals if e.record.supervision in complete]
     yield from found(
         "malignant_without_box",
         Severity.ERROR,
@@ -38,7 +40,7 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         "--target-classes)",
         (
             example(e, f"supervision {e.record.supervision.value!r}")
-            for e in normals
+            for e in stated
             if has_target(e.record, targets)
         ),
     )
@@ -49,7 +51,7 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         "state supervision 'unlabelled', unless somebody looked at this view for it",
         (
             example(e)
-            for e in normals
+            for e in stated
             if (e.record.patient_id, e.record.breast_id) in malignant_breasts
             and not has_target(e.record, targets)
         ),
@@ -105,7 +107,8 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
 
     Where no entry can be read, that is the fault.
     """
-    without: dict[str, list[Example]] = {"image": [], "positive": [], "box": [], "normal": []}
+    kinds = ("image", "positive", "box", "image_label", "normal")
+    without: dict[str, list[Example]] = {kind: [] for kind in kinds}
     of_set = by_key(collection.entries, lambda entry: entry.set.name)
     refused = {checked.name for checked in collection.sets if checked.refused}
     for name in dict.fromkeys(checked.name for checked in collection.sets):
@@ -118,8 +121,7 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
         classes = sorted({f.category for e in entries for f in e.record.findings})
         if not any(_has_complete_targets(e, settings) for e in entries):
             have = f"boxes are of {', '.join(classes)}" if classes else "there is no box"
-            is_told = any(has_target(e.record, settings.target_classes) for e in entries)
-            without["box" if is_told else "positive"].append(Example(name, detail=have))
+            without[_what_is_missing(entries, settings)].append(Example(name, detail=have))
         if not any(e.record.is_known_normal(settings.target_classes) for e in entries):
             without["normal"].append(Example(name, detail=counted(len(entries), "[image|images]")))
     yield from found(
@@ -149,12 +151,32 @@ def check_composition(collection: Collection, settings: CheckSettings) -> Iterat
         without["box"],
     )
     yield from found(
+        "labels_of_breasts_alone",
+        Severity.WARNING,
+        f"no image has complete boxes of {', '.join(settings.target_classes)}, and of breasts or "
+        "patients alone it is said that they have one: which image shows it is not known, and "
+        "only figures by breast and case have positives",
+        "train a detector on another set's boxes with these labels beside them "
+        "(DATASETS.LABELS_PER_ITEM 1, DATASETS.LABEL_BAGS breast); if there are boxes, name their "
+        "class by --target-classes, or check how the set was prepared",
+        without["image_label"],
+    )
+    yield from found(
         "no_normals",
         Severity.WARNING,
         "no image is known to be normal: no pairs for training, no AUC or specificity by image",
         "add normal images (or another data set's), or train on positives only",
         without["normal"],
     )
+
+
+def _what_is_missing(entries: Iterable[Entry], settings: CheckSettings) -> str:
+    """Of a set without complete boxes: boxes alone, labels of images, too, or all positives."""
+    targets = settings.target_classes
+    if any(e.record.shows_target(targets) for e in entries):
+        return "box"
+    is_told = any(has_target(e.record, targets) for e in entries)
+    return "image_label" if is_told else "positive"
 
 
 def _has_complete_targets(entry: Entry, settings: CheckSettings) -> bool:

@@ -151,6 +151,16 @@ def labelled_normal(files):
     files.change("train", NORMAL, pathology=None)
 
 
+def second_view_normal_by_its_label(files):
+    first = files.sets["train"][BOXED]
+    path = first.path.with_name("second.png")
+    told = {"supervision": Supervision.IMAGE_LABEL, "labels": {"malignant": False}}
+    files.sets["train"].append(
+        replace(first, image_id=500, path=path, findings=(), view_position=ViewPosition.CC, **told)
+    )
+    files.pixels[path] = files.pixels[first.path][::-1].copy()
+
+
 def label_in_another_spelling(files):
     files.change("train", NORMAL, labels={"Malignant": False})
 
@@ -395,16 +405,24 @@ def test_an_image_that_is_normal_by_its_label_is_as_good_as_any(spoilt):
     assert spoilt(labelled_normal) == {}
 
 
+def test_a_view_that_its_label_calls_normal_may_be_of_a_breast_with_a_cancer(spoilt):
+    """Somebody looked at this very view: its breast's pathology is no contradiction."""
+    assert spoilt(second_view_normal_by_its_label) == {}
+
+
 @pytest.mark.parametrize(
-    ("spoil", "note"),
-    [(only_labels, "label_without_box"), (only_breasts, "not_known_to_be_normal")],
+    ("spoil", "key", "note", "remedy"),
+    [
+        (only_labels, "no_boxes", "label_without_box", "whole-image classifier"),
+        (only_breasts, "labels_of_breasts_alone", "not_known_to_be_normal", "LABEL_BAGS breast"),
+    ],
 )
-def test_a_set_with_labels_and_no_boxes_may_be_used(spoilt, spoil, note):
+def test_a_set_with_labels_and_no_boxes_may_be_used(spoilt, spoil, key, note, remedy):
     defects = spoilt(spoil)
-    assert set(defects) == {"no_boxes", note}
-    assert defects["no_boxes"].severity is WARNING
+    assert set(defects) == {key, note}
+    assert defects[key].severity is WARNING
     assert defects[note].severity is NOTE
-    assert "classifier" in defects["no_boxes"].remedy
+    assert remedy in defects[key].remedy
 
 
 def test_a_normal_image_with_the_label_of_another_target_is_found(tmp_path):
