@@ -168,7 +168,8 @@ def test_numbers_of_a_head_are_checked() -> None:
     pyramid = ("MODEL.FPN.NORM", "GN", "MODEL.FPN.OUT_CHANNELS", "48")
     with pytest.raises(ConfigError, match=r"FPN\.OUT_CHANNELS is 48.* a multiple of 32"):
         mask_config(engine, "fpn", *pyramid)
+    resnet = ("MODEL.RESNETS.NORM", "GN", "MODEL.RESNETS.RES2_OUT_CHANNELS", "80")
     with pytest.raises(ConfigError, match=r"RES2_OUT_CHANNELS is 80.* a multiple of 32 with NORM"):
-        mask_config(engine, "c4", *("MODEL.RESNETS.RES2_OUT_CHANNELS", "80"))
+        mask_config(engine, "c4", *resnet)
     with pytest.raises(ConfigError, match=r"ROI_MASK_HEAD\.NORM is 'BN'"):
         engine.build_model(mask_config(engine, "fpn", *("MODEL.ROI_MASK_HEAD.NORM", "BN")))
