@@ -20,7 +20,7 @@ from simfrcnn.outlines import Rle, rle_of, rle_of_box
 from simfrcnn.settings import EvaluationSettings
 from simfrcnn.training import recipe
 from simfrcnn.workflows.predict import PredictionOptions, predict
-from support.examples import engine_named, record, tiny_config
+from support.examples import engine_named, record, resnet_config, tiny_config
 from support.outlined import SMALL_MASKS, ellipse_in, mask_config
 from support.studies import write_study
 from support.untrained import write_untrained
@@ -170,6 +170,6 @@ def test_numbers_of_a_head_are_checked() -> None:
         mask_config(engine, "fpn", *pyramid)
     resnet = ("MODEL.RESNETS.NORM", "GN", "MODEL.RESNETS.RES2_OUT_CHANNELS", "80")
     with pytest.raises(ConfigError, match=r"RES2_OUT_CHANNELS is 80.* a multiple of 32 with NORM"):
-        mask_config(engine, "c4", *resnet)
+        resnet_config(engine, "c4", *resnet)
     with pytest.raises(ConfigError, match=r"ROI_MASK_HEAD\.NORM is 'BN'"):
         engine.build_model(mask_config(engine, "fpn", *("MODEL.ROI_MASK_HEAD.NORM", "BN")))
