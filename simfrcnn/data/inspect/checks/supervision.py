@@ -19,6 +19,9 @@ from simfrcnn.labels import has_target
 from simfrcnn.records import Supervision
 from simfrcnn.wording import counted
 
+_COMPLETE = (Supervision.BOXES, Supervision.NORMAL)
+"""By which it is known of an image that no target is left undrawn."""
+
 
 def check_contradictions(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Images that would train as normal although they, or their breast, are called malignant."""
@@ -29,8 +32,7 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
         if has_target(entry.record, targets)
     }
     normals = [e for e in collection.entries if e.record.is_known_normal(targets)]
-    complete = (Supervision.BOXES, Supervision.NORMAL)
-    stated = [e for e in normals if e.record.supervision in complete]
+    stated = [e for e in normals if e.record.supervision in _COMPLETE]
     yield from found(
         "malignant_without_box",
         Severity.ERROR,
@@ -61,14 +63,13 @@ def check_contradictions(collection: Collection, settings: CheckSettings) -> Ite
 def check_not_known(collection: Collection, settings: CheckSettings) -> Iterator[Defect]:
     """Images that do not train a detector on boxes, since not all is known of them."""
     targets = settings.target_classes
-    known = (Supervision.BOXES, Supervision.NORMAL)
-    images = [e for e in collection.images() if e.record.supervision not in known]
+    images = [e for e in collection.images() if e.record.supervision not in _COMPLETE]
     unboxed = [e for e in images if not e.record.is_positive(targets)]
     labelled = [e for e in unboxed if e.record.shows_target(targets)]
     boxed = [
         e
         for e in collection.entries
-        if e.record.supervision not in known and e.record.is_positive(targets)
+        if e.record.supervision not in _COMPLETE and e.record.is_positive(targets)
     ]
     yield from found(
         "target_boxes_perhaps_incomplete",
@@ -175,8 +176,8 @@ def _what_is_missing(entries: Iterable[Entry], settings: CheckSettings) -> str:
     targets = settings.target_classes
     if any(e.record.shows_target(targets) for e in entries):
         return "box"
-    is_told = any(has_target(e.record, targets) for e in entries)
-    return "image_label" if is_told else "positive"
+    is_in_a_breast = any(has_target(e.record, targets) for e in entries)
+    return "image_label" if is_in_a_breast else "positive"
 
 
 def _has_complete_targets(entry: Entry, settings: CheckSettings) -> bool:
