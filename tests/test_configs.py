@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from simfrcnn.config import images_per_item, is_classifier, items_per_step
+from simfrcnn.config import images_per_item, items_per_step
 from simfrcnn.config.stages import read_stages
 from simfrcnn.engines.common.checkpoints import Identity, read_checkpoint, save_checkpoint
 from simfrcnn.ladder.plan import plan_runs, read_ladder
@@ -26,8 +26,6 @@ FILM = {
     "second_look": ("ordinary", "top", "none"),
     "oracle": ("ordinary", "random", "none"),
 }
-# Those with a rung that starts from patches.
-PATCH_LADDERS = ("second_look_parts", "classifiers")
 
 
 @pytest.fixture(params=ENGINE_PARAMETERS)
@@ -99,8 +97,8 @@ def test_the_start_of_the_ladder_of_patches_fits_the_rungs_that_take_it(engine, 
     start = load(engine, "ladder/_study_patches.yaml")
     file = tmp_path / "model_last.pth"
     save_checkpoint(file, engine.build_model(start), Identity.of(engine.NAME, start))
-    ladders = [read_ladder(CONFIGS / "ladder" / f"{x}.yaml") for x in PATCH_LADDERS]
-    runs = [run for ladder in ladders for run in plan_runs(ladder, engine, tmp_path)]
+    ladder = read_ladder(CONFIGS / "ladder" / "second_look_parts.yaml")
+    runs = plan_runs(ladder, engine, tmp_path)
     taking = {run.rung.name: run.cfg for run in runs if run.cfg.MODEL.WEIGHTS}
     assert set(taking) == {"patch_init", "classifier_patches"}
     for cfg in taking.values():
@@ -276,21 +274,20 @@ def test_the_ladder_on_film_trains_the_configs_of_film(engine, tmp_path):
     two_stages = changes(keys_of(runs["classifier"]), keys_of(runs["classifier_two_stages"]))
     assert all(key.startswith("MODEL.SECOND_LOOK.") for key in two_stages)
     assert two_stages == {key: look[key] for key in two_stages}
-    node = "MODEL.CLASSIFIER"
+    pool, head = "MODEL.CLASSIFIER.POOL", "MODEL.CLASSIFIER.HEAD"
     levels = {"MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"]}
     assert {
-        name.removeprefix("classifier_avg_"): changes(
-            keys_of(runs["classifier_avg"]), keys_of(runs[name])
-        )
+        name.removeprefix("classifier_"): changes(keys_of(runs["classifier"]), keys_of(runs[name]))
         for name in runs
-        if name.startswith("classifier_avg_")
+        if name.startswith("classifier_") and name != "classifier_two_stages"
     } == {
-        "fpn": {f"{node}.HEAD": "fpn", **levels},
-        "psp": {f"{node}.HEAD": "psp"},
-        "multi_scale": {f"{node}.HEAD": "multi_scale"},
-    }
-    assert changes(keys_of(runs["classifier"]), keys_of(runs["classifier_avg"])) == {
-        f"{node}.POOL": "avg"
+        "avg": {pool: "avg"},
+        "max": {pool: "max"},
+        "lse": {pool: "lse"},
+        "fpn": {head: "fpn", **levels},
+        "avg_fpn": {pool: "avg", head: "fpn", **levels},
+        "avg_psp": {pool: "avg", head: "psp"},
+        "avg_multi_scale": {pool: "avg", head: "multi_scale"},
     }
 
 
@@ -302,47 +299,28 @@ def test_no_ladder_looks_at_the_published_test_part(engine, name, tmp_path):
             assert "cbis_ddsm_mass/test" not in used
 
 
-def test_classifiers_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_path):
+def test_backbones_of_a_ladder_differ_in_what_they_are_named_by(engine, tmp_path):
     ladder = read_ladder(CONFIGS / "ladder" / "classifiers.yaml")
-    assert (ladder.baseline, ladder.comparisons[0]) == ("faster", ("classifier", "faster"))
+    assert (ladder.baseline, ladder.comparisons[0]) == ("r18", ("r50", "r18"))
     one_seed = dataclasses.replace(ladder, seeds=(0,))
-    runs = {run.rung.name: run.cfg for run in plan_runs(one_seed, engine, tmp_path)}
-    detectors = {name for name, cfg in runs.items() if not is_classifier(cfg)}
-    assert detectors == {"faster"}
-    shared = ("SOLVER.MAX_ITER", "SOLVER.STEPS", "SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR")
-    classifier = keys_of(runs["classifier"])
-    for key in (*shared, "INPUT.MAMMO.SIZE", "DATASETS.TRAIN", "MODEL.PIXEL_MEAN"):
-        assert classifier[key] == keys_of(runs["faster"])[key], key
-    levels = {"MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"]}
-    node = "MODEL.CLASSIFIER"
-    assert {
-        name.removeprefix("classifier_"): changes(classifier, keys_of(cfg))
-        for name, cfg in runs.items()
-        if name.startswith("classifier_")
-    } == {
-        "avg": {f"{node}.POOL": "avg"},
-        "max": {f"{node}.POOL": "max"},
-        "lse": {f"{node}.POOL": "lse"},
-        "avg_fpn": {f"{node}.POOL": "avg", f"{node}.HEAD": "fpn", **levels},
-        "avg_psp": {f"{node}.POOL": "avg", f"{node}.HEAD": "psp"},
-        "avg_multi_scale": {f"{node}.POOL": "avg", f"{node}.HEAD": "multi_scale"},
-        "fpn": {f"{node}.HEAD": "fpn", **levels},
+    runs = {run.rung.name: keys_of(run.cfg) for run in plan_runs(one_seed, engine, tmp_path)}
+    start = keys_of(load(engine, "ladder/_study_patches.yaml"))
+    assert changes(start, runs["r18"]) == {
+        "DATASETS.VAL": (),
+        "DATASETS.TEST": ("phantom_study_patches/test",),
+        "SOLVER.IMS_PER_BATCH": 32,
+    }
+    timm = {"MODEL.BACKBONE.NAME": "build_timm_backbone"}
+    assert {name: changes(runs["r18"], keys) for name, keys in runs.items() if name != "r18"} == {
         "r50": {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 256},
-        "densenet121": {
-            "MODEL.BACKBONE.NAME": "build_timm_backbone",
-            "MODEL.TIMM.NAME": "densenet121",
-        },
-        "inception_v3": {
-            "MODEL.BACKBONE.NAME": "build_timm_backbone",
+        "densenet121": timm | {"MODEL.TIMM.NAME": "densenet121"},
+        "inception_v3": timm
+        | {
             "MODEL.TIMM.NAME": "inception_v3",
             "MODEL.RESNETS.NORM": "BN",
+            "INPUT.MAMMO.SIZE": (96, 96),
         },
-        "se_r18": {
-            "MODEL.BACKBONE.NAME": "build_timm_backbone",
-            "MODEL.TIMM.NAME": "seresnet18",
-        },
-        "two_stages": {"MODEL.SECOND_LOOK.ENABLED": True},
-        "patches": {"MODEL.WEIGHTS": "output/ladder/patches_start/model_last.pth"},
+        "se_r18": timm | {"MODEL.TIMM.NAME": "seresnet18"},
     }
 
 
@@ -410,6 +388,14 @@ def test_rungs_of_the_parts_of_the_second_look_differ_in_what_they_are_named_by(
     assert changes(runs["second_look"], runs["faster_top_longer"]) == without | longer
     patches = {"MODEL.WEIGHTS": "output/ladder/patches_start/model_last.pth"}
     assert changes(runs["second_look"], runs["patch_init"]) == without | patches
+    assert changes(runs["classifier"], runs["classifier_patches"]) == patches
+    classifier, detector = runs["classifier"], runs["faster_top_longer"]
+    alike = ("INPUT.MAMMO.SIZE", "SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "MODEL.PIXEL_MEAN")
+    assert {key: classifier[key] for key in alike} == {key: detector[key] for key in alike}
+    schedule = ("SOLVER.MAX_ITER", "SOLVER.STEPS", "SOLVER.WARMUP_ITERS")
+    assert {key: classifier[key] for key in schedule} == {
+        key: runs["second_look"][key] for key in schedule
+    }
     assert {
         name: changes(runs["second_look_tl"], runs[name])
         for name in ("tl_top_graded", "tl_top_heavier")
