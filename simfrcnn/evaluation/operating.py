@@ -25,6 +25,8 @@ from simfrcnn.settings import EvaluationSettings
 
 OPERATING_POINTS_SCHEMA_VERSION = 1
 FILE_NAME = "operating_points.json"
+DETECTED_WITH = "detected_with"
+"""In the provenance of detections: the keys under which a model found and scored them."""
 _KIND = "simfrcnn-operating-points"
 _RECALIBRATION = "recalibration"
 _SETTINGS = (
@@ -54,6 +56,8 @@ class ChosenPoints:
     ``recalibrations`` turn the scores of a level into probabilities. ``settings`` are those of
     :class:`EvaluationSettings` that matter, in JSON types. ``checkpoint_sha256`` is that of the
     model whose scores the thresholds cut, None where the detections did not say it.
+    ``detected_with`` are the keys of detection under which that model gave them, with their values;
+    None where the detections, of an earlier version or combined, do not say it.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -62,6 +66,7 @@ class ChosenPoints:
     chosen_on: tuple[ValidationSet, ...]
     checkpoint_sha256: str | None
     recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
+    detected_with: Mapping[str, Any] | None = None
 
 
 def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
@@ -76,7 +81,7 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
 
     Raises:
         ConfigError: There is no report, or they were made under different settings.
-        ArtifactError: The detections are of different checkpoints.
+        ArtifactError: The detections are of different checkpoints, or found under different keys.
     """
     if not reports:
         raise ConfigError("operating points are chosen on a validation set; none was given")
@@ -91,7 +96,14 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
             f"the detections on {_and(reports)} are of different checkpoints; an operating point "
             "belongs to one"
         )
-    first = next(iter(reports.values()))
+    first, *further = reports.values()
+    detected_with = _detected_with(first.provenance)
+    for other in further:
+        if keys := found_otherwise(detected_with, _detected_with(other.provenance)):
+            raise ArtifactError(
+                f"the detections on {_and(reports)} were found with different values of "
+                f"{', '.join(keys)}: detect on all of them alike"
+            )
     points: list[OperatingPoint] = []
     missing: dict[str, str] = {}
     lines: dict[str, Recalibration] = {}
@@ -118,7 +130,16 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
         ),
         checkpoint_sha256=checkpoints.pop(),
         recalibrations=lines,
+        detected_with=detected_with,
     )
+
+
+def found_otherwise(
+    one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
+) -> dict[str, tuple[Any, Any]]:
+    """Keys of detection with different values, of those that both sides state; with both values."""
+    one, other = one or {}, other or {}
+    return {k: (one[k], other[k]) for k in one if k in other and one[k] != other[k]}
 
 
 # Applying them
@@ -172,11 +193,16 @@ def apply_to(
 
     Raises:
         ConfigError: The points were chosen under other settings.
-        ArtifactError: They were chosen for another model.
+        ArtifactError: They were chosen for another model, or for other keys of detection.
     """
     sha256 = detections.provenance.get("checkpoint_sha256")
     return Applied(
-        points=points_for(chosen, settings, checkpoint_sha256=sha256),
+        points=points_for(
+            chosen,
+            settings,
+            checkpoint_sha256=sha256,
+            detected_with=detections.provenance.get(DETECTED_WITH),
+        ),
         recalibrations=chosen.recalibrations,
         notes=tuple(notes_on(chosen, annotations_sha256, sha256)),
         provenance={
@@ -189,7 +215,11 @@ def apply_to(
 
 
 def points_for(
-    chosen: ChosenPoints, settings: EvaluationSettings, *, checkpoint_sha256: str | None
+    chosen: ChosenPoints,
+    settings: EvaluationSettings,
+    *,
+    checkpoint_sha256: str | None,
+    detected_with: Mapping[str, Any] | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """The points, if they mean the same under these settings and for this model.
 
@@ -197,10 +227,11 @@ def points_for(
         chosen: From :func:`choose_operating_points` or :func:`read_operating_points`.
         settings: The rules of the evaluation to come.
         checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
+        detected_with: Its keys of detection, with their values; None if unknown.
 
     Raises:
         ConfigError: The points were chosen under other settings.
-        ArtifactError: They were chosen for another model.
+        ArtifactError: They were chosen for another model, or for other keys of detection.
     """
     wanted = _settings_that_matter(settings)
     for name, value in wanted.items():
@@ -216,6 +247,12 @@ def points_for(
             f"detections (sha256 {str(chosen.checkpoint_sha256)[:12]}... and "
             f"{checkpoint_sha256[:12]}...): a score means something else there; choose them on "
             "validation detections of this checkpoint"
+        )
+    for key, (then, now) in found_otherwise(chosen.detected_with, detected_with).items():
+        raise ArtifactError(
+            f"the operating points were chosen on detections made with {key} {then!r}, and those "
+            f"judged here were made with {now!r}: a score means something else there; choose them "
+            "on validation detections made alike"
         )
     return chosen.points
 
@@ -315,6 +352,7 @@ def points_from(content: Any, *, source: Path) -> ChosenPoints:
             chosen_on=tuple(ValidationSet(**one) for one in content["chosen_on"]),
             checkpoint_sha256=content["checkpoint_sha256"],
             recalibrations=lines_from(content.get("recalibrations", {})),
+            detected_with=_mapping_or_none(content.get(DETECTED_WITH)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -357,6 +395,15 @@ def _settings_that_matter(settings: EvaluationSettings) -> dict[str, Any]:
 def _checkpoint_of(report: Report) -> str | None:
     sha256 = report.provenance.get("prediction", {}).get("checkpoint_sha256")
     return None if sha256 is None else str(sha256)
+
+
+def _detected_with(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return _mapping_or_none(provenance.get("prediction", {}).get(DETECTED_WITH))
+
+
+def _mapping_or_none(value: Any) -> dict[str, Any] | None:
+    """Raises TypeError or ValueError where there is something that is no mapping."""
+    return None if value is None else dict(value)
 
 
 def _and(names: Mapping[str, Any]) -> str:

@@ -184,6 +184,8 @@ def test_tests_pseudo_labels_and_python_detect_in_flips_and_say_so(
     assert "TEST.FLIPS is all here, and none in the config that" in caplog.text
     judged = read_detections(tmp_path / "run/inference/tiny/detections.json")
     assert judged.provenance["flips"] == "all"
+    assert judged.provenance["detected_with"]["TEST.FLIPS"] == "all"
+    assert judged.provenance["detected_with"]["INPUT.MAMMO.SIZE"] == [64, 64]
     assert "are not written into checkpoints, whose own config finds otherwise (" in caplog.text
     looked.clear()
     plain = cfg.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import yaml
 import simfrcnn
 from simfrcnn.data.coco import read_coco
 from simfrcnn.engines.common.checkpoints import read_checkpoint, write_checkpoint
-from simfrcnn.engines.common.score_keys import OF_LOOKS, OF_SCORES, other_scores
+from simfrcnn.engines.common.score_keys import (
+    OF_LOOKS,
+    OF_SCORES,
+    keys_of_detection,
+    other_scores,
+)
 from simfrcnn.workflows.pseudo_label import detect
 from simfrcnn.workflows.testing import judge_model
 from support.classifier_examples import classifier_config
@@ -65,6 +71,22 @@ def test_every_key_of_scores_is_compared(engine: Any) -> None:
         assert name == key
         assert here == (yaml.safe_load(value) if str(value).startswith("[") else value)
         assert there != here
+
+
+def test_results_state_every_key_of_detection_but_the_precision(engine: Any) -> None:
+    own = keys_of_detection(smoke_config(engine, "fpn", *TWO, *LOOK))
+    detecting = {key for key in OTHER if not key.startswith(("DATASETS.", "EVAL.", "TEST.AMP."))}
+    assert set(own) == detecting
+    for key, value in OTHER.items():
+        changed = keys_of_detection(smoke_config(engine, "fpn", *TWO, *LOOK, key, value))
+        other = {k for k in changed if changed[k] != own[k]}
+        assert other == ({key} if key in detecting else set()), key
+    assert json.loads(json.dumps(own)) == own
+    without = set(keys_of_detection(smoke_config(engine, "fpn")))
+    assert without == detecting - set(OF_LOOKS)
+    of_classifier = set(keys_of_detection(classifier_config(engine)))
+    assert of_classifier < without
+    assert not any(key.startswith(("MODEL.RPN.", "MODEL.ROI_HEADS.")) for key in of_classifier)
 
 
 def test_keys_that_train_alone_are_not(engine: Any) -> None:

@@ -17,6 +17,7 @@ from simfrcnn import config
 from simfrcnn.engines.common.cards import DETECTS_WITH
 from simfrcnn.engines.common.checkpoints import read_checkpoint, state_sha256
 from simfrcnn.engines.common.run_folder import CONFIG
+from simfrcnn.engines.common.score_keys import keys_of_detection
 from simfrcnn.errors import CheckpointError
 from simfrcnn.evaluation import operating
 from simfrcnn.files import sha256_of
@@ -54,6 +55,7 @@ def facts_of_model(cfg: Any, weights: Path, content: Mapping[str, Any]) -> dict[
 
     From which config, on what and from which seed it was trained, the file itself says: the config
     of a test may be another one, or lack sets that are not here. What it does not say is left out.
+    Under which keys it detects, ``detected_with``, is that of ``cfg``: a score hangs on them.
 
     Args:
         cfg: The model's config.
@@ -69,6 +71,7 @@ def facts_of_model(cfg: Any, weights: Path, content: Mapping[str, Any]) -> dict[
         "config_sha256": None if text is None else config_sha256(text),
         "trained_on": [str(one["name"]) for one in card.get("trained_on", ())],
         "seed": card.get("seed"),
+        operating.DETECTED_WITH: keys_of_detection(cfg),
     }
     return {key: value for key, value in facts.items() if value not in (None, "", [])}
 
@@ -123,11 +126,19 @@ def _take_operating_points(path: Path, content: dict[str, Any], notes: list[str]
         notes.append(f"{path.name} holds no operating points: none was chosen on a validation set.")
         return
     chosen = operating.read_operating_points(beside)
-    own = {sha256_of(path), state_sha256(content["model"])}
-    if chosen.checkpoint_sha256 not in own:
+    if chosen.checkpoint_sha256 not in {sha256_of(path), state_sha256(content["model"])}:
         notes.append(
             f"{path.name} holds no operating points, and those of {beside} were chosen for another "
             "checkpoint."
+        )
+        return
+    text = content["config"]
+    stored = () if text is None else config.stored_keys(path, text)
+    own = {entry.key: entry.value for entry in stored}
+    if keys := operating.found_otherwise(chosen.detected_with, own):
+        notes.append(
+            f"{path.name} holds no operating points, and those of {beside} were chosen with other "
+            f"values of {', '.join(keys)}."
         )
         return
     content["operating_points"] = operating.document_of(chosen)

@@ -75,6 +75,17 @@ def keys_of_other_detections(cfg: Any, own_config: str | None, default_cfg: Any)
     return [key for key in keys if not key.startswith(_OF_MEANING)]
 
 
+def keys_of_detection(cfg: Any) -> dict[str, Any]:
+    """All keys that change what a model finds and scores, with their values in JSON types.
+
+    But for ``TEST.AMP``: of a mixed precision the results say so, and the last digits change alone.
+    """
+    looks = OF_LOOKS if value_of(cfg, _SWITCH) else ()
+    unread = (*_OF_MEANING, "TEST.AMP.", *(OF_A_DETECTOR if config.is_classifier(cfg) else ()))
+    keys = [key for key in (*OF_SCORES, *looks) if not key.startswith(unread)]
+    return {key: without_tuples(value_of(cfg, key)) for key in keys}
+
+
 def require_detection_keys(keys: Sequence[str], cfg: Any) -> None:
     """Refuse keys that do not merely change how a trained model detects.
 

@@ -1,5 +1,6 @@
 """What a checkpoint says of its model, and what the files beside an older one say for it."""
 
+import dataclasses
 import json
 
 import pytest
@@ -102,6 +103,22 @@ def test_points_of_another_checkpoint_are_not_taken(tmp_path, model):
     content, notes = read_described(path)
     assert content["operating_points"] is None
     assert any("chosen for another checkpoint" in note for note in notes)
+
+
+@pytest.mark.parametrize(("flips", "is_taken"), [("none", True), ("all", False)])
+def test_points_of_other_detections_of_the_same_weights_are_not_taken(
+    tmp_path, model, flips, is_taken
+):
+    path = tmp_path / "model_last.pth"
+    save_as_schema_1(path, model)
+    (tmp_path / "config.yaml").write_text(resolved().dump())
+    of_scores = {"TEST.FLIPS": flips, "TEST.LATER_KEY": 1}  # a key that this config lacks
+    chosen = dataclasses.replace(points(sha256_of(path)), detected_with=of_scores)
+    operating.write_operating_points(tmp_path / "operating_points.json", chosen)
+    content, notes = read_described(path)
+    assert (content["operating_points"] is not None) is is_taken
+    why = f"those of {tmp_path / 'operating_points.json'} were chosen with other values of"
+    assert any(f"{why} TEST.FLIPS." in note for note in notes) is not is_taken
 
 
 def test_a_config_that_is_no_runs_is_named(tmp_path, model):

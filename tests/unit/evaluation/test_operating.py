@@ -247,9 +247,41 @@ def test_points_are_refused_for_another_model_and_suspect_on_their_own_set():
         assert "taken on trust" in note
 
 
+def test_points_are_refused_for_other_detections_of_the_same_model(tmp_path):
+    plain, flips = ({"TEST.FLIPS": x, "INPUT.MAMMO.SIZE": [64, 64]} for x in ("none", "all"))
+    reports = {
+        name: replace(
+            report,
+            provenance={"prediction": {"checkpoint_sha256": "c" * 64, "detected_with": with_}},
+        )
+        for name, with_ in (("plain", plain), ("flips", flips))
+        for report in [report_on(VALIDATION)]
+    }
+    chosen = choose_operating_points({"val": reports["flips"]})
+    write_operating_points(tmp_path / "points.json", chosen)
+    points = read_operating_points(tmp_path / "points.json")
+    assert points == chosen
+    assert points.detected_with == flips
+
+    def applied(with_):
+        return points_for(points, SETTINGS, checkpoint_sha256="c" * 64, detected_with=with_)
+
+    message = "made with TEST.FLIPS 'all', and those judged here were made with 'none'"
+    with pytest.raises(ArtifactError, match=message):
+        applied(plain)
+    for fine in (flips, {"INPUT.MAMMO.SIZE": [64, 64], "TEST.LATER_KEY": 1}, None):
+        assert applied(fine) == chosen.points
+    unknown = choose_operating_points({"val": report_on(VALIDATION)})
+    assert unknown.detected_with is None
+    assert points_for(unknown, SETTINGS, checkpoint_sha256=None, detected_with=plain)
+    with pytest.raises(ArtifactError, match=r"different values of TEST\.FLIPS: detect on all"):
+        choose_operating_points(reports)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"detected_with": 7}, "damaged .TypeError"),
         ({"kind": "simfrcnn-detections"}, "'kind' must be 'simfrcnn-operating-points'"),
         ({"schema_version": 7}, "schema version 7; this program reads 1"),
         ({"points": [{"level": "case"}]}, "damaged .TypeError"),

@@ -22,6 +22,7 @@ from simfrcnn.engines.common.checkpoints import (
     write_checkpoint,
 )
 from simfrcnn.engines.common.descriptions import facts_of_model, read_described, without_places
+from simfrcnn.engines.common.score_keys import keys_of_detection
 from simfrcnn.errors import CheckpointError, OutputError
 from simfrcnn.evaluation import operating
 from simfrcnn.files import sha256_of
@@ -294,10 +295,11 @@ def test_the_facts_of_a_training_are_those_of_the_file() -> None:
         **{"checkpoint": "model_best.pth", "model": "GeneralizedRCNN, build_resnet_backbone"},
         **{"config": "demo/sim", "config_sha256": sha256},
         **{"trained_on": ["a/train", "b/train"], "seed": 7},
+        "detected_with": keys_of_detection(cfg),
     }
     for none in (None, {}, {"trained_on": []}):  # a file of an earlier version
         bare = facts_of_model(cfg, Path("x.pth"), {"card": none, "config": None})
-        assert set(bare) == {"checkpoint", "model"}
+        assert set(bare) == {"checkpoint", "model", "detected_with"}
 
 
 def test_the_hash_of_a_config_is_the_same_after_export(run, tmp_path, capsys):
