@@ -113,12 +113,23 @@ def _weights(start: float, end: float, length: int, size: int) -> tuple[slice, T
     step = (end - start) / size
     reach = max(step, 1.0)
     first, last = math.floor(start + step / 2 - reach), math.ceil(end - step / 2 + reach)
-    centres = start + (torch.arange(size, dtype=torch.float64) + 0.5) * step
-    places = torch.arange(first, last, dtype=torch.float64) + 0.5
-    weights = (1 - (places - centres[:, None]).abs() / reach).clamp(min=0)
-    weights = (weights / weights.sum(dim=1, keepdim=True)).float()
-    inside = slice(min(max(first, 0), length), max(min(last, length), 0))
-    return inside, weights[:, inside.start - first : max(inside.stop, inside.start) - first]
+    inside = slice(min(max(first, 0), length), min(max(last, 0), length))
+    places = torch.arange(inside.start, inside.stop, dtype=torch.float64) + 0.5
+    centres = (start + (torch.arange(size, dtype=torch.float64) + 0.5) * step)[:, None]
+    weights = (1 - (places - centres).abs() / reach).clamp(min=0)
+    return inside, (weights / _sums(centres, reach)).float()
+
+
+def _sums(centres: Tensor, reach: float) -> Tensor:
+    """The sum of the triangular weights of all pixels, those beyond the picture too."""
+    to_left = torch.remainder(centres - 0.5, 1)  # the distance to the nearest pixel on that side
+    return _side(to_left, reach) + _side(1 - to_left, reach)
+
+
+def _side(nearest: Tensor, reach: float) -> Tensor:
+    """The same of the pixels on one side: of those at ``nearest``, ``nearest`` + 1 and so on."""
+    count = torch.ceil(reach - nearest).clamp(min=0)
+    return count - (count * nearest + count * (count - 1) / 2) / reach
 
 
 def normalised(squares: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ from simfrcnn.zoo import find_model
 logger = logging.getLogger("simfrcnn")
 
 _ROUNDED = (
-    "The weights are rounded to {}. Scores differ slightly from those on which the operating "
-    "points and figures were taken."
+    "The weights are rounded to {}. Scores differ from those on which the operating points and "
+    "figures were taken: test this file, and choose points again, before a threshold is relied on."
 )
 ROUNDED: Mapping[Precision, str] = {
     "half": _ROUNDED.format("half precision"),

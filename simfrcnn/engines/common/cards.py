@@ -102,7 +102,15 @@ def input_of(cfg: Any) -> dict[str, Any]:
 def limit_of_input(cfg: Any) -> str:
     """The limit of use that follows from the size of the input."""
     height, width = config.input_settings(cfg).size_px
-    return f"The network sees {height} x {width} pixels: what is finer than one of them is lost."
+    if not config.needs_native_pixels(cfg):
+        return (
+            f"The network sees {height} x {width} pixels: what is finer than one of them is lost."
+        )
+    size = cfg.MODEL.SECOND_LOOK.SIZE
+    return (
+        f"The detector sees {height} x {width} pixels: it misses what only finer ones would show. "
+        f"What it suspects is looked at again in the stored pixels, as {size} x {size}."
+    )
 
 
 def quoted(figures: Mapping[str, float]) -> dict[str, float]:

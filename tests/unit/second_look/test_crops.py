@@ -78,6 +78,18 @@ def test_squares_are_those_of_a_slow_twin(square: list[float]) -> None:
     torch.testing.assert_close(found, slowly_cut(pixels, square, 5).float(), rtol=1e-5, atol=1e-3)
 
 
+def test_a_square_far_larger_than_the_picture_costs_no_more_than_the_picture() -> None:
+    """With weights for each pixel of its side this one would take 80 GB."""
+    pixels = torch.full((17, 21), 100, dtype=torch.uint8)
+    side = 1e9
+    found = cut(pixels, torch.tensor([[-side / 4, -side / 2, 3 * side / 4, side / 2]]), 5)[0]
+    step = side / 5  # the picture is a dot at a quarter of the width, half of the height
+    down = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0])
+    across = torch.tensor([0.25, 0.75, 0.0, 0.0, 0.0])  # by distance from .5, 1.5 steps
+    expected = 100 * 17 * 21 * torch.outer(down, across) / step**2
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-18)
+
+
 def test_beyond_the_picture_is_black() -> None:
     pixels = torch.full((10, 10), 200, dtype=torch.uint8)
     outside = torch.tensor([[40.0, 0.0, 50.0, 10.0], [0.0, -90.0, 10.0, -80.0]])

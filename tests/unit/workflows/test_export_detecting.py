@@ -109,6 +109,26 @@ def test_the_card_says_what_it_sees_and_what_the_training_saw(weights, tmp_path)
     assert (second.operating_points, second.card["figures"]) == (None, [])
 
 
+@pytest.mark.parametrize(
+    ("source", "limit"),
+    [
+        ("input", "The network sees 64 x 48 pixels: what is finer than one of them is lost."),
+        (
+            "native",
+            "The detector sees 64 x 48 pixels: it misses what only finer ones would show. What it "
+            "suspects is looked at again in the stored pixels, as 32 x 32.",
+        ),
+    ],
+)
+def test_a_second_look_at_stored_pixels_is_not_limited_by_the_input(source, limit):
+    cfg = smoke_config(
+        *(engine_named("torchvision"), "fpn", "INPUT.MAMMO.SIZE", "[64, 48]"),
+        *("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SECOND_LOOK.SIZE", 32),
+        *("MODEL.SECOND_LOOK.SOURCE", source),
+    )
+    assert limit_of_input(cfg) == limit
+
+
 def test_a_value_that_it_has_already_changes_nothing(weights, tmp_path):
     same = export_model(weights, tmp_path / "same.pth", overrides=("TEST.FLIPS", "none"))
     plain = export_model(weights, tmp_path / "plain.pth")

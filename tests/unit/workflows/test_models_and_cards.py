@@ -1,8 +1,11 @@
 """`simfrcnn models` and `simfrcnn card`: what they say is what files, configs and pages say."""
 
+import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from simfrcnn.cli.main import main
 from simfrcnn.config.shipped import shipped_configs
@@ -65,7 +68,26 @@ def test_every_shipped_config_and_model_is_listed_once(capsys):
         assert words.count(name) == 1
         sums = (find_model(name).parent / "SHA256SUMS").read_text()
         assert any(line.endswith(sums.split()[0]) for line in lines if "sha256" in line)
-    assert any("AUC by image .765 (.677-.835)" in line for line in lines)
+    assert any("AUC by image .759 (.670-.831)" in line for line in lines)
+
+
+def test_the_shipped_card_is_that_of_the_scores_that_are_published():
+    """Of the weights as they are stored, not of those before they were rounded."""
+    with (RESULTS / "cbis_ddsm.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["truth"] != "unknown"]
+    facts = describe_model("cbis-mass")
+    figures = {figure["figure"]: figure["value"] for figure in facts.card["figures"]}
+    scores = np.array([float(row["cbis_mass"]) for row in rows])
+    is_positive = np.array([row["truth"] == "positive" for row in rows])
+    assert figures["image/auc"] == pytest.approx(roc_auc_score(is_positive, scores), abs=1e-6)
+    document = facts.operating_points
+    assert document["checkpoint_sha256"] == facts.weights_sha256
+    assert document["detected_with"]["INPUT.MAMMO.SIZE"] == [512, 320]
+    assert document["detected_with"]["MODEL.SECOND_LOOK.FIRST_EXPONENT"] == 1.0
+    (point,) = (p for p in document["points"] if (p["level"], p["rule"]) == ("image", "youden"))
+    called = scores >= point["score_threshold"]
+    assert point["sensitivity"] == pytest.approx(called[is_positive].mean())
+    assert point["specificity"] == pytest.approx((~called[~is_positive]).mean())
 
 
 def test_a_card_says_what_travels_in_the_file(tmp_path, capsys):
@@ -77,9 +99,12 @@ def test_a_card_says_what_travels_in_the_file(tmp_path, capsys):
         assert facts.card[key] in text
     assert all(f"- {limit}\n" in text for limit in facts.card["limits"])
     assert "| training | cbis_ddsm_mass/train | 597 | 597 | 1053 |" in text
-    assert "| AUC by image | .765 | .677 to .835 | obuchowski-logit |" in text
+    assert "| AUC by image | .759 | .670 to .831 | obuchowski-logit |" in text
+    assert "| AP50 | .332 | .245 to .451 | bootstrap |" in text
+    seen_again = "What it suspects is looked at again in the stored pixels, as 128 x 128."
+    assert f"misses what only finer ones would show. {seen_again}" in text
     assert "On cbis_ddsm_mass/val, on which the checkpoint (by case AUC) and the operating" in text
-    assert "- case/youden: positive from score 0.5908 on" in text
+    assert "- case/youden: positive from score 0.6847 on" in text
     assert facts.weights_sha256 in text
     assert "simfrcnn show cbis-mass --config" in text
     assert str(facts.path.parent) not in text
