@@ -251,8 +251,8 @@ def points_for(
     for key, (then, now) in found_otherwise(chosen.detected_with, detected_with).items():
         raise ArtifactError(
             f"the operating points were chosen on detections made with {key} {then!r}, and those "
-            f"judged here were made with {now!r}: a score means something else there; choose them "
-            "on validation detections made alike"
+            f"judged here were made with {now!r}: a score may mean something else there; choose "
+            "them on validation detections made alike"
         )
     return chosen.points
 

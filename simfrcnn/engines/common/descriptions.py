@@ -55,7 +55,7 @@ def facts_of_model(cfg: Any, weights: Path, content: Mapping[str, Any]) -> dict[
 
     From which config, on what and from which seed it was trained, the file itself says: the config
     of a test may be another one, or lack sets that are not here. What it does not say is left out.
-    Under which keys it detects, ``detected_with``, is that of ``cfg``: a score hangs on them.
+    Under which keys it detects, ``detected_with``, is that of ``cfg``: a score depends on them.
 
     Args:
         cfg: The model's config.

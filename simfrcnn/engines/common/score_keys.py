@@ -78,7 +78,7 @@ def keys_of_other_detections(cfg: Any, own_config: str | None, default_cfg: Any)
 def keys_of_detection(cfg: Any) -> dict[str, Any]:
     """All keys that change what a model finds and scores, with their values in JSON types.
 
-    But for ``TEST.AMP``: of a mixed precision the results say so, and the last digits change alone.
+    All but ``TEST.AMP``: results state a mixed precision, and it changes only the last digits.
     """
     looks = OF_LOOKS if value_of(cfg, _SWITCH) else ()
     unread = (*_OF_MEANING, "TEST.AMP.", *(OF_A_DETECTOR if config.is_classifier(cfg) else ()))
