@@ -75,6 +75,7 @@ def decision_of(
     *,
     checkpoint_sha256: str,
     where: str,
+    changed_keys: Sequence[str] = (),
 ) -> Decision:
     """The decision of a model.
 
@@ -85,6 +86,7 @@ def decision_of(
         settings: Those in use: points that were chosen under other rules mean something else.
         checkpoint_sha256: Of the model in use.
         where: Where the document is from.
+        changed_keys: Of detection: those that have another value than when the points were chosen.
 
     Raises:
         ConfigError: What was asked for is not there, or does not fit.
@@ -99,7 +101,7 @@ def decision_of(
         point = OperatingPoint("case", "fixed", threshold)
         return Decision(point, settings.pooling, "given by the user")
     chosen = None if document is None else points_from(document, source=Path(where))
-    found = _chosen(str(asked or DEFAULT), chosen, settings, checkpoint_sha256, where)
+    found = _chosen(str(asked or DEFAULT), chosen, settings, checkpoint_sha256, where, changed_keys)
     if isinstance(found, Decision):
         return found
     if asked is not None:
@@ -113,6 +115,7 @@ def _chosen(
     settings: EvaluationSettings,
     checkpoint_sha256: str,
     where: str,
+    changed_keys: Sequence[str],
 ) -> Decision | str:
     """The decision at one point, or why it cannot be taken."""
     if chosen is None:
@@ -127,6 +130,13 @@ def _chosen(
         return (
             f"those of {where} were chosen for the classes {chosen.settings['target_classes']}, "
             f"and {sorted(settings.target_classes)} are in use"
+        )
+    if changed_keys:
+        return (
+            f"those of {where} were chosen with other values of {', '.join(changed_keys)}, under "
+            "which a score may mean something else; leave the keys as they were, choose points on "
+            "validation detections made so, or give a score threshold (--operating-point 0.5; in "
+            "Python, operating_point=0.5)"
         )
     points = {point.key: point for point in chosen.points}
     if key not in points:

@@ -41,7 +41,11 @@ from simfrcnn.engines.common.inference import (
     load_detector,
     precision_of,
 )
-from simfrcnn.engines.common.score_keys import warn_of_other_scores
+from simfrcnn.engines.common.score_keys import (
+    OF_MODEL,
+    keys_changed_since_points,
+    warn_of_other_scores,
+)
 from simfrcnn.engines.common.validation import masks_from
 from simfrcnn.engines.contract import Engine, load_engine
 from simfrcnn.errors import CheckpointError, ConfigError
@@ -117,7 +121,8 @@ def load(
         content["operating_points"],
         config.evaluation_settings(cfg),
         checkpoint_sha256=sha256,
-        where="the operating points of the model",
+        where=OF_MODEL,
+        changed_keys=keys_changed_since_points(cfg, content, used.default_cfg()),
     )
     if decision.why_none:
         logger.warning("no call is made: %s", decision.why_none)

@@ -17,6 +17,11 @@ from typing import Any
 
 from simfrcnn.artifacts import DetectionFile
 from simfrcnn.errors import ArtifactError, ConfigError
+from simfrcnn.evaluation.found_alike import (
+    changes_no_score,
+    found_otherwise,
+    keys_stated_by,
+)
 from simfrcnn.evaluation.recalibration import Recalibration, fit_recalibration, lines_from
 from simfrcnn.evaluation.results import OperatingPoint, Report
 from simfrcnn.evaluation.thresholds import RULES, choose_point
@@ -25,8 +30,6 @@ from simfrcnn.settings import EvaluationSettings
 
 OPERATING_POINTS_SCHEMA_VERSION = 1
 FILE_NAME = "operating_points.json"
-DETECTED_WITH = "detected_with"
-"""In the provenance of detections: the keys under which a model found and scored them."""
 _KIND = "simfrcnn-operating-points"
 _RECALIBRATION = "recalibration"
 _SETTINGS = (
@@ -96,14 +99,7 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
             f"the detections on {_and(reports)} are of different checkpoints; an operating point "
             "belongs to one"
         )
-    first, *further = reports.values()
-    detected_with = _detected_with(first.provenance)
-    for other in further:
-        if keys := found_otherwise(detected_with, _detected_with(other.provenance)):
-            raise ArtifactError(
-                f"the detections on {_and(reports)} were found with different values of "
-                f"{', '.join(keys)}: detect on all of them alike"
-            )
+    first = next(iter(reports.values()))
     points: list[OperatingPoint] = []
     missing: dict[str, str] = {}
     lines: dict[str, Recalibration] = {}
@@ -130,16 +126,23 @@ def choose_operating_points(reports: Mapping[str, Report]) -> ChosenPoints:
         ),
         checkpoint_sha256=checkpoints.pop(),
         recalibrations=lines,
-        detected_with=detected_with,
+        detected_with=_detected_alike(reports),
     )
 
 
-def found_otherwise(
-    one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
-) -> dict[str, tuple[Any, Any]]:
-    """Keys of detection with different values, of those that both sides state; with both values."""
-    one, other = one or {}, other or {}
-    return {k: (one[k], other[k]) for k in one if k in other and one[k] != other[k]}
+def _detected_alike(reports: Mapping[str, Report]) -> dict[str, Any] | None:
+    """All keys of detection that any set states; an error where two state different values."""
+    stated: dict[str, Any] | None = None
+    for report in reports.values():
+        own = keys_stated_by(report.provenance.get("prediction", {}))
+        if keys := found_otherwise(stated, own):
+            raise ArtifactError(
+                f"the detections on {_and(reports)} were found with different values of "
+                f"{', '.join(keys)}: detect on all of them alike"
+            )
+        if own is not None:
+            stated = {**(stated or {}), **own}
+    return stated
 
 
 # Applying them
@@ -196,15 +199,17 @@ def apply_to(
         ArtifactError: They were chosen for another model, or for other keys of detection.
     """
     sha256 = detections.provenance.get("checkpoint_sha256")
+    detected_with = keys_stated_by(detections.provenance)
     return Applied(
         points=points_for(
             chosen,
             settings,
             checkpoint_sha256=sha256,
-            detected_with=detections.provenance.get(DETECTED_WITH),
+            detected_with=detected_with,
+            n_classes=len(detections.categories),
         ),
         recalibrations=chosen.recalibrations,
-        notes=tuple(notes_on(chosen, annotations_sha256, sha256)),
+        notes=tuple(notes_on(chosen, annotations_sha256, sha256, detected_with=detected_with)),
         provenance={
             "operating_points": {
                 "chosen_on": [dataclasses.asdict(one) for one in chosen.chosen_on],
@@ -220,6 +225,7 @@ def points_for(
     *,
     checkpoint_sha256: str | None,
     detected_with: Mapping[str, Any] | None = None,
+    n_classes: int | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """The points, if they mean the same under these settings and for this model.
 
@@ -228,6 +234,7 @@ def points_for(
         settings: The rules of the evaluation to come.
         checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
         detected_with: Its keys of detection, with their values; None if unknown.
+        n_classes: How many classes it tells apart; None if unknown.
 
     Raises:
         ConfigError: The points were chosen under other settings.
@@ -249,6 +256,8 @@ def points_for(
             "validation detections of this checkpoint"
         )
     for key, (then, now) in found_otherwise(chosen.detected_with, detected_with).items():
+        if changes_no_score(key, detected_with or {}, n_classes or 0):
+            continue
         raise ArtifactError(
             f"the operating points were chosen on detections made with {key} {then!r}, and those "
             f"judged here were made with {now!r}: a score may mean something else there; choose "
@@ -258,7 +267,11 @@ def points_for(
 
 
 def notes_on(
-    chosen: ChosenPoints, annotations_sha256: str | None, checkpoint_sha256: str | None
+    chosen: ChosenPoints,
+    annotations_sha256: str | None,
+    checkpoint_sha256: str | None,
+    *,
+    detected_with: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     """What a reader must know about points that are applied to a test set.
 
@@ -266,6 +279,7 @@ def notes_on(
         chosen: The points, with the sets that they were chosen on.
         annotations_sha256: Hash of the test set's annotation file.
         checkpoint_sha256: Hash of the model that made the detections to be judged; None if unknown.
+        detected_with: Its keys of detection, with their values; None if unknown.
     """
     for validation in chosen.chosen_on:
         if annotations_sha256 and validation.annotations_sha256 == annotations_sha256:
@@ -278,6 +292,12 @@ def notes_on(
         yield (
             "The detections on which the operating points were chosen, or those judged here, do "
             "not name their checkpoint: that both are of one model is taken on trust."
+        )
+    elif not (chosen.detected_with and detected_with):
+        yield (
+            "The detections on which the operating points were chosen, or those judged here, do "
+            "not state the keys that they were found under (input, flips, non-maximum suppression, "
+            "second look): that both were found alike is taken on trust."
         )
     for reason in dict.fromkeys(chosen.missing.values()):
         keys = [
@@ -352,7 +372,7 @@ def points_from(content: Any, *, source: Path) -> ChosenPoints:
             chosen_on=tuple(ValidationSet(**one) for one in content["chosen_on"]),
             checkpoint_sha256=content["checkpoint_sha256"],
             recalibrations=lines_from(content.get("recalibrations", {})),
-            detected_with=_mapping_or_none(content.get(DETECTED_WITH)),
+            detected_with=keys_stated_by(content),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -395,15 +415,6 @@ def _settings_that_matter(settings: EvaluationSettings) -> dict[str, Any]:
 def _checkpoint_of(report: Report) -> str | None:
     sha256 = report.provenance.get("prediction", {}).get("checkpoint_sha256")
     return None if sha256 is None else str(sha256)
-
-
-def _detected_with(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return _mapping_or_none(provenance.get("prediction", {}).get(DETECTED_WITH))
-
-
-def _mapping_or_none(value: Any) -> dict[str, Any] | None:
-    """Raises TypeError or ValueError where there is something that is no mapping."""
-    return None if value is None else dict(value)
 
 
 def _and(names: Mapping[str, Any]) -> str:

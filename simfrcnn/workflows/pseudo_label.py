@@ -25,10 +25,11 @@ from simfrcnn.engines.common.descriptions import read_described
 from simfrcnn.engines.common.device import check_device
 from simfrcnn.engines.common.flips import flips_of, in_flips
 from simfrcnn.engines.common.inference import detect_records, load_detector, precision_of
-from simfrcnn.engines.common.score_keys import warn_of_other_scores
+from simfrcnn.engines.common.score_keys import keys_of_detection, warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
 from simfrcnn.errors import ArtifactError, OutputError
+from simfrcnn.evaluation.found_alike import DETECTED_WITH
 from simfrcnn.files import require_writable_file, sha256_of, write_json
 from simfrcnn.pseudo import labels as labels_of
 from simfrcnn.pseudo import passes, provenance
@@ -206,6 +207,7 @@ def detect(
         **precision_of(cfg),
         **flips_of(cfg),
         "config": _detection_keys(cfg),
+        DETECTED_WITH: keys_of_detection(cfg),
     }
     expected = {**facts, "annotations_sha256": annotated.sha256}
     if _are_saved(path, expected, chosen):
@@ -293,4 +295,6 @@ def _are_saved(path: Path, expected: dict[str, Any], chosen: Sequence[ImageRecor
     except ArtifactError:  # torn between its two files: made again
         return False
     image_ids = {record.image_id for record in chosen}
-    return dict(saved.provenance) == expected and set(saved.images) == image_ids
+    # Files of earlier versions do not state these keys; their config has them all.
+    stated = {DETECTED_WITH: expected[DETECTED_WITH], **saved.provenance}
+    return stated == expected and set(saved.images) == image_ids

@@ -17,13 +17,14 @@ def image(score, side=Laterality.LEFT):
     return ImageResult("x", 1, 10, 10, found, ("malignant",), laterality=side)
 
 
-def decided(asked=None, document=POINTS, settings=None):
+def decided(asked=None, document=POINTS, settings=None, changed_keys=()):
     return decision_of(
         asked,
         document,
         settings or EvaluationSettings(),
         checkpoint_sha256="abc",
         where="the file",
+        changed_keys=changed_keys,
     )
 
 
@@ -66,6 +67,7 @@ def test_a_threshold_of_the_users_own():
         ({"document": None}, "has no operating point"),
         ({"document": {**POINTS, "checkpoint_sha256": "other"}}, "for another checkpoint"),
         ({"settings": EvaluationSettings(target_classes=("mass",))}, "for the classes"),
+        ({"changed_keys": ("TEST.FLIPS",)}, r"chosen with other values of TEST.FLIPS, under which"),
         (
             {"document": operating_points({"breast/youden": 0.5})},
             "give breast/youden, or a ",
@@ -78,6 +80,7 @@ def test_no_call_is_made_without_a_point_that_fits_and_asked_for_it_is_refused(c
     assert decision.call([image(0.9)]) is None
     with pytest.raises(ConfigError, match=why):
         decided("case/youden", **changes)
+    assert decided(0.5, **changes).call([image(0.9)]).is_positive  # a threshold of one's own
 
 
 def test_a_threshold_with_a_decimal_comma_is_refused_with_one_that_is_legal():

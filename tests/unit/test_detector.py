@@ -13,6 +13,8 @@ import pytest
 import simfrcnn
 from simfrcnn import detector as module
 from simfrcnn.engines.common import decoding
+from simfrcnn.engines.common.checkpoints import read_checkpoint, write_checkpoint
+from simfrcnn.engines.common.score_keys import keys_of_detection
 from simfrcnn.errors import CheckpointError, ConfigError, DataError
 from simfrcnn.images.finding import find_images
 from simfrcnn.images.reading import read_image
@@ -37,6 +39,30 @@ def test_what_is_asked_of_load_must_fit(untrained, tmp_path):
         simfrcnn.load(untrained, device="nonsense")
     with pytest.raises(ConfigError, match="unknown config key"):
         simfrcnn.load(untrained, overrides=("NO.SUCH.KEY", "1"))
+
+
+@pytest.mark.parametrize("are_stated", [True, False], ids=["stated", "as before"])
+def test_points_do_not_hold_where_detection_was_changed(are_stated, tmp_path, caplog):
+    weights = write_untrained(tmp_path / "model.pth", case__youden=0.5)
+    content = read_checkpoint(weights)
+    if are_stated:
+        keys = keys_of_detection(simfrcnn.load(weights, device="cpu").cfg)
+        content["operating_points"]["detected_with"] = keys
+        write_checkpoint(weights, content)
+    flips = ("TEST.FLIPS", "all")
+    changed = simfrcnn.load(weights, device="cpu", overrides=flips)
+    assert changed.decision.point is None
+    assert "no call is made: those of the operating points of the model were chosen with other" in (
+        caplog.text
+    )
+    with pytest.raises(ConfigError, match=r"case/youden: those .* other values of TEST\.FLIPS"):
+        simfrcnn.load(weights, device="cpu", overrides=flips, operating_point="case/youden")
+    own = simfrcnn.load(weights, device="cpu", overrides=flips, operating_point=0.3)
+    assert own.decision.point.score_threshold == 0.3
+    # Neither the precision nor how many boxes are kept changes what is called.
+    for fine in (("TEST.DETECTIONS_PER_IMAGE", "3"), ("TEST.AMP.ENABLED", "True")):
+        same = simfrcnn.load(weights, device="cpu", overrides=fine)
+        assert same.decision.point.score_threshold == 0.5
 
 
 def test_a_gpu_that_is_not_there_is_a_warning_by_default_and_an_error_if_asked_for(

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import simfrcnn
+from simfrcnn.artifacts import read_detections
 from simfrcnn.data.coco import read_coco
 from simfrcnn.engines.common.checkpoints import read_checkpoint, write_checkpoint
 from simfrcnn.engines.common.score_keys import (
@@ -120,6 +121,30 @@ def test_a_key_that_an_older_model_lacks_means_what_it_meant_then(engine: Any) -
     del stored["MODEL"]["SECOND_LOOK"]["CONTEXT"]  # today's default
     other = other_scores(cfg, yaml.safe_dump(stored), engine.default_cfg())
     assert other == {EXPONENT: (0.5, 1.0)}
+
+
+def test_detections_for_pseudo_boxes_state_their_keys_and_older_ones_are_taken(
+    engine: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = write_untrained(tmp_path / "model.pth")
+    annotated = read_coco(write_tiny_set(tmp_path / "data"))
+    cfg, found = smoke_config(engine, "fpn"), tmp_path / "found.json"
+
+    def takes_them(cfg: Any) -> bool:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "simfrcnn"):
+            detect(engine, cfg, weights, annotated, annotated.records, found)
+        return "taking the detections in" in caplog.text
+
+    assert not takes_them(cfg)
+    assert read_detections(found).provenance["detected_with"] == keys_of_detection(cfg)
+    assert takes_them(cfg)
+    sidecar = found.with_name("found.meta.json")
+    written = json.loads(sidecar.read_text())
+    del written["provenance"]["detected_with"]
+    sidecar.write_text(json.dumps(written))
+    assert takes_them(cfg)
+    assert not takes_them(smoke_config(engine, "fpn", "TEST.DETECTIONS_PER_IMAGE", 3))
 
 
 def test_whoever_runs_it_under_another_config_is_told(

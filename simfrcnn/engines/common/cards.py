@@ -107,8 +107,9 @@ def limit_of_input(cfg: Any) -> str:
             f"The network sees {height} x {width} pixels: what is finer than one of them is lost."
         )
     size = cfg.MODEL.SECOND_LOOK.SIZE
+    first = "classifier" if config.is_classifier(cfg) else "detector"
     return (
-        f"The detector sees {height} x {width} pixels: it misses what only finer ones would show. "
+        f"The {first} sees {height} x {width} pixels: it misses what only finer ones would show. "
         f"What it suspects is looked at again in the stored pixels, as {size} x {size}."
     )
 

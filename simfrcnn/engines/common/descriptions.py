@@ -20,6 +20,7 @@ from simfrcnn.engines.common.run_folder import CONFIG
 from simfrcnn.engines.common.score_keys import keys_of_detection
 from simfrcnn.errors import CheckpointError
 from simfrcnn.evaluation import operating
+from simfrcnn.evaluation.found_alike import DETECTED_WITH, found_otherwise
 from simfrcnn.files import sha256_of
 
 
@@ -71,7 +72,7 @@ def facts_of_model(cfg: Any, weights: Path, content: Mapping[str, Any]) -> dict[
         "config_sha256": None if text is None else config_sha256(text),
         "trained_on": [str(one["name"]) for one in card.get("trained_on", ())],
         "seed": card.get("seed"),
-        operating.DETECTED_WITH: keys_of_detection(cfg),
+        DETECTED_WITH: keys_of_detection(cfg),
     }
     return {key: value for key, value in facts.items() if value not in (None, "", [])}
 
@@ -135,7 +136,7 @@ def _take_operating_points(path: Path, content: dict[str, Any], notes: list[str]
     text = content["config"]
     stored = () if text is None else config.stored_keys(path, text)
     own = {entry.key: entry.value for entry in stored}
-    if keys := operating.found_otherwise(chosen.detected_with, own):
+    if keys := found_otherwise(chosen.detected_with, own):
         notes.append(
             f"{path.name} holds no operating points, and those of {beside} were chosen with other "
             f"values of {', '.join(keys)}."

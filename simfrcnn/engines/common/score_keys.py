@@ -8,7 +8,7 @@ any weights and still change what is found and scored: they are compared here, w
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from fvcore.common.config import CfgNode
 
 from simfrcnn import config
 from simfrcnn.config.classifier import OF_A_DETECTOR
+from simfrcnn.evaluation import operating
+from simfrcnn.evaluation.found_alike import changes_no_score, found_otherwise
 from simfrcnn.registry import illegal
 from simfrcnn.trees import leaves_of, value_of, without_tuples
 
@@ -38,6 +40,8 @@ OF_LOOKS = tuple(
 _OF_MEANING = ("DATASETS.", "EVAL.")
 """Keys that begin so leave detections as they are: they change what these mean for a case."""
 _SWITCH = "MODEL.SECOND_LOOK.ENABLED"
+OF_MODEL = "the operating points of the model"
+"""Where points are from that a checkpoint holds, for messages."""
 
 
 def other_scores(cfg: Any, own_config: str, default_cfg: Any) -> dict[str, tuple[Any, Any]]:
@@ -84,6 +88,35 @@ def keys_of_detection(cfg: Any) -> dict[str, Any]:
     unread = (*_OF_MEANING, "TEST.AMP.", *(OF_A_DETECTOR if config.is_classifier(cfg) else ()))
     keys = [key for key in (*OF_SCORES, *looks) if not key.startswith(unread)]
     return {key: without_tuples(value_of(cfg, key)) for key in keys}
+
+
+def keys_changed_since_points(
+    cfg: Any, content: Mapping[str, Any], default_cfg: Any
+) -> tuple[str, ...]:
+    """The keys of detection by which the operating points of a model do not hold under a config.
+
+    Points that do not state their keys (of an earlier version) were chosen under those of the
+    model's own config.
+
+    Args:
+        cfg: The config that the model is run under.
+        content: The entries of its checkpoint, as of ``read_described``.
+        default_cfg: Of the engine.
+
+    Raises:
+        ArtifactError: The points are damaged.
+    """
+    here = keys_of_detection(cfg)
+    document = content["operating_points"]
+    if document is None:
+        return ()
+    stated = operating.points_from(document, source=Path(OF_MODEL)).detected_with
+    if stated is None:
+        changed = set(keys_of_other_detections(cfg, content["config"], default_cfg))
+    else:
+        changed = set(found_otherwise(stated, here))
+    n_classes = len(cfg.DATASETS.CLASSES)
+    return tuple(k for k in here if k in changed and not changes_no_score(k, here, n_classes))
 
 
 def require_detection_keys(keys: Sequence[str], cfg: Any) -> None:

@@ -1,5 +1,6 @@
 """Operating points: chosen as a reader would by going through all thresholds, kept, and refused."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -148,15 +149,21 @@ def test_no_threshold_of_a_fine_grid_is_better(positives, normals, rule, target)
 # -- from reports to a file ------------------------------------------------------------------------
 
 
-def report_on(scores, *, checkpoint="c" * 64, annotations="a" * 64, settings=SETTINGS):
+ALIKE = {"TEST.FLIPS": "none"}
+
+
+def report_on(
+    scores, *, checkpoint="c" * 64, annotations="a" * 64, settings=SETTINGS, detected_with=ALIKE
+):
     """Of one-image cases: score and whether it is positive."""
+    stated = {"checkpoint_sha256": checkpoint, "detected_with": detected_with}
     records = [
         image(number, f"patient{number}", *([finding(BOX, number)] if is_positive else []))
         for number, (_, is_positive) in enumerate(scores, 1)
     ]
     detections = replace(
         detection_file(*(found(n, (BOX, score)) for n, (score, _) in enumerate(scores, 1))),
-        provenance={"checkpoint_sha256": checkpoint} if checkpoint else {},
+        provenance={key: value for key, value in stated.items() if value},
     )
     return evaluate(records, detections, settings, provenance={"annotations_sha256": annotations})
 
@@ -179,7 +186,7 @@ def test_every_rule_at_every_level_and_a_file_that_gives_it_back(tmp_path):
         {"name": "clinic/val", "annotations_sha256": "a" * 64}
     ]
     assert points_for(points, SETTINGS, checkpoint_sha256="c" * 64) == points.points
-    assert list(notes_on(points, "b" * 64, "c" * 64)) == []
+    assert list(notes_on(points, "b" * 64, "c" * 64, detected_with=ALIKE)) == []
 
 
 def test_several_validation_sets_are_one(tmp_path):
@@ -193,7 +200,7 @@ def test_several_validation_sets_are_one(tmp_path):
     assert alone.points == ()
     assert "a/val has 2 positive and 0 normal" in alone.missing["case/youden"]
     # One for all levels: each has as many of both.
-    note, no_line = notes_on(alone, None, "c" * 64)
+    note, no_line = notes_on(alone, None, "c" * 64, detected_with=ALIKE)
     assert no_line == (
         "Scores by case were not turned into probabilities, and there is no net benefit: needs two "
         "positive and two normal ones; there are 2 and 0, on a/val."
@@ -236,26 +243,22 @@ def test_points_are_refused_for_another_model_and_suspect_on_their_own_set():
     points = choose_operating_points({"clinic/val": report_on(VALIDATION)})
     with pytest.raises(ArtifactError, match=r"another checkpoint.*cccccccccccc.*dddddddddddd"):
         points_for(points, SETTINGS, checkpoint_sha256="d" * 64)
-    (note,) = notes_on(points, "a" * 64, "c" * 64)
+    (note,) = notes_on(points, "a" * 64, "c" * 64, detected_with=ALIKE)
     assert note.startswith("OPTIMISTIC: the operating points were chosen on clinic/val, the very")
     assert "probabilities and net benefit" in note
     nameless = choose_operating_points({"clinic/val": report_on(VALIDATION, checkpoint=None)})
     assert points_for(nameless, SETTINGS, checkpoint_sha256="d" * 64)
     assert points_for(points, SETTINGS, checkpoint_sha256=None)
     for which, judged in ((nameless, "c" * 64), (nameless, None), (points, None)):
-        (note,) = notes_on(which, "b" * 64, judged)
+        (note,) = notes_on(which, "b" * 64, judged, detected_with=ALIKE)
         assert "taken on trust" in note
 
 
 def test_points_are_refused_for_other_detections_of_the_same_model(tmp_path):
     plain, flips = ({"TEST.FLIPS": x, "INPUT.MAMMO.SIZE": [64, 64]} for x in ("none", "all"))
     reports = {
-        name: replace(
-            report,
-            provenance={"prediction": {"checkpoint_sha256": "c" * 64, "detected_with": with_}},
-        )
-        for name, with_ in (("plain", plain), ("flips", flips))
-        for report in [report_on(VALIDATION)]
+        name: report_on(VALIDATION, detected_with=keys)
+        for name, keys in (("plain", plain), ("flips", flips))
     }
     chosen = choose_operating_points({"val": reports["flips"]})
     write_operating_points(tmp_path / "points.json", chosen)
@@ -271,11 +274,56 @@ def test_points_are_refused_for_other_detections_of_the_same_model(tmp_path):
         applied(plain)
     for fine in (flips, {"INPUT.MAMMO.SIZE": [64, 64], "TEST.LATER_KEY": 1}, None):
         assert applied(fine) == chosen.points
-    unknown = choose_operating_points({"val": report_on(VALIDATION)})
+    unknown = choose_operating_points({"val": report_on(VALIDATION, detected_with=None)})
     assert unknown.detected_with is None
     assert points_for(unknown, SETTINGS, checkpoint_sha256=None, detected_with=plain)
     with pytest.raises(ArtifactError, match=r"different values of TEST\.FLIPS: detect on all"):
         choose_operating_points(reports)
+    (note,) = notes_on(points, "b" * 64, "c" * 64)
+    assert "do not state the keys that they were found under" in note
+    assert list(notes_on(points, "b" * 64, "c" * 64, detected_with=flips)) == []
+    (note,) = notes_on(unknown, "b" * 64, "c" * 64, detected_with=flips)
+    assert "that both were found alike is taken on trust" in note
+
+
+def test_each_validation_set_is_compared_with_all_before_it():
+    """The first may state nothing, and the next two different things."""
+    plain, flips, small = {"TEST.FLIPS": "none"}, {"TEST.FLIPS": "all"}, {"INPUT.MAMMO.SIZE": [1]}
+    for kinds in itertools.permutations((None, plain, small)):
+        sets = {
+            str(number): report_on(VALIDATION, detected_with=keys)
+            for number, keys in enumerate(kinds)
+        }
+        assert choose_operating_points(sets).detected_with == {**plain, **small}
+    for kinds in itertools.permutations((None, plain, flips)):
+        sets = {str(n): report_on(VALIDATION, detected_with=keys) for n, keys in enumerate(kinds)}
+        with pytest.raises(ArtifactError, match=r"different values of TEST\.FLIPS"):
+            choose_operating_points(sets)
+
+
+def test_how_many_boxes_are_kept_changes_no_score_of_one_class():
+    cap = "TEST.DETECTIONS_PER_IMAGE"
+    few, many = ({"TEST.FLIPS": "none", cap: n} for n in (10, 100))
+    points = choose_operating_points({"val": report_on(VALIDATION, detected_with=many)})
+
+    def applied(detected_with, n_classes):
+        return points_for(
+            points,
+            SETTINGS,
+            checkpoint_sha256="c" * 64,
+            detected_with=detected_with,
+            n_classes=n_classes,
+        )
+
+    assert applied(few, 1) == points.points
+    for unlike, n_classes in (
+        (few, 2),
+        (few, None),
+        ({**few, "MODEL.SECOND_LOOK.SIZE": 64}, 1),
+        ({**few, "TEST.FLIPS": "all"}, 1),
+    ):
+        with pytest.raises(ArtifactError, match="were chosen on detections made with TEST"):
+            applied(unlike, n_classes)
 
 
 @pytest.mark.parametrize(

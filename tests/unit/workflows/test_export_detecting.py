@@ -15,6 +15,7 @@ from simfrcnn.errors import ConfigError
 from simfrcnn.workflows.card import card_of
 from simfrcnn.workflows.export import describe_model, export_model
 from simfrcnn.workflows.testing import judge_model
+from support.classifier_examples import classifier_config
 from support.examples import ENGINE_PARAMETERS, engine_named, smoke_config, write_tiny_set
 from support.model_kinds import write_model
 from support.untrained import write_untrained
@@ -127,6 +128,12 @@ def test_a_second_look_at_stored_pixels_is_not_limited_by_the_input(source, limi
         *("MODEL.SECOND_LOOK.SOURCE", source),
     )
     assert limit_of_input(cfg) == limit
+
+
+def test_a_classifier_of_two_stages_is_called_one():
+    words = ("MODEL.SECOND_LOOK.ENABLED", True, "MODEL.SECOND_LOOK.SOURCE", "native")
+    cfg = classifier_config(engine_named("torchvision"), *words)
+    assert limit_of_input(cfg).startswith("The classifier sees ")
 
 
 def test_a_value_that_it_has_already_changes_nothing(weights, tmp_path):
