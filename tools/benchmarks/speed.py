@@ -21,7 +21,7 @@ from torch import nn
 
 from simfrcnn.engines.common.checkpoints import save_checkpoint
 from simfrcnn.engines.common.flips import in_flips
-from simfrcnn.engines.common.inference import laid_out
+from simfrcnn.engines.common.layout import lay_out_for_detection, lay_out_for_training
 from simfrcnn.engines.contract import Engine
 from simfrcnn.errors import ConfigError
 from simfrcnn.structures import Sample
@@ -121,7 +121,7 @@ def _precisions(engine: Engine, cfg: Any, batch: Sequence[Sample], n_repeats: in
 def _stepper(
     engine: Engine, cfg: Any, batch: Sequence[Sample], precision: Precision
 ) -> Callable[[], None]:
-    model = _model(engine, cfg)
+    model = lay_out_for_training(cfg, _model(engine, cfg), precision)
     optimizer = recipe.build_optimizer(cfg, model)
 
     def step() -> None:
@@ -144,7 +144,7 @@ def _detector(
     at_once: int = IMAGES_AT_ONCE,
 ) -> Callable[[], None]:
     """What detects on some images as ``simfrcnn predict`` does, ``at_once`` of them together."""
-    model, detect = laid_out(cfg, _model(engine, cfg)), in_flips(cfg, engine.detect)
+    model, detect = lay_out_for_detection(cfg, _model(engine, cfg)), in_flips(cfg, engine.detect)
 
     def detect_all() -> None:
         for first in range(0, len(several), at_once):

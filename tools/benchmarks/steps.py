@@ -29,6 +29,7 @@ from benchmarks import preparation as preparation_speed
 from benchmarks import speed as cpu_speed
 from simfrcnn.cli import common
 from simfrcnn.engines.common.device import check_device
+from simfrcnn.engines.common.layout import lay_out_for_training
 from simfrcnn.engines.contract import ENGINES, Engine, is_installed
 from simfrcnn.errors import ConfigError
 from simfrcnn.files import write_text
@@ -284,7 +285,7 @@ def _stepper(
     engine: Engine, cfg: Any, clock: Callable[[], float] = time.perf_counter
 ) -> Callable[[Sequence[Sample]], float]:
     torch.manual_seed(cfg.SEED)
-    model = engine.build_model(cfg)
+    model = lay_out_for_training(cfg, engine.build_model(cfg), cpu_speed.EXACT)
     optimizer = recipe.build_optimizer(cfg, model)
 
     def step(batch: Sequence[Sample]) -> float:

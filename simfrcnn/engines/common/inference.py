@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler
 from tqdm import tqdm
 
 from simfrcnn import config
+from simfrcnn.engines.common.layout import lay_out_for_detection
 from simfrcnn.engines.contract import Engine
 from simfrcnn.records import ImageRecord
 from simfrcnn.structures import Sample
@@ -43,17 +44,7 @@ def load_detector(engine: Engine, cfg: Any, weights: Path) -> nn.Module:
     model = engine.build_model(cfg)
     engine.load_weights(model, weights)
     detection_precision(cfg).log(logger, "detection")
-    return laid_out(cfg, model)
-
-
-def laid_out(cfg: Any, model: nn.Module) -> nn.Module:
-    """The model itself, whose convolutions detect fastest: on a CPU with channels last.
-
-    Training gains nothing by it: there normalisation becomes slower.
-    """
-    if torch.device(cfg.MODEL.DEVICE).type == "cpu":
-        model.to(memory_format=torch.channels_last)
-    return model.eval()
+    return lay_out_for_detection(cfg, model)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from simfrcnn import config
 from simfrcnn.engines.common.boxes import iou
 from simfrcnn.engines.common.flips import Detect, flipped
+from simfrcnn.engines.common.layout import lay_out_for_detection
 from simfrcnn.errors import DataError
 from simfrcnn.label_settings import TeacherSettings
 from simfrcnn.labels import trained_findings
@@ -271,7 +272,12 @@ def teacher_of(cfg: Any, build: Callable[[], nn.Module], detect: Detect) -> Teac
     settings = config.teacher_settings(cfg)
     if not settings.enabled:
         return None
-    return Teacher(settings, build, detect, config.data_settings(cfg))
+    copy = functools.partial(_laid_out, cfg, build)
+    return Teacher(settings, copy, detect, config.data_settings(cfg))
+
+
+def _laid_out(cfg: Any, build: Callable[[], nn.Module]) -> nn.Module:
+    return lay_out_for_detection(cfg, build())
 
 
 def best_agreeing(

@@ -43,6 +43,7 @@ from simfrcnn.engines.common.checkpoints import (
     save_checkpoint,
 )
 from simfrcnn.engines.common.failures import not_finite, report_divergence
+from simfrcnn.engines.common.layout import lay_out_for_training
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
     METRICS,
@@ -106,7 +107,11 @@ class Trainer(DefaultTrainer):
             autocast_training(self.model, self.precision)
         self.model.register_forward_hook(self._judge_losses)
 
-    build_model = staticmethod(build_model)
+    @staticmethod
+    def build_model(cfg: Any) -> nn.Module:
+        """The model of the config, as it trains fastest."""
+        return lay_out_for_training(cfg, build_model(cfg), training_precision(cfg))
+
     build_optimizer = staticmethod(recipe.build_optimizer)
     build_lr_scheduler = staticmethod(recipe.build_lr_scheduler)
     build_train_loader = SeededBatches

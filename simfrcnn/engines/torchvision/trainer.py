@@ -19,6 +19,7 @@ from simfrcnn.engines.common.cards import model_card, quoted
 from simfrcnn.engines.common.checkpoints import BEST, LAST, Description, save_checkpoint
 from simfrcnn.engines.common.failures import not_finite, report_divergence
 from simfrcnn.engines.common.inference import detect_records
+from simfrcnn.engines.common.layout import lay_out_for_training
 from simfrcnn.engines.common.resuming import Resumable
 from simfrcnn.engines.common.run_folder import (
     forget_best,
@@ -112,10 +113,10 @@ class _Training:
         self.validation_sets = recipe.validation_sets(cfg)
 
         torch.manual_seed(cfg.SEED)
-        self.model = build_model(cfg)
+        self.precision = training_precision(cfg)
+        self.model = lay_out_for_training(cfg, build_model(cfg), self.precision)
         self.optimizer = recipe.build_optimizer(cfg, self.model)
         self.scheduler = recipe.build_lr_scheduler(cfg, self.optimizer)
-        self.precision = training_precision(cfg)
         self.scaler = GradScaler("cuda", enabled=self.precision.used == "float16")
         self.best = BestSoFar(figure=cfg.TEST.BEST_BY)
         self.replay = self.items.replay
