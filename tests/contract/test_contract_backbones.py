@@ -10,9 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from simfrcnn.engines import LOSS_KEYS
-from simfrcnn.engines.common.checkpoints import LAST, Identity, read_checkpoint, save_checkpoint
+from simfrcnn.engines.common.checkpoints import (
+    LAST,
+    Identity,
+    read_checkpoint,
+    save_checkpoint,
+    weights_sha256,
+)
+from simfrcnn.engines.common.layout import lay_out_for_training
 from simfrcnn.errors import CheckpointError, ConfigError
 from simfrcnn.training import recipe
+from simfrcnn.training.precision import training_precision
 from support.examples import (
     BATCHES,
     RESNET_FPN,
@@ -206,3 +214,20 @@ def test_with_factor_1_the_optimiser_is_one_group_in_the_model_s_order(engine, h
     model = seeded_model(engine, cfg)
     (group,) = recipe.build_optimizer(cfg, model).param_groups
     assert all(a is b for a, b in zip(group["params"], model.parameters(), strict=True))
+
+
+def test_a_training_lays_its_model_out_and_loses_the_same(engine, tmp_path):
+    """EfficientNet has depthwise convolutions: channels last, also in float32."""
+    cfg = resnet_config(engine, "fpn", *FPN, "test_efficientnet", NORM, "BN", *FEW_REGIONS)
+    plain = seeded_model(engine, cfg)
+    laid = lay_out_for_training(cfg, seeded_model(engine, cfg), training_precision(cfg))
+    kernels = [p for p in laid.parameters() if p.dim() == 4 and p.shape[1] > 1 < p.shape[2]]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    paths = [tmp_path / "plain.pth", tmp_path / "laid.pth"]
+    for path, model in zip(paths, (plain, laid), strict=True):
+        save_checkpoint(path, model, Identity.of(engine.NAME, cfg))
+    assert len({weights_sha256(path) for path in paths}) == 1
+    one, two = losses_of(engine, plain), losses_of(engine, laid)
+    for name, loss in one.items():
+        assert float(two[name].detach()) == pytest.approx(float(loss.detach()), abs=1e-4), name

@@ -1,5 +1,6 @@
 """The recipe: schedules by hand, seeding, pairs over ranks, batches of positives first."""
 
+import copy
 import dataclasses
 import json
 import random
@@ -107,6 +108,36 @@ def test_a_scheduler_survives_save_and_load(tmp_path):
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx([0.001, 0.5005, 1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("words", "plain"),
+    [
+        ("", lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01)),
+        (
+            "SOLVER.OPTIMIZER sgd SOLVER.MOMENTUM .7",
+            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.7, weight_decay=0.01),
+        ),
+    ],
+)
+def test_a_fused_optimiser_makes_the_steps_of_a_plain_one(words, plain):
+    cfg = make_config(f"SOLVER.BASE_LR .1 SOLVER.WEIGHT_DECAY .01 {words}")
+    ours, theirs = (nn.Linear(7, 5).double() for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    steppers = recipe.build_optimizer(cfg, ours), plain(theirs.parameters())
+    assert steppers[0].defaults["fused"]
+    for step in range(6):
+        if step == 3:  # what a run of an earlier version left is gone on with
+            earlier = copy.deepcopy(steppers[1].state_dict())
+            earlier["param_groups"] = steppers[0].state_dict()["param_groups"]
+            steppers[0].load_state_dict(earlier)
+        x = torch.rand(4, 7, dtype=torch.float64)
+        for model, optimizer in zip((ours, theirs), steppers, strict=True):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+        for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.allclose(one, two, rtol=1e-9)
 
 
 def test_optimisers_take_the_keys_and_leave_frozen_parameters_out():
