@@ -125,15 +125,15 @@ def _chosen(
             "threshold can be given (--operating-point 0.5; in Python, operating_point=0.5)"
         )
     if chosen.checkpoint_sha256 not in (None, checkpoint_sha256):
-        return f"those of {where} were chosen for another checkpoint, whose scores differ"
+        return f"{where} were chosen for another checkpoint, whose scores differ"
     if chosen.settings["target_classes"] != sorted(settings.target_classes):
         return (
-            f"those of {where} were chosen for the classes {chosen.settings['target_classes']}, "
+            f"{where} were chosen for the classes {chosen.settings['target_classes']}, "
             f"and {sorted(settings.target_classes)} are in use"
         )
     if changed_keys:
         return (
-            f"those of {where} were chosen with other values of {', '.join(changed_keys)}, under "
+            f"{where} were chosen with other values of {', '.join(changed_keys)}, under "
             "which a score may mean something else; leave the keys as they were, choose points on "
             "validation detections made so, or give a score threshold (--operating-point 0.5; in "
             "Python, operating_point=0.5)"

@@ -23,7 +23,7 @@ def decided(asked=None, document=POINTS, settings=None, changed_keys=()):
         document,
         settings or EvaluationSettings(),
         checkpoint_sha256="abc",
-        where="the file",
+        where="the points of the file",
         changed_keys=changed_keys,
     )
 
@@ -33,7 +33,7 @@ def test_the_default_is_youden_by_case_from_the_threshold_on():
     call = decision.call([image(0.2), image(0.5)])
     assert (call.is_positive, call.score, call.score_threshold) == (True, 0.5, 0.5)
     assert (call.level, call.rule, call.chosen_on) == ("case", "youden", "phantom/val")
-    assert call.origin == "chosen on phantom/val; the file"
+    assert call.origin == "chosen on phantom/val; the points of the file"
     assert call.to_dict()["call"] == "positive"
     below = decision.call([image(0.2), image(0.4999)])
     assert not below.is_positive
@@ -94,5 +94,5 @@ def test_a_point_that_could_not_be_chosen_says_why():
 
 
 def test_damaged_points_are_an_error():
-    with pytest.raises(ArtifactError, match="the file"):
+    with pytest.raises(ArtifactError, match="the points of the file"):
         decided(document={**POINTS, "points": [{"level": 3}]})
