@@ -149,6 +149,8 @@ def _entry(key: str, value: Any, indent: str) -> Iterable[str]:
         yield f"{indent}{key}:"
         for one in value:
             yield f"{indent}  - {_in_one_line(one)}"
+    elif isinstance(value, list | tuple) and key.endswith(" px"):
+        yield f"{indent}{key}: {' x '.join(map(_in_one_line, value))}"
     else:
         yield f"{indent}{key}: {_in_one_line(value)}"
 
@@ -159,7 +161,7 @@ def _in_one_line(value: Any) -> str:
             f"{str(key).replace('_', ' ')} {_in_one_line(one)}" for key, one in value.items()
         )
     if isinstance(value, list | tuple):
-        return " x ".join(map(_in_one_line, value)) or "none"
+        return ", ".join(map(_in_one_line, value)) or "none"
     if value is None or value == "":
         return "not stated"
     if isinstance(value, bool):

@@ -98,6 +98,9 @@ def test_the_card_says_what_it_sees_and_what_the_training_saw(weights, tmp_path)
     card = describe_model(first).card
     assert card["input"]["size_px"] == [128, 96]
     assert card["input"]["window"] == [10.0, 200.0]
+    lines = describe_model(first).lines()
+    assert "  size px: 128 x 96" in lines  # a size, and no other list of numbers
+    assert "  window: 10, 200" in lines
     seen = "The network sees 128 x 96 pixels: what is finer than one of them is lost."
     assert card["limits"] == [seen, "phantoms only"]
     back = ("INPUT.MAMMO.SIZE", "[64, 64]", "TEST.FLIPS", "all")
