@@ -55,7 +55,9 @@ def test_points_do_not_hold_where_detection_was_changed(are_stated, tmp_path, ca
     assert "no call is made: the operating points of the model were chosen with other" in (
         caplog.text
     )
-    with pytest.raises(ConfigError, match=r"case/youden: the operating .* other values of TEST\.FLIPS"):
+    with pytest.raises(
+        ConfigError, match=r"case/youden: the operating .* other values of TEST\.FLIPS"
+    ):
         simfrcnn.load(weights, device="cpu", overrides=flips, operating_point="case/youden")
     own = simfrcnn.load(weights, device="cpu", overrides=flips, operating_point=0.3)
     assert own.decision.point.score_threshold == 0.3
