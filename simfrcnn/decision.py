@@ -122,7 +122,8 @@ def _chosen(
         return (
             "the model has no operating point: it was trained without a validation set "
             "(DATASETS.VAL), its operating_points.json is not beside it, or `export --set` changed "
-            "its keys of detection and left the points out; a score threshold can be given (--operating-point 0.5; in Python, operating_point=0.5)"
+            "its keys of detection and left the points out; a score threshold can be given "
+            "(--operating-point 0.5; in Python, operating_point=0.5)"
         )
     if chosen.checkpoint_sha256 not in (None, checkpoint_sha256):
         return f"{where} were chosen for another checkpoint, whose scores differ"
