@@ -71,10 +71,11 @@ def require_a_second_look(cfg: Any, where: str) -> None:
     labels = cfg.MODEL.SIMFRCNN.LABELS
     if cfg.DATASETS.LABELS_PER_ITEM and labels.CHOOSER == "second_look":
         raise ConfigError(f"{where}: {_KEY} names a rung whose second look chooses what it learns")
-    if cfg.SOLVER.AMP.ENABLED or cfg.SOLVER.AMP.AUTO_ON_CPU:
+    if cfg.SOLVER.AMP.ENABLED:
         raise ConfigError(
-            f"{where}: {_KEY} names a rung in mixed precision, whose one loss scale the second "
-            "look moves; set SOLVER.AMP.ENABLED and SOLVER.AMP.AUTO_ON_CPU to False"
+            f"{where}: {_KEY} names a rung with SOLVER.AMP.ENABLED, whose one loss scale (float16 "
+            "on a GPU) the second look moves; set it to False. SOLVER.AMP.AUTO_ON_CPU may be True: "
+            "bfloat16 needs no scale"
         )
     if cfg.TEST.FLIPS != "none":
         raise ConfigError(

@@ -21,6 +21,7 @@ from simfrcnn.second_look import Regions
 from simfrcnn.second_look import choice as choice_module
 from simfrcnn.second_look import module as look_module
 from simfrcnn.structures import ImageTargets
+from simfrcnn.training import precision as precision_module
 from support.commands import TEST_CONFIGS
 from support.examples import BATCHES, normals, positives, seeded_model, smoke_config, tiny_config
 from support.labelled_examples import LABELS_ON, labelled
@@ -262,9 +263,21 @@ def test_a_training_with_it_goes_on_exactly(engine, tmp_path):
 REPLAY = ("DATASETS.REPLAY.FRACTION", 0.9, "DATASETS.REPLAY.PERIOD", 1)
 
 
-@pytest.mark.parametrize("drawn", [(), REPLAY], ids=["evenly", "with replay"])
-def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path, drawn):
+IN_BFLOAT16 = ("SOLVER.AMP.AUTO_ON_CPU", True)
+EFFICIENTNET = (  # its depthwise convolutions ask for another layout than the second look's norms
+    *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "test_efficientnet"),
+    *("MODEL.RESNETS.NORM", "BN", "MODEL.WEIGHTS", ""),
+)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [(), REPLAY, IN_BFLOAT16, EFFICIENTNET, (*EFFICIENTNET, *IN_BFLOAT16)],
+    ids=["evenly", "with replay", "in bfloat16", "depthwise", "depthwise in bfloat16"],
+)
+def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path, drawn, monkeypatch):
     """What the key DETECTOR_OF of a ladder stands on: all steps, to the last bit."""
+    monkeypatch.setattr(precision_module, "bf16_units", lambda: ("avx512_bf16",))
 
     def trained(folder, *words):
         cfg = tiny_config(engine, "fpn", tmp_path / folder, *words, "SOLVER.MAX_ITER", 3)
@@ -276,8 +289,8 @@ def test_its_detector_is_that_of_a_training_without_it(engine, tmp_path, drawn):
     assert {name for name in looking if not name.startswith(PREFIX)} == set(plain)
     assert all(torch.equal(value, looking[name]) for name, value in plain.items())
     fired = [each["training"]["replay"].get("scores") for each in (without, with_it)]
-    assert (fired[0] is not None) == bool(drawn)
-    if drawn:  # what the detector fires on, the second look leaves alone
+    assert (fired[0] is not None) == (drawn == REPLAY)
+    if drawn == REPLAY:  # what the detector fires on, the second look leaves alone
         torch.testing.assert_close(*fired, rtol=0, atol=0, equal_nan=True)
         assert bool((fired[0] > 0).any())
 

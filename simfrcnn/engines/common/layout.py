@@ -31,6 +31,7 @@ def lay_out_for_training(cfg: Any, model: _Model, precision: Precision) -> _Mode
 
     With channels last if it has depthwise convolutions or trains in bfloat16, and has no group
     normalisation; depthwise convolutions compute in float32. Losses change in their last digits.
+    The network of a second look is judged by itself.
 
     Args:
         cfg: The config, for the device.
@@ -39,13 +40,21 @@ def lay_out_for_training(cfg: Any, model: _Model, precision: Precision) -> _Mode
     """
     if not _is_on_cpu(cfg):
         return model
-    depthwise = [layer for layer in model.modules() if is_depthwise(layer)]
+    second_look = getattr(model, "second_look", None)
+    rest = nn.ModuleList(each for each in model.children() if each is not second_look)
+    for part in (rest, second_look):  # each by itself: a second look leaves its detector as it is
+        if part is not None:
+            _lay_out(part, precision)
+    return model
+
+
+def _lay_out(part: nn.Module, precision: Precision) -> None:
+    depthwise = [layer for layer in part.modules() if is_depthwise(layer)]
     for layer in depthwise:
         layer.forward = types.MethodType(_in_float32, layer)
     gains = bool(depthwise) or precision.used == "bfloat16"
-    if gains and not any(isinstance(layer, nn.GroupNorm) for layer in model.modules()):
-        model.to(memory_format=torch.channels_last)
-    return model
+    if gains and not any(isinstance(layer, nn.GroupNorm) for layer in part.modules()):
+        part.to(memory_format=torch.channels_last)
 
 
 def is_depthwise(layer: nn.Module) -> bool:

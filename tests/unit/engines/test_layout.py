@@ -55,6 +55,18 @@ def test_channels_come_last_where_that_is_faster(kind, precision, expected):
     assert has_channels_last(laid_out(network(**kind), precision)) is expected
 
 
+@pytest.mark.parametrize("look_has_group_norm", [True, False])
+def test_a_second_look_leaves_the_layout_of_its_detector(look_has_group_norm):
+    of_look, of_detector = nn.BatchNorm2d, group_norm
+    if look_has_group_norm:
+        of_look, of_detector = of_detector, of_look
+    parts = {"detector": network(norm=of_detector), "second_look": network(norm=of_look)}
+    model = nn.ModuleDict(parts)
+    laid_out(model, EXACT)
+    assert has_channels_last(model["detector"]) is look_has_group_norm
+    assert has_channels_last(model["second_look"]) is not look_has_group_norm
+
+
 def test_a_model_for_a_gpu_is_left_alone():
     model = laid_out(network(), ROUNDED, device="cuda")
     assert not has_channels_last(model)

@@ -122,7 +122,7 @@ def test_what_it_cannot_be_is_refused(ladder_file, rungs, message):
         ),
         (
             "{MODEL: {SECOND_LOOK: {ENABLED: True}}, SOLVER: {AMP: {ENABLED: True}}}",
-            "a rung in mixed precision",
+            "a rung with SOLVER.AMP.ENABLED, whose one loss scale",
         ),
         (
             "{MODEL: {SECOND_LOOK: {ENABLED: True}, SIMFRCNN: {LABELS: {CHOOSER: second_look}}}, "
@@ -137,6 +137,16 @@ def test_a_training_that_does_not_hold_it_is_refused(
     rungs = f"RUNGS:\n  plain: {{DETECTOR_OF: look}}\n  look: {{OPTIONS: {options}}}\n"
     with pytest.raises(ConfigError, match=message):
         plan_runs(read_ladder(ladder_file(rungs)), engine, tmp_path)
+
+
+def test_a_training_in_bfloat16_on_a_cpu_may_be_named(ladder_file, engine, tmp_path):
+    options = (
+        "{MODEL: {SECOND_LOOK: {ENABLED: True}}, TEST: {EVAL_PERIOD: 0}, "
+        "SOLVER: {AMP: {AUTO_ON_CPU: True}}}"
+    )
+    rungs = f"RUNGS:\n  plain: {{DETECTOR_OF: look}}\n  look: {{OPTIONS: {options}}}\n"
+    runs = plan_runs(read_ladder(ladder_file(rungs)), engine, tmp_path)
+    assert {run.rung.name for run in runs} == {"plain", "look"}
 
 
 def test_a_training_whose_last_checkpoint_counts_may_validate(ladder_file, engine, tmp_path):
