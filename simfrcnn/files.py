@@ -96,10 +96,13 @@ def require_writable(folder: Path) -> None:
     """Refuse at once a folder that cannot be made or written to when the work for it is done.
 
     Raises:
-        OutputError: A part of the path is a file, or it may not be written to.
+        OutputError: A part of the path is a file or a link to nothing, or it may not be written to.
     """
     with explaining(folder):
-        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        places = (folder, *folder.absolute().parents)
+        nearest = next(place for place in places if os.path.lexists(place))
+        if not nearest.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), nearest)
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), nearest)
         if not os.access(nearest, os.W_OK | os.X_OK):

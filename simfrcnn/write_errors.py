@@ -17,7 +17,9 @@ REASONS = {
     errno.EPERM: "no permission to write there",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of that path is a file, not a folder",
-    errno.EEXIST: "a part of that path is a file, not a folder",
+    errno.EEXIST: "a part of that path is a file, or a link to nothing",
+    errno.ELOOP: "a part of that path is a link that leads back to itself",
+    errno.ENOENT: "no folder can be made there, or it was removed meanwhile",
     errno.EISDIR: "that path is a folder",
     errno.ENAMETOOLONG: "the path is longer than the file system allows",
 }

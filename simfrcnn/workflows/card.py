@@ -5,6 +5,7 @@ All of it travels in the file; what the file does not say is named, not left out
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,14 +183,17 @@ def _making(facts: ModelFacts) -> Iterator[str]:
         ],
     )
     yield ""
-    for key, values in card.get(DETECTS_WITH, {}).items():
-        yield f"Set {key} back to {values['trained']}, with which it was trained:"
+    changed = card.get(DETECTS_WITH, {})
+    back = [shlex.join((key, str(values["trained"]))) for key, values in changed.items()]
+    if back:
+        yield "The second command sets back what was changed since the training."
+        yield ""
     yield "```"
     named = facts.path.stem if facts.path.parent == ZOO else facts.path.name
     yield f"simfrcnn show {named} --config > config.yaml    # the whole config, resolved"
     yield (
         f"simfrcnn train-net --config-file config.yaml --engine {facts.engine} "
-        "--dataset NAME=FILE ... OUTPUT_DIR again"
+        f"--dataset NAME=FILE ... {' '.join(['OUTPUT_DIR again', *back])}"
     )
     yield "```"
     yield (

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from simfrcnn import config as configs
-from simfrcnn.engines.common.cards import DETECTS_WITH, input_of, limit_of_input, lines_of
+from simfrcnn.engines.common.cards import (
+    DETECTS_WITH,
+    FIGURES_HOLD,
+    UNTESTED,
+    input_of,
+    limit_of_input,
+    lines_of,
+)
 from simfrcnn.engines.common.checkpoints import (
     SAFETENSORS,
     SECOND_LOOK,
@@ -38,6 +46,8 @@ ROUNDED: Mapping[Precision, str] = {
     "int8": _ROUNDED.format("8 bits"),
 }
 """What a card says of weights that are stored in fewer bits."""
+_BEFORE = "Of the model before"
+_OF_FIGURES = re.compile(r"\b(figures?|operating points?)\b", re.IGNORECASE)
 SUFFIXES = (".pth", SAFETENSORS)
 _FIGURES = ("figures", "validation_in_training")
 _SAID_OF_THE_FILE = ("engine", "classes", "target_classes")
@@ -118,7 +128,7 @@ def export_model(
     state, card = content["model"], dict(content["card"] or {"name": weights.stem})
     rounded = [ROUNDED[precision]] if precision in ROUNDED else []
     if DETECTS_WITH in card:  # there are no such figures
-        rounded = [one.partition(" Scores")[0] for one in rounded]
+        rounded = [_rounding_alone(one) for one in rounded]
     card["limits"] = [*card.get("limits", []), *limits, *rounded]
     state = stored(state, precision)
     card |= {key: said for key, said in (("name", name), ("licence", licence)) if said is not None}
@@ -277,9 +287,28 @@ def _detecting_with(
             DETECTS_WITH: _since_training(card.get(DETECTS_WITH, {}), changed),
             "input": input_of(cfg),
             "figures": [],
-            "limits": [after if limit == before else limit for limit in card.get("limits", [])],
+            "limits": [
+                after if limit == before else _of_other_scores(limit, sorted(changed))
+                for limit in card.get("limits", [])
+            ],
         },
     }
+
+
+def _of_other_scores(limit: str, changed: Sequence[str]) -> str:
+    """A limit of use, once keys are changed and figures and points are left out."""
+    if limit == FIGURES_HOLD:
+        return UNTESTED
+    if limit in ROUNDED.values():
+        return _rounding_alone(limit)
+    if not _OF_FIGURES.search(limit) or limit.startswith(_BEFORE):
+        return limit
+    verb = "was" if len(changed) == 1 else "were"
+    return f"{_BEFORE} {' and '.join(changed)} {verb} changed: {limit}"
+
+
+def _rounding_alone(limit: str) -> str:
+    return limit.partition(" Scores")[0]
 
 
 def _since_training(

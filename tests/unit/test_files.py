@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -280,7 +281,7 @@ def test_a_really_full_device_is_reported_as_such(tmp_path):
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="a file, not a folder"):
+    with pytest.raises(OutputError, match="path is a file, or a link to nothing"):
         write_text(tmp_path / "file" / "x", "")
 
 
@@ -317,3 +318,26 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypa
     monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
     with pytest.raises(OutputError, match=r"write .*new/er: no permission to write there"):
         require_writable(tmp_path / "new" / "er")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"), [("gone", "a link to nothing"), ("link", "a link to nothing|leads back")]
+)
+def test_a_place_behind_a_broken_link(tmp_path, target, reason):
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    for make in (require_writable, lambda place: write_text(place / "x", "abc")):
+        for place in (tmp_path / "link", tmp_path / "link" / "deeper"):
+            with pytest.raises(OutputError, match=rf"cannot write .*link.*: .*{reason}"):
+                make(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_file_system_in_which_no_folder_can_be_made(tmp_path, monkeypatch):
+    """Such as /proc, which says that the new folder does not exist."""
+
+    def mkdir(self, *args, **kwargs):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(OutputError, match=r"cannot write .*new/x: no folder can be made there"):
+        write_text(tmp_path / "new" / "x", "abc")

@@ -29,6 +29,12 @@ FIGURES = (
 )
 """Those that a card quotes, as far as they are defined."""
 INTENDED_USE = "Research on the detection of breast cancer in mammograms."
+FIGURES_HOLD = (
+    "Figures hold for data like those named here: other populations, devices and kinds of picture "
+    "are untested."
+)
+UNTESTED = "Populations, devices and kinds of picture other than those named here are untested."
+"""What remains of it where there are no figures."""
 DETECTS_WITH = "detects_with"
 """Entry of a card: keys of detection that were changed after the training, key -> now, trained."""
 NOT_A_MEDICAL_DEVICE = "Not a medical device: what it finds must not guide the care of a patient."
@@ -76,8 +82,7 @@ def model_card(
         "intended_use": INTENDED_USE,
         "warning": NOT_A_MEDICAL_DEVICE,
         "limits": [
-            "Figures hold for data like those named here: other populations, devices and kinds of "
-            "picture are untested.",
+            FIGURES_HOLD,
             limit_of_input(cfg),
             "For Presentation mammograms; a score is no probability of cancer unless it has been "
             "calibrated.",

@@ -9,11 +9,11 @@ import yaml
 import simfrcnn
 from simfrcnn import config
 from simfrcnn.cli.main import main
-from simfrcnn.engines.common.cards import input_of, limit_of_input
+from simfrcnn.engines.common.cards import FIGURES_HOLD, UNTESTED, input_of, limit_of_input
 from simfrcnn.engines.common.checkpoints import read_checkpoint, weights_sha256, write_checkpoint
 from simfrcnn.errors import ConfigError
 from simfrcnn.workflows.card import card_of
-from simfrcnn.workflows.export import describe_model, export_model
+from simfrcnn.workflows.export import ROUNDED, describe_model, export_model
 from simfrcnn.workflows.testing import judge_model
 from support.classifier_examples import classifier_config
 from support.examples import ENGINE_PARAMETERS, engine_named, smoke_config, write_tiny_set
@@ -59,7 +59,8 @@ def test_it_detects_so_wherever_it_is_loaded_and_says_no_figure_of_other_scores(
     assert facts.card["detects_with"] == {"TEST.FLIPS": {"now": "all", "trained": "none"}}
     said = "Since the training, TEST.FLIPS was changed from none to all."
     assert said in card_of(given)
-    assert "Set TEST.FLIPS back to none, with which it was trained:" in card_of(given)
+    assert "OUTPUT_DIR again TEST.FLIPS none\n" in card_of(given)
+    assert "OUTPUT_DIR again\n" in card_of(weights)
     assert said not in card_of(weights)
     assert facts.weights_sha256 == weights_sha256(weights)
 
@@ -101,6 +102,7 @@ def test_the_card_says_what_it_sees_and_what_the_training_saw(weights, tmp_path)
     lines = describe_model(first).lines()
     assert "  size px: 128 x 96" in lines  # a size, and no other list of numbers
     assert "  window: 10, 200" in lines
+    assert "OUTPUT_DIR again INPUT.MAMMO.SIZE '[64, 64]' INPUT.MAMMO.WINDOW" in card_of(first)
     seen = "The network sees 128 x 96 pixels: what is finer than one of them is lost."
     assert card["limits"] == [seen, "phantoms only"]
     back = ("INPUT.MAMMO.SIZE", "[64, 64]", "TEST.FLIPS", "all")
@@ -111,6 +113,26 @@ def test_the_card_says_what_it_sees_and_what_the_training_saw(weights, tmp_path)
     }
     assert second.card["input"]["size_px"] == [64, 64]
     assert (second.operating_points, second.card["figures"]) == (None, [])
+
+
+def test_limits_that_speak_of_figures_say_whose_they_are(weights, tmp_path):
+    content = read_checkpoint(weights)
+    spoken = "Its figures are of the patients on whom its operating points were chosen."
+    content["card"] |= {"limits": [FIGURES_HOLD, "phantoms only", spoken, ROUNDED["int8"]]}
+    write_checkpoint(tmp_path / "model.pth", content)
+    words = ("TEST.FLIPS", "all")
+    first = export_model(tmp_path / "model.pth", tmp_path / "a.pth", overrides=words)
+    expected = [
+        UNTESTED,
+        "phantoms only",
+        f"Of the model before TEST.FLIPS was changed: {spoken}",
+        "The weights are rounded to 8 bits.",
+    ]
+    assert describe_model(first).card["limits"] == expected
+    again = export_model(first, tmp_path / "b.pth", overrides=("TEST.DETECTIONS_PER_IMAGE", "1"))
+    assert describe_model(again).card["limits"] == expected
+    same = export_model(tmp_path / "model.pth", tmp_path / "c.pth", overrides=("TEST.FLIPS", "none"))
+    assert describe_model(same).card["limits"] == content["card"]["limits"]
 
 
 @pytest.mark.parametrize(
