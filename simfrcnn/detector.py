@@ -70,7 +70,7 @@ def load(
     device: str = "auto",
     config_file: Path | str | None = None,
     engine: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: config.Overrides = (),
     operating_point: str | float | None = None,
 ) -> Detector:
     """Load a trained model, ready to judge.
@@ -84,7 +84,8 @@ def load(
             with a logged warning, where that is a GPU which is not there.
         config_file: A config in place of the model's own.
         engine: The detection library; a checkpoint knows its own, and another is refused.
-        overrides: Config keys and values in turn, such as ``("TEST.DETECTIONS_PER_IMAGE", "10")``.
+        overrides: Config keys to change, such as ``{"TEST.DETECTIONS_PER_IMAGE": 10}``; or keys and
+            values in turn, as on the command line.
         operating_point: What decides the call of an exam: ``case/youden`` (the default where the
             model has it), ``case/sensitivity``, ``breast/youden`` ..., or a score threshold of your
             own.
@@ -376,7 +377,7 @@ def _config_of(
     content: Mapping[str, Any],
     engine: Engine,
     config_file: Path | str | None,
-    overrides: Sequence[str],
+    overrides: config.Overrides,
     device: str,
 ) -> Any:
     """The model's own config, or the one that was given, with what was overridden."""
@@ -389,26 +390,26 @@ def _config_of(
             )
         own = config.stored_keys(weights, content["config"])
 
-    def loaded(*further: str) -> Any:
+    def loaded(further: Mapping[str, Any]) -> Any:
         file = None if config_file is None else Path(config_file)
-        words = [*overrides, *further]
-        return config.load_config(engine.default_cfg(), file, words, overlay=own)
+        both = config.with_further(overrides, further)
+        return config.load_config(engine.default_cfg(), file, both, overlay=own)
 
-    on_cpu = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
+    on_cpu = {"MODEL.DEVICE": "cpu", "SOLVER.AMP.ENABLED": False}
     if device == "cpu":
-        cfg = loaded(*on_cpu)
+        cfg = loaded(on_cpu)
     elif device != "auto":
-        cfg = loaded("MODEL.DEVICE", device)
+        cfg = loaded({"MODEL.DEVICE": device})
     else:
-        cfg = loaded()
-        is_asked_for = "MODEL.DEVICE" in overrides[::2]
+        cfg = loaded({})
+        is_asked_for = "MODEL.DEVICE" in config.overridden_keys(overrides)
         if str(cfg.MODEL.DEVICE) != "cpu" and not torch.cuda.is_available() and not is_asked_for:
             logger.warning(
                 "the model's config asks for %s, and torch %s finds no GPU here: the CPU is used",
                 cfg.MODEL.DEVICE,
                 torch.__version__,
             )
-            cfg = loaded(*on_cpu)
+            cfg = loaded(on_cpu)
     check_device(cfg)
     return cfg
 

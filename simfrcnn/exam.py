@@ -370,6 +370,10 @@ class ExamResult:
                 f"Call {call}: {score} at the score threshold {threshold} "
                 f"({self.call.level}/{self.call.rule})."
             )
+        elif self.images:  # why in full, with the remedy, is said where the model is run
+            yield "No call was made: the model has no operating point that holds for these scores."
+        else:
+            yield "No call was made: no film of the exam was judged."
 
 
 def _told_apart(one: float, other: float) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force",
         action="store_true",
         help="label although there are pseudo-boxes, or boxes on normal images, already, or the "
-        "detections were made on another version of the annotation file",
+        "detections were made on another annotation file of the same images",
     )
     common.add_overrides(parser, "config keys to change, such as MODEL.DEVICE cpu")
 

@@ -10,11 +10,14 @@ from simfrcnn.config.extension import BEST_BY, FLIPS, LAST_COUNTS, add_simfrcnn_
 from simfrcnn.config.loading import (
     MEANT_BEFORE,
     FileKey,
+    Overrides,
     changed_keys,
     load_config,
+    overridden_keys,
     read_keys,
     set_keys,
     stored_keys,
+    with_further,
 )
 from simfrcnn.config.mapping import (
     CLASSIFIER,
@@ -49,6 +52,7 @@ __all__ = [
     "LAST_COUNTS",
     "MEANT_BEFORE",
     "FileKey",
+    "Overrides",
     "add_simfrcnn_config",
     "augmentation_settings",
     "changed_keys",
@@ -68,6 +72,7 @@ __all__ = [
     "method_settings",
     "name_of_config",
     "needs_native_pixels",
+    "overridden_keys",
     "portable_defaults",
     "pseudo_settings",
     "read_keys",
@@ -77,4 +82,5 @@ __all__ = [
     "settings_from",
     "stored_keys",
     "teacher_settings",
+    "with_further",
 ]

@@ -6,7 +6,8 @@ An error names the key or the file, what is legal, and the nearest known key.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from simfrcnn.yaml_text import read_mapping
 
 BASE_KEY = "_BASE_"
 
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Key -> value, or keys and values in turn as on the command line."""
+
 MEANT_BEFORE = {"MODEL.SECOND_LOOK.FIRST_EXPONENT": 1.0}
 """Keys that the config of an earlier version's model lacks, where it meant another value than
 today's default."""
@@ -29,18 +33,18 @@ today's default."""
 def load_config(
     cfg: Any,
     config_file: str | Path | None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     overlay: Sequence[FileKey] = (),
 ) -> Any:
-    """Merge a YAML file and KEY VALUE overrides into ``cfg`` and check it.
+    """Merge a YAML file and overrides into ``cfg`` and check it.
 
     Args:
         cfg: A tree with every key that the engine honours; it is changed and returned frozen.
         config_file: YAML, with ``_BASE_`` relative to itself, or the name of a config of simfrcnn;
             None takes the defaults.
-        overrides: Alternating keys and values, as on the command line. A word for a text stays as
-            it is; for numbers, truths and lists it is read as YAML.
+        overrides: Key -> value; or keys and values in turn, as on the command line: a word for a
+            text stays as it is, for numbers, truths and lists it is read as YAML.
         overlay: Keys of another file that override those of ``config_file``, and that the
             overrides override (see :func:`read_keys`).
 
@@ -53,8 +57,11 @@ def load_config(
             _merge(cfg, tree, str(path))
     for entry in overlay:
         set_value(cfg, entry.key, entry.value, str(entry.path))
-    for key, text in override_pairs(overrides):
-        _merge(cfg, _nested(key, _of_word(cfg, key, text)), "the command line")
+    pairs = overrides.items() if isinstance(overrides, Mapping) else override_pairs(overrides)
+    for key, given in pairs:
+        is_word = isinstance(given, str) and not isinstance(overrides, Mapping)
+        value = _of_word(cfg, key, given) if is_word else given
+        _merge(cfg, _nested(key, value), "the overrides")
     check_config(cfg)
     cfg.freeze()
     return cfg
@@ -64,8 +71,13 @@ def override_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     """KEY VALUE words as pairs.
 
     Raises:
-        ConfigError: An odd number of words, or an option that stands where a key should.
+        ConfigError: No keys and values in turn, or an option that stands where a key should.
     """
+    if isinstance(words, str) or not all(isinstance(key, str) for key in words[::2]):
+        raise ConfigError(
+            f"overrides is {words!r}; legal are a mapping, such as {{'TEST.FLIPS': 'all'}}, and a "
+            "list of keys and values in turn, such as ['TEST.FLIPS', 'all']"
+        )
     late = next((word for word in words[::2] if word.startswith("-")), None)
     if late is not None:
         raise ConfigError(
@@ -78,6 +90,24 @@ def override_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
             f"{words[-1]!r}"
         )
     return list(zip(words[::2], words[1::2], strict=True))
+
+
+def overridden_keys(overrides: Overrides) -> list[str]:
+    """The keys that overrides change.
+
+    Raises:
+        ConfigError: As :func:`override_pairs` says.
+    """
+    if isinstance(overrides, Mapping):
+        return list(overrides)
+    return [key for key, _ in override_pairs(overrides)]
+
+
+def with_further(overrides: Overrides, further: Mapping[str, Any]) -> Overrides:
+    """Overrides, and others that go over them."""
+    if isinstance(overrides, Mapping):
+        return {**overrides, **further}
+    return [*overrides, *itertools.chain.from_iterable(further.items())]
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,7 @@ def require_run(detections: DetectionFile, chosen: Sequence[ImageRecord]) -> Non
         shown = ", ".join(map(str, not_run[:5]))
         raise ArtifactError(
             f"{detections.name}: {len(not_run)} of the "
-            f"{counted(len(chosen), '[image|images] to label [was|were]')} not run (image "
+            f"{counted(len(chosen), '[image|images] to label')} "
+            f"{'was' if len(not_run) == 1 else 'were'} not run (image "
             f"{shown}{' ...' if len(not_run) > 5 else ''}); run the detector on all of them"
         )

@@ -62,7 +62,7 @@ def export_model(
     licence: str | None = None,
     limits: Sequence[str] = (),
     config: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: configs.Overrides = (),
 ) -> Path:
     """Write a file for inference: weights, config, operating points and card, no optimiser.
 
@@ -79,9 +79,9 @@ def export_model(
         licence: For the card; None keeps what it says.
         limits: Further limits of use, for the card.
         config: Of weights that do not know theirs.
-        overrides: Keys and values in turn by which the model is to detect from now on, such as
-            ``("TEST.FLIPS", "all")``. Operating points and figures are left out then: they are of
-            other scores.
+        overrides: Keys by which the model is to detect from now on, such as ``{"TEST.FLIPS":
+            "all"}``; or keys and values in turn. Operating points and figures are left out then:
+            they are of other scores.
 
     Raises:
         CheckpointError: The weights cannot be read, or their config is nowhere to be found.
@@ -264,14 +264,14 @@ def _kind_of(content: Mapping[str, Any]) -> str:
 
 
 def _detecting_with(
-    overrides: Sequence[str], content: Mapping[str, Any], weights: Path
+    overrides: configs.Overrides, content: Mapping[str, Any], weights: Path
 ) -> dict[str, Any]:
     """Config, points and card of a model that detects otherwise than the training tested it."""
     defaults = load_engine(content["engine"]).default_cfg()
     stored = configs.stored_keys(weights, content["config"])
     own = configs.load_config(defaults.clone(), None, overlay=stored)
-    require_detection_keys(overrides[::2], own)
-    cfg = configs.load_config(defaults.clone(), None, list(overrides), overlay=stored)
+    require_detection_keys(configs.overridden_keys(overrides), own)
+    cfg = configs.load_config(defaults.clone(), None, overrides, overlay=stored)
     changed = other_scores(cfg, content["config"], defaults)
     if not changed:
         return {}

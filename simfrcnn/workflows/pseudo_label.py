@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from simfrcnn import artifacts
+from simfrcnn.artifacts import DetectionFile
 from simfrcnn.config import data_settings, pseudo_settings
 from simfrcnn.data import catalog
 from simfrcnn.data.coco import AnnotatedSet, write_extended
@@ -65,7 +66,7 @@ def label_from_file(
         settings: Which detections become boxes; None takes the default ones.
         overwrite: Replace an earlier output.
         force: Label although there are boxes on normal images, or the detections were made on
-            another version of the annotation file.
+            another annotation file of the same images.
 
     Raises:
         SimFrcnnError: As :func:`require_free`, :func:`require` and :func:`label` say.
@@ -236,16 +237,11 @@ def label(
     """Write the new annotation file and its summary from saved detections; log the summary.
 
     Raises:
-        ArtifactError: The detections are of other images or classes, or of another version of the
-            annotation file and ``force`` is not set.
+        ArtifactError: The detections are of other images or classes, or of another annotation file
+            and ``force`` is not set.
     """
     detections = detections_of(detections_file, annotated)
-    made_on = detections.provenance.get("annotations_sha256", annotated.sha256)
-    if made_on != annotated.sha256 and not force:
-        raise ArtifactError(
-            f"{detections_file} was made on another version of {annotated.path} (the hash "
-            "differs); detect again, or --force if the images are the same"
-        )
+    _require_made_on(annotated, detections, force=force)
     if settings.of == "labels":
         labels = labels_of.boxes_of_labels(
             annotated.records, detections, classes, target_classes, settings
@@ -277,6 +273,25 @@ def label(
         logger.info(line)
     logger.info(f"pseudo-labelled: {output}")
     return labels
+
+
+def _require_made_on(annotated: AnnotatedSet, detections: DetectionFile, *, force: bool) -> None:
+    """Refuse detections of another data set; and, without ``force``, of another annotation file."""
+    if detections.provenance.get("annotations_sha256", annotated.sha256) == annotated.sha256:
+        return
+    n_images = len(annotated.records)
+    n_there = sum(record.image_id in detections.images for record in annotated.records)
+    if n_there == 0:
+        raise ArtifactError(
+            f"{detections.name} was made on another data set: none of the {n_images} image ids of "
+            f"{annotated.path} is in it; give detections of this set"
+        )
+    if not force:
+        raise ArtifactError(
+            f"{detections.name} was made on another annotation file than {annotated.path} (the "
+            f"hash differs; {n_there} of its {n_images} image ids are there): detect again, or "
+            "--force if the images are the same"
+        )
 
 
 def _detection_keys(cfg: Any) -> dict[str, Any]:

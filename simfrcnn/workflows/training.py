@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simfrcnn.config import LAST_COUNTS, FileKey, load_config, name_of_config
+from simfrcnn.config import LAST_COUNTS, Overrides, load_config, name_of_config
 from simfrcnn.data import catalog
 from simfrcnn.described import Options, described
 from simfrcnn.engines.common.checkpoints import BEST, LAST
@@ -31,8 +31,6 @@ logger = logging.getLogger("simfrcnn")
 
 Datasets = Mapping[str, str | Path] | Sequence[str]
 """Name -> COCO file, or words ``NAME=PATH``."""
-Overrides = Mapping[str, Any] | Sequence[str]
-"""Key -> value, or alternating words as on the command line."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +189,7 @@ def resolved_config(
     files = tuple(datasets)
     cfg = engine.default_cfg()
     cfg.DATASETS.FILES = files
-    if isinstance(overrides, Mapping):
-        keys = [FileKey(Path("overrides"), key, value) for key, value in overrides.items()]
-        cfg = load_config(cfg, config, overlay=keys)
-    else:
-        cfg = load_config(cfg, config, list(overrides))
+    cfg = load_config(cfg, config, overrides)
     if files and tuple(cfg.DATASETS.FILES) != files:
         raise ConfigError("give data set files by --dataset or by DATASETS.FILES, not by both")
     return cfg

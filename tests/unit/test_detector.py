@@ -49,7 +49,7 @@ def test_points_do_not_hold_where_detection_was_changed(are_stated, tmp_path, ca
         keys = keys_of_detection(simfrcnn.load(weights, device="cpu").cfg)
         content["operating_points"]["detected_with"] = keys
         write_checkpoint(weights, content)
-    flips = ("TEST.FLIPS", "all")
+    flips = {"TEST.FLIPS": "all"}
     changed = simfrcnn.load(weights, device="cpu", overrides=flips)
     assert changed.decision.point is None
     assert "no call is made: the operating points of the model were chosen with other" in (
@@ -75,6 +75,8 @@ def test_a_gpu_that_is_not_there_is_a_warning_by_default_and_an_error_if_asked_f
         simfrcnn.load(untrained, device="cuda")
     with pytest.raises(ConfigError, match="finds no GPU"):
         simfrcnn.load(untrained, overrides=("MODEL.DEVICE", "cuda"))
+    with pytest.raises(ConfigError, match="finds no GPU"):
+        simfrcnn.load(untrained, overrides={"MODEL.DEVICE": "cuda"})
     on_gpu = tmp_path / "config.yaml"
     cfg = simfrcnn.load(untrained).cfg.clone()
     cfg.defrost()

@@ -363,15 +363,22 @@ def test_detections_of_another_version_of_the_annotations_are_refused(
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(content))
     words = ["pseudo-label", "--dataset", f"a={changed}", "--output", tmp_path / "labelled.json"]
-    assert "another version of" in refused(*words, "--detections", saved(job))
-    # and detections that lack images, whatever the version
+    error = refused(*words, "--detections", saved(job))
+    assert "was made on another annotation file than" in error
+    assert "16 of its 28 image ids are there" in error
+    # and detections that lack images, or are of another set, whatever is forced
+    first = next(i for i in content["images"] if i["supervision"] == "normal")
+    first["id"] += 1000
+    changed.write_text(json.dumps(content))
+    error = refused(*words, "--detections", saved(job), "--force")
+    assert "1 of the 16 images to label was not run" in error
     for image in content["images"]:
         image["id"] += 1000
     for annotation in content["annotations"]:
         annotation["image_id"] += 1000
     changed.write_text(json.dumps(content))
     error = refused(*words, "--detections", saved(job), "--force")
-    assert "16 of the 16 images to label were not run" in error
+    assert "made on another data set: none of the 28 image ids" in error
     assert not (tmp_path / "labelled.json").exists()
 
 

@@ -102,6 +102,33 @@ def test_a_word_for_a_text_stays_as_it_is(tree, legal, key, word, value):
     assert node[leaf] == value
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"DATASETS.TEST": ("0123",), "SOLVER.MAX_ITER": 5, "INPUT.MAMMO.SIZE": [64, 48]},
+        ["DATASETS.TEST", ("0123",), "SOLVER.MAX_ITER", 5, "INPUT.MAMMO.SIZE", "[64, 48]"],
+    ],
+)
+def test_python_gives_values_as_they_are(tree, legal, overrides):
+    cfg = config.load_config(tree, legal, overrides)
+    assert cfg.DATASETS.TEST == ("0123",)
+    assert (cfg.SOLVER.MAX_ITER, tuple(cfg.INPUT.MAMMO.SIZE)) == (5, (64, 48))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("SEED 1", "overrides is 'SEED 1'; legal are a mapping"),
+        ([("SEED", 1)], r"overrides is \[\('SEED', 1\)\]; legal are a mapping"),
+        ({"SEEDS": 1}, "unknown config key SEEDS in the overrides"),
+        ({"SOLVER.MAX_ITER": "5"}, "SOLVER.MAX_ITER in the overrides is '5'"),  # no word
+    ],
+)
+def test_other_overrides_are_refused(tree, legal, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        config.load_config(tree, legal, overrides)
+
+
 def test_a_group_of_keys_can_be_set_at_once(tree, legal):
     cfg = config.load_config(tree, legal, ["MODEL.SIMFRCNN.SIMILARITY", "{LOSS: none, WEIGHT: 2}"])
     assert cfg.MODEL.SIMFRCNN.SIMILARITY.LOSS == "none"
@@ -118,8 +145,8 @@ def test_a_single_name_becomes_a_list_of_one(tree, legal):
     [
         (["MODEL.RPN.NMS_TRESH", "1"], r"MODEL\.RPN\.NMS_TRESH.*Did you mean MODEL\.RPN\.NMS_THR"),
         (["SOLVER.BASELR", "1"], r"Did you mean SOLVER\.BASE_LR"),
-        (["NOWHERE.AT.ALL", "1"], r"unknown config key NOWHERE in the command line"),
-        (["SOLVER.BASE_LR", "fast"], r"SOLVER\.BASE_LR in the command line is 'fast'.*float"),
+        (["NOWHERE.AT.ALL", "1"], r"unknown config key NOWHERE in the overrides"),
+        (["SOLVER.BASE_LR", "fast"], r"SOLVER\.BASE_LR in the overrides is 'fast'.*float"),
         (["SOLVER.MAX_ITER", "1.5"], r"SOLVER\.MAX_ITER.*int"),
         (["DATALOADER.ASPECT_RATIO_GROUPING", "1"], r"bool"),
         (["MODEL", "x"], r"group of keys"),

@@ -77,7 +77,19 @@ def test_spaces_round_a_patient_id_do_not_make_another_patient(tmp_path):
 def test_a_call_never_seems_to_contradict_its_threshold(tmp_path, score, threshold, written):
     call = Call(score >= threshold, score, threshold, "case", "youden", "a test")
     exam = dataclasses.replace(exam_of(phantom_films(tmp_path / "films")), call=call)
-    report = pydicom.dcmread(exam.save_dicom(tmp_path / "out", "sr")[0])
+    assert f"Call {written} (case/youden)." in comment_of(exam, tmp_path / "out")
+
+
+def test_without_a_call_the_comment_says_that_none_was_made_and_why(tmp_path):
+    exam = dataclasses.replace(exam_of(phantom_films(tmp_path / "films")), call=None)
+    said = "No call was made: the model has no operating point that holds for these scores."
+    assert said in comment_of(exam, tmp_path / "out")
+    none = dataclasses.replace(exam, images=(), score=None)
+    assert "No call was made: no film" in " ".join(none.dicom_findings().remarks)
+
+
+def comment_of(exam, folder):
+    report = pydicom.dcmread(exam.save_dicom(folder, "sr")[0])
     of_comment = (codes.COMMENT.value, codes.COMMENT.scheme)
     (comment,) = (item for _, item in walk(report) if concept_of(item) == of_comment)
-    assert f"Call {written} (case/youden)." in comment.TextValue
+    return comment.TextValue

@@ -151,7 +151,7 @@ def test_labels_of_classes_that_the_model_does_not_know_are_left_alone():
             ALL, file_of(), (*BOTH, "calcification"), TARGETS, PseudoSettings(of="labels")
         )
     left = {key: value for key, value in FOUND.items() if key != 8}
-    with pytest.raises(ArtifactError, match=r"1 of the 6 images to label were not run"):
+    with pytest.raises(ArtifactError, match=r"1 of the 6 images to label was not run"):
         boxes_of_labels(ALL, file_of(left), BOTH, TARGETS, PseudoSettings(of="labels"))
 
 

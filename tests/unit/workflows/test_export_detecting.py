@@ -131,7 +131,9 @@ def test_limits_that_speak_of_figures_say_whose_they_are(weights, tmp_path):
     assert describe_model(first).card["limits"] == expected
     again = export_model(first, tmp_path / "b.pth", overrides=("TEST.DETECTIONS_PER_IMAGE", "1"))
     assert describe_model(again).card["limits"] == expected
-    same = export_model(tmp_path / "model.pth", tmp_path / "c.pth", overrides=("TEST.FLIPS", "none"))
+    same = export_model(
+        tmp_path / "model.pth", tmp_path / "c.pth", overrides=("TEST.FLIPS", "none")
+    )
     assert describe_model(same).card["limits"] == content["card"]["limits"]
 
 
