@@ -266,14 +266,19 @@ def read_values(content: bytes, keywords: Sequence[str], name: str) -> list[str]
         raise DicomError(f"{name} cannot be read ({type(error).__name__})") from error
 
 
-def _what_instead(path: Path) -> str:
-    """What a file is that is no DICOM file, and the remedy."""
+def kind_of_picture(path: Path) -> str | None:
+    """``PNG``, ``JPEG``, ``TIFF`` or ``PGM`` by how a file begins; None for all others."""
     with open(path, "rb") as stream:
         start = stream.read(8)
-    for magic, (kind, suffixes) in _PICTURES.items():
-        if start.startswith(magic):
-            named = "" if path.suffix.lower() in suffixes else f" name it {suffixes[0]};"
-            return f", but a {kind} picture:{named} in Python, detector.detect(file) reads it"
+    return next((kind for magic, (kind, _) in _PICTURES.items() if start.startswith(magic)), None)
+
+
+def _what_instead(path: Path) -> str:
+    """What a file is that is no DICOM file, and the remedy."""
+    if kind := kind_of_picture(path):
+        suffixes = dict(_PICTURES.values())[kind]
+        named = "" if path.suffix.lower() in suffixes else f" name it {suffixes[0]};"
+        return f", but a {kind} picture:{named} in Python, detector.detect(file) reads it"
     return (
         " (no 'DICM' after the 128-byte preamble): convert it to a valid DICOM file, or leave it "
         "out"

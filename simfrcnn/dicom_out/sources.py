@@ -14,7 +14,13 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from simfrcnn.dicom.header import Header, naming_damage, read_header, tag_name
+from simfrcnn.dicom.header import (
+    Header,
+    kind_of_picture,
+    naming_damage,
+    read_header,
+    tag_name,
+)
 from simfrcnn.dicom.view import laterality_of, orientation_of, view_position_of
 from simfrcnn.dicom_out.findings import ExamFindings, JudgedFilm
 from simfrcnn.dicom_out.greyscale import Greyscale, greyscale_of
@@ -177,8 +183,10 @@ def _header_of(path: Path) -> Header:
     except DicomError as error:
         if isinstance(error.__cause__, OSError):
             raise UnopenedError(f"no DICOM result: {error}") from error
+        kind = kind_of_picture(path)
+        why = f"{path} is a {kind} picture" if kind else str(error)
         raise DataError(
-            f"no DICOM result: {error}. Results refer to DICOM images, so they are written for "
+            f"no DICOM result: {why}. Results refer to DICOM images, so they are written for "
             "exams of DICOM files alone"
         ) from error
 

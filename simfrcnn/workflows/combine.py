@@ -175,7 +175,7 @@ def combine(
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file; --output takes a folder")
-    annotated = annotated_set(annotations, check_files=False)
+    annotated = annotated_set(annotations)
     inputs = [detections_of(each, annotated) for each in detections]
     _require_outside(output, inputs)
     combination = None if chosen.combination is None else read_combination(chosen.combination)

@@ -37,7 +37,7 @@ from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.wording import counted
 from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.gallery import GalleryOptions
-from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
+from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of, require_images
 
 logger = logging.getLogger("simfrcnn")
 
@@ -132,7 +132,7 @@ def compare(
         if output.exists() and not output.is_dir():
             raise OutputError(f"{output} is a file; --output takes a folder for the reports")
         require_writable(output)
-    annotated = annotated_set(annotations, check_files=pictures)
+    annotated = annotated_set(annotations)
     check_settings(settings, annotated.categories)
     candidates = [
         _candidate(name, folders[name], source, annotated, settings)
@@ -141,6 +141,8 @@ def compare(
     if is_multilabel(annotated.records, settings):
         require_same_labels({each.name: each.detections for each in candidates})
     require_metric_of(primary, annotated.records, candidates[0].detections, settings)
+    if pictures:  # after the small files, whose faults are told first
+        require_images(annotated)
     place = None if output is None else _Place(output, shown)
     judged: dict[str, _Judged] = {}
     for number, candidate in enumerate(candidates, start=1):

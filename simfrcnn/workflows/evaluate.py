@@ -15,7 +15,7 @@ from simfrcnn.files import collector_at_rest, require_writable, require_writable
 from simfrcnn.settings import EXAMS_PER_GROUP, EvaluationSettings
 from simfrcnn.workflows.class_maps import maps_beside
 from simfrcnn.workflows.gallery import GalleryOptions
-from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of
+from simfrcnn.workflows.inputs import annotated_set, detections_of, origin_of, require_images
 from simfrcnn.workflows.kept_apart import notes_on_patients
 
 
@@ -93,9 +93,11 @@ def evaluate(
     output = None if output is None else Path(output)
     points_file = None if choose_operating_points is None else Path(choose_operating_points)
     _require_places(output, points_file)
-    annotated = annotated_set(annotations, check_files=pictures)
+    annotated = annotated_set(annotations)
     found = detections_of(detections, annotated)
     chosen = points_of(operating_points)
+    if pictures:  # after the small files, whose faults are told first
+        require_images(annotated)
     settings = settings or settings_for(chosen)
     applied, notes = operating.Applied(), list[str]()
     if chosen is not None:

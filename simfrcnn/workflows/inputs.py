@@ -11,14 +11,16 @@ from simfrcnn.files import sha256_of
 _WITHOUT_IMAGES = "; --no-images (pictures=False) judges without them"
 
 
-def annotated_set(annotations: str | Path | AnnotatedSet, *, check_files: bool) -> AnnotatedSet:
-    """An annotation file that was read, or its path."""
+def annotated_set(annotations: str | Path | AnnotatedSet) -> AnnotatedSet:
+    """An annotation file that was read, or its path; its images need not be there."""
     if isinstance(annotations, AnnotatedSet):
         return annotations
-    annotated = read_coco(Path(annotations), check_files=False)
-    if check_files:
-        require_files(annotated, _WITHOUT_IMAGES)
-    return annotated
+    return read_coco(Path(annotations), check_files=False)
+
+
+def require_images(annotated: AnnotatedSet) -> None:
+    """Refuse a set whose image files are missing, where they are to be drawn."""
+    require_files(annotated, _WITHOUT_IMAGES)
 
 
 def detections_of(detections: str | Path | DetectionFile, annotated: AnnotatedSet) -> DetectionFile:

@@ -116,7 +116,7 @@ class PredictionFolder:
 
     def _require_same_facts(self, before: Mapping[str, Any]) -> None:
         differing = [
-            f"{name} was {json.dumps(before.get(name))} and is {json.dumps(self.facts.get(name))}"
+            _difference(name, before.get(name), self.facts.get(name))
             for name in sorted({*before, *self.facts} - {DESCRIBED})
             if before.get(name) != self.facts.get(name)
         ]
@@ -248,6 +248,27 @@ class PredictionFolder:
     def _results(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for place in places_of_results(self.path):
             yield place, _read(self.path / place)
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """In what a fact of a prediction differs, in a few words."""
+    was, is_now = _in_words(before), _in_words(now)
+    if was == is_now and isinstance(
+        before, Mapping
+    ):  # what decides is the same, but not where it comes from, or why there is none
+        keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        return f"{name} has another {' and '.join(keys)}"
+    return f"{name} was {was} and is {is_now}"
+
+
+def _in_words(fact: Any) -> str:
+    """A fact as JSON; of what decides a call the point and its score alone."""
+    if fact is None:
+        return "not given"
+    if not isinstance(fact, Mapping) or "operating_point" not in fact:
+        return json.dumps(fact)
+    point = fact["operating_point"]
+    return "none" if point is None else f"{point} from score {fact['score_threshold']:g} on"
 
 
 def places_of_results(folder: Path) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from datetime import date, datetime, timezone
@@ -351,13 +353,13 @@ def test_another_run_is_not_gone_on_with(detector, whole, studies, untrained, tm
     out, files = whole
     with pytest.raises(OutputError, match='pictures was "all" and is "none"'):
         predict(detector, studies, out, PredictionOptions(workers=0, pictures="none"))
-    with pytest.raises(OutputError, match="shard was null"):
+    with pytest.raises(OutputError, match="shard was not given"):
         predict(detector, studies, out, PredictionOptions(workers=0, shard=(1, 2)))
     other = simfrcnn.load(untrained, overrides=("TEST.DETECTIONS_PER_IMAGE", "2"))
     with pytest.raises(OutputError, match="config_sha256"):
         predict(other, studies, out, ALONE)
     other = simfrcnn.load(untrained, overrides=("TEST.FLIPS", "all"))
-    with pytest.raises(OutputError, match='flips was null and is "all"'):
+    with pytest.raises(OutputError, match='flips was not given and is "all"'):
         predict(other, studies, out, ALONE)
     other = simfrcnn.load(untrained, operating_point=0.3)
     with pytest.raises(OutputError, match="decision was"):
@@ -429,6 +431,26 @@ def test_a_go_that_ended_while_headers_were_read_leaves_a_trace(
 def test_other_options_are_refused_before_headers_are_read(detector, whole, tmp_path):
     with pytest.raises(OutputError, match="cannot be gone on with"):
         predict(detector, tmp_path / "nowhere", whole[0], PredictionOptions(pictures="none"))
+
+
+def test_in_what_a_prediction_differs_is_said_in_a_few_words(untrained, detector, whole, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    flips = {"TEST.FLIPS": "all"}
+    flipped = simfrcnn.load(untrained, device="cpu", overrides=flips)
+    (point,) = re.findall(r"decision was (.*?) and is none; ", refusal(flipped, nowhere, whole))
+    assert re.fullmatch(r"case/youden from score [\d.e-]+ on", point)
+    said = refusal(flipped, nowhere, whole)
+    assert 'flips was not given and is "all"' in said
+    assert len(said.partition("gone on with: ")[2]) < 250
+    decision = dataclasses.replace(detector.decision, origin="elsewhere")
+    other = dataclasses.replace(detector, decision=decision)
+    assert "gone on with: decision has another origin. Give" in refusal(other, nowhere, whole)
+
+
+def refusal(detector, folder, whole):
+    with pytest.raises(OutputError, match="cannot be gone on with") as refused:
+        predict(detector, folder, whole[0], ALONE)
+    return str(refused.value)
 
 
 def test_an_output_inside_the_input_is_refused_and_makes_nothing(detector, tmp_path):

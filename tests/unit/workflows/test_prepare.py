@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,13 @@ def test_whois_leads_back_to_the_file(
     capsys.readouterr()
     assert main(["whois", record.path.name]) == 0
     assert str(clinic / source.identifier) in capsys.readouterr().out
+    older = done.id_map.with_name("older.json")
+    older.write_bytes(done.id_map.read_bytes())
+    os.utime(older, (0, 0))
+    assert main(["whois", record.path.name]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"{clinic / source.identifier}  ({done.id_map} and 1 other map)")
+    older.unlink()
     with pytest.raises(DataError, match=r"nobody is not in any of the 1 id maps"):
         whois("nobody")
     with pytest.raises(ConfigError, match="gone does not exist"):
