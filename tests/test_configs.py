@@ -257,6 +257,7 @@ def test_the_ladder_on_film_trains_the_configs_of_film(engine, tmp_path):
         "DATASETS.VAL": (),
         "DATASETS.TEST": ("cbis_ddsm_mass/val",),
         "TEST.EVAL_PERIOD": 0,
+        "SOLVER.AMP.AUTO_ON_CPU": True,
     }
     further = {
         "oracle": {"DATASETS.TRAIN": ("cbis_ddsm_mass/train_all_boxes",)},

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from simfrcnn.wording import counted
-from simfrcnn.workflows.whois import whois
+from simfrcnn.workflows.whois import lines_of, whois
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +27,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what each identifier stands for, and the map that says so: of several the newest."""
     for one in args.ids:
-        maps: dict[str, list[Path]] = {}
-        for source in whois(one, args.id_map):
-            stands_for = source.path or source.identifier
-            line = f"{source.pseudonym}  {source.kind}  {stands_for}"
-            maps.setdefault(line, []).append(source.id_map)
-        for line, places in maps.items():
-            newest = max(places, key=lambda place: place.stat().st_mtime)
-            others = counted(len(places) - 1, "other [map|maps]")
-            print(f"{line}  ({newest}{f' and {others}' if len(places) > 1 else ''})")
+        print(*lines_of(whois(one, args.id_map)), sep="\n")
     return 0

@@ -34,8 +34,8 @@ from simfrcnn.errors import ConfigError, OutputError
 from simfrcnn.files import as_json
 from simfrcnn.parallel import n_processes_of
 from simfrcnn.wording import counted
+from simfrcnn.workflows.prediction_facts import DESCRIBED
 from simfrcnn.workflows.prediction_folder import (
-    DESCRIBED,
     FAILURES,
     Done,
     Pictures,

@@ -27,13 +27,12 @@ from simfrcnn.files import as_json, copy_file, write_bytes, write_json, writing
 from simfrcnn.locks import LOCK, working_in
 from simfrcnn.workflows.prediction_dicom import NO_DICOM, files_written, has_failed, write_dicom
 from simfrcnn.workflows.prediction_entries import detection_entry, image_entry
+from simfrcnn.workflows.prediction_facts import DESCRIBED, RUN, differences, read_facts
 from simfrcnn.workflows.prediction_heat import write_maps
 
 Pictures = Literal["none", "findings", "all"]
 
-RUN, MANIFEST, INDEX, FAILURES = "run.json", "manifest.jsonl", "index.csv", "failures.csv"
-DESCRIBED = "described"
-"""In ``run.json``: the day and what describes the model; results hang on its hash alone."""
+MANIFEST, INDEX, FAILURES = "manifest.jsonl", "index.csv", "failures.csv"
 BEGUN = ".simfrcnn-begun"
 """There from the beginning of a go until its lists are made, also where the go was killed."""
 DETECTIONS, IMAGES = "detections.json", "images.json"
@@ -103,7 +102,12 @@ class PredictionFolder:
             write_json(self.path / RUN, self.facts)
             return 0
         before = read_facts(self.path)
-        self._require_same_facts(before)
+        if differing := differences(before, self.facts):
+            raise OutputError(
+                f"{self.path} holds a prediction that cannot be gone on with: "
+                f"{'; '.join(differing)}. Give another --output, or the weights and options of "
+                "before"
+            )
         self.facts[DESCRIBED] = before.get(DESCRIBED, self.facts.get(DESCRIBED, {}))
         for leftover in self.path.rglob(".*.part"):  # of a run that was killed
             leftover.unlink()
@@ -113,19 +117,6 @@ class PredictionFolder:
         _cut_torn_line(manifest)
         with open(manifest, "rb") as stream:
             return sum(1 for _ in stream)
-
-    def _require_same_facts(self, before: Mapping[str, Any]) -> None:
-        differing = [
-            _difference(name, before.get(name), self.facts.get(name))
-            for name in sorted({*before, *self.facts} - {DESCRIBED})
-            if before.get(name) != self.facts.get(name)
-        ]
-        if differing:
-            raise OutputError(
-                f"{self.path} holds a prediction that cannot be gone on with: "
-                f"{'; '.join(differing)}. Give another --output, or the weights and options of "
-                "before"
-            )
 
     def write_exam(
         self,
@@ -248,27 +239,6 @@ class PredictionFolder:
     def _results(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for place in places_of_results(self.path):
             yield place, _read(self.path / place)
-
-
-def _difference(name: str, before: Any, now: Any) -> str:
-    """In what a fact of a prediction differs, in a few words."""
-    was, is_now = _in_words(before), _in_words(now)
-    if was == is_now and isinstance(
-        before, Mapping
-    ):  # what decides is the same, but not where it comes from, or why there is none
-        keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        return f"{name} has another {' and '.join(keys)}"
-    return f"{name} was {was} and is {is_now}"
-
-
-def _in_words(fact: Any) -> str:
-    """A fact as JSON; of what decides a call the point and its score alone."""
-    if fact is None:
-        return "not given"
-    if not isinstance(fact, Mapping) or "operating_point" not in fact:
-        return json.dumps(fact)
-    point = fact["operating_point"]
-    return "none" if point is None else f"{point} from score {fact['score_threshold']:g} on"
 
 
 def places_of_results(folder: Path) -> Iterator[str]:
@@ -444,21 +414,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ArtifactError(f"{path} is not the result of an exam of schema {SCHEMA}")
     return content
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` says.
-
-    Raises:
-        ArtifactError: There is none, or it is damaged.
-    """
-    try:
-        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{folder / RUN} cannot be read ({type(error).__name__}): {folder} is not the output "
-            "of simfrcnn predict"
-        ) from error
-    if not isinstance(facts, dict):
-        raise ArtifactError(f"{folder / RUN} is damaged: {folder} is not the output of predict")
-    return facts

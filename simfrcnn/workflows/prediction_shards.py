@@ -14,18 +14,16 @@ from simfrcnn.errors import ArtifactError
 from simfrcnn.files import write_json, writing_folder
 from simfrcnn.locks import is_locked
 from simfrcnn.workflows.predict import Summary
+from simfrcnn.workflows.prediction_facts import DESCRIBED, RUN, read_facts
 from simfrcnn.workflows.prediction_folder import (
     BEGUN,
-    DESCRIBED,
     DICOM,
     EXAMS,
     INDEX,
     MANIFEST,
     PICTURES,
-    RUN,
     PredictionFolder,
     places_of_results,
-    read_facts,
 )
 from simfrcnn.workflows.prediction_heat import CLASS_MAPS, HEAT_MAPS
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simfrcnn.data.pseudonyms import Source, find_pseudonym, id_maps, private_folder
 from simfrcnn.errors import DataError
+from simfrcnn.wording import counted
 
 
 def whois(pseudonym: str, id_map: Path | None = None) -> list[Source]:
@@ -38,3 +39,19 @@ def whois(pseudonym: str, id_map: Path | None = None) -> list[Source]:
         f"{pseudonym} is not in {asked}: it was made elsewhere, with --id-map, or is no pseudonym "
         "(with --keep-identifiers there are none)"
     )
+
+
+def lines_of(sources: Sequence[Source]) -> list[str]:
+    """For a terminal: kind, what it stands for, and the map that says so; of several the newest."""
+    maps: dict[str, list[Path]] = {}
+    for source in sources:
+        stands_for = source.path or source.identifier
+        maps.setdefault(f"{source.pseudonym}  {source.kind}  {stands_for}", []).append(
+            source.id_map
+        )
+    lines = []
+    for line, places in maps.items():
+        newest = max(places, key=lambda place: place.stat().st_mtime)
+        others = f" and {counted(len(places) - 1, 'other [map|maps]')}" if len(places) > 1 else ""
+        lines.append(f"{line}  ({newest}{others})")
+    return lines

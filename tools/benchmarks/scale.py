@@ -24,13 +24,8 @@ from pathlib import Path
 from benchmarks.prediction import _timed, _write_large_studies
 from simfrcnn.cli.main import run_program
 from simfrcnn.files import write_json
-from simfrcnn.workflows.prediction_folder import (
-    EXAMS,
-    PICTURES,
-    RUN,
-    PredictionFolder,
-    read_facts,
-)
+from simfrcnn.workflows.prediction_facts import RUN, read_facts
+from simfrcnn.workflows.prediction_folder import EXAMS, PICTURES, PredictionFolder
 from simfrcnn.workflows.prediction_shards import merge
 
 ROOT = Path(__file__).resolve().parents[2]
