@@ -2,8 +2,8 @@
 
 With channels last a CPU detects faster, and most networks train faster in bfloat16. Two kinds of
 layer are exceptions. The gradient of group normalisation is slower there. That of a depthwise
-convolution is up to ten times slower in bfloat16 than in float32 with channels last. What was
-measured: docs/benchmarks.md.
+convolution is up to ten times slower in bfloat16 than in float32 with channels last. Frozen norms
+are folded (see :mod:`.folding`). What was measured: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from simfrcnn.engines.common.folding import convolve, fold_frozen_norms
+from simfrcnn.engines.common.timm_backbones import TimmBody
+from simfrcnn.second_look.network import Judge
 from simfrcnn.training.precision import Precision
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -30,7 +33,8 @@ def lay_out_for_training(cfg: Any, model: _Model, precision: Precision) -> _Mode
     """The model itself, laid out as a CPU trains it fastest.
 
     With channels last if it has depthwise convolutions or trains in bfloat16, and has no group
-    normalisation; depthwise convolutions compute in float32. Losses change in their last digits.
+    normalisation; depthwise convolutions compute in float32, and frozen norms of timm's networks
+    are folded. Losses change in their last digits.
     The network of a second look is judged by itself.
 
     Args:
@@ -52,6 +56,9 @@ def _lay_out(part: nn.Module, precision: Precision) -> None:
     depthwise = [layer for layer in part.modules() if is_depthwise(layer)]
     for layer in depthwise:
         layer.forward = types.MethodType(_in_float32, layer)
+    for each in list(part.modules()):
+        if isinstance(each, TimmBody | Judge):
+            fold_frozen_norms(each.body if isinstance(each, Judge) else each)
     gains = bool(depthwise) or precision.used == "bfloat16"
     if gains and not any(isinstance(layer, nn.GroupNorm) for layer in part.modules()):
         part.to(memory_format=torch.channels_last)
@@ -64,11 +71,10 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 def _in_float32(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, H', W') float32 on a CPU, whatever autocast says; else as ever."""
-    forward = type(layer).forward
     if not (x.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
-        return forward(layer, x)
+        return convolve(layer, x)
     with torch.autocast("cpu", enabled=False):
-        return forward(layer, x.float())
+        return convolve(layer, x.float())
 
 
 def _is_on_cpu(cfg: Any) -> bool:
