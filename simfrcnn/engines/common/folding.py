@@ -1,10 +1,9 @@
 """How is batch normalisation with frozen statistics spared its passes over the feature maps?
 
-Frozen, it is a factor and a shift for each channel. In a training step the convolution before it
-takes them into its own weights and bias, where there are thousands of numbers in place of millions.
-The results are the same but for rounding, and so are the gradients, as neither factor nor shift
-learns. What a model finds, saves and loads knows nothing of this. What it gains:
-docs/benchmarks.md.
+Frozen, it is a factor and a shift for each channel. The convolution before it takes them into its
+own weights and bias, where there are thousands of numbers in place of millions. The results are the
+same but for rounding, and so are the gradients, as neither factor nor shift learns. Saving and
+loading know nothing of it. What it gains: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _FROZEN = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")
 """Classes of torchvision, and of timm with an activation."""
 _SAME = "Conv2dSame"
 """A class of timm whose padding depends on the input."""
-_NORM, _CONVOLUTION = "folded_norm", "folded_into"
+_NORM = "folded_norm"
 
 
 def fold_frozen_norms(body: nn.Module) -> int:
@@ -61,10 +60,10 @@ def fold_frozen_norms(body: nn.Module) -> int:
 
 
 def convolve(layer: Any, x: Tensor) -> Tensor:
-    """What a convolution makes of (N, C, H, W): in a training step with its norm, if folded."""
+    """What a convolution makes of (N, C, H, W), with its norm, if that is folded."""
     result: Tensor
     norm = layer.__dict__.get(_NORM)
-    if norm is None or not layer.training:
+    if norm is None:
         result = type(layer).forward(layer, x)
         return result
     scale, shift = _scale_and_shift(norm)
@@ -127,27 +126,27 @@ def _convolutions(body: nn.Module) -> Iterator[nn.Conv2d]:
 
 
 def _frozen_norms(body: nn.Module) -> Iterator[nn.Module]:
-    return (layer for layer in body.modules() if type(layer).__name__ in _FROZEN)
+    """Those that are not folded yet."""
+    for layer in body.modules():
+        if type(layer).__name__ in _FROZEN and "forward" not in layer.__dict__:
+            yield layer
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.Module) -> None:
-    # Not as attributes: a module that is one would be saved with the other.
-    convolution.__dict__[_NORM], norm.__dict__[_CONVOLUTION] = norm, convolution
-    norm.__dict__["forward"] = types.MethodType(_after_convolution, norm)
+    # No attribute of the module: what is one would be saved with it.
+    convolution.__dict__[_NORM] = norm
+    norm.__dict__["forward"] = types.MethodType(_activated, norm)
     # One that computes in float32 has a forward already, which calls `convolve`.
     convolution.__dict__.setdefault("forward", types.MethodType(convolve, convolution))
 
 
 def _unfold(convolution: nn.Conv2d, norm: nn.Module) -> None:
-    del convolution.__dict__[_NORM], norm.__dict__[_CONVOLUTION], norm.__dict__["forward"]
+    del convolution.__dict__[_NORM], norm.__dict__["forward"]
 
 
-def _after_convolution(norm: Any, x: Tensor) -> Tensor:
-    if norm.__dict__[_CONVOLUTION].training:
-        x = norm.act(norm.drop(x)) if hasattr(norm, "act") else x
-    else:
-        x = type(norm).forward(norm, x)
-    return x
+def _activated(norm: Any, x: Tensor) -> Tensor:
+    """What is left of a norm: the activation of timm's, if it has one."""
+    return norm.act(norm.drop(x)) if hasattr(norm, "act") else x
 
 
 def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:

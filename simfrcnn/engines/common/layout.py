@@ -23,8 +23,9 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def lay_out_for_detection(cfg: Any, model: nn.Module) -> nn.Module:
-    """The model itself, in evaluation mode, with channels last on a CPU."""
+    """The model itself, in evaluation mode; on a CPU folded, with channels last."""
     if _is_on_cpu(cfg):
+        _fold(model)
         model.to(memory_format=torch.channels_last)
     return model.eval()
 
@@ -56,12 +57,17 @@ def _lay_out(part: nn.Module, precision: Precision) -> None:
     depthwise = [layer for layer in part.modules() if is_depthwise(layer)]
     for layer in depthwise:
         layer.forward = types.MethodType(_in_float32, layer)
-    for each in list(part.modules()):
-        if isinstance(each, TimmBody | Judge):
-            fold_frozen_norms(each.body if isinstance(each, Judge) else each)
+    _fold(part)
     gains = bool(depthwise) or precision.used == "bfloat16"
     if gains and not any(isinstance(layer, nn.GroupNorm) for layer in part.modules()):
         part.to(memory_format=torch.channels_last)
+
+
+def _fold(part: nn.Module) -> None:
+    """Fold the frozen norms of timm's networks."""
+    for each in list(part.modules()):
+        if isinstance(each, TimmBody | Judge):
+            fold_frozen_norms(each.body if isinstance(each, Judge) else each)
 
 
 def is_depthwise(layer: nn.Module) -> bool:
