@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 logger = logging.getLogger("simfrcnn")
 
-_PROBE_PX = (96, 128)
 _TOLERANCE = 1e-3
 """Of the largest value of a feature map; rounding is far below."""
 _FROZEN = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")
@@ -28,7 +27,7 @@ _SAME = "Conv2dSame"
 _NORM = "folded_norm"
 
 
-def fold_frozen_norms(body: nn.Module) -> int:
+def fold_frozen_norms(body: nn.Module, size_px: tuple[int, int]) -> int:
     """Fold the frozen norms of a network of timm into the convolutions whose results they take.
 
     Which those are is seen by running it once. Then it is run as folded, and left as it was where
@@ -36,6 +35,7 @@ def fold_frozen_norms(body: nn.Module) -> int:
 
     Args:
         body: (1, 3, H, W) -> feature maps or a vector.
+        size_px: H and W of the input that it is run on.
 
     Returns:
         How many were folded.
@@ -44,10 +44,10 @@ def fold_frozen_norms(body: nn.Module) -> int:
         return 0
     was_training = body.training
     body.train()
-    pairs, before = _run(body)
+    pairs, before = _run(body, size_px)
     for convolution, norm in pairs:
         _fold(convolution, norm)
-    if pairs and not _are_close(before, _run(body)[1]):
+    if pairs and not _are_close(before, _run(body, size_px)[1]):
         logger.info(
             f"the frozen norms of {type(body).__name__} stay as they are: folded, it computes "
             "something else"
@@ -79,7 +79,9 @@ def convolve(layer: Any, x: Tensor) -> Tensor:
     return result
 
 
-def _run(body: nn.Module) -> tuple[list[tuple[nn.Conv2d, nn.Module]], list[Tensor]]:
+def _run(
+    body: nn.Module, size_px: tuple[int, int]
+) -> tuple[list[tuple[nn.Conv2d, nn.Module]], list[Tensor]]:
     """Convolutions with the frozen norms that take their results, and what the body returns."""
     made: list[tuple[Tensor, int, nn.Conv2d]] = []
     pairs: list[tuple[nn.Conv2d, nn.Module]] = []
@@ -96,7 +98,7 @@ def _run(body: nn.Module) -> tuple[list[tuple[nn.Conv2d, nn.Module]], list[Tenso
         *(each.register_forward_hook(note_result) for each in _convolutions(body)),
         *(each.register_forward_pre_hook(note_use) for each in _frozen_norms(body)),
     ]
-    height, width = _PROBE_PX
+    height, width = size_px
     picture = torch.linspace(-2, 2, 3 * height * width).sin().reshape(1, 3, height, width)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):

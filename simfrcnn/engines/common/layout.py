@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from simfrcnn.engines.common.folding import convolve, fold_frozen_norms
 from simfrcnn.engines.common.timm_backbones import TimmBody
-from simfrcnn.second_look.network import Judge
+from simfrcnn.second_look import SecondLook
 from simfrcnn.training.precision import Precision
 
 _Model = TypeVar("_Model", bound=nn.Module)
+_PROBE_PX = (96, 128)
+"""Height and width that networks for feature maps take."""
 
 
 def lay_out_for_detection(cfg: Any, model: nn.Module) -> nn.Module:
@@ -66,8 +68,10 @@ def _lay_out(part: nn.Module, precision: Precision) -> None:
 def _fold(part: nn.Module) -> None:
     """Fold the frozen norms of timm's networks."""
     for each in list(part.modules()):
-        if isinstance(each, TimmBody | Judge):
-            fold_frozen_norms(each.body if isinstance(each, Judge) else each)
+        if isinstance(each, TimmBody):
+            fold_frozen_norms(each, _PROBE_PX)
+        elif isinstance(each, SecondLook):
+            fold_frozen_norms(each.judge.body, (each.settings.size,) * 2)
 
 
 def is_depthwise(layer: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from simfrcnn.training.precision import Precision
 
 timm = pytest.importorskip("timm")
 
+SIZE = (32, 48)
 ROUNDED = Precision("auto", "bfloat16", "")
 
 
@@ -76,7 +77,7 @@ def test_a_step_is_the_same_but_for_rounding(make):
     plain, folded = make(), make()
     names = list(folded.state_dict())
     n_norms = sum(hasattr(layer, "running_var") for layer in plain.modules())
-    assert fold_frozen_norms(folded) == n_norms > 0
+    assert fold_frozen_norms(folded, SIZE) == n_norms > 0
     assert list(folded.state_dict()) == names
     x = torch.rand(2, 3, 64, 64)
     (one, of_one), (two, of_two) = step(plain, x), step(folded, x)
@@ -86,12 +87,12 @@ def test_a_step_is_the_same_but_for_rounding(make):
         assert_close(each, other)
     with torch.no_grad():
         assert_close(plain.eval()(x), folded.eval()(x))
-    assert fold_frozen_norms(folded) == 0  # it is done
+    assert fold_frozen_norms(folded, SIZE) == 0  # it is done
 
 
 def test_a_norm_makes_no_float32_of_bfloat16():
     body = network_of_timm("test_resnet")
-    fold_frozen_norms(body)
+    fold_frozen_norms(body, SIZE)
     kinds = []
     for layer in body.modules():
         if isinstance(layer, timm.layers.FrozenBatchNormAct2d | FrozenBatchNorm2d):
@@ -132,7 +133,7 @@ def test_where_the_norm_is_not_all_that_follows_nothing_is_folded(kind):
     torch.manual_seed(0)
     body = with_statistics(kind())
     expected, gradients = step(body, torch.ones(1, 3, 8, 8))
-    assert fold_frozen_norms(body) == 0
+    assert fold_frozen_norms(body, SIZE) == 0
     found, others = step(body, torch.ones(1, 3, 8, 8))
     assert torch.equal(found, expected)
     assert all(torch.equal(one, two) for one, two in zip(gradients, others, strict=True))
@@ -140,7 +141,7 @@ def test_where_the_norm_is_not_all_that_follows_nothing_is_folded(kind):
 
 def test_statistics_and_weights_that_are_loaded_later_count():
     first, second = small(), small()
-    fold_frozen_norms(first)
+    fold_frozen_norms(first, SIZE)
     for tensor in second.state_dict().values():
         tensor.mul_(1.5)
     first.load_state_dict(second.state_dict())
@@ -151,7 +152,7 @@ def test_statistics_and_weights_that_are_loaded_later_count():
 def test_a_copy_computes_with_its_own_norms():
     """As that of an averaged teacher."""
     body = small()
-    fold_frozen_norms(body)
+    fold_frozen_norms(body, SIZE)
     other = copy.deepcopy(body)
     with torch.no_grad():
         other[1].bias.fill_(9)
@@ -161,7 +162,7 @@ def test_a_copy_computes_with_its_own_norms():
 
 
 def test_nothing_is_run_where_no_norm_is_frozen():
-    assert fold_frozen_norms(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))) == 0
+    assert fold_frozen_norms(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), SIZE) == 0
 
 
 def test_the_draws_that_follow_and_the_mode_are_left_alone():
@@ -169,6 +170,6 @@ def test_the_draws_that_follow_and_the_mode_are_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    fold_frozen_norms(body)
+    fold_frozen_norms(body, SIZE)
     assert torch.equal(torch.rand(2), expected)
     assert not body.training
