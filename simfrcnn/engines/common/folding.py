@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 logger = logging.getLogger("simfrcnn")
 
@@ -72,11 +73,20 @@ def convolve(layer: Any, x: Tensor) -> Tensor:
     if type(layer) is nn.Conv2d:
         result = layer._conv_forward(x, weight, bias)
         return result
-    from timm.layers.conv2d_same import conv2d_same
-
-    of_layer = layer.stride, layer.padding, layer.dilation, layer.groups
-    result = conv2d_same(x, weight, bias, *of_layer)
+    of_layer = layer.stride, (0, 0), layer.dilation, layer.groups
+    result = functional.conv2d(_padded_as_same(layer, x), weight, bias, *of_layer)
     return result
+
+
+def _padded_as_same(layer: Any, x: Tensor) -> Tensor:
+    """As many results as inputs by stride, rounded up; where the margin is odd, more at the end."""
+    pads: list[int] = []
+    settings = zip(x.shape[-2:], layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    for size, kernel, stride, dilation in settings:
+        n_results = -(-size // stride)
+        total = max((n_results - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+        pads = [total // 2, total - total // 2, *pads]  # the last dimension comes first
+    return functional.pad(x, pads)
 
 
 def _run(

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from simfrcnn.engines.common.folding import convolve, fold_frozen_norms
-from simfrcnn.engines.common.timm_backbones import TimmBody
-from simfrcnn.second_look import SecondLook
 from simfrcnn.training.precision import Precision
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -67,10 +65,15 @@ def _lay_out(part: nn.Module, precision: Precision) -> None:
 
 def _fold(part: nn.Module) -> None:
     """Fold the frozen norms of timm's networks."""
+    # These load torchvision, as every engine does; this module can be imported without.
+    from simfrcnn.engines.common.timm_backbones import TimmBody
+    from simfrcnn.second_look import SecondLook
+    from simfrcnn.second_look.network import Judge
+
     for each in list(part.modules()):
         if isinstance(each, TimmBody):
             fold_frozen_norms(each, _PROBE_PX)
-        elif isinstance(each, SecondLook):
+        elif isinstance(each, SecondLook) and isinstance(each.judge, Judge):
             fold_frozen_norms(each.judge.body, (each.settings.size,) * 2)
 
 

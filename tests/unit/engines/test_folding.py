@@ -3,14 +3,13 @@
 import copy
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from simfrcnn.engines.common.folding import fold_frozen_norms
 from simfrcnn.training.precision import Precision
-
-timm = pytest.importorskip("timm")
 
 SIZE = (32, 48)
 ROUNDED = Precision("auto", "bfloat16", "")
@@ -100,6 +99,18 @@ def test_a_norm_makes_no_float32_of_bfloat16():
     with ROUNDED.autocast("cpu"):
         body(torch.rand(1, 3, 64, 64))
     assert set(kinds) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+@pytest.mark.parametrize("words", [{"stride": 2}, {"stride": 2, "dilation": 2}, {"stride": (1, 3)}])
+def test_padding_that_depends_on_the_input_is_timm_s(size, words):
+    torch.manual_seed(0)
+    layers = timm.layers.Conv2dSame(3, 4, 5, **words), FrozenBatchNorm2d(4), nn.ReLU()
+    plain = with_statistics(nn.Sequential(*layers))
+    folded = copy.deepcopy(plain)
+    assert fold_frozen_norms(folded, SIZE) == 1
+    x = torch.rand(2, 3, *size)
+    assert_close(plain(x), folded(x))
 
 
 class Branching(nn.Module):
