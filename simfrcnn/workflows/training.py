@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -222,6 +223,7 @@ def checked_training(
     if runs_here:
         check_device(cfg)
     if processes.is_main:
+        _warn_of_unused(datasets, cfg)
         # Imported late: the metrics are of no use to the other processes, which wait for this one
         # when they join the group.
         from simfrcnn.workflows.testing import check_rules
@@ -234,6 +236,20 @@ def checked_training(
         recipe.check_truth(cfg)
         check_rules(cfg)
     return engine, cfg
+
+
+def _warn_of_unused(datasets: Datasets, cfg: Any) -> None:
+    """Say which given files nobody will read, as where a name is misspelt."""
+    sets = cfg.DATASETS
+    used = (*sets.TRAIN, *sets.VAL, *sets.TEST)
+    given = datasets if isinstance(datasets, Mapping) else catalog.parse_files(tuple(datasets))
+    for name in given:
+        if name not in used:
+            near = difflib.get_close_matches(name, used, n=1)
+            logger.warning(
+                f"the file given for {name} is not read: DATASETS.TRAIN, VAL and TEST name "
+                f"{', '.join(used) or 'no data set'}{f'; did you mean {near[0]}?' if near else ''}"
+            )
 
 
 def _without_missing_train(cfg: Any) -> Any:

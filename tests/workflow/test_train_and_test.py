@@ -256,8 +256,13 @@ def test_a_model_is_judged_where_its_training_set_is_not(trained, tmp_path, capl
     words = ["train-net", "--config-file", SMOKE, "--engine", engine]
     options = ["MODEL.WEIGHTS", str(folder / "model_last.pth"), "DATASETS.TRAIN", "[clinic/train]"]
     options += ["DATASETS.VAL", "[]", "OUTPUT_DIR", str(tmp_path / "run")]
-    assert main([*words, "--eval-only", *options]) == 0
+    misspelt = ["--dataset", "clinc/train=gone.json"]
+    assert main([*words, *misspelt, "--eval-only", *options]) == 0
     assert "DATASETS.TRAIN clinic/train is not here: nobody can tell" in caplog.text
+    assert (
+        "the file given for clinc/train is not read: DATASETS.TRAIN, VAL and TEST name "
+        "clinic/train, phantom_tiny/test; did you mean clinic/train?"
+    ) in caplog.text
     (path,) = (tmp_path / "run").rglob("report.json")
     facts = json.loads(path.read_text())["provenance"]["prediction"]
     # What the checkpoint says of its training, not the config of this test.
