@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from simfrcnn.cli import common
-from simfrcnn.cli.options import add_options, given_settings
+from simfrcnn.cli.options import add_options, given_options, given_settings
 from simfrcnn.errors import ConfigError
 from simfrcnn.settings import PseudoSettings
 
@@ -60,28 +60,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Detect on the normal or labelled images if need be, choose, and write the new file."""
     _check_arguments(arguments)
     from simfrcnn.config import load_config, pseudo_settings
-    from simfrcnn.workflows.pseudo_label import PLAIN_TARGETS, label_from_file, label_from_model
+    from simfrcnn.workflows import pseudo_label as labelling
 
+    given = given_options(arguments, PseudoSettings)
     how = {"overwrite": arguments.overwrite, "force": arguments.force}
     if arguments.detections:
-        label_from_file(
+        labelling.label_from_file(
             arguments.dataset,
             arguments.detections,
             arguments.output,
-            target_classes=arguments.target_classes or PLAIN_TARGETS,
-            settings=given_settings(arguments, PseudoSettings()),
+            target_classes=arguments.target_classes or labelling.PLAIN_TARGETS,
+            settings=labelling.used(given_settings(arguments, PseudoSettings()), given),
             **how,
         )
         return 0
     engine = common.start_engine(arguments.engine)
     cfg = load_config(engine.default_cfg(), arguments.config_file, arguments.opts)
-    label_from_model(
+    labelling.label_from_model(
         arguments.dataset,
         engine,
         cfg,
         arguments.weights,
         arguments.output,
-        settings=given_settings(arguments, pseudo_settings(cfg)),
+        settings=labelling.used(given_settings(arguments, pseudo_settings(cfg)), given),
         **how,
     )
     return 0

@@ -9,7 +9,7 @@ scores and, from a model, its detections.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ from simfrcnn.engines.common.inference import detect_records, load_detector, pre
 from simfrcnn.engines.common.score_keys import keys_of_detection, warn_of_other_scores
 from simfrcnn.engines.common.validation import save_detections
 from simfrcnn.engines.contract import Engine, deviations_of
-from simfrcnn.errors import ArtifactError, OutputError
+from simfrcnn.errors import ArtifactError, ConfigError, OutputError
 from simfrcnn.evaluation.found_alike import DETECTED_WITH
 from simfrcnn.files import require_writable_file, sha256_of, write_json
 from simfrcnn.pseudo import labels as labels_of
 from simfrcnn.pseudo import passes, provenance
 from simfrcnn.pseudo.select import SUSPECTED
 from simfrcnn.records import ImageRecord
-from simfrcnn.settings import PseudoSettings
+from simfrcnn.settings import PseudoOf, PseudoSettings
 from simfrcnn.wording import counted
 from simfrcnn.workflows.inputs import detections_of
 from simfrcnn.zoo import find_model
@@ -44,6 +44,24 @@ from simfrcnn.zoo import find_model
 logger = logging.getLogger("simfrcnn")
 
 PLAIN_TARGETS = ("malignant",)
+_UNUSED: Mapping[PseudoOf, tuple[str, ...]] = {
+    "suspected": ("fraction",),
+    "labels": ("score_threshold", "nms_threshold", "include_unknown"),
+}
+"""What :class:`PseudoSettings` has for the other kind of pseudo-box."""
+
+
+def used(settings: PseudoSettings, given: Iterable[str]) -> PseudoSettings:
+    """The settings, if all that were given by name change something.
+
+    Raises:
+        ConfigError: Names the first that does not.
+    """
+    for name in given:
+        if name in _UNUSED[settings.of]:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} has no meaning with --of {settings.of}: leave it out")
+    return settings
 
 
 def label_from_file(

@@ -394,10 +394,21 @@ def test_detections_of_another_version_of_the_annotations_are_refused(
         ),
         (("--detections", "d.json", "--score-threshold", "8"), "SCORE_THRESHOLD is 8.0"),
         (("--detections", "d.json", "--nms-threshold", "-1"), "NMS_THRESHOLD is -1.0"),
+        (
+            ("--detections", "d.json", "--of", "labels", "--score-threshold", "0.9"),
+            "--score-threshold has no meaning with --of labels: leave it out",
+        ),
+        (
+            ("--detections", "d.json", "--fraction", "0.9"),
+            "--fraction has no meaning with --of suspected: leave it out",
+        ),
         (("--detections", "absent.json"), "absent.json does not exist"),
         (("--config-file", STAGE1, "--weights", "absent.pth"), "absent.pth does not exist"),
     ],
-    ids=["nothing", "no-weights", "both", "targets", "score", "nms", "no-file", "no-checkpoint"],
+    ids=[
+        *("nothing", "no-weights", "both", "targets", "score", "nms", "of-labels", "of-suspected"),
+        *("no-file", "no-checkpoint"),
+    ],
 )
 def test_arguments_that_make_no_sense(words, told, tmp_path, refused):
     engine = ("--engine", "torchvision")
