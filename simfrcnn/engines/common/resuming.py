@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -165,6 +166,7 @@ def restore_optimizer(
     # PyTorch would take weight decay, momentum and the like from the checkpoint.
     groups = [{**mine, "params": theirs["params"]} for mine, theirs in zip(own, saved, strict=True)]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    _lay_out_as_parameters(optimizer)
     scheduler.load_state_dict(
         {"last_epoch": steps_done, "_step_count": steps_done + 1, "lr_lambdas": [None]}
     )
@@ -173,6 +175,18 @@ def restore_optimizer(
         group["initial_lr"] = base
         group["lr"] = base * factor
     scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give every tensor of the state the memory layout of its parameter.
+
+    A checkpoint of another version, precision or device may have another one, and a fused optimiser
+    on a CPU takes both for alike without looking: it would make wrong steps in silence.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _shape_of(group: Mapping[str, Any]) -> tuple[frozenset[str], int]:

@@ -1,5 +1,7 @@
 """A resumed optimiser: its memory is the checkpoint's, its options are the config's."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -59,3 +61,33 @@ def test_momentum_may_be_switched(model, tmp_path, before, now):
     step(model, second)
     assert all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
     assert second.param_groups[0]["momentum"] == now
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("last_first", [True, False], ids=["to channels last", "from them"])
+def test_a_state_in_another_memory_layout_makes_the_same_steps(optimizer, last_first, tmp_path):
+    """A fused optimiser pairs numbers of a state and of a parameter by their place in memory."""
+    layouts = [torch.contiguous_format, torch.channels_last]
+    before, now = layouts if last_first else layouts[::-1]
+    torch.manual_seed(0)
+    inputs = torch.rand(3, 1, 3, 8, 8)
+
+    def steps(model, optimizer, which):
+        for n in which:
+            model(inputs[n]).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    whole = nn.Conv2d(3, 4, 3).to(memory_format=before)
+    other = copy.deepcopy(whole).to(memory_format=now)
+    first, _ = make_optimizer(whole, OPTIMIZER=optimizer, BASE_LR=0.01)
+    steps(whole, first, (0, 1))
+    other.load_state_dict(whole.state_dict())
+    second, schedule = make_optimizer(other, OPTIMIZER=optimizer, BASE_LR=0.01)
+    assert second.param_groups[0]["fused"]
+    state = copy.deepcopy(first.state_dict())
+    restore_optimizer(second, schedule, state, steps_done=2, path=tmp_path)
+    steps(whole, first, (2,))
+    steps(other, second, (2,))
+    assert other.weight.stride() != whole.weight.stride()
+    torch.testing.assert_close(other.weight, whole.weight)
