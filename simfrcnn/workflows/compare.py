@@ -141,7 +141,7 @@ def compare(
     if is_multilabel(annotated.records, settings):
         require_same_labels({each.name: each.detections for each in candidates})
     require_metric_of(primary, annotated.records, candidates[0].detections, settings)
-    if pictures:  # after the small files, whose faults are told first
+    if pictures:  # last, since faults of the small files are cheaper to find
         require_images(annotated)
     place = None if output is None else _Place(output, shown)
     judged: dict[str, _Judged] = {}

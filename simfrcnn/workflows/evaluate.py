@@ -96,7 +96,7 @@ def evaluate(
     annotated = annotated_set(annotations)
     found = detections_of(detections, annotated)
     chosen = points_of(operating_points)
-    if pictures:  # after the small files, whose faults are told first
+    if pictures:  # last, since faults of the small files are cheaper to find
         require_images(annotated)
     settings = settings or settings_for(chosen)
     applied, notes = operating.Applied(), list[str]()

@@ -239,7 +239,7 @@ def checked_training(
 
 
 def _warn_of_unused(datasets: Datasets, cfg: Any) -> None:
-    """Say which given files nobody will read, as where a name is misspelt."""
+    """Log which of the given files are not read, such as one whose name is misspelt."""
     sets = cfg.DATASETS
     used = (*sets.TRAIN, *sets.VAL, *sets.TEST)
     given = datasets if isinstance(datasets, Mapping) else catalog.parse_files(tuple(datasets))

@@ -1,4 +1,4 @@
-"""Frozen norms are taken into the convolutions before them, and nobody else can tell."""
+"""Frozen norms are folded into the convolutions before them; all else stays the same."""
 
 import copy
 

@@ -44,7 +44,7 @@ def test_the_list_of_a_check(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "compare"])
-def test_faults_of_small_files_are_told_before_those_of_pictures(tmp_path: Path, verb: str) -> None:
+def test_faults_of_small_files_come_before_those_of_pictures(tmp_path: Path, verb: str) -> None:
     annotations = write_tiny_set(tmp_path / "set")
     for picture in annotations.parent.glob("*.png"):
         picture.unlink()
